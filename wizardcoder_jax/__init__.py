@@ -1,0 +1,1 @@
+"""Make your own WizardCoder in JAX: evolve instructions, fine-tune StarCoder, sample, evaluate, export."""

@@ -1,0 +1,143 @@
+"""What every door shares: presets and flags, one clear line for a bad input, exit statuses.
+
+Doors import their rooms inside `main`, so that `--help` and a bad flag answer at once and Ctrl-C is one line at any time.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from wizardcoder_jax.errors import EXIT_BAD_INPUT, EXIT_RESUMABLE, InputError, StoppedEarlyError
+
+Config = TypeVar("Config")
+
+
+def run_door(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Runs a door's `main` and ends the process: 0 done, 2 bad input, 75 stopped early but resumable."""
+    status = 0
+    try:
+        main(None)
+    except InputError as error:
+        status = _complain(f"error: {error}", EXIT_BAD_INPUT)
+    except StoppedEarlyError as error:
+        status = _complain(f"stopped: {error}", EXIT_RESUMABLE)
+    except KeyboardInterrupt:
+        status = _complain("stopped: interrupted; the same command resumes", EXIT_RESUMABLE)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        status = _complain(f"error: {error.strerror}: {error.filename or 'writing output'}", 1)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _complain(message: str, status: int) -> int:
+    print(message, file=sys.stderr, flush=True)
+    return status
+
+
+def parse_cli(config_type: type[Config], argv: Sequence[str] | None = None) -> Config:
+    """A door's settings: the preset of `--config FILE`, then flags over it.
+
+    Args:
+        config_type: the door's dataclass.
+        argv: arguments; None for the process's own.
+
+    Raises:
+        InputError: a flag is unknown, a value out of range, or the preset not one for this door.
+        SystemExit: with status 0, for --help.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    preset_file, args = _take_preset(args)
+    preset = load_preset(preset_file, config_type) if preset_file else None
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                config_type, args=args, default=preset, prog=_program_name(), config=(tyro.conf.FlagCreatePairsOff,)
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(complaint: str) -> str:
+    """Tyro's boxed complaint as one line: the title, then the text up to the pointer to --help."""
+    lines = [line.strip(" │╭╮╰╯─") for line in complaint.splitlines()]
+    return " ".join(line for line in lines if line).replace("For full helptext, see", "; see")
+
+
+def _program_name() -> str:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    return f"python -m {spec.name}" if spec else os.path.basename(sys.argv[0])
+
+
+def _take_preset(args: list[str]) -> tuple[str | None, list[str]]:
+    for i, arg in enumerate(args):
+        if arg == "--config":
+            if i + 1 == len(args):
+                raise InputError("--config needs a preset file, e.g. --config configs/tiny.py")
+            return args[i + 1], args[:i] + args[i + 2 :]
+        if arg.startswith("--config="):
+            return arg.removeprefix("--config="), args[:i] + args[i + 1 :]
+    return None, args
+
+
+def load_preset(path: str, config_type: type[Config]) -> Config:
+    """The settings in a preset: a .py file with `config = ...`, or a resolved config.json.
+
+    Raises:
+        InputError: no such file, or it holds something else.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"no preset {path}; the presets are in configs/")
+    if path.endswith(".json"):
+        return _load_json(path, config_type)
+    spec = importlib.util.spec_from_file_location("wizardcoder_jax_preset", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is neither a .py preset nor a resolved config.json")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (ValueError, SyntaxError, TypeError, NameError, ImportError, AttributeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    config = getattr(module, "config", None)
+    if not isinstance(config, config_type):
+        raise InputError(f"{path} holds a {type(config).__name__}, this command takes a {config_type.__name__}")
+    return config
+
+
+def _load_json(path: str, config_type: type[Config]) -> Config:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _from_json(config_type, json.load(file))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is not a {config_type.__name__}: {error}") from error
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _from_json(hints[name], entry) for name, entry in value.items()})  # type: ignore[operator]
+    if typing.get_origin(kind) is tuple:
+        return tuple(_from_json(typing.get_args(kind)[0], entry) for entry in value)
+    if typing.get_origin(kind) is types.UnionType and value is not None:
+        return _from_json(next(option for option in typing.get_args(kind) if option is not type(None)), value)
+    return value
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The resolved settings, as they are written beside every checkpoint and result."""
+    return dataclasses.asdict(config)

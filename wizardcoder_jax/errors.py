@@ -1,0 +1,12 @@
+"""What goes wrong, and the exit status each kind of it has."""
+
+EXIT_BAD_INPUT = 2
+EXIT_RESUMABLE = 75
+
+
+class InputError(ValueError):
+    """Bad usage or input: the message says what is wrong, where, and how to mend it. Doors exit 2."""
+
+
+class StoppedEarlyError(Exception):
+    """Work stopped before its end (preemption, budget); the same command resumes it. Doors exit 75."""

@@ -1,0 +1,179 @@
+"""Records in, records out: JSONL, JSON arrays and parquet, plain or gzipped, local or gs://; writes are atomic."""
+
+import contextlib
+import glob
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from wizardcoder_jax.errors import InputError
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` names an object store (gs://...) and not a local file."""
+    return "://" in os.fspath(path)
+
+
+def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Opens a local or gs:// file for reading, decompressing `.gz`.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        if is_remote(name):
+            from etils import epath
+
+            raw: IO[bytes] = epath.Path(name).open("rb")
+        else:
+            raw = open(name, "rb")
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+    return gzip.GzipFile(fileobj=raw) if name.endswith(".gz") else raw  # type: ignore[return-value]
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+    """The files that `patterns` (paths or globs) name, sorted within each pattern, without repeats.
+
+    Raises:
+        InputError: a pattern names no file.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if is_remote(pattern):
+            from etils import epath
+
+            parent, _, name = pattern.rpartition("/")
+            names = sorted(os.fspath(p) for p in epath.Path(parent).glob(name))
+        else:
+            names = sorted(glob.glob(pattern)) or ([pattern] if os.path.exists(pattern) else [])
+        if not names:
+            raise InputError(f"no file matches {pattern}")
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (place, record) for each object of a JSONL, JSON-array or parquet file; place is "FILE:LINE".
+
+    Raises:
+        InputError: the file is missing, malformed, or holds something other than objects (file and line named).
+    """
+    name = os.fspath(path)
+    with open_bytes(path) as file:
+        if name.removesuffix(".gz").endswith(".parquet"):
+            yield from _parquet_records(name, file)
+            return
+        try:
+            text = file.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name}: not UTF-8 at byte {error.start}") from error
+        except (OSError, EOFError) as error:
+            raise InputError(f"{name}: cannot be read whole: {error}") from error
+    if text.lstrip().startswith("["):
+        entries = ((f"{name}:[{i}]", entry) for i, entry in enumerate(_parse(name, text)))
+    else:
+        # Split at "\n" alone: str.splitlines also cuts at U+2028 and friends, which JSON strings may hold.
+        lines = enumerate(text.split("\n"), start=1)
+        entries = ((f"{name}:{i}", _parse(f"{name}:{i}", line)) for i, line in lines if line.strip())
+    for place, entry in entries:
+        if not isinstance(entry, dict):
+            raise InputError(f"{place}: expected a JSON object, found {type(entry).__name__}")
+        yield place, entry
+
+
+def _parse(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = f"{place}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) and error.lineno > 1 else place
+        raise InputError(f"{where}: malformed JSON ({getattr(error, 'msg', error)}); fix or remove it") from error
+
+
+def _parquet_records(name: str, file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(io.BytesIO(file.read()))
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{name}: not a readable parquet file ({error})") from error
+    for i, record in enumerate(table.to_pylist()):
+        yield f"{name}:[{i}]", record
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Opens a file that appears under its name only once it is whole; an error leaves what stood there before.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    name = os.fspath(path)
+    if is_remote(name):  # an object store makes an object visible when its upload ends: atomic already
+        from etils import epath
+
+        buffer = io.BytesIO()
+        yield buffer
+        epath.Path(name).write_bytes(buffer.getvalue())
+        return
+    target = Path(name)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    ensure_dir(target.parent)
+    try:
+        with _opened(temporary) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise InputError(f"cannot write {path.parent}: {error.strerror}; choose another output path") from error
+
+
+def ensure_dir(path: str | os.PathLike[str]) -> None:
+    """Makes the folder (and its parents) where it is missing.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    name = os.fspath(path)
+    if is_remote(name):
+        return
+    try:
+        os.makedirs(name, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {name}: {error.strerror}; choose another output path") from error
+    if not os.access(name, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {name} cannot be written; choose another output path")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes `text` as UTF-8, atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
+    """Writes one JSON object a line, atomically; gzipped where the name ends in `.gz`."""
+    with atomic_write(path) as file:
+        compressed = gzip.GzipFile(fileobj=file, mode="wb", mtime=0) if os.fspath(path).endswith(".gz") else None
+        with compressed or contextlib.nullcontext(file) as out:
+            for record in records:
+                out.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")

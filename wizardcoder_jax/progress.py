@@ -1,0 +1,55 @@
+"""Progress of long work on stderr: a bar on a terminal, plain lines otherwise."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+LINE_INTERVAL_S = 10.0
+
+
+class Progress:
+    """Counts units of work; use as a context manager and call `update`.
+
+    Args:
+        label: what is being done, e.g. "train".
+        total: units of work in all.
+        unit: name of one unit, e.g. "step".
+        done: units that an earlier run finished.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        self._label, self._total, self._unit, self._done = label, total, unit, done
+        self._first, self._start = done, time.monotonic()
+        self._last_line = self._start
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(desc=label, total=total, unit=unit, initial=done, dynamic_ncols=True)
+
+    def update(self, count: int = 1, **facts: Any) -> None:
+        """Adds `count` finished units; `facts` (loss=..., passed=...) are shown beside the count."""
+        self._done += count
+        if self._bar is not None:
+            if facts:
+                self._bar.set_postfix(facts, refresh=False)
+            self._bar.update(count)
+        elif self._done >= self._total or time.monotonic() - self._last_line >= LINE_INTERVAL_S:
+            self._print_line(facts)
+
+    def _print_line(self, facts: dict[str, Any]) -> None:
+        self._last_line = time.monotonic()
+        elapsed_s = max(self._last_line - self._start, 1e-9)
+        rate = (self._done - self._first) / elapsed_s
+        left_s = (self._total - self._done) / rate if rate else 0.0
+        shown = "".join(f", {key}={value}" for key, value in facts.items())
+        times = f"{elapsed_s:.0f} s, {left_s:.0f} s left"
+        print(f"{self._label}: {self._done}/{self._total} {self._unit}s, {times}{shown}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()

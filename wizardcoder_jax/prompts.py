@@ -1,0 +1,41 @@
+"""The texts that carry an instruction to the model; training, sampling and evaluation share them.
+
+Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py and src/inference_wizardcoder.py (header and
+template); src/humaneval_gen.py (HumanEval wording; two blank lines since 2023-08-26 are variant v2).
+"""
+
+HEADER = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+RESPONSE_MARK = "### Response:"
+
+
+def wizardcoder(instruction: str) -> str:
+    """The prompt of training and inference; the response follows it directly."""
+    return f"{HEADER}\n\n### Instruction:\n{instruction}\n\n{RESPONSE_MARK}"
+
+
+def problem_instruction(problem_prompt: str) -> str:
+    """The instruction that asks for a program: every four spaces of the problem become a tab, as in the original."""
+    return f"Create a Python script for this problem:\n{problem_prompt.replace('    ', chr(9))}"
+
+
+def wizardcoder_humaneval_v1(problem_prompt: str) -> str:
+    """HumanEval prompt with one blank line before the instruction, as in training; gave the published 59.8."""
+    return wizardcoder(problem_instruction(problem_prompt))
+
+
+def wizardcoder_humaneval_v2(problem_prompt: str) -> str:
+    """HumanEval prompt with two blank lines before the instruction: the repository's HEAD since 2023-08-26."""
+    return wizardcoder_humaneval_v1(problem_prompt).replace(f"{HEADER}\n\n", f"{HEADER}\n\n\n", 1)
+
+
+def chat_instruction(problem_prompt: str) -> str:
+    """What a chat model is asked, inside its own chat template (wording: evalplus, evalplus/codegen.py)."""
+    return (
+        "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
+        f"```\n{problem_prompt.strip()}\n```\n"
+    )
+
+
+def with_input(instruction: str, extra_input: str | None) -> str:
+    """An Alpaca record's instruction and its non-empty input, joined to one instruction."""
+    return f"{instruction}\n{extra_input}" if extra_input else instruction
