@@ -1,0 +1,1 @@
+"""Hugging Face in and out: architectures, weights, tokenizers, GGUF. No torch."""

@@ -1,0 +1,104 @@
+"""Grouped-query attention (multi-query and multi-head are its ends), rotary positions, one layer's key/value cache."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.model.layers import Initializer, Projection
+from wizardcoder_jax.sharding import Rules
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer, [B, S, K, H] each; slot s holds position s."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Rotation(NamedTuple):
+    """Cosine and sine of the rotary angles, [B, T, 1, H/2] each, float32."""
+
+    cos: jax.Array
+    sin: jax.Array
+
+
+def rotation(positions: jax.Array, arch: ArchConfig) -> Rotation:
+    """Rotary angles of `positions` [B, T]: position * theta^(-2i/H) (Su et al., arXiv 2104.09864, equation 15)."""
+    exponents = jnp.arange(0, arch.head_dim, 2, dtype=jnp.float32) / arch.head_dim
+    frequencies = 1.0 / (arch.rope_theta**exponents * arch.rope_scale)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    return Rotation(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
+    """Rotates [B, T, *, H] by halves: dim i is paired with dim i + H/2 (transformers' `rotate_half` layout)."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = (first * rotation.cos - second * rotation.sin, second * rotation.cos + first * rotation.sin)
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+def causal_mask(segment_ids: jax.Array) -> jax.Array:
+    """Who sees whom in packed rows: [B, T] segment ids -> [B, T, T] bool, earlier or same place and same segment."""
+    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    return same & jnp.tril(jnp.ones(same.shape[1:], bool))
+
+
+def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Softmax attention, scores in float32.
+
+    Args:
+        queries: [B, T, N, H].
+        keys, values: [B, S, K, H]; query heads n*K/N .. share kv head.
+        mask: [B, T, S] bool, True where a query sees a key.
+
+    Returns:
+        [B, T, N, H].
+    """
+    batch, length, num_heads, head_dim = queries.shape
+    grouped = queries.reshape(batch, length, keys.shape[2], -1, head_dim)
+    scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    return jnp.einsum("BKGTS,BSKH->BTKGH", probabilities, values).reshape(batch, length, num_heads, head_dim)
+
+
+class Attention(nnx.Module):
+    """Self-attention over the sequence itself, or over a cache of earlier positions."""
+
+    def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
+        d, n, k, h = arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.head_dim
+        self.query = Projection(init, (d, n, h), ("embed", "heads", None), 1, arch.use_bias)
+        self.key = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.use_bias)
+        self.value = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.use_bias)
+        self.out = Projection(init, (n, h, d), ("heads", None, "embed"), 2, arch.use_bias)
+        self.rules = rules
+
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, turn: Rotation | None, cache: LayerCache | None
+    ) -> tuple[jax.Array, LayerCache]:
+        """Attends from every place of `x`.
+
+        Args:
+            x: [B, T, D].
+            positions: [B, T], the slots of the cache that this call fills.
+            mask: [B, T, S].
+            turn: rotary angles of `positions`, or None for learned positions.
+            cache: earlier keys and values; None when `x` is the whole sequence.
+
+        Returns:
+            [B, T, D], and the keys and values that it attended to.
+        """
+        queries = self.rules.constrain(self.query(x), "batch", None, "heads", None)
+        keys = self.rules.constrain(self.key(x), "batch", None, "kv_heads", None)
+        values = self.rules.constrain(self.value(x), "batch", None, "kv_heads", None)
+        if turn is not None:
+            queries, keys = rotate(queries, turn), rotate(keys, turn)
+        if cache is not None:
+            rows = jnp.arange(x.shape[0])[:, None]
+            keys = cache.keys.at[rows, positions].set(keys.astype(cache.keys.dtype))
+            values = cache.values.at[rows, positions].set(values.astype(cache.values.dtype))
+        return self.out(attend(queries, keys, values, mask)), LayerCache(keys, values)

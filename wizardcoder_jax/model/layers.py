@@ -1,0 +1,99 @@
+"""Projections, norms and the MLP: parameters with their shape, logical axes and initialiser on one line."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.sharding import Axes, Rules
+
+
+class Initializer:
+    """Makes the parameters of one model, each from its own key; a leading dim for layers that are stacked.
+
+    Args:
+        key: a PRNG key.
+        lead: leading dims of every parameter, (L,) inside the stack of blocks.
+    """
+
+    def __init__(self, key: jax.Array, lead: tuple[int, ...] = ()) -> None:
+        self._key, self._lead, self._count = key, lead, 0
+
+    def normal(self, shape: tuple[int, ...], axes: Axes, stddev: float = 0.02) -> nnx.Param:
+        """A parameter drawn from N(0, stddev^2)."""
+        self._count += 1
+        key = jax.random.fold_in(self._key, self._count)
+        return nnx.Param(stddev * jax.random.normal(key, self._lead + shape, jnp.float32), axes=axes)
+
+    def constant(self, shape: tuple[int, ...], axes: Axes, value: float) -> nnx.Param:
+        """A parameter filled with `value`."""
+        return nnx.Param(jnp.full(self._lead + shape, value, jnp.float32), axes=axes)
+
+    def stacked(self, num_layers: int) -> "Initializer":
+        """The initialiser of `num_layers` blocks at once."""
+        return Initializer(jax.random.fold_in(self._key, 0), (num_layers,))
+
+
+class Projection(nnx.Module):
+    """x @ kernel + bias over the last `num_in` dims of x, in x's dtype.
+
+    Args:
+        init: makes the parameters.
+        shape: input dims, then output dims.
+        axes: logical axes of `shape`.
+        num_in: how many dims of `shape` are input dims.
+        use_bias: whether there is a bias over the output dims.
+    """
+
+    def __init__(self, init: Initializer, shape: tuple[int, ...], axes: Axes, num_in: int, use_bias: bool) -> None:
+        self.kernel = init.normal(shape, axes, stddev=1 / math.sqrt(math.prod(shape[:num_in])))
+        self.bias = init.constant(shape[num_in:], axes[num_in:], 0.0) if use_bias else None
+        self.num_in = num_in
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., *in] -> [..., *out]."""
+        inputs = tuple(range(x.ndim - self.num_in, x.ndim))
+        y = jax.lax.dot_general(x, self.kernel[...].astype(x.dtype), ((inputs, tuple(range(self.num_in))), ((), ())))
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class Norm(nnx.Module):
+    """LayerNorm (with bias) or RMSNorm over the last dim, computed in float32."""
+
+    def __init__(self, init: Initializer, arch: ArchConfig) -> None:
+        self.scale = init.constant((arch.embed_dim,), (None,), 1.0)
+        self.bias = init.constant((arch.embed_dim,), (None,), 0.0) if arch.norm == "layer" else None
+        self.eps = arch.norm_eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
+        y = x.astype(jnp.float32)
+        if self.bias is not None:
+            y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        y = y * self.scale[...].astype(jnp.float32)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(jnp.float32)
+        return y.astype(x.dtype)
+
+
+class Mlp(nnx.Module):
+    """gelu(x up) down, or (silu(x gate) * x up) down."""
+
+    def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
+        shape, axes = (arch.embed_dim, arch.mlp_dim), ("embed", "mlp")
+        self.gate = Projection(init, shape, axes, 1, arch.use_bias) if arch.mlp == "swiglu" else None
+        self.up = Projection(init, shape, axes, 1, arch.use_bias)
+        self.down = Projection(init, shape[::-1], axes[::-1], 1, arch.use_bias)
+        self.activation, self.rules = arch.mlp, rules
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, T, D] -> [B, T, D]."""
+        hidden = self.rules.constrain(self.up(x), "batch", None, "mlp")
+        if self.gate is not None:
+            hidden = jax.nn.silu(self.gate(x)) * hidden
+        else:
+            hidden = jax.nn.gelu(hidden, approximate=self.activation == "gelu_tanh")
+        return self.down(hidden)

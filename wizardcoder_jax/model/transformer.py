@@ -1,0 +1,147 @@
+"""The decoder-only Transformer that every family is an ArchConfig of, with a stack of blocks that is scanned or unrolled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, causal_mask, rotation
+from wizardcoder_jax.model.layers import Initializer, Mlp, Norm
+from wizardcoder_jax.sharding import Rules
+
+KVCache = LayerCache | tuple[LayerCache, ...]  # [L, B, S, K, H] for stacked blocks, else one a block
+
+
+class Block(nnx.Module):
+    """Attention and MLP, each behind a norm and added to its input."""
+
+    def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
+        self.attention_norm = Norm(init, arch)
+        self.attention = Attention(init, arch, rules)
+        self.mlp_norm = Norm(init, arch)
+        self.mlp = Mlp(init, arch, rules)
+        self.rules = rules
+
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, turn: Rotation | None, cache: LayerCache | None
+    ) -> tuple[jax.Array, LayerCache]:
+        """[B, T, D] -> [B, T, D], and this layer's keys and values; arguments as for Attention."""
+        attended, cache = self.attention(self.attention_norm(x), positions, mask, turn, cache)
+        x = x + attended
+        x = x + self.mlp(self.mlp_norm(x))
+        return self.rules.constrain(x, "batch", None, None), cache
+
+
+class Transformer(nnx.Module):
+    """Embeddings, blocks, a final norm and the output head.
+
+    Args:
+        arch: the architecture.
+        rules: how tensors are split over the mesh.
+        key: PRNG key of the initial weights (replaced at once where weights are loaded).
+    """
+
+    def __init__(self, arch: ArchConfig, rules: Rules, key: jax.Array) -> None:
+        init = Initializer(key)
+        vocab, d = arch.padded_vocab_size, arch.embed_dim
+        self.tokens = init.normal((vocab, d), ("vocab", None))
+        self.positions = init.normal((arch.max_positions, d), (None, None)) if arch.position == "learned" else None
+        self.blocks = Block(init.stacked(arch.num_layers), arch, rules)
+        self.final_norm = Norm(init, arch)
+        self.head = None if arch.tie_embeddings else init.normal((vocab, d), ("vocab", None))
+        self.arch, self.rules = arch, rules
+
+    def __call__(
+        self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, *, dtype: jnp.dtype, remat: bool = False
+    ) -> jax.Array:
+        """Final hidden states of packed rows.
+
+        Args:
+            tokens: [B, T] token ids.
+            positions: [B, T] place of each token in its own segment.
+            segment_ids: [B, T]; a token sees its own segment only.
+            dtype: of activations and matmuls.
+            remat: recompute each block's activations in the backward pass.
+
+        Returns:
+            [B, T, D] in `dtype`, ready for `logits`.
+        """
+        mask, turn = causal_mask(segment_ids), self._turn(positions)
+
+        def step(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
+            return block(x, positions, mask, turn, None)[0], None
+
+        x, _ = self._through_blocks(jax.checkpoint(step) if remat else step, self._embed(tokens, positions, dtype))
+        return self.final_norm(x)
+
+    def prefill(self, tokens: jax.Array, *, dtype: jnp.dtype) -> tuple[jax.Array, KVCache]:
+        """Hidden states [B, T, D] and cache (T slots) of prompts [B, T] that start at position 0, padded on the right."""
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        mask, turn = causal_mask(jnp.ones_like(tokens)), self._turn(positions)
+
+        def step(x: jax.Array, block: Block) -> tuple[jax.Array, LayerCache]:
+            return block(x, positions, mask, turn, None)
+
+        x, cache = self._through_blocks(step, self._embed(tokens, positions, dtype))
+        return self.final_norm(x), cache
+
+    def decode(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
+        """One step of every sequence: tokens [B] at positions [B] -> hidden states [B, D] and the cache, one slot fuller."""
+        layer = cache if isinstance(cache, LayerCache) else cache[0]
+        mask = jnp.arange(layer.keys.shape[-3]) <= positions[:, None, None]
+        turn = self._turn(positions[:, None])
+
+        def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache]:
+            return block(x, positions[:, None], mask, turn, cache)
+
+        x = self._embed(tokens[:, None], positions[:, None], layer.keys.dtype)
+        x, cache = self._through_blocks(step, x, cache)
+        return self.final_norm(x)[:, 0], cache
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it has no probability and no gradient."""
+        table = (self.tokens if self.head is None else self.head)[...].astype(hidden.dtype)
+        logits = jnp.einsum("...D,VD->...V", hidden, table, preferred_element_type=jnp.float32)
+        if self.arch.padded_vocab_size == self.arch.vocab_size:
+            return logits
+        return jnp.where(jnp.arange(self.arch.padded_vocab_size) < self.arch.vocab_size, logits, -jnp.inf)
+
+    def unstacked(self) -> "Transformer":
+        """The same model with its blocks apart, for loops that unroll them.
+
+        On CPU a scan copies each layer's slice of the stacked weights at every step; taken apart once, they are read in
+        place. The split is one operation whose gradient is one concatenation.
+        """
+        leaves, treedef = jax.tree.flatten(self.blocks)
+        slices = [jax.lax.split(leaf, (1,) * leaf.shape[0]) for leaf in leaves]
+        layers = [jax.tree.unflatten(treedef, [part[i][0] for part in slices]) for i in range(self.arch.num_layers)]
+        model = nnx.clone(self)
+        model.blocks = nnx.List(layers)
+        return model
+
+    def _turn(self, positions: jax.Array) -> Rotation | None:
+        return None if self.positions is not None else rotation(positions, self.arch)
+
+    def _embed(self, tokens: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        x = self.tokens[...][tokens]
+        if self.positions is not None:
+            x = x + self.positions[...][positions]
+        return self.rules.constrain(x.astype(dtype), "batch", None, None)
+
+    def _through_blocks(self, step: Callable[..., Any], x: jax.Array, *per_layer: Any) -> tuple[jax.Array, Any]:
+        """Folds `step(x, block, *layer) -> (x, out)` over the blocks; outs are stacked as the blocks are."""
+        if isinstance(self.blocks, Block):
+            return jax.lax.scan(lambda x, layer: step(x, *layer), x, (self.blocks, *per_layer))
+        outs = []
+        for layer in zip(self.blocks, *per_layer, strict=True):
+            x, out = step(x, *layer)
+            outs.append(out)
+        return x, tuple(outs)
+
+
+def abstract_transformer(arch: ArchConfig, rules: Rules) -> Transformer:
+    """The model with shapes in place of weights."""
+    return jax.eval_shape(lambda: Transformer(arch, rules, jax.random.key(0)))

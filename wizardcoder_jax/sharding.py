@@ -1,0 +1,94 @@
+"""Which device holds what: the mesh, and the one table from logical axes to mesh axes.
+
+Tensors name their dims by logical axes ("embed", "heads", ...); a strategy says which mesh axis splits each. A dim that its
+mesh axes do not divide is split over fewer of them, at the end over none (a single key/value head is replicated).
+"""
+
+import dataclasses
+import math
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from wizardcoder_jax.errors import InputError
+
+MESH_AXES = ("data", "model")
+Axes = tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Logical axis -> the mesh axes that split it."""
+
+    batch: tuple[str, ...]  # sequences
+    embed: tuple[str, ...] = ()  # rows of every kernel
+    vocab: tuple[str, ...] = ()  # rows of the embedding and of the head, logits
+    heads: tuple[str, ...] = ()  # query heads
+    kv_heads: tuple[str, ...] = ()  # key/value heads
+    mlp: tuple[str, ...] = ()  # hidden units of the MLP
+
+    def spec(self, mesh_shape: dict[str, int], shape: tuple[int, ...], axes: Axes) -> PartitionSpec:
+        """The split of an array of `shape` whose last dims are `axes` (leading dims, e.g. layers, stay whole).
+
+        Raises:
+            ValueError: two dims would be split over one mesh axis.
+        """
+        named: Axes = (None,) * (len(shape) - len(axes)) + axes
+        parts = [self._split(mesh_shape, dim, axis) for dim, axis in zip(shape, named, strict=True)]
+        used = [name for part in parts for name in part]
+        if len(used) != len(set(used)):
+            raise ValueError(f"axes {axes} use a mesh axis twice: {parts}")
+        return PartitionSpec(*(part or None for part in parts))
+
+    def _split(self, mesh_shape: dict[str, int], dim: int, axis: str | None) -> tuple[str, ...]:
+        names = getattr(self, axis) if axis else ()
+        while names and dim % math.prod(mesh_shape[name] for name in names):
+            names = names[:-1]
+        return tuple(name for name in names if mesh_shape[name] > 1)
+
+    def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
+        """`x`, split as the rules say over the mesh that `jax.set_mesh` made current; unchanged where there is none."""
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.empty or mesh.size == 1:
+            return x
+        return jax.lax.with_sharding_constraint(x, self.spec(dict(mesh.shape), x.shape, axes))
+
+
+RULES: dict[str, Rules] = {
+    # Everything is split over every device: weights are gathered layer by layer, each device has its own sequences.
+    "fsdp": Rules(batch=MESH_AXES, embed=MESH_AXES, vocab=MESH_AXES),
+    # Sequences and weight rows over "data"; heads, MLP units and vocabulary over "model".
+    "fsdp_tensor": Rules(
+        batch=("data",), embed=("data",), vocab=("model",), heads=("model",), kv_heads=("model",), mlp=("model",)
+    ),
+}
+
+
+def make_mesh(mesh: str) -> Mesh:
+    """The mesh that `--mesh DATAxMODEL` names, over all devices of this run (over the first one for 1x1).
+
+    Raises:
+        InputError: `mesh` is malformed, or needs another number of devices than there are.
+    """
+    try:
+        shape = tuple(int(part) for part in mesh.split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) != 2 or min(shape) < 1:
+        raise InputError(f"mesh {mesh!r} is not of the form DATAxMODEL, e.g. 4x8")
+    devices, needed = jax.devices(), math.prod(shape)
+    if needed != len(devices) and needed > 1:
+        kind = devices[0].platform
+        hint = f"; to try it on CPU set XLA_FLAGS=--xla_force_host_platform_device_count={needed}" if kind == "cpu" else ""
+        raise InputError(f"mesh {mesh} needs {needed} devices, this run has {len(devices)} ({kind}){hint}")
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:needed])
+
+
+def batch_sharding(mesh: Mesh, rules: Rules, ndim: int) -> NamedSharding:
+    """How an array of `ndim` dims, the first of them sequences, lies on the mesh."""
+    return NamedSharding(mesh, PartitionSpec(rules.batch, *(None,) * (ndim - 1)))
+
+
+def batch_shards(mesh: Mesh, rules: Rules) -> int:
+    """Over how many devices the sequences of a batch are split."""
+    return math.prod(mesh.shape[name] for name in rules.batch)
