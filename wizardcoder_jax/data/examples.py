@@ -1,0 +1,53 @@
+"""Instruction records: {"instruction", "input"?, "output"}; other keys (id, round, method ...) are left aside."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import read_records
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """One instruction and the response to learn."""
+
+    place: str  # FILE:LINE, for messages
+    instruction: str
+    input: str  # "" where the record has none
+    output: str
+
+
+def read_examples(files: Sequence[str]) -> list[Example]:
+    """The examples of `files` (JSONL, JSON array or parquet, plain or gzipped), in order.
+
+    An empty output is an example like any other: it teaches to end at once (Code Alpaca 20k has six).
+
+    Raises:
+        InputError: a file is missing or malformed, a record lacks text, or there is no example at all.
+    """
+    examples = [_example(place, record) for file in files for place, record in read_records(file)]
+    if not examples:
+        raise InputError(f"no examples in {', '.join(files)}; each needs an 'instruction' and an 'output'")
+    return examples
+
+
+def _example(place: str, record: dict[str, Any]) -> Example:
+    instruction = _text(place, record, "instruction")
+    if not instruction.strip():
+        raise InputError(f"{place}: 'instruction' is empty; write one or remove the record")
+    extra_input = _text(place, record, "input") if record.get("input") is not None else ""
+    return Example(place=place, instruction=instruction, input=extra_input, output=_text(place, record, "output"))
+
+
+def _text(place: str, record: dict[str, Any], key: str) -> str:
+    if key not in record:
+        raise InputError(f"{place}: no key '{key}' (found {', '.join(map(repr, record)) or 'none'})")
+    text = record[key]
+    if not isinstance(text, str):
+        raise InputError(f"{place}: '{key}' must be a string, found {type(text).__name__}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no tokenizer can read
+        raise InputError(f"{place}: '{key}' is not valid Unicode at character {error.start}") from error
+    return text
