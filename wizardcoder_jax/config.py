@@ -42,6 +42,14 @@ class TeacherConfig:
         require(0 < self.top_p <= 1, f"teacher.top_p must be in (0, 1], got {self.top_p}")
         for name in ("max_tokens", "concurrency", "max_attempts"):
             require(getattr(self, name) >= 1, f"teacher.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("usd_per_million_prompt_tokens", "usd_per_million_completion_tokens"):
+            require(getattr(self, name) >= 0, f"teacher.{name} must be >= 0, got {getattr(self, name)}")
+        require(self.timeout_s > 0, f"teacher.timeout_s must be > 0, got {self.timeout_s}")
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The price of so many tokens."""
+        prompt_usd = prompt_tokens * self.usd_per_million_prompt_tokens
+        return (prompt_usd + completion_tokens * self.usd_per_million_completion_tokens) / 1e6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,13 +61,21 @@ class EvolveConfig:
     rounds: int = 3  # times the pool is evolved; the paper's final set has 3
     seed: int = 0  # of every random choice
     teacher: TeacherConfig = TeacherConfig()
-    max_usd: float | None = None  # stop before this cost
-    max_requests: int | None = None  # stop before this number of calls
+    judge_information_gain: bool = True  # ask the teacher whether an evolution equals its parent, and drop it if so
+    max_usd: float | None = None  # stop before this cost, earlier runs included
+    max_requests: int | None = None  # stop before this number of answered calls, earlier runs included
     benchmarks_dir: str | None = None  # problems that no record may contain: JSONL files, one folder
     overwrite: bool = False  # start anew instead of resuming
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}")
+        require(self.max_requests is None or self.max_requests >= 0, f"max_requests must be >= 0, got {self.max_requests}")
+        require(self.max_usd is None or self.max_usd >= 0, f"max_usd must be >= 0, got {self.max_usd}")
+        has_price = self.teacher.usd_per_million_prompt_tokens > 0 or self.teacher.usd_per_million_completion_tokens > 0
+        require(
+            self.max_usd is None or has_price or self.teacher.kind == "replay",
+            "max_usd needs prices: --teacher.usd-per-million-prompt-tokens and --teacher.usd-per-million-completion-tokens",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

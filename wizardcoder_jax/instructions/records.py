@@ -1,0 +1,138 @@
+"""One instruction with its response, and where it came from: a seed (round 0) or a record evolved from another."""
+
+import dataclasses
+import hashlib
+import os
+from typing import Any
+
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import read_records
+from wizardcoder_jax.prompts import with_input
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a record cost the teacher, summed over its calls."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    num_calls: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            num_calls=self.num_calls + other.num_calls,
+            usd=self.usd + other.usd,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """An instruction, its response and its lineage.
+
+    Attributes:
+        id: "seed-..." or "evol-...", a hash of the content: the same content has the same id in every run.
+        parent_id: the record it was evolved from; None for a seed.
+        seed_id: the seed it descends from; its own id for a seed.
+        round: 0 for a seed.
+        method: number of the evolution method, 1 to 5; None for a seed.
+        teacher: the model that wrote it, as the server names it; None for a seed.
+        filters: names of the rules it was checked with and passed.
+    """
+
+    id: str
+    parent_id: str | None
+    seed_id: str
+    round: int
+    method: int | None
+    instruction: str
+    output: str
+    teacher: str | None
+    usage: Usage = Usage()
+    filters: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a line of evolved.jsonl."""
+        return {
+            "id": self.id,
+            "parent_id": self.parent_id,
+            "seed_id": self.seed_id,
+            "round": self.round,
+            "method": self.method,
+            "instruction": self.instruction,
+            "output": self.output,
+            "teacher": self.teacher,
+            "usage": {"prompt_tokens": self.usage.prompt_tokens, "completion_tokens": self.usage.completion_tokens},
+            "filters": list(self.filters),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """A record that a rule dropped, and the text that made it."""
+
+    record: Record
+    rule: str
+    evidence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The rejection as a line of rejected.jsonl."""
+        return {**self.record.to_json(), "rule": self.rule, "evidence": self.evidence}
+
+
+def seed_id(instruction: str, output: str) -> str:
+    """The id of a seed: a hash of its instruction (its input joined) and output."""
+    return "seed-" + hashlib.sha256(f"{instruction}\0{output}".encode()).hexdigest()[:16]
+
+
+def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> str:
+    """The id of a record evolved from `parent_id` in round `round_`."""
+    content = f"{parent_id}\0{round_}\0{instruction}\0{output}"
+    return "evol-" + hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
+    """Reads {"instruction", "input"?, "output"} records as seeds, in the order of the file.
+
+    Returns:
+        The seeds, each content once, and the number of repeats that were left out.
+
+    Raises:
+        InputError: a field is missing or not a text (file, line and field named), or the file holds no seed.
+    """
+    seeds: dict[str, Record] = {}
+    num_read = 0
+    for place, entry in read_records(path):
+        num_read += 1
+        seed = _seed(place, entry)
+        seeds.setdefault(seed.id, seed)
+    if not seeds:
+        raise InputError(f'{os.fspath(path)} holds no seeds; expected records of {{"instruction", "input"?, "output"}}')
+    return list(seeds.values()), num_read - len(seeds)
+
+
+def _seed(place: str, entry: dict[str, Any]) -> Record:
+    instruction = _text(place, entry, "instruction")
+    output = _text(place, entry, "output")
+    if not instruction.strip():
+        raise InputError(f'{place}: "instruction" is empty; fill it in or remove the record')
+    extra = _text(place, entry, "input") if entry.get("input") is not None else None
+    joined = with_input(instruction, extra)
+    id_ = seed_id(joined, output)
+    return Record(id=id_, parent_id=None, seed_id=id_, round=0, method=None, instruction=joined, output=output, teacher=None)
+
+
+def _text(place: str, entry: dict[str, Any], field: str) -> str:
+    if field not in entry:
+        found = ", ".join(map(str, entry)) or "none"
+        raise InputError(f'{place}: no field "{field}" (fields: {found}); seeds are {{"instruction", "input"?, "output"}}')
+    value = entry[field]
+    if not isinstance(value, str):
+        raise InputError(f'{place}: field "{field}" is {type(value).__name__}, expected a text')
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f'{place}: field "{field}" holds a lone surrogate at character {error.start}; remove it') from error
+    return value

@@ -1,0 +1,22 @@
+"""The models that evolve instructions and answer them: a server, or answers recorded in a file."""
+
+from wizardcoder_jax.config import TeacherConfig
+from wizardcoder_jax.instructions.teachers.teacher import Completion, Message, Teacher
+
+__all__ = ["Completion", "Message", "Teacher", "load_teacher"]
+
+
+def load_teacher(config: TeacherConfig) -> Teacher:
+    """The teacher that `config` describes.
+
+    Raises:
+        InputError: its address, key or file is not usable.
+    """
+    if config.kind == "replay":
+        from wizardcoder_jax.instructions.teachers.replay import ReplayTeacher
+
+        assert config.replay_file is not None  # TeacherConfig requires it
+        return ReplayTeacher(config.replay_file)
+    from wizardcoder_jax.instructions.teachers.openai import OpenAITeacher
+
+    return OpenAITeacher(config)
