@@ -39,3 +39,15 @@ def chat_instruction(problem_prompt: str) -> str:
 def with_input(instruction: str, extra_input: str | None) -> str:
     """An Alpaca record's instruction and its non-empty input, joined to one instruction."""
     return f"{instruction}\n{extra_input}" if extra_input else instruction
+
+
+WIZARDCODER_CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{%- if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
+    "{%- elif message['role'] == 'user' %}"
+    "{%- if loop.first %}{{ '" + HEADER + "\\n\\n' }}{%- endif %}"
+    "{{ '### Instruction:\\n' + message['content'] + '\\n\\n" + RESPONSE_MARK + "' }}"
+    "{%- elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}"
+    "{%- endif %}{%- endfor %}"
+)
+"""`wizardcoder` as a chat template (Jinja): what an exported model carries."""

@@ -77,29 +77,41 @@ class Transformer(nnx.Module):
         x, _ = self._through_blocks(jax.checkpoint(step) if remat else step, self._embed(tokens, positions, dtype))
         return self.final_norm(x)
 
-    def prefill(self, tokens: jax.Array, *, dtype: jnp.dtype) -> tuple[jax.Array, KVCache]:
-        """Hidden states [B, T, D] and cache (T slots) of prompts [B, T] that start at position 0, padded on the right."""
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        mask, turn = causal_mask(jnp.ones_like(tokens)), self._turn(positions)
+    def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
+        """The next tokens of every sequence, after those in the cache: one at a time to decode, a piece of prompt to prefill.
 
-        def step(x: jax.Array, block: Block) -> tuple[jax.Array, LayerCache]:
-            return block(x, positions, mask, turn, None)
+        Args:
+            tokens: [B, T].
+            positions: [B, T] places of the tokens, which are also the slots of the cache that they fill; tokens past the
+                last slot fill none.
+            cache: S slots; a token sees the slots up to its own.
 
-        x, cache = self._through_blocks(step, self._embed(tokens, positions, dtype))
-        return self.final_norm(x), cache
-
-    def decode(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
-        """One step of every sequence: tokens [B] at positions [B] -> hidden states [B, D] and the cache, one slot fuller."""
+        Returns:
+            Hidden states [B, T, D] in the cache's dtype, and the fuller cache.
+        """
         layer = cache if isinstance(cache, LayerCache) else cache[0]
-        mask = jnp.arange(layer.keys.shape[-3]) <= positions[:, None, None]
-        turn = self._turn(positions[:, None])
+        mask = jnp.arange(layer.keys.shape[-3]) <= positions[:, :, None]
+        turn = self._turn(positions)
 
         def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache]:
-            return block(x, positions[:, None], mask, turn, cache)
+            return block(x, positions, mask, turn, cache)
 
-        x = self._embed(tokens[:, None], positions[:, None], layer.keys.dtype)
-        x, cache = self._through_blocks(step, x, cache)
-        return self.final_norm(x)[:, 0], cache
+        x, cache = self._through_blocks(step, self._embed(tokens, positions, layer.keys.dtype), cache)
+        return self.final_norm(x), cache
+
+    def empty_cache(self, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
+        """A cache of `num_slots` positions for `batch` sequences, stacked as the blocks are."""
+        shape = (batch, num_slots, self.arch.num_kv_heads, self.arch.head_dim)
+        axes = ("batch", None, "kv_heads", None)
+
+        def zeros(lead: tuple[int, ...]) -> LayerCache:
+            return LayerCache(
+                *(self.rules.constrain(jnp.zeros(lead + shape, dtype), *(None,) * len(lead), *axes) for _ in "kv")
+            )
+
+        if isinstance(self.blocks, Block):
+            return zeros((self.arch.num_layers,))
+        return tuple(zeros(()) for _ in range(self.arch.num_layers))
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it has no probability and no gradient."""

@@ -1,0 +1,49 @@
+"""A MODEL argument of any kind (checkpoint, Hugging Face folder, hub id, GGUF) to a model on a mesh."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.hf.folder import Source
+from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
+from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.sharding import Rules
+from wizardcoder_jax.training.checkpoint import find_checkpoint, load_params, read_card
+from wizardcoder_jax.training.step import shardings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model whose architecture and tokenizer are known and whose weights can be had."""
+
+    arch: ArchConfig
+    tokenizer: Tokenizer
+    _origin: Source | str  # a source of Hugging Face tensors, or a checkpoint's folder
+    _dtype: str | None = None  # of a checkpoint's weights
+
+    def weights(self, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None) -> Transformer:
+        """The model on the mesh, its weights in `dtype` (None: as they are held)."""
+        if isinstance(self._origin, Source):
+            return self._origin.weights(rules, mesh, dtype)
+        shapes = abstract_transformer(self.arch, rules)
+        held = jnp.dtype(dtype or self._dtype)
+        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, held, sharding=sharding)  # noqa: E731
+        return load_params(self._origin, jax.tree.map(place, shapes, shardings(shapes, mesh, rules)))
+
+
+def open_model(model: str) -> Opened:
+    """Finds and opens `model`.
+
+    Raises:
+        InputError: it is missing, malformed or unknown.
+    """
+    step_dir = find_checkpoint(model)
+    if step_dir is None:
+        source = Source(model)
+        return Opened(arch=source.arch, tokenizer=source.tokenizer, _origin=source)
+    card = read_card(step_dir)
+    tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
+    return Opened(arch=card.arch, tokenizer=tokenizer, _origin=step_dir, _dtype=card.dtype)

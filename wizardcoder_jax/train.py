@@ -1,0 +1,120 @@
+"""Fine-tunes a model on instruction data: base weights -> checkpoints."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+
+from wizardcoder_jax.cli import parse_cli, run_door, to_json
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.files import ensure_dir, expand, write_json
+from wizardcoder_jax.progress import Progress
+from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, or goes on training, the run in `output_dir`."""
+    config = parse_cli(TrainConfig, argv)
+    files = _data_files(config)
+
+    import jax
+    import jax.numpy as jnp
+
+    from wizardcoder_jax.data.batches import Batches
+    from wizardcoder_jax.data.cache import prepare
+    from wizardcoder_jax.loading import open_model
+    from wizardcoder_jax.model.transformer import abstract_transformer
+    from wizardcoder_jax.sharding import RULES, batch_shards, make_mesh
+    from wizardcoder_jax.training.checkpoint import Card, Checkpoints
+    from wizardcoder_jax.training.metrics import MetricsLog, model_flops_utilization
+    from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule
+    from wizardcoder_jax.training.step import State, abstract_state, make_step, new_state, put_batch
+
+    jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
+    base = open_model(config.base)
+    mesh, rules = make_mesh(config.mesh), RULES[config.strategy]
+    _check_fit(config, base.arch.max_positions, batch_shards(mesh, rules))
+    tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
+    batches = Batches(prepare(files, tokenizer, config.max_length, config.cache_dir), config.batch_size, config.seed)
+
+    _open_run(config)
+    card = Card(arch=base.arch, tokenizer=tokenizer.to_files(), dtype="float32")
+    checkpoints = Checkpoints(config.output_dir, config.keep_checkpoints, card)
+    optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
+    start, stop = checkpoints.latest_step or 0, _StopSignals()
+    with jax.set_mesh(mesh):
+        if start:
+            shapes = abstract_state(abstract_transformer(base.arch, rules), optimizer, mesh, rules)
+            state = State(shapes.step, *checkpoints.restore(start, shapes.model, shapes.opt_state))
+            state = state._replace(step=jnp.int32(start))
+        else:
+            state = new_state(base.weights(rules, mesh, jnp.float32), optimizer, mesh, rules)
+        step = make_step(config, optimizer, unroll=jax.default_backend() == "cpu")
+        log = MetricsLog(config.output_dir, start)
+        with Progress("train", config.num_steps, "step", done=start) as progress:
+            for i in range(start, config.num_steps):
+                began = time.perf_counter()
+                rows = batches.batch(i)
+                state, metrics = step(state, put_batch(rows, config.accumulation, mesh, rules))
+                loss = float(metrics.loss)
+                step_s = time.perf_counter() - began
+                if (i + 1) % config.log_every_steps == 0 or i + 1 == config.num_steps:
+                    rate = int((rows["segment_ids"] > 0).sum()) / step_s
+                    values = {"loss": loss, "grad_norm": float(metrics.grad_norm), "lr": float(schedule(i))}
+                    values |= {"tokens_per_s": rate, "supervised_tokens_per_s": float(rows["weights"].sum()) / step_s}
+                    mfu = model_flops_utilization(base.arch.num_params, rate)
+                    log.write(i + 1, {**values, "step_s": step_s, **({} if mfu is None else {"mfu": mfu})})
+                if stop.asked or (i + 1) % config.checkpoint_every_steps == 0 or i + 1 == config.num_steps:
+                    checkpoints.save(i + 1, state.model, state.opt_state)
+                progress.update(loss=f"{loss:.4f}")
+                if stop.asked:
+                    break
+    log.close()
+    checkpoints.close()
+    if stop.asked and i + 1 < config.num_steps:
+        raise StoppedEarlyError(f"step {i + 1} of {config.num_steps} is saved; the same command resumes")
+
+
+class _StopSignals:
+    """Turns SIGTERM and the first Ctrl-C into a request to stop after the current step; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _data_files(config: TrainConfig) -> list[str]:
+    try:
+        return expand(config.data)
+    except InputError as error:
+        made = "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data"
+        raise InputError(f"no training data: {error}; make it with: {made}  (or name files with --data)") from error
+
+
+def _check_fit(config: TrainConfig, max_positions: int, num_shards: int) -> None:
+    if config.max_length > max_positions:
+        raise InputError(f"max_length {config.max_length} exceeds the model's context of {max_positions} positions")
+    microbatch = config.batch_size // config.accumulation
+    if microbatch % num_shards:
+        raise InputError(
+            f"microbatches of {microbatch} sequences (batch_size / accumulation) do not divide over the {num_shards} "
+            f"devices that split sequences under mesh {config.mesh} with strategy {config.strategy}"
+        )
+
+
+def _open_run(config: TrainConfig) -> None:
+    if config.overwrite:
+        shutil.rmtree(os.path.join(config.output_dir, "checkpoints"), ignore_errors=True)
+    ensure_dir(config.output_dir)
+    write_json(os.path.join(config.output_dir, "config.json"), to_json(config))
+
+
+if __name__ == "__main__":
+    run_door(main)

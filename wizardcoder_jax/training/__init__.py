@@ -1,0 +1,1 @@
+"""Fine-tuning: loss, optimizer, the jitted step, checkpoints, metrics."""

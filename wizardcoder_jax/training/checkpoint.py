@@ -1,0 +1,127 @@
+"""Checkpoints: one folder a step, whole or absent, readable without the run that wrote it.
+
+RUN/checkpoints/<step>/params     weights, by dotted path
+                      /optimizer  moments and step count (absent in a converted model)
+                      /model      JSON: architecture and tokenizer files
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.errors import InputError
+
+Flat = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a checkpoint says of its model besides the weights."""
+
+    arch: ArchConfig
+    tokenizer: dict[str, str]  # file name -> text, as in a Hugging Face folder
+    dtype: str  # of the weights
+
+
+def flatten(tree: Any) -> Flat:
+    """The leaves of a pytree by dotted path, e.g. "blocks.mlp.up.kernel.value"."""
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in _leaves(tree)}
+
+
+def unflatten(tree: Any, flat: Flat) -> Any:
+    """A pytree of the structure of `tree` with the leaves of `flat`."""
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in _leaves(tree)]
+    return jax.tree.unflatten(jax.tree.structure(tree), [flat[name] for name in names])
+
+
+def _leaves(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        run_dir: the run's folder, local or gs://.
+        keep: how many of the newest stay.
+        card: written into every checkpoint.
+    """
+
+    def __init__(self, run_dir: str, keep: int, card: Card) -> None:
+        directory = epath.Path(run_dir if "://" in run_dir else os.path.abspath(run_dir)) / "checkpoints"
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=ocp.checkpoint_managers.LatestN(keep), enable_async_checkpointing=True
+        )
+        self._manager = ocp.CheckpointManager(directory, options=options)
+        self._card = dataclasses.asdict(card)
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest whole checkpoint's step, None before the first."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, model: Any, optimizer: Any | None) -> None:
+        """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is."""
+        if step in self._manager.all_steps():
+            return
+        items = {"params": ocp.args.StandardSave(flatten(model)), "model": ocp.args.JsonSave(self._card)}
+        if optimizer is not None:
+            items["optimizer"] = ocp.args.StandardSave(flatten(optimizer))
+        self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
+        """The weights and the optimizer's state of `step`, into the shapes and shardings given."""
+        items = ocp.args.Composite(
+            params=ocp.args.StandardRestore(flatten(model)), optimizer=ocp.args.StandardRestore(flatten(optimizer))
+        )
+        restored = self._manager.restore(step, args=items)
+        return unflatten(model, restored["params"]), unflatten(optimizer, restored["optimizer"])
+
+    def close(self) -> None:
+        """Waits until all that was saved is durable."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def find_checkpoint(path: str) -> str | None:
+    """The step folder that `path` means: itself, or the newest of a run or of its checkpoints; None if it is neither."""
+    root = epath.Path(path if "://" in path else os.path.abspath(path))
+    if (root / "params").exists() and (root / "model").exists():
+        return os.fspath(root)
+    for folder in (root / "checkpoints", root):
+        steps = [p for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
+        if steps:
+            return os.fspath(max(steps, key=lambda p: int(p.name)))
+    return None
+
+
+def read_card(step_dir: str) -> Card:
+    """What the checkpoint says of its model.
+
+    Raises:
+        InputError: it is damaged, or no checkpoint of ours.
+    """
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            card = checkpointer.restore(epath.Path(step_dir) / "model")
+        return Card(arch=ArchConfig(**card["arch"]), tokenizer=card["tokenizer"], dtype=card["dtype"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{step_dir} is damaged or no checkpoint of this program ({error})") from error
+
+
+def load_params(step_dir: str, model: Any) -> Any:
+    """The weights of a checkpoint, into the shapes and shardings of `model`.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return unflatten(model, checkpointer.restore(epath.Path(step_dir) / "params", flatten(model)))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{step_dir}: its weights are damaged or of another model ({error})") from error
