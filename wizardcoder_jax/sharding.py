@@ -22,7 +22,8 @@ class Rules:
 
     batch: tuple[str, ...]  # sequences
     embed: tuple[str, ...] = ()  # rows of every kernel
-    vocab: tuple[str, ...] = ()  # rows of the embedding and of the head, logits
+    vocab: tuple[str, ...] = ()  # rows of the embedding and of the head
+    logits: tuple[str, ...] = ()  # the vocabulary dim of activations
     heads: tuple[str, ...] = ()  # query heads
     kv_heads: tuple[str, ...] = ()  # key/value heads
     mlp: tuple[str, ...] = ()  # hidden units of the MLP
@@ -59,7 +60,13 @@ RULES: dict[str, Rules] = {
     "fsdp": Rules(batch=MESH_AXES, embed=MESH_AXES, vocab=MESH_AXES),
     # Sequences and weight rows over "data"; heads, MLP units and vocabulary over "model".
     "fsdp_tensor": Rules(
-        batch=("data",), embed=("data",), vocab=("model",), heads=("model",), kv_heads=("model",), mlp=("model",)
+        batch=("data",),
+        embed=("data",),
+        vocab=("model",),
+        logits=("model",),
+        heads=("model",),
+        kv_heads=("model",),
+        mlp=("model",),
     ),
 }
 

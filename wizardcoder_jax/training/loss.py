@@ -28,6 +28,6 @@ def weighted_loss(model: Transformer, batch: Batch, dtype: jnp.dtype, remat: boo
         remat: recompute each block's activations in the backward pass.
     """
     hidden = model(batch.tokens, batch.positions, batch.segment_ids, dtype=dtype, remat=remat)
-    logits = model.rules.constrain(model.logits(hidden), "batch", None, "vocab")
+    logits = model.rules.constrain(model.logits(hidden), "batch", None, "logits")
     chosen = jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)[..., 0]
     return jnp.sum(batch.weights.astype(jnp.float32) * (jax.nn.logsumexp(logits, axis=-1) - chosen))

@@ -1,0 +1,53 @@
+"""Tiny random models made by transformers, as Hugging Face folders with a tokenizer of their own."""
+
+from pathlib import Path
+
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, LlamaConfig, LlamaForCausalLM
+
+EOS = "<|endoftext|>"
+
+
+def gpt_bigcode(**changes):
+    """A GPTBigCode model of a few thousand parameters; `changes` go into its config."""
+    sizes = {"vocab_size": 384, "n_embd": 32, "n_head": 4, "n_layer": 3, "n_positions": 512, "n_inner": 80}
+    special = {"bos_token_id": 0, "eos_token_id": 0}
+    return _randomised(GPTBigCodeForCausalLM, GPTBigCodeConfig(**{**sizes, **special, **changes}))
+
+
+def llama(**changes):
+    """A Llama model of a few thousand parameters; `changes` go into its config."""
+    sizes = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 80}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    return _randomised(LlamaForCausalLM, LlamaConfig(**{**sizes, **heads, **special, **changes}))
+
+
+def _randomised(kind, config):
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # norms and biases too, so that none can be forgotten unseen
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def train_tokenizer():
+    """A byte-level BPE of 384 tokens at most, <|endoftext|> its id 0 as in StarCoder."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=384, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(["Write a Python function that returns the sum of two numbers.", "def add(a, b):"], trainer)
+    return tokenizer
+
+
+def save_folder(model, folder: Path) -> Path:
+    """Writes `model` and the tokenizer into `folder` as transformers would."""
+    model.save_pretrained(folder)
+    train_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(f'{{"eos_token": "{EOS}", "tokenizer_class": "PreTrainedTokenizerFast"}}')
+    return folder
