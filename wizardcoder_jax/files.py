@@ -31,10 +31,14 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
 
             raw: IO[bytes] = epath.Path(name).open("rb")
         else:
-            raw = open(name, "rb")
+            raw = open(name, "rb")  # noqa: SIM115 (the caller closes it)
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from error
-    return gzip.GzipFile(fileobj=raw) if name.endswith(".gz") else raw  # type: ignore[return-value]
+    if not name.endswith(".gz"):
+        return raw
+    unzipped = gzip.GzipFile(fileobj=raw)
+    unzipped.myfileobj = raw  # type: ignore[assignment]  # GzipFile closes this with itself, and its fileobj argument not
+    return unzipped  # type: ignore[return-value]
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
