@@ -90,6 +90,7 @@ def _visible_folders() -> list[str]:
             args += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             args += ["--ro-bind", folder, folder]
+    args += ["--dir", "/etc"]
     for file in ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives"):
         args += ["--ro-bind-try", file, file]
     interpreter = os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))
