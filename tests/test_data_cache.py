@@ -2,6 +2,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -145,6 +146,24 @@ def test_an_interrupted_preparation_leaves_nothing_behind(file, tmp_path, tasks,
     assert [path for path in (tmp_path / "cache" / "packed").iterdir() if path.is_dir()] == []
     prepared(file, tmp_path)
     assert tasks.calls == 2
+
+
+def test_ctrl_c_during_the_slow_imports_takes_effect_after_them(file, tmp_path, monkeypatch):
+    finished = []
+
+    class SlowPackage(types.ModuleType):
+        def __getattr__(self, name):
+            if name != "tasks":
+                raise AttributeError(name)
+            signal.raise_signal(signal.SIGINT)
+            finished.append(name)
+            return CountingTasks()
+
+    monkeypatch.setitem(sys.modules, "wizardcoder_jax.data", SlowPackage("wizardcoder_jax.data"))
+    with pytest.raises(KeyboardInterrupt):
+        prepared(file, tmp_path)
+    assert finished == ["tasks"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_leftovers_of_a_killed_preparation_are_removed(file, tmp_path):

@@ -6,8 +6,10 @@ import fcntl
 import hashlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -168,9 +170,26 @@ def _write(folder: Path, rows: PackedRows, key: dict[str, Any], counts: Counts) 
     folder.chmod(0o755)  # a temporary folder's 0700 would shut others out of a shared cache
 
 
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block: amid the imports of TensorFlow it aborts the process or gets lost."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is ever interrupted
+        yield
+        return
+    pending: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if pending:
+            signal.raise_signal(signal.SIGINT)
+
+
 def _tokenise(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> tuple[list[TokenisedExample], int]:
     """Tokenises, cuts at `max_length`, drops what has nothing left to learn; returns what is kept and how many were cut."""
-    from wizardcoder_jax.data import tasks  # here, because it takes TensorFlow along
+    with _interrupts_deferred():
+        from wizardcoder_jax.data import tasks  # here, because it takes TensorFlow along
 
     kept: list[TokenisedExample] = []
     dropped: list[Example] = []
