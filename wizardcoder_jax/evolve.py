@@ -4,6 +4,7 @@ Also writes rejected.jsonl, ledger.sqlite (every call: a re-run replays it for f
 summary.json and config.json. The same command resumes; what it writes does not depend on concurrency or interruptions.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     seeds, num_duplicate_seeds = read_seeds(config.seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
-    teacher = load_teacher(config.teacher)
     with (
+        contextlib.closing(load_teacher(config.teacher)) as teacher,
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
         Ledger(folder / FILE_NAME) as ledger,
     ):

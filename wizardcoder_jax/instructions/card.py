@@ -14,6 +14,10 @@ from wizardcoder_jax.instructions.rounds import RoundResult
 from wizardcoder_jax.instructions.rules import CONTAMINATED
 
 USD_DECIMALS = 6
+TEACHER_FIELDS = {  # what of the settings says who answered; a recording answers as it was recorded
+    "openai": ("kind", "base_url", "model", "temperature", "top_p", "max_tokens"),
+    "replay": ("kind",),
+}
 
 
 def sha256_of(path: str) -> str:
@@ -50,9 +54,7 @@ def summarise(
         "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
         "cost_usd": round(usage.usd, USD_DECIMALS),
         "teachers": sorted({record.teacher for result in results for record in result.kept if record.teacher}),
-        "teacher": {
-            name: getattr(config.teacher, name) for name in ("kind", "base_url", "model", "temperature", "top_p", "max_tokens")
-        },
+        "teacher": {name: getattr(config.teacher, name) for name in TEACHER_FIELDS[config.teacher.kind]},
         "seed": config.seed,
         "seeds": {"file": os.path.basename(config.seeds), "sha256": sha256_of(config.seeds)},
         "decontamination": None
@@ -75,7 +77,6 @@ def _counts(result: RoundResult) -> dict[str, Any]:
 def data_card(summary: dict[str, Any]) -> str:
     """The content of data_card.md."""
     teacher, seeds, usage = summary["teacher"], summary["seeds"], summary["usage"]
-    source = "recorded answers (replay)" if teacher["kind"] == "replay" else f"{teacher['model']} at {teacher['base_url']}"
     named = ", ".join(summary["teachers"]) or "none"
     return "\n".join(
         [
@@ -86,8 +87,7 @@ def data_card(summary: dict[str, Any]) -> str:
             f"- Records: {summary['num_records']} (all rounds together), {summary['num_rejected']} rejected",
             f"- Seeds: `{seeds['file']}`, sha256 `{seeds['sha256']}`, {summary['num_duplicate_seeds']} repeats left out",
             "- Licence of the seeds: as stated by their source",
-            f"- Teacher: {source}; it names itself: {named}",
-            f"- Decoding: temperature {teacher['temperature']}, top_p {teacher['top_p']}, up to {teacher['max_tokens']} tokens",
+            f"- Teacher: {_teacher_line(teacher)}; it names itself: {named}",
             f"- Run seed: {summary['seed']}",
             f"- Calls: {summary['num_calls']}, ${summary['cost_usd']:.4f}, "
             f"{usage['prompt_tokens']} prompt and {usage['completion_tokens']} completion tokens",
@@ -103,6 +103,13 @@ def data_card(summary: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _teacher_line(teacher: dict[str, Any]) -> str:
+    if teacher["kind"] == "replay":
+        return "recorded answers (replay)"
+    decoding = f"temperature {teacher['temperature']}, top_p {teacher['top_p']}, up to {teacher['max_tokens']} tokens"
+    return f"{teacher['model']} at {teacher['base_url']} ({decoding})"
 
 
 def _contamination_line(decontamination: dict[str, Any] | None) -> str:

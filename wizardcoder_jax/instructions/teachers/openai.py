@@ -80,6 +80,10 @@ class OpenAITeacher:
                 self._sleep(_delay_s(attempt, error.retry_after_s))
         raise AssertionError("max_attempts is at least 1")
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
     def _attempt(self, payload: dict[str, Any]) -> Completion:
         try:
             response = self._client.post(self._url, json=payload)

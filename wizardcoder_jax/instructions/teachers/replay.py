@@ -41,6 +41,9 @@ class ReplayTeacher:
         except KeyError:
             raise InputError(f"{self._file} holds no answer to {_shown(messages)}; record it, or use another teacher") from None
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def _shown(messages: Sequence[Message]) -> str:
     text = messages[-1]["content"]

@@ -42,3 +42,7 @@ class Teacher(Protocol):
             StoppedEarlyError: it kept failing, but may succeed later.
         """
         ...
+
+    def close(self) -> None:
+        """Gives up connections; no call may follow."""
+        ...

@@ -1,0 +1,105 @@
+"""An OpenAI-compatible server on the loopback interface, whose answers are a function of the question."""
+
+import contextlib
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def answer(prompt: str) -> tuple[str, str]:
+    """(text, finish_reason): some evolutions are judged equal, some answers apologise or are cut off."""
+    digest = hashlib.sha256(prompt.encode()).digest()
+    if prompt.startswith("Please increase the difficulty"):
+        question = prompt.split("\n\n", 2)[2]
+        return f"{question}\nAlso handle case {digest.hex()[:6]}.", "stop"
+    if prompt.startswith("Here are two Instructions"):
+        return ("Equal" if digest[0] % 6 == 0 else "Not Equal"), "stop"
+    if digest[0] % 8 == 0:
+        return "I am sorry, I cannot do that.", "stop"
+    return f"def f():\n    return '{digest.hex()}'", "length" if digest[0] % 8 == 1 else "stop"
+
+
+def chat_body(text: str, finish_reason: str = "stop", usage: dict[str, int] | None = None) -> bytes:
+    """A chat completion as OpenAI sends it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return json.dumps({"model": "loopback-1", "choices": [choice], "usage": usage}).encode()
+
+
+class LoopbackTeacher:
+    """A context manager; `scripted` replies (status, headers, body) are sent first, one a request.
+
+    With `hold_after=n`, requests after the n-th are answered only once `release` is called; `held` counts them.
+    """
+
+    def __init__(self, scripted=(), hold_after: int | None = None) -> None:
+        self.scripted = list(scripted)
+        self.hold_after = hold_after
+        self.requests: list[dict] = []
+        self.authorizations: list[str | None] = []
+        self.held = threading.Semaphore(0)
+        self._released = threading.Event()
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self):
+        # http.server polls for shutdown; a short poll keeps tests fast.
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def _reply(self, request: dict, authorization: str | None):
+        with self._lock:
+            self.requests.append(request)
+            self.authorizations.append(authorization)
+            number = len(self.requests)
+            scripted = self.scripted.pop(0) if self.scripted else None
+        if self.hold_after is not None and number > self.hold_after and not self._released.is_set():
+            self.held.release()
+            self._released.wait()
+        if scripted is not None:
+            return scripted
+        prompt = request["messages"][-1]["content"]
+        text, finish_reason = answer(prompt)
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
+        return 200, {"Content-Type": "application/json"}, chat_body(text, finish_reason, usage)
+
+    def _handler(teacher):  # noqa: N805
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet: two would wait for a delayed acknowledgement
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, headers, content = teacher._reply(body, self.headers.get("Authorization"))
+                try:
+                    if status is None:  # break the connection
+                        self.close_connection = True
+                        return
+                    self.send_response(status)
+                    for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(content)
+                except OSError:
+                    self.close_connection = True  # the client was killed meanwhile
+
+            def handle(self):
+                with contextlib.suppress(OSError):  # the client was killed meanwhile
+                    super().handle()
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
