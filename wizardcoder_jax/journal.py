@@ -1,0 +1,51 @@
+"""Finished work of an unfinished file: each record is appended durably, and a later run of the same work goes on from it."""
+
+import json
+import os
+from typing import Any
+
+from wizardcoder_jax.files import ensure_dir
+
+
+class Journal:
+    """Records of work whose result `output` is written only when all is done.
+
+    Args:
+        output: the file to be; the journal is `.NAME.journal` beside it.
+        fingerprint: what the work depends on; a journal of other work is dropped.
+        resume: whether to go on from a journal that is there.
+    """
+
+    def __init__(self, output: str, fingerprint: str, *, resume: bool) -> None:
+        folder, name = os.path.split(os.path.abspath(output))
+        self._path = os.path.join(folder, f".{name}.journal")
+        ensure_dir(folder)
+        self.records = self._read(fingerprint) if resume else []
+        self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        self._write({"fingerprint": fingerprint}, *self.records)
+
+    def _read(self, fingerprint: str) -> list[dict[str, Any]]:
+        entries = []
+        if os.path.exists(self._path):
+            with open(self._path, encoding="utf-8") as file:
+                for line in file:
+                    try:
+                        entries.append(json.loads(line))
+                    except ValueError:  # the line in which an earlier run was cut off
+                        break
+        return entries[1:] if entries and entries[0] == {"fingerprint": fingerprint} else []
+
+    def _write(self, *entries: dict[str, Any]) -> None:
+        self._file.write("".join(json.dumps(entry) + "\n" for entry in entries))
+        self._file.flush()
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds one finished record."""
+        self._write(record)
+        self.records.append(record)
+
+    def close(self, *, done: bool) -> None:
+        """Ends the work; a journal of work that is `done` is removed."""
+        self._file.close()
+        if done:
+            os.remove(self._path)

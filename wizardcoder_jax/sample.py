@@ -1,0 +1,136 @@
+"""Samples answers: model + benchmark (or prompts) -> samples.jsonl."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from wizardcoder_jax import prompts
+from wizardcoder_jax.benchmarks.catalog import load_benchmark
+from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol, get_protocol
+from wizardcoder_jax.benchmarks.samples import meta_path
+from wizardcoder_jax.cli import parse_cli, run_door, to_json
+from wizardcoder_jax.config import SampleConfig
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import read_records, write_json, write_jsonl
+from wizardcoder_jax.journal import Journal
+from wizardcoder_jax.progress import Progress
+
+if TYPE_CHECKING:
+    from wizardcoder_jax.hf.tokenizer import Tokenizer
+    from wizardcoder_jax.sampling.engine import Request
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is asked, and how an answer becomes a completion."""
+
+    version: str  # of the benchmark or the prompts file
+    texts: dict[str, str]  # task id -> prompt text, or user message
+    protocol: EvaluationProtocol | None  # None for bare prompts, whose answers stay as they are
+
+    def clean(self, raw: str) -> str:
+        """The completion that evaluation runs."""
+        return raw if self.protocol is None else self.protocol.clean(raw)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Samples, or goes on sampling, into `output`."""
+    config = parse_cli(SampleConfig, argv)
+    questions = _questions(config)
+
+    import jax
+    import jax.numpy as jnp
+
+    from wizardcoder_jax.loading import open_model
+    from wizardcoder_jax.sampling.engine import Decoding, Engine
+    from wizardcoder_jax.sharding import RULES, make_mesh
+
+    jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
+    opened, mesh, rules = open_model(config.model), make_mesh(config.mesh), RULES["fsdp_tensor"]
+    tokenizer, dtype = opened.tokenizer, jnp.dtype(config.compute_dtype)
+    if config.max_length > opened.arch.max_positions:
+        raise InputError(f"max_length {config.max_length} exceeds the model's {opened.arch.max_positions} positions")
+    wanted = _requests(config, questions, tokenizer)
+    journal = Journal(config.output, _fingerprint(config, questions, tokenizer), resume=not config.overwrite)
+    rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
+    left = [name for name in wanted if name not in rows]
+    decoding = Decoding(
+        temperature=config.temperature, top_p=config.top_p, eos_id=tokenizer.eos_id, max_length=config.max_length
+    )
+    with jax.set_mesh(mesh), Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
+        if left:
+            model = opened.weights(rules, mesh, dtype)
+            model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
+            engine = Engine(model, decoding, config.batch_size, dtype)
+            for index, answer in engine.answer([wanted[name] for name in left], _stopped(questions, tokenizer)):
+                (task_id, sample_index), raw = left[index], tokenizer.decode(answer.tokens)
+                row = {"task_id": task_id, "sample_index": sample_index, "completion": questions.clean(raw), "raw": raw}
+                row |= {"num_tokens": len(answer.tokens), "finish_reason": answer.finish_reason}
+                rows[task_id, sample_index] = row
+                journal.append(row)
+                progress.update()
+    write_json(meta_path(config.output), _meta(config, questions))
+    write_jsonl(config.output, [rows[name] for name in wanted])
+    journal.close(done=True)
+
+
+def _questions(config: SampleConfig) -> Questions:
+    if config.prompts is not None:
+        texts = {}
+        for i, (place, record) in enumerate(read_records(config.prompts)):
+            if not isinstance(record.get("instruction"), str):
+                raise InputError(f'{place}: the key "instruction" is missing or no text')
+            instruction = prompts.with_input(record["instruction"], record.get("input"))
+            texts[str(record.get("id", record.get("task_id", i)))] = prompts.wizardcoder(instruction)
+        if not texts:
+            raise InputError(f"{config.prompts} holds no prompt")
+        return Questions(version=os.path.basename(config.prompts), texts=texts, protocol=None)
+    assert config.benchmark is not None
+    benchmark = load_benchmark(config.benchmark, config.benchmark_file).first(config.limit)
+    protocol = get_protocol(config.protocol)
+    texts = {problem.task_id: protocol.prompt(problem) for problem in benchmark.problems}
+    return Questions(version=benchmark.version, texts=texts, protocol=protocol)
+
+
+def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "Request"]:
+    """All answers that are wanted, by (task id, sample index); the samples of a task stand side by side."""
+    from wizardcoder_jax.sampling.engine import Request
+
+    in_chat = questions.protocol is not None and questions.protocol.needs_chat_template
+    requests = {}
+    for task_id, text in questions.texts.items():
+        ids = tuple(tokenizer.encode(tokenizer.chat_prompt(text) if in_chat else text))
+        if len(ids) >= config.max_length:
+            raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {config.max_length}; raise it")
+        for i in range(config.num_samples):
+            digest = hashlib.sha256(f"{config.seed}/{task_id}/{i}".encode()).digest()
+            key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
+            requests[task_id, i] = Request(prompt=ids, key=key)
+    return requests
+
+
+def _stopped(questions: Questions, tokenizer: "Tokenizer") -> Callable[[list[int]], bool] | None:
+    """Whether an answer so far holds a stop string of the protocol."""
+    if questions.protocol is None or not (stops := questions.protocol.stop_strings):
+        return None
+    return lambda tokens: any(stop in tokenizer.decode(tokens) for stop in stops)
+
+
+def _meta(config: SampleConfig, questions: Questions) -> dict[str, object]:
+    protocol = None if questions.protocol is None else questions.protocol.name
+    return {**to_json(config), "protocol": protocol, "benchmark_version": questions.version}
+
+
+def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> str:
+    """What the answers depend on."""
+    passed_over = ("output", "overwrite", "cache_dir", "batch_size", "mesh", "limit", "num_samples")
+    settings = {name: value for name, value in to_json(config).items() if name not in passed_over}
+    asked = json.dumps([settings, questions.texts, tokenizer.fingerprint], sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    run_door(main)
