@@ -20,6 +20,7 @@ import tyro
 from wizardcoder_jax.errors import EXIT_BAD_INPUT, EXIT_RESUMABLE, InputError, StoppedEarlyError
 
 Config = TypeVar("Config")
+_TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 
 
 def run_door(main: Callable[[Sequence[str] | None], None]) -> None:
@@ -63,9 +64,7 @@ def parse_cli(config_type: type[Config], argv: Sequence[str] | None = None) -> C
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                config_type, args=args, default=preset, prog=_program_name(), config=(tyro.conf.FlagCreatePairsOff,)
-            )
+            return tyro.cli(config_type, args=args, default=preset, prog=_program_name(), config=_TYRO)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -114,6 +113,9 @@ def load_preset(path: str, config_type: type[Config]) -> Config:
     except (ValueError, SyntaxError, TypeError, NameError, ImportError, AttributeError) as error:
         raise InputError(f"{path}: {error}") from error
     config = getattr(module, "config", None)
+    if dataclasses.is_dataclass(config):  # a preset of the whole loop serves each of its stages
+        parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
+        config = next((part for part in parts if isinstance(part, config_type)), config)
     if not isinstance(config, config_type):
         raise InputError(f"{path} holds a {type(config).__name__}, this command takes a {config_type.__name__}")
     return config

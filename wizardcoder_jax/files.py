@@ -13,6 +13,9 @@ from typing import IO, Any
 from wizardcoder_jax.errors import InputError
 
 
+_HUB_DATASETS = "hf://datasets/"
+
+
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether `path` names an object store (gs://...) and not a local file."""
     return "://" in os.fspath(path)
@@ -44,12 +47,16 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
 def expand(patterns: Sequence[str]) -> list[str]:
     """The files that `patterns` (paths or globs) name, sorted within each pattern, without repeats.
 
+    A file of a dataset on the Hugging Face hub, hf://datasets/ORG/NAME/FILE, is fetched into the hub's local cache.
+
     Raises:
-        InputError: a pattern names no file.
+        InputError: a pattern names no file, or the hub does not give it.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        if is_remote(pattern):
+        if pattern.startswith(_HUB_DATASETS):
+            names = [_fetch(pattern)]
+        elif is_remote(pattern):
             from etils import epath
 
             parent, _, name = pattern.rpartition("/")
@@ -60,6 +67,20 @@ def expand(patterns: Sequence[str]) -> list[str]:
             raise InputError(f"no file matches {pattern}")
         found.update(dict.fromkeys(names))
     return list(found)
+
+
+def _fetch(address: str) -> str:
+    import huggingface_hub
+
+    org, name, file = (*address.removeprefix(_HUB_DATASETS).split("/", 2), "", "")[:3]
+    try:
+        return huggingface_hub.hf_hub_download(f"{org}/{name}", file, repo_type="dataset")
+    except Exception as error:  # the hub client raises its own, httpx's and OSErrors
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"the hub does not give {address} ({reason}); fetch it where there is a network with: "
+            f"hf download {org}/{name} {file} --repo-type dataset --local-dir data  (and name it with --data)"
+        ) from error
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,12 +1,14 @@
 """A MODEL argument of any kind (checkpoint, Hugging Face folder, hub id, GGUF) to a model on a mesh."""
 
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.files import is_remote
 from wizardcoder_jax.hf.folder import Source
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
@@ -21,17 +23,23 @@ class Opened:
 
     arch: ArchConfig
     tokenizer: Tokenizer
-    _origin: Source | str  # a source of Hugging Face tensors, or a checkpoint's folder
-    _dtype: str | None = None  # of a checkpoint's weights
+    origin: Source | str  # a source of Hugging Face tensors, or a checkpoint's folder
+    held_dtype: str | None = None  # of a checkpoint's weights
+
+    @property
+    def identity(self) -> str:
+        """Where the weights are, and since when: two models that differ have different ones."""
+        path = self.origin.path if isinstance(self.origin, Source) else self.origin
+        return path if is_remote(path) else f"{os.path.realpath(path)}@{os.stat(path).st_mtime_ns}"
 
     def weights(self, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None) -> Transformer:
         """The model on the mesh, its weights in `dtype` (None: as they are held)."""
-        if isinstance(self._origin, Source):
-            return self._origin.weights(rules, mesh, dtype)
+        if isinstance(self.origin, Source):
+            return self.origin.weights(rules, mesh, dtype)
         shapes = abstract_transformer(self.arch, rules)
-        held = jnp.dtype(dtype or self._dtype)
+        held = jnp.dtype(dtype or self.held_dtype)
         place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, held, sharding=sharding)  # noqa: E731
-        return load_params(self._origin, jax.tree.map(place, shapes, shardings(shapes, mesh, rules)))
+        return load_params(self.origin, jax.tree.map(place, shapes, shardings(shapes, mesh, rules)))
 
 
 def open_model(model: str) -> Opened:
@@ -43,7 +51,7 @@ def open_model(model: str) -> Opened:
     step_dir = find_checkpoint(model)
     if step_dir is None:
         source = Source(model)
-        return Opened(arch=source.arch, tokenizer=source.tokenizer, _origin=source)
+        return Opened(arch=source.arch, tokenizer=source.tokenizer, origin=source)
     card = read_card(step_dir)
     tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
-    return Opened(arch=card.arch, tokenizer=tokenizer, _origin=step_dir, _dtype=card.dtype)
+    return Opened(arch=card.arch, tokenizer=tokenizer, origin=step_dir, held_dtype=card.dtype)

@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if config.max_length > opened.arch.max_positions:
         raise InputError(f"max_length {config.max_length} exceeds the model's {opened.arch.max_positions} positions")
     wanted = _requests(config, questions, tokenizer)
-    journal = Journal(config.output, _fingerprint(config, questions, tokenizer), resume=not config.overwrite)
+    fingerprint = _fingerprint(config, questions, tokenizer, opened.identity)
+    journal = Journal(config.output, fingerprint, resume=not config.overwrite)
     rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
     left = [name for name in wanted if name not in rows]
     decoding = Decoding(
@@ -124,11 +125,11 @@ def _meta(config: SampleConfig, questions: Questions) -> dict[str, object]:
     return {**to_json(config), "protocol": protocol, "benchmark_version": questions.version}
 
 
-def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> str:
+def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer", model: str) -> str:
     """What the answers depend on."""
     passed_over = ("output", "overwrite", "cache_dir", "batch_size", "mesh", "limit", "num_samples")
     settings = {name: value for name, value in to_json(config).items() if name not in passed_over}
-    asked = json.dumps([settings, questions.texts, tokenizer.fingerprint], sort_keys=True)
+    asked = json.dumps([settings, questions.texts, tokenizer.fingerprint, model], sort_keys=True)
     return hashlib.sha256(asked.encode()).hexdigest()
 
 

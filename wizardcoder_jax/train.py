@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     _open_run(config)
     card = Card(arch=base.arch, tokenizer=tokenizer.to_files(), dtype="float32")
-    checkpoints = Checkpoints(config.output_dir, config.keep_checkpoints, card)
     optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
-    start, stop = checkpoints.latest_step or 0, _StopSignals()
-    with jax.set_mesh(mesh):
+    stop = _StopSignals()
+    with jax.set_mesh(mesh), Checkpoints(config.output_dir, config.keep_checkpoints) as checkpoints:
+        start = checkpoints.latest_step or 0
         if start:
             shapes = abstract_state(abstract_transformer(base.arch, rules), optimizer, mesh, rules)
             state = State(shapes.step, *checkpoints.restore(start, shapes.model, shapes.opt_state))
@@ -67,12 +67,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                     mfu = model_flops_utilization(base.arch.num_params, rate)
                     log.write(i + 1, {**values, "step_s": step_s, **({} if mfu is None else {"mfu": mfu})})
                 if stop.asked or (i + 1) % config.checkpoint_every_steps == 0 or i + 1 == config.num_steps:
-                    checkpoints.save(i + 1, state.model, state.opt_state)
+                    checkpoints.save(i + 1, card, state.model, state.opt_state)
                 progress.update(loss=f"{loss:.4f}")
                 if stop.asked:
                     break
-    log.close()
-    checkpoints.close()
+        log.close()
     if stop.asked and i + 1 < config.num_steps:
         raise StoppedEarlyError(f"step {i + 1} of {config.num_steps} is saved; the same command resumes")
 
@@ -94,6 +93,8 @@ def _data_files(config: TrainConfig) -> list[str]:
     try:
         return expand(config.data)
     except InputError as error:
+        if any("://" in pattern for pattern in config.data):
+            raise
         made = "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data"
         raise InputError(f"no training data: {error}; make it with: {made}  (or name files with --data)") from error
 

@@ -34,7 +34,7 @@ class Source:
     """
 
     def __init__(self, model: str) -> None:
-        path = _locate(model)
+        path = self.path = _locate(model)
         self.arch: ArchConfig
         self.tokenizer: Tokenizer
         self._tensors: TensorSource

@@ -52,7 +52,8 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Arr
 
     Args:
         queries: [B, T, N, H].
-        keys, values: [B, S, K, H]; query heads n*K/N .. share kv head.
+        keys: [B, S, K, H]; each serves G = N/K query heads that lie side by side.
+        values: [B, S, K, H].
         mask: [B, T, S] bool, True where a query sees a key.
 
     Returns:

@@ -7,7 +7,8 @@ RUN/checkpoints/<step>/params     weights, by dotted path
 
 import dataclasses
 import os
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -15,6 +16,7 @@ from etils import epath
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import ensure_dir
 
 Flat = dict[str, Any]
 
@@ -49,27 +51,29 @@ class Checkpoints:
     Args:
         run_dir: the run's folder, local or gs://.
         keep: how many of the newest stay.
-        card: written into every checkpoint.
+
+    Raises:
+        InputError: the folder cannot be made.
     """
 
-    def __init__(self, run_dir: str, keep: int, card: Card) -> None:
+    def __init__(self, run_dir: str, keep: int) -> None:
+        ensure_dir(run_dir)
         directory = epath.Path(run_dir if "://" in run_dir else os.path.abspath(run_dir)) / "checkpoints"
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(keep), enable_async_checkpointing=True
         )
         self._manager = ocp.CheckpointManager(directory, options=options)
-        self._card = dataclasses.asdict(card)
 
     @property
     def latest_step(self) -> int | None:
         """The newest whole checkpoint's step, None before the first."""
         return self._manager.latest_step()
 
-    def save(self, step: int, model: Any, optimizer: Any | None) -> None:
+    def save(self, step: int, card: Card, model: Any, optimizer: Any | None) -> None:
         """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is."""
         if step in self._manager.all_steps():
             return
-        items = {"params": ocp.args.StandardSave(flatten(model)), "model": ocp.args.JsonSave(self._card)}
+        items = {"params": ocp.args.StandardSave(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
         if optimizer is not None:
             items["optimizer"] = ocp.args.StandardSave(flatten(optimizer))
         self._manager.save(step, args=ocp.args.Composite(**items))
@@ -82,7 +86,10 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         return unflatten(model, restored["params"]), unflatten(optimizer, restored["optimizer"])
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits until all that was saved is durable."""
         self._manager.wait_until_finished()
         self._manager.close()

@@ -1,0 +1,1 @@
+"""Reports of a run, for people: Markdown and one self-contained HTML page."""

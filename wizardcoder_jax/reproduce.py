@@ -1,0 +1,159 @@
+"""One turn of the whole loop: evolve -> measure -> train -> measure -> export -> report. Each stage is a door of its own."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wizardcoder_jax.cli import parse_cli, run_door, to_json
+from wizardcoder_jax.config import EvaluateConfig, ExportConfig, Measurement, Protocol, ReproduceConfig, SampleConfig
+from wizardcoder_jax.errors import EXIT_RESUMABLE, StoppedEarlyError
+from wizardcoder_jax.files import ensure_dir, read_records, write_json, write_text
+from wizardcoder_jax.report.run import describe_score, run_report
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs, or goes on with, the loop in `output_dir`."""
+    config = parse_cli(ReproduceConfig, argv)
+    root = Path(config.output_dir)
+    if config.overwrite:
+        shutil.rmtree(root, ignore_errors=True)
+    ensure_dir(root)
+    write_json(root / "config.json", to_json(config))
+    train = dataclasses.replace(config.train, output_dir=str(root / "model"))
+    loop = Loop(root)
+    if config.evolve is not None:
+        loop.run("evolve", "evolve", dataclasses.replace(config.evolve, output_dir=str(root / "data")))
+        train = dataclasses.replace(train, data=(str(root / "data" / "evolved.jsonl"),))
+    for measurement in config.measurements:
+        loop.measure(config, measurement, "base", train.base, config.baseline_protocol)
+        loop.measure(config, measurement, "base", train.base, config.protocol)
+    loop.run("train", "train", train)
+    for measurement in config.measurements:
+        loop.measure(config, measurement, "tuned", train.output_dir, config.protocol)
+    loop.run("export", "export", ExportConfig(checkpoint=train.output_dir, output=str(root / "export"), overwrite=True))
+
+    results = {
+        "scores": loop.scores,
+        "data": None if config.evolve is None else _read_json(root / "data" / "summary.json"),
+        "training": _training(config, root / "model"),
+        "stages": loop.stages,
+        "environment": {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count()},
+        "config": to_json(config),
+    }
+    write_json(root / "results.json", results)
+    report = run_report(results)
+    write_text(root / "report.md", report.to_markdown())
+    write_text(root / "report.html", report.to_html())
+    for score in loop.scores:
+        print(describe_score(score))
+    print(f"report: {root / 'report.md'}, model: {root / 'export'}")
+
+
+class Loop:
+    """Runs stages in order; one that an earlier run finished with the same settings, after the same stages, is passed over.
+
+    Args:
+        root: the loop's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._history = root, hashlib.sha256()
+        self.stages: dict[str, dict[str, Any]] = {}  # name -> wall time and memory
+        self.scores: list[dict[str, Any]] = []
+
+    def run(self, name: str, door: str, config: Any) -> None:
+        """Runs `door` with `config` in a process of its own, which gives its memory back."""
+        settings = to_json(config)
+        self._history.update(json.dumps([name, settings], sort_keys=True).encode())
+        folder = self._root / "stages"
+        record_file, fingerprint = folder / f"{name}.done.json", self._history.hexdigest()
+        if record_file.exists():
+            record = _read_json(record_file)
+            if record["fingerprint"] == fingerprint:
+                self.stages[name] = record
+                print(f"{name}: done already", file=sys.stderr)
+                return
+        print(f"== {name}", file=sys.stderr, flush=True)
+        write_json(folder / f"{name}.json", settings)
+        began = time.monotonic()
+        peak_bytes = _run_door(name, [f"wizardcoder_jax.{door}", "--config", str(folder / f"{name}.json")])
+        wall_s = time.monotonic() - began
+        self.stages[name] = {"fingerprint": fingerprint, "wall_s": wall_s, "peak_memory_bytes": peak_bytes}
+        write_json(record_file, self.stages[name])
+
+    def measure(self, config: ReproduceConfig, measurement: Measurement, label: str, model: str, protocol: Protocol) -> None:
+        """Samples greedy answers and scores them."""
+        name = f"{label}-{measurement.benchmark}-{protocol}"
+        samples, output = self._root / "samples" / f"{name}.jsonl", self._root / "scores" / f"{name}.json"
+        sample = SampleConfig(
+            model=model,
+            benchmark=measurement.benchmark,
+            limit=measurement.limit,
+            protocol=protocol,
+            max_length=config.max_length,
+            batch_size=config.sample_batch_size,
+            output=str(samples),
+        )
+        self.run(f"sample-{name}", "sample", sample)
+        evaluate = EvaluateConfig(
+            benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=str(output)
+        )
+        self.run(f"evaluate-{name}", "evaluate", evaluate)
+        result = _read_json(output)
+        score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}
+        kept = ("benchmark", "benchmark_version", "protocol", "num_problems", "sandbox")
+        self.scores.append({**{key: result[key] for key in kept}, **score})
+
+
+def _run_door(name: str, command: list[str]) -> int:
+    """Runs `python -m command` to its end; returns its peak memory in bytes. A stage that stops early stops the loop."""
+    stage = subprocess.Popen([sys.executable, "-m", *command])
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: stage.terminate())
+    try:
+        while True:
+            try:
+                _, status, usage = os.wait4(stage.pid, 0)
+                break
+            except KeyboardInterrupt:  # the stage got it too, and is ending in its own way
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    code = stage.returncode = os.waitstatus_to_exitcode(status)
+    if code in (EXIT_RESUMABLE, -signal.SIGTERM, -signal.SIGINT):
+        raise StoppedEarlyError(f"stage {name} stopped; the same command resumes")
+    if code:
+        print(f"stage {name} failed; mend what it says and run the same command again", file=sys.stderr)
+        sys.exit(code if code > 0 else 1)
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _training(config: ReproduceConfig, run_dir: Path) -> dict[str, Any]:
+    entries = [entry for _, entry in read_records(run_dir / "metrics.jsonl")]
+    return {
+        "base": config.train.base,
+        "batch_size": config.train.batch_size,
+        "max_length": config.train.max_length,
+        "peak_lr": config.train.optim.peak_lr,
+        "first": entries[0],
+        "last": entries[-1],
+        "tokens_per_s": statistics.median(entry["tokens_per_s"] for entry in entries),
+    }
+
+
+if __name__ == "__main__":
+    run_door(main)
