@@ -115,11 +115,15 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it has no probability and no gradient."""
-        table = (self.tokens if self.head is None else self.head)[...].astype(hidden.dtype)
-        logits = jnp.einsum("...D,VD->...V", hidden, table, preferred_element_type=jnp.float32)
+        logits = jnp.einsum("...D,VD->...V", hidden, self.head_table.astype(hidden.dtype), preferred_element_type=jnp.float32)
         if self.arch.padded_vocab_size == self.arch.vocab_size:
             return logits
         return jnp.where(jnp.arange(self.arch.padded_vocab_size) < self.arch.vocab_size, logits, -jnp.inf)
+
+    @property
+    def head_table(self) -> jax.Array:
+        """The output embedding, [V, D]; the token embedding where they are tied."""
+        return (self.tokens if self.head is None else self.head)[...]
 
     def unstacked(self) -> "Transformer":
         """The same model with its blocks apart, for loops that unroll them.
