@@ -1,6 +1,7 @@
 """DOOR: samples.jsonl -> results.json (pass@k); every program runs in the sandbox."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from wizardcoder_jax.benchmarks.problem import Benchmark
     from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
     from wizardcoder_jax.benchmarks.samples import Sample
-    from wizardcoder_jax.sandbox.journal import Journal
+    from wizardcoder_jax.journal import Journal
     from wizardcoder_jax.sandbox.program import Program, Verdict
     from wizardcoder_jax.sandbox.runner import Sandbox
 
@@ -41,12 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = select_samples(benchmark, read_samples(config.samples, whole.problems), config.ks)
     sandbox = Sandbox.open(unsafe=config.unsafe_no_sandbox)
     programs = _programs(benchmark, chosen, protocol)
-    with _journal(config) as journal:
+    with _journal(config, sandbox) as journal:
         verdicts = _run(config, sandbox, programs, journal)
         results = _results(config, benchmark, protocol, sandbox, verdicts, meta)
         write_json(config.output, results)
-        if journal is not None:
-            journal.remove()
     _print_score(config, results)
 
 
@@ -79,16 +78,14 @@ def _programs(
     return programs
 
 
-def _journal(config: EvaluateConfig) -> "contextlib.AbstractContextManager[Journal | None]":
-    """Verdicts of an earlier, unfinished run beside the output; an object store has no files to append to."""
-    from wizardcoder_jax.files import is_remote
-    from wizardcoder_jax.sandbox.journal import Journal
+def _journal(config: EvaluateConfig, sandbox: "Sandbox") -> "Journal":
+    """Verdicts of an earlier, unfinished run; they hold for this sandbox, time limit and Python only."""
+    from wizardcoder_jax.journal import Journal
 
     if os.path.isdir(config.output):
         raise InputError(f"--output {config.output} is a folder; give the name of a file")
-    if is_remote(config.output):
-        return contextlib.nullcontext()
-    return Journal(f"{config.output}.journal", overwrite=config.overwrite)
+    fingerprint = f"{sandbox.tier}, {config.timeout_s} s, Python {platform.python_version()}"
+    return Journal(config.output, fingerprint, resume=not config.overwrite)
 
 
 def _run(
@@ -96,12 +93,12 @@ def _run(
 ) -> dict[tuple[str, int], "Verdict"]:
     """A verdict for each program; equal programs run once, and those the journal knows not at all."""
     from wizardcoder_jax.progress import Progress
-    from wizardcoder_jax.sandbox.program import SANDBOX
+    from wizardcoder_jax.sandbox.program import SANDBOX, Verdict
 
-    settings = (sandbox.tier, repr(config.timeout_s), platform.python_version())
-    keys = {sample: program.digest(*settings) for sample, program in programs.items()}
-    verdicts = {key: verdict for key in set(keys.values()) if journal and (verdict := journal.get(key))}
+    keys = {sample: program.digest() for sample, program in programs.items()}
     unique = {key: programs[sample] for sample, key in keys.items()}
+    known = {record.pop("key"): Verdict(**record) for record in map(dict, journal.records if journal else ())}
+    verdicts = {key: verdict for key, verdict in known.items() if key in unique}
     waiting = {key: program for key, program in unique.items() if key not in verdicts}
     waiting_keys = list(waiting)
     num_passed = sum(verdict.passed for verdict in verdicts.values())
@@ -109,7 +106,7 @@ def _run(
         for i, verdict in sandbox.run_all(list(waiting.values()), config.timeout_s, config.num_workers):
             verdicts[waiting_keys[i]] = verdict
             if journal and verdict.reason != SANDBOX:  # a sandbox that failed is tried again by the next run
-                journal.add(waiting_keys[i], verdict)
+                journal.append({"key": waiting_keys[i], **dataclasses.asdict(verdict)})
             num_passed += verdict.passed
             progress.update(passed=num_passed)
     return {sample: verdicts[key] for sample, key in keys.items()}

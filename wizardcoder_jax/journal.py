@@ -2,26 +2,41 @@
 
 import json
 import os
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
-from wizardcoder_jax.files import ensure_dir
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import ensure_dir, is_remote
 
 
 class Journal:
     """Records of work whose result `output` is written only when all is done.
 
+    As a context manager it ends the work: done where the block ends without an error.
+
     Args:
-        output: the file to be; the journal is `.NAME.journal` beside it.
+        output: the file to be; the journal is `.NAME.journal` beside it. An object store has no files to append to:
+            there, work that stops early starts anew.
         fingerprint: what the work depends on; a journal of other work is dropped.
         resume: whether to go on from a journal that is there.
+
+    Raises:
+        InputError: the place cannot be written.
     """
 
     def __init__(self, output: str, fingerprint: str, *, resume: bool) -> None:
+        self.records: list[dict[str, Any]] = []
+        self._file: IO[str] | None = None
+        if is_remote(output):
+            return
         folder, name = os.path.split(os.path.abspath(output))
         self._path = os.path.join(folder, f".{name}.journal")
         ensure_dir(folder)
         self.records = self._read(fingerprint) if resume else []
-        self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        try:
+            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}; choose another output path") from error
         self._write({"fingerprint": fingerprint}, *self.records)
 
     def _read(self, fingerprint: str) -> list[dict[str, Any]]:
@@ -36,8 +51,9 @@ class Journal:
         return entries[1:] if entries and entries[0] == {"fingerprint": fingerprint} else []
 
     def _write(self, *entries: dict[str, Any]) -> None:
-        self._file.write("".join(json.dumps(entry) + "\n" for entry in entries))
-        self._file.flush()
+        if self._file is not None:
+            self._file.write("".join(json.dumps(entry) + "\n" for entry in entries))
+            self._file.flush()
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one finished record."""
@@ -46,6 +62,14 @@ class Journal:
 
     def close(self, *, done: bool) -> None:
         """Ends the work; a journal of work that is `done` is removed."""
-        self._file.close()
-        if done:
-            os.remove(self._path)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            if done:
+                os.remove(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(done=kind is None)
