@@ -241,7 +241,7 @@ class ReproduceConfig:
     output_dir: str  # where every stage writes
     evolve: EvolveConfig | None  # None trains on train.data as it is; its output_dir is set by the loop
     train: TrainConfig  # its output_dir, and data where something is evolved, are set by the loop
-    measurements: tuple[Measurement, ...]  # what is measured before and after training
+    measurements: tuple[Measurement, ...] = (Measurement(benchmark="mini"),)  # what is measured before and after training
     protocol: Protocol = "wizardcoder-humaneval-v1"  # of the scores before and after
     baseline_protocol: Protocol = "chat"  # the base model's own way of being asked
     max_length: int = 512  # tokens of prompt and answer together, when sampling

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.files import is_remote
+from wizardcoder_jax.files import open_bytes
 from wizardcoder_jax.instructions.methods import METHODS
 from wizardcoder_jax.instructions.records import Usage
 from wizardcoder_jax.instructions.rounds import RoundResult
@@ -21,13 +21,9 @@ TEACHER_FIELDS = {  # what of the settings says who answered; a recording answer
 
 
 def sha256_of(path: str) -> str:
-    """The hash of a file's bytes, local or gs://."""
-    if is_remote(path):
-        from etils import epath
-
-        return hashlib.sha256(epath.Path(path).read_bytes()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hash of a file's content: the same records have the same hash, plain or .gz."""
+    with open_bytes(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def summarise(
