@@ -2,25 +2,31 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from wizardcoder_jax import prompts
+from wizardcoder_jax.hf.folder import Source
+from wizardcoder_jax.sharding import RULES, make_mesh
+
 EOS = "<|endoftext|>"
+FIM = "<fim_prefix>"
 
 
 def gpt_bigcode(**changes):
     """A GPTBigCode model of a few thousand parameters; `changes` go into its config."""
-    sizes = {"vocab_size": 384, "n_embd": 32, "n_head": 4, "n_layer": 3, "n_positions": 512, "n_inner": 80}
+    sizes = {"vocab_size": 384, "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 256, "n_inner": 80}
     special = {"bos_token_id": 0, "eos_token_id": 0}
     return _randomised(GPTBigCodeForCausalLM, GPTBigCodeConfig(**{**sizes, **special, **changes}))
 
 
 def llama(**changes):
     """A Llama model of a few thousand parameters; `changes` go into its config."""
-    sizes = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 80}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    sizes = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 80}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
     return _randomised(LlamaForCausalLM, LlamaConfig(**{**sizes, **heads, **special, **changes}))
 
@@ -40,8 +46,9 @@ def train_tokenizer():
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=384, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(["Write a Python function that returns the sum of two numbers.", "def add(a, b):"], trainer)
+    trainer = trainers.BpeTrainer(vocab_size=384, special_tokens=[EOS, FIM], initial_alphabet=alphabet, show_progress=False)
+    texts = [prompts.wizardcoder("Write a Python function that returns the sum of two numbers."), "def add(a, b):"]
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 
@@ -51,3 +58,8 @@ def save_folder(model, folder: Path) -> Path:
     train_tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(f'{{"eos_token": "{EOS}", "tokenizer_class": "PreTrainedTokenizerFast"}}')
     return folder
+
+
+def ours(model, folder: Path):
+    """The weights of a transformers model in a Transformer of ours, float32, through a folder."""
+    return Source(str(save_folder(model, folder))).weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32)
