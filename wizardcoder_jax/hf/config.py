@@ -21,13 +21,15 @@ def read_arch(config: dict[str, Any], place: str) -> ArchConfig:
     """
     readers = {"gpt_bigcode": _read_gpt_bigcode, "llama": _read_llama}
     family = config.get("model_type")
-    if family not in readers:
+    if not isinstance(family, str) or family not in readers:
         raise InputError(f"{place}: unknown architecture model_type={family!r}; known: {', '.join(sorted(readers))}")
     try:
         return readers[family](config, place)
     except KeyError as error:
         raise InputError(f"{place}: the key {error} is missing") from error
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except InputError:
+        raise
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:  # a value of the wrong kind
         raise InputError(f"{place}: {error}") from error
 
 

@@ -63,6 +63,8 @@ def _folder_arch(folder: str) -> ArchConfig:
         raise InputError(f"{file} is missing; a model folder holds config.json, tokenizer.json and safetensors") from error
     except ValueError as error:
         raise InputError(f"{file}: malformed JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: expected a JSON object, found {type(config).__name__}")
     return read_arch(config, file)
 
 

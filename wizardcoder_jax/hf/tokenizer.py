@@ -108,22 +108,28 @@ def tokenizer_from_files(files: Mapping[str, str], place: str, eos_id: int | Non
     try:
         backend = tokenizers.Tokenizer.from_str(files["tokenizer.json"])
         config = json.loads(files.get("tokenizer_config.json", "{}"))
+        special = {name: _token_text(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
     except Exception as error:  # the tokenizers package raises bare Exception
         raise InputError(f"{place}: malformed tokenizer ({error})") from error
-    special = {name: _token_text(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
     if "eos_token" not in special and eos_id is not None and (eos := backend.id_to_token(eos_id)) is not None:
         special["eos_token"] = eos
     template = files.get("chat_template.jinja", config.get("chat_template"))
     return Tokenizer(backend, special, template if isinstance(template, str) else None)
 
 
-def _token_text(token: str | dict[str, Any]) -> str:
-    return token["content"] if isinstance(token, dict) else token
+def _token_text(token: Any) -> str:
+    text = token["content"] if isinstance(token, dict) else token
+    if not isinstance(text, str):
+        raise ValueError(f"{token!r} is no special token")
+    return text
 
 
 def tokenizer_from_folder(folder: str, eos_id: int | None) -> Tokenizer:
     """The tokenizer of a local Hugging Face folder; arguments and errors as for `tokenizer_from_files`."""
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     paths = {name: Path(folder, name) for name in names}
-    files = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.exists()}
+    try:
+        files = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.exists()}
+    except UnicodeDecodeError as error:
+        raise InputError(f"{folder}: malformed tokenizer ({error})") from error
     return tokenizer_from_files(files, folder, eos_id)

@@ -66,11 +66,11 @@ class SafetensorsSource:
             try:
                 weight_map = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
                 names = sorted(set(weight_map.values()))
-            except (ValueError, KeyError, AttributeError) as error:
+                files = [os.path.join(folder, name) for name in names]
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise InputError(f"{index}: not an index of safetensors files ({error})") from error
         else:
-            names = ["model.safetensors"]
-        files = [os.path.join(folder, name) for name in names]
+            files = [os.path.join(folder, "model.safetensors")]
         for file in files:
             if not os.path.exists(file):
                 raise InputError(f"{file} is missing; a model folder holds model.safetensors or all shards of its index")
