@@ -110,7 +110,7 @@ def load_preset(path: str, config_type: type[Config]) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (ValueError, SyntaxError, TypeError, NameError, ImportError, AttributeError) as error:
+    except Exception as error:  # a preset is a program of the user's: anything may go wrong in it
         raise InputError(f"{path}: {error}") from error
     config = getattr(module, "config", None)
     if dataclasses.is_dataclass(config):  # a preset of the whole loop serves each of its stages
@@ -125,7 +125,7 @@ def _load_json(path: str, config_type: type[Config]) -> Config:
     try:
         with open(path, encoding="utf-8") as file:
             return _from_json(config_type, json.load(file))
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a {config_type.__name__}: {error}") from error
 
 

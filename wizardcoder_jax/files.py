@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -91,15 +92,17 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
     """
     name = os.fspath(path)
     with open_bytes(path) as file:
-        if name.removesuffix(".gz").endswith(".parquet"):
-            yield from _parquet_records(name, file)
-            return
         try:
-            text = file.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{name}: not UTF-8 at byte {error.start}") from error
-        except (OSError, EOFError) as error:
+            content = file.read()
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{name}: cannot be read whole: {error}") from error
+    if name.removesuffix(".gz").endswith(".parquet"):
+        yield from _parquet_records(name, content)
+        return
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not UTF-8 at byte {error.start}") from error
     if text.lstrip().startswith("["):
         entries = ((f"{name}:[{i}]", entry) for i, entry in enumerate(_parse(name, text)))
     else:
@@ -120,12 +123,12 @@ def _parse(place: str, text: str) -> Any:
         raise InputError(f"{where}: malformed JSON ({getattr(error, 'msg', error)}); fix or remove it") from error
 
 
-def _parquet_records(name: str, file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parquet_records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(io.BytesIO(file.read()))
+        table = parquet.read_table(io.BytesIO(content))
     except pyarrow.ArrowException as error:
         raise InputError(f"{name}: not a readable parquet file ({error})") from error
     for i, record in enumerate(table.to_pylist()):
