@@ -3,7 +3,8 @@
 # make setup   only the set-up (.venv); PYTHON=python3.12 picks another interpreter (3.11, 3.12 or 3.13),
 # make ...     EXTRA=tpu or EXTRA=gpu adds the libraries of an accelerator
 
-SHELL := /bin/bash -euo pipefail
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-test same-python bubblewrap demo test lint bench clean
