@@ -13,7 +13,6 @@ from typing import IO, Any
 
 from wizardcoder_jax.errors import InputError
 
-
 _HUB_DATASETS = "hf://datasets/"
 
 
