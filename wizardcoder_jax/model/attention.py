@@ -13,10 +13,13 @@ from wizardcoder_jax.sharding import Rules
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, [B, S, K, H] each; slot s holds position s."""
+    """Keys and values of one layer; slot s holds position s.
 
-    keys: jax.Array
-    values: jax.Array
+    They lie as the two matrix products of attention read them: in another order XLA on CPU transposes both at every step.
+    """
+
+    keys: jax.Array  # [B, K, H, S]
+    values: jax.Array  # [B, K, S, H]
 
 
 class Rotation(NamedTuple):
@@ -47,24 +50,25 @@ def causal_mask(segment_ids: jax.Array) -> jax.Array:
     return same & jnp.tril(jnp.ones(same.shape[1:], bool))
 
 
-def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array) -> jax.Array:
     """Softmax attention, scores in float32.
 
     Args:
-        queries: [B, T, N, H].
-        keys: [B, S, K, H]; each serves G = N/K query heads that lie side by side.
-        values: [B, S, K, H].
+        queries: [B, T, N, H]; the G = N/K heads that share a kv head lie side by side.
+        cache: keys and values.
         mask: [B, T, S] bool, True where a query sees a key.
 
     Returns:
         [B, T, N, H].
     """
     batch, length, num_heads, head_dim = queries.shape
-    grouped = queries.reshape(batch, length, keys.shape[2], -1, head_dim)
-    scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", probabilities, values).reshape(batch, length, num_heads, head_dim)
+    num_kv_heads = cache.keys.shape[1]
+    grouped = queries.reshape(batch, length, num_kv_heads, -1, head_dim).swapaxes(1, 2)
+    scores = jnp.einsum("BKTGH,BKHS->BKTGS", grouped, cache.keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
+    scores = jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(cache.values.dtype)
+    attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, cache.values)
+    return attended.swapaxes(1, 2).reshape(batch, length, num_heads, head_dim)
 
 
 class Attention(nnx.Module):
@@ -98,8 +102,12 @@ class Attention(nnx.Module):
         values = self.rules.constrain(self.value(x), "batch", None, "kv_heads", None)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
-        if cache is not None:
+        if cache is None:
+            cache = LayerCache(keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2))
+        else:
             rows = jnp.arange(x.shape[0])[:, None]
-            keys = cache.keys.at[rows, positions].set(keys.astype(cache.keys.dtype))
-            values = cache.values.at[rows, positions].set(values.astype(cache.values.dtype))
-        return self.out(attend(queries, keys, values, mask)), LayerCache(keys, values)
+            cache = LayerCache(
+                cache.keys.at[rows, :, :, positions].set(keys.astype(cache.keys.dtype)),
+                cache.values.at[rows, :, positions].set(values.astype(cache.values.dtype)),
+            )
+        return self.out(attend(queries, cache, mask)), cache

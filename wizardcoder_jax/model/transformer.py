@@ -12,7 +12,7 @@ from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, cau
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm
 from wizardcoder_jax.sharding import Rules
 
-KVCache = LayerCache | tuple[LayerCache, ...]  # [L, B, S, K, H] for stacked blocks, else one a block
+KVCache = LayerCache | tuple[LayerCache, ...]  # with leading dim L for stacked blocks, else one a block
 
 
 class Block(nnx.Module):
@@ -90,7 +90,7 @@ class Transformer(nnx.Module):
             Hidden states [B, T, D] in the cache's dtype, and the fuller cache.
         """
         layer = cache if isinstance(cache, LayerCache) else cache[0]
-        mask = jnp.arange(layer.keys.shape[-3]) <= positions[:, :, None]
+        mask = jnp.arange(layer.keys.shape[-1]) <= positions[:, :, None]
         turn = self._turn(positions)
 
         def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache]:
@@ -101,17 +101,17 @@ class Transformer(nnx.Module):
 
     def empty_cache(self, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
         """A cache of `num_slots` positions for `batch` sequences, stacked as the blocks are."""
-        shape = (batch, num_slots, self.arch.num_kv_heads, self.arch.head_dim)
-        axes = ("batch", None, "kv_heads", None)
+        num_kv_heads, head_dim = self.arch.num_kv_heads, self.arch.head_dim
 
-        def zeros(lead: tuple[int, ...]) -> LayerCache:
-            return LayerCache(
-                *(self.rules.constrain(jnp.zeros(lead + shape, dtype), *(None,) * len(lead), *axes) for _ in "kv")
-            )
+        def zeros(*lead: int) -> LayerCache:
+            keys = jnp.zeros((*lead, batch, num_kv_heads, head_dim, num_slots), dtype)
+            values = jnp.zeros((*lead, batch, num_kv_heads, num_slots, head_dim), dtype)
+            axes = (*(None,) * len(lead), "batch", "kv_heads", None, None)
+            return LayerCache(self.rules.constrain(keys, *axes), self.rules.constrain(values, *axes))
 
         if isinstance(self.blocks, Block):
-            return zeros((self.arch.num_layers,))
-        return tuple(zeros(()) for _ in range(self.arch.num_layers))
+            return zeros(self.arch.num_layers)
+        return tuple(zeros() for _ in range(self.arch.num_layers))
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it has no probability and no gradient."""
