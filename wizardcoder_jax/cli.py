@@ -64,7 +64,8 @@ def parse_cli(config_type: type[Config], argv: Sequence[str] | None = None) -> C
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(config_type, args=args, default=preset, prog=_program_name(), config=_TYRO)
+            config: Any = tyro.cli(config_type, args=args, default=preset, prog=_program_name(), config=_TYRO)
+            return config
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.model.transformer import abstract_transformer
     from wizardcoder_jax.sharding import RULES, batch_shards, make_mesh
     from wizardcoder_jax.training.checkpoint import Card, Checkpoints
-    from wizardcoder_jax.training.metrics import MetricsLog, model_flops_utilization
+    from wizardcoder_jax.training.metrics import MetricsLog, describe_step
     from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule
     from wizardcoder_jax.training.step import State, abstract_state, make_step, new_state, put_batch
 
@@ -60,13 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 state, metrics = step(state, put_batch(rows, config.accumulation, mesh, rules))
                 loss = float(metrics.loss)
                 step_s = time.perf_counter() - began
-                if (i + 1) % config.log_every_steps == 0 or i + 1 == config.num_steps:
-                    rate = int((rows["segment_ids"] > 0).sum()) / step_s
-                    values = {"loss": loss, "grad_norm": float(metrics.grad_norm), "lr": float(schedule(i))}
-                    values |= {"tokens_per_s": rate, "supervised_tokens_per_s": float(rows["weights"].sum()) / step_s}
-                    mfu = model_flops_utilization(base.arch.num_params, rate)
-                    log.write(i + 1, {**values, "step_s": step_s, **({} if mfu is None else {"mfu": mfu})})
-                if stop.asked or (i + 1) % config.checkpoint_every_steps == 0 or i + 1 == config.num_steps:
+                last = i + 1 == config.num_steps
+                if (i + 1) % config.log_every_steps == 0 or last:
+                    log.write(i + 1, describe_step(metrics, schedule(i), rows, step_s, base.arch.num_params))
+                if stop.asked or (i + 1) % config.checkpoint_every_steps == 0 or last:
                     checkpoints.save(i + 1, card, state.model, state.opt_state)
                 progress.update(loss=f"{loss:.4f}")
                 if stop.asked:

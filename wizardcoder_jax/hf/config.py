@@ -1,11 +1,11 @@
 """config.json <-> ArchConfig."""
 
-from typing import Any
+from typing import Any, Literal
 
 from wizardcoder_jax.arch import ARCHS, ArchConfig
 from wizardcoder_jax.errors import InputError
 
-_ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh"]] = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 _ARCHITECTURES = {"gpt_bigcode": "GPTBigCodeForCausalLM", "llama": "LlamaForCausalLM"}
 
 

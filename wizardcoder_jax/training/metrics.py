@@ -2,11 +2,14 @@
 
 import json
 import os
+from typing import Any
 
 import jax
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from wizardcoder_jax.files import write_jsonl
+from wizardcoder_jax.training.step import StepMetrics
 
 PEAK_FLOPS = {  # dense bf16 a chip, by jax's device kind; vendors' data sheets
     "TPU v4": 275e12,
@@ -22,6 +25,31 @@ def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | Non
     """Share of the devices' peak that 6 FLOPs a parameter and token come to; None where the peak is unknown."""
     peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
     return None if peak is None else 6 * num_params * tokens_per_s / (peak * jax.device_count())
+
+
+def describe_step(
+    metrics: StepMetrics, lr: Any, rows: dict[str, np.ndarray], step_s: float, num_params: int
+) -> dict[str, float]:
+    """What metrics.jsonl says of one step.
+
+    Args:
+        metrics: the step's own.
+        lr: its learning rate.
+        rows: the batch, as it was on the host.
+        step_s: its wall time.
+        num_params: of the model, for the utilization.
+    """
+    tokens_per_s = int((rows["segment_ids"] > 0).sum()) / step_s
+    values = {
+        "loss": float(metrics.loss),
+        "grad_norm": float(metrics.grad_norm),
+        "lr": float(lr),
+        "tokens_per_s": tokens_per_s,
+        "supervised_tokens_per_s": float(rows["weights"].sum()) / step_s,
+        "step_s": step_s,
+    }
+    mfu = model_flops_utilization(num_params, tokens_per_s)
+    return values if mfu is None else {**values, "mfu": mfu}
 
 
 class MetricsLog:

@@ -87,8 +87,9 @@ def make_step(config: TrainConfig, optimizer: optax.GradientTransformation, unro
         total, grads = _accumulated(jax.value_and_grad(loss), state.model, batch)
         num_supervised = jnp.maximum(batch.weights.astype(jnp.float32).sum(), 1.0)
         grads = jax.tree.map(lambda grad: grad / num_supervised, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.model)
-        model = optax.apply_updates(state.model, updates)
+        params: Any = state.model  # optax takes any pytree, but its types do not say so
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        model: Any = optax.apply_updates(params, updates)
         metrics = StepMetrics(total / num_supervised, optax.tree.norm(grads))
         return State(state.step + 1, model, opt_state), metrics
 
