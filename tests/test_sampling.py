@@ -1,0 +1,305 @@
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from processes import run_python
+
+from wizardcoder_jax import sample
+from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.sampling.choose import choose
+from wizardcoder_jax.sampling.engine import Decoding, Engine, Request, _uniform
+
+FAMILIES = {
+    "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, attn_implementation="eager"),
+    "llama": lambda: tiny_models.llama(vocab_size=393),
+}
+# The sample door, killed right after it has written down so many answers.
+KILLED_RUN = """
+import os, signal, sys
+from wizardcoder_jax.journal import Journal
+from wizardcoder_jax.sample import main
+append = Journal.append
+def append_and_die(self, record):
+    append(self, record)
+    if len(self.records) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.append = append_and_die
+main(sys.argv[2:])
+"""
+MANY_RUNS = """
+import json, sys
+from wizardcoder_jax.sample import main
+for arguments in json.load(open(sys.argv[1])):
+    main(arguments)
+"""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request, tmp_path_factory):
+    theirs = FAMILIES[request.param]()
+    return theirs, jax.jit(lambda m: m.unstacked())(tiny_models.ours(theirs, tmp_path_factory.mktemp("pair")))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    ours = tiny_models.ours(FAMILIES["gpt_bigcode"](), tmp_path_factory.mktemp("model"))
+    return jax.jit(lambda m: m.unstacked())(ours)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Eight ragged prompts; one longer than a piece of prefill."""
+    rng = np.random.default_rng(0)
+    return [tuple(rng.integers(2, 380, n).tolist()) for n in (1, 2, 5, 9, 17, 31, 40, 150)]
+
+
+def answers(model, requests, num_slots=8, eos_id=0, max_length=256, temperature=0.0, top_p=1.0, stopped=None):
+    decoding = Decoding(temperature=temperature, top_p=top_p, eos_id=eos_id, max_length=max_length)
+    found = dict(Engine(model, decoding, num_slots, jnp.float32).answer(requests, stopped))
+    return [found[i] for i in range(len(requests))]
+
+
+def request(prompt, i=0):
+    return Request(prompt=prompt, key=(7, i))
+
+
+def test_greedy_tokens_equal_transformers_generate(pair, prompts):
+    theirs, ours = pair
+    found = answers(ours, [request(prompt) for prompt in prompts], num_slots=3)
+    lengths = []
+    for prompt, answer in zip(prompts, found, strict=True):
+        ids = torch.tensor([prompt])
+        options = {"max_new_tokens": 64, "do_sample": False, "pad_token_id": 0}
+        generated = theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        expected = generated[0, len(prompt) :].tolist()
+        expected = expected[: expected.index(0)] if 0 in expected else expected
+        assert answer.tokens[:64] == expected
+        lengths.append(len(expected))
+    assert max(lengths) == 64
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_answers_do_not_depend_on_the_batch(pair, prompts, temperature):
+    requests = [request(prompt, i) for i, prompt in enumerate(prompts)]
+    orders = ((1, requests), (3, requests), (8, requests[::-1]))
+    runs = [answers(pair[1], order, num_slots=slots, temperature=temperature) for slots, order in orders]
+    assert runs[0] == runs[1] == runs[2][::-1]
+    other = answers(pair[1], [request(prompt, 100 + i) for i, prompt in enumerate(prompts)], temperature=temperature)
+    assert (other == runs[0]) == (temperature == 0)
+
+
+def test_samples_of_one_prompt_differ_by_their_key_only(pair, prompts):
+    first, second, again = answers(pair[1], [request(prompts[3], i) for i in (1, 2, 1)], temperature=0.8)
+    assert first == again
+    assert first != second
+
+
+def test_the_end_of_text_stops_an_answer_and_is_left_out(model, prompts):
+    whole = answers(model, [request(prompts[4])], eos_id=392, max_length=60)[0]
+    assert (whole.finish_reason, len(whole.tokens)) == ("length", 60 - len(prompts[4]))
+    for place in (0, len(whole.tokens) - 1):
+        eos = whole.tokens[place]
+        stopped = answers(model, [request(prompts[4])], eos_id=eos, max_length=60)[0]
+        assert stopped.tokens == whole.tokens[: whole.tokens.index(eos)]
+        assert stopped.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("room", [1, 17])
+def test_answers_fill_max_length_exactly(model, prompts, room):
+    requests = [request(prompts[5]), request(prompts[2])]
+    first, second = answers(model, requests, eos_id=392, max_length=len(prompts[5]) + room)
+    assert (len(first.tokens), first.finish_reason) == (room, "length")
+    assert (len(second.tokens), second.finish_reason) == (room + len(prompts[5]) - len(prompts[2]), "length")
+
+
+def test_a_stop_string_ends_an_answer(model, prompts):
+    stopped = lambda tokens: len(tokens) >= 5  # noqa: E731
+    answer = answers(model, [request(prompts[2])], eos_id=392, max_length=60, stopped=stopped)[0]
+    assert answer.finish_reason == "stop"
+    assert len(answer.tokens) >= 5
+
+
+def test_the_padding_of_the_vocabulary_is_never_sampled(model, prompts):
+    found = answers(model, [request(p, i) for i, p in enumerate(prompts)], temperature=50.0, eos_id=392)
+    tokens = {token for answer in found for token in answer.tokens}
+    assert max(tokens) < 393
+    assert len(tokens) > 200  # as hot as that, nearly all of the vocabulary comes
+
+
+def nucleus(probabilities, top_p):
+    """By sorting: the likeliest tokens, until their sum reaches top_p."""
+    order = np.argsort(-probabilities, kind="stable")
+    count = int(np.searchsorted(np.cumsum(probabilities[order], dtype=np.float64), top_p)) + 1
+    return set(order[:count].tolist())
+
+
+@pytest.mark.parametrize("top_p", [0.01, 0.3, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("temperature", [0.2, 1.0])
+def test_the_nucleus_is_exactly_the_sorted_one(top_p, temperature):
+    logits = 3 * jax.random.normal(jax.random.key(1), (1, 200))
+    probabilities = np.asarray(jax.nn.softmax(logits[0] / temperature))
+    uniform = (jnp.arange(40_000) + 0.5) / 40_000
+    drawn = jax.jit(choose, static_argnums=(2, 3))(jnp.repeat(logits, len(uniform), 0), uniform, temperature, top_p)
+    expected = nucleus(probabilities, top_p)
+    kept = probabilities[sorted(expected)].sum()
+    likely = {token for token in expected if probabilities[token] / kept > 1 / 20_000}
+    assert likely <= set(np.asarray(drawn).tolist()) <= expected
+
+
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
+def test_frequencies_follow_the_softmax_over_the_nucleus(top_p):
+    logits, num_draws = jax.random.normal(jax.random.key(3), (1, 50)), 50_000
+    uniform = (jnp.arange(num_draws) + 0.5) / num_draws  # evenly spread, so that counts are exact but for rounding
+    drawn = np.asarray(jax.jit(choose, static_argnums=(2, 3))(jnp.repeat(logits, num_draws, 0), uniform, 0.8, top_p))
+    probabilities = np.asarray(jax.nn.softmax(logits[0] / 0.8), np.float64)
+    kept = sorted(nucleus(probabilities, top_p)) if top_p < 1 else range(50)
+    expected = num_draws * probabilities[kept] / probabilities[kept].sum()
+    assert len(expected) > 15
+    np.testing.assert_allclose(np.bincount(drawn, minlength=50)[kept], expected, rtol=0, atol=1.5)
+
+
+def test_the_uniform_numbers_of_keys_and_positions_are_uniform_and_apart():
+    keys = jnp.stack(jnp.meshgrid(jnp.arange(50), jnp.arange(40), indexing="ij"), -1).reshape(-1, 2).astype(jnp.uint32)
+    draws = np.stack([_uniform(keys, jnp.full(len(keys), position)) for position in (5, 6, 700)])
+    assert len(np.unique(draws)) > 0.999 * draws.size
+    counts = np.histogram(draws, bins=20, range=(0, 1))[0]
+    chi_square = ((counts - draws.size / 20) ** 2 / (draws.size / 20)).sum()
+    assert chi_square < 19 + 4 * np.sqrt(2 * 19)  # four standard deviations above its mean
+
+
+def test_a_choice_at_the_ends_of_the_uniform_range_is_a_real_token():
+    logits = jnp.array([[0.0, 1.0, -jnp.inf, 2.0, -jnp.inf]])
+    largest = jnp.nextafter(jnp.float32(1), jnp.float32(0))
+    for top_p in (0.5, 0.95, 1.0):
+        for uniform, allowed in ((jnp.float32(0), {0, 1, 3}), (largest, {3})):
+            assert int(choose(logits, uniform[None], 1.0, top_p)[0]) in allowed
+
+
+def test_greedy_takes_the_likeliest():
+    logits = jax.random.normal(jax.random.key(0), (4, 30))
+    np.testing.assert_array_equal(choose(logits, jnp.zeros(4), 0.0, 1.0), logits.argmax(-1))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sampling")
+    tiny_models.save_folder(tiny_models.gpt_bigcode(vocab_size=393), folder / "model")
+    lines = [{"instruction": f"Add {i} numbers.", "id": f"p{i}"} for i in range(6)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def arguments(place, output, *more):
+    named = ["--model", place / "model", "--output", output, "--cache-dir", place / "cache", "--max-length", "120"]
+    return [str(part) for part in [*named, *more]]
+
+
+def prompted(place, output, *more):
+    sampled = ["--num-samples", "2", "--temperature", "0.8", "--top-p", "0.95", "--batch-size", "3"]
+    return arguments(place, output, "--prompts", place / "prompts.jsonl", *sampled, *more)
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    sample.main(prompted(place, place / "whole.jsonl"))
+    return place / "whole.jsonl"
+
+
+def test_samples_and_settings_are_written(whole):
+    rows = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [(row["task_id"], row["sample_index"]) for row in rows] == [(f"p{i}", j) for i in range(6) for j in range(2)]
+    for row in rows:
+        assert set(row) == {"task_id", "sample_index", "completion", "raw", "num_tokens", "finish_reason"}
+        assert row["completion"] == row["raw"]
+        assert row["finish_reason"] in ("stop", "length")
+        assert row["num_tokens"] > 0 or row["finish_reason"] == "stop"
+    meta = json.loads((whole.parent / "whole.meta.json").read_text())
+    decoding = {name: meta[name] for name in ("seed", "temperature", "top_p", "max_length", "num_samples", "protocol")}
+    assert decoding == {"seed": 0, "temperature": 0.8, "top_p": 0.95, "max_length": 120, "num_samples": 2, "protocol": None}
+    assert meta["model"] == str(whole.parent / "model")
+    assert not list(whole.parent.glob(".*"))
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, whole, tmp_path):
+    args = prompted(place, tmp_path / "samples.jsonl")
+    killed = run_python("-c", KILLED_RUN, 5, *args)
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    assert [path.name for path in tmp_path.iterdir()] == [".samples.jsonl.journal"]
+    sample.main(args)
+    assert (tmp_path / "samples.jsonl").read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.jsonl", "samples.meta.json"]
+
+
+def test_the_seed_changes_answers_and_the_batch_size_does_not(place, whole, tmp_path):
+    sample.main(prompted(place, tmp_path / "same.jsonl", "--batch-size", "8"))
+    assert (tmp_path / "same.jsonl").read_bytes() == whole.read_bytes()
+    sample.main(prompted(place, tmp_path / "other.jsonl", "--seed", "1"))
+    assert (tmp_path / "other.jsonl").read_bytes() != whole.read_bytes()
+
+
+def test_a_2x4_mesh_gives_the_greedy_answers_of_one_device(place, tmp_path):
+    runs = [
+        arguments(
+            place,
+            tmp_path / f"{mesh}.jsonl",
+            "--prompts",
+            place / "prompts.jsonl",
+            "--mesh",
+            mesh,
+            "--batch-size",
+            "4",
+            "--max-length",
+            "100",
+        )
+        for mesh in ("1x1", "2x4")
+    ]
+    (tmp_path / "runs.json").write_text(json.dumps(runs))
+    done = run_python("-c", MANY_RUNS, tmp_path / "runs.json", num_devices=8)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "1x1.jsonl").read_bytes() == (tmp_path / "2x4.jsonl").read_bytes()
+
+
+def test_a_benchmark_is_sampled_under_its_protocol(place, tmp_path):
+    problem = {"task_id": "T/0", "prompt": "def f():\n", "entry_point": "f", "canonical_solution": "    return 1\n", "test": ""}
+    (tmp_path / "problems.jsonl").write_text(json.dumps({**problem, "test": "def check(candidate):\n    pass\n"}) + "\n")
+    more = ["--benchmark", "humaneval", "--benchmark-file", tmp_path / "problems.jsonl"]
+    sample.main(arguments(place, tmp_path / "samples.jsonl", *more))
+    [row] = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert (row["task_id"], row["sample_index"]) == ("T/0", 0)
+    assert json.loads((tmp_path / "samples.meta.json").read_text())["protocol"] == "wizardcoder-humaneval-v1"
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--benchmark", "no-such"], "no-such"),
+        (["--prompts", "{place}/none.jsonl"], "cannot read"),
+        (["--prompts", "{place}/bad.jsonl"], 'bad.jsonl:1: the key "instruction" is missing or no text'),
+        (["--prompts", "{place}/empty.jsonl"], "empty.jsonl holds no prompt"),
+        (["--prompts", "{place}/prompts.jsonl", "--max-length", "20"], "the prompt of p0 has "),
+        (["--prompts", "{place}/prompts.jsonl", "--max-length", "300"], "max_length 300 exceeds the model's 256 positions"),
+        (["--prompts", "{place}/prompts.jsonl", "--model", "/nowhere"], "no model at /nowhere"),
+        (["--prompts", "{place}/prompts.jsonl", "--mesh", "2x2"], "mesh 2x2 needs 4 devices, this run has 1"),
+        (["--prompts", "{place}/prompts.jsonl", "--output", "{place}/prompts.jsonl/x"], "cannot make the folder"),
+        (["--prompts", "{place}/prompts.jsonl", "--num-samples", "2"], "temperature 0 gives 2 equal answers"),
+        (["--benchmark", "mini", "--protocol", "chat"], "this model has no chat template"),
+        ([], "give either --benchmark NAME or --prompts FILE"),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_nothing_is_left(place, monkeypatch, capsys, tmp_path, more, complaint):
+    (place / "bad.jsonl").write_text('{"text": "a"}\n')
+    (place / "empty.jsonl").write_text("")
+    more = [part.replace("{place}", str(place)) for part in more]
+    monkeypatch.setattr(sys, "argv", ["sample", *arguments(place, tmp_path / "out.jsonl", *more)])
+    with pytest.raises(SystemExit) as stop:
+        run_door(sample.main)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert complaint in line
+    assert list(tmp_path.iterdir()) == []
