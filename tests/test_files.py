@@ -7,7 +7,6 @@ from pyarrow import parquet
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import atomic_write, ensure_dir, expand, read_records, write_json, write_jsonl, write_text
-from wizardcoder_jax.journal import Journal
 from wizardcoder_jax.progress import Progress
 
 RECORDS = [{"instruction": "Zähle\u2028bis drei", "output": "1\n2\n3"}, {"instruction": "b", "input": "", "output": "🙂"}]
@@ -144,39 +143,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     for write_it in (lambda path: ensure_dir(path), lambda path: write_text(path / "a.txt", "")):
         with pytest.raises(InputError, match=r"cannot make the folder .*file/below: Not a directory; choose another"):
             write_it(tmp_path / "file/below")
-
-
-def journal(tmp_path, fingerprint="f", resume=True):
-    return Journal(str(tmp_path / "out.jsonl"), fingerprint, resume=resume)
-
-
-def test_a_journal_goes_on_where_a_killed_run_ended(tmp_path):
-    first = journal(tmp_path)
-    first.append({"i": 0})
-    first.append({"i": 1})
-    first.close(done=False)
-    with (tmp_path / ".out.jsonl.journal").open("a") as file:
-        file.write('{"i": 2')  # cut off amid a line
-    second = journal(tmp_path)
-    assert second.records == [{"i": 0}, {"i": 1}]
-    second.append({"i": 2})
-    second.close(done=False)
-    third = journal(tmp_path)
-    assert third.records == [{"i": 0}, {"i": 1}, {"i": 2}]
-    third.close(done=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", ["", "\n", "[]\n", '{"i": 0}\n{"i": 1}\n', "\x00\x00"])
-def test_a_journal_of_other_work_is_dropped(tmp_path, content):
-    (tmp_path / ".out.jsonl.journal").write_text(content)
-    fresh = journal(tmp_path)
-    assert fresh.records == []
-    fresh.append({"i": 0})
-    fresh.close(done=False)
-    for other in (journal(tmp_path, resume=False), journal(tmp_path, fingerprint="g")):
-        assert other.records == []
-        other.close(done=False)
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):

@@ -4,13 +4,17 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.journal import Journal
 
 
+class CutError(Exception):
+    pass
+
+
 def stopped(output, fingerprint="a", resume=True, more=()):
     """Opens a journal, adds records and stops before the end; returns the records it had."""
-    journal = Journal(str(output), fingerprint, resume=resume)
-    before = list(journal.records)
-    for record in more:
-        journal.append(record)
-    journal.close(done=False)
+    with pytest.raises(CutError), Journal(str(output), fingerprint, resume=resume) as journal:
+        before = list(journal.records)
+        for record in more:
+            journal.append(record)
+        raise CutError
     return before
 
 
@@ -36,6 +40,18 @@ def test_other_work_and_no_resume_start_anew(tmp_path):
     assert stopped(output, fingerprint="b", more=[{"i": 1}]) == []
     assert stopped(output, fingerprint="b", resume=False) == []
     assert stopped(output, fingerprint="b") == []
+
+
+@pytest.mark.parametrize("content", ["", "\n", "[]\n", '{"i": 0}\n{"i": 1}\n', "\x00\x00"])
+def test_a_file_that_is_no_journal_of_this_work_is_dropped(tmp_path, content):
+    (tmp_path / ".out.json.journal").write_text(content)
+    assert stopped(tmp_path / "out.json", more=[{"i": 0}]) == []
+    assert stopped(tmp_path / "out.json") == [{"i": 0}]
+
+
+def test_work_that_fails_before_its_first_record_leaves_nothing(tmp_path):
+    stopped(tmp_path / "out.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_journal_goes_with_the_end_of_the_work_and_stays_after_an_error(tmp_path):

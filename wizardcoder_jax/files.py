@@ -152,6 +152,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     target = Path(name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     ensure_dir(target.parent)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; choose another output path")
     try:
         with _opened(temporary) as file:
             yield file

@@ -5,8 +5,7 @@ import os
 from types import TracebackType
 from typing import IO, Any, Self
 
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import ensure_dir, is_remote
+from wizardcoder_jax.files import ensure_dir, is_remote, write_jsonl
 
 
 class Journal:
@@ -33,11 +32,8 @@ class Journal:
         self._path = os.path.join(folder, f".{name}.journal")
         ensure_dir(folder)
         self.records = self._read(fingerprint) if resume else []
-        try:
-            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        except OSError as error:
-            raise InputError(f"cannot write {self._path}: {error.strerror}; choose another output path") from error
-        self._write({"fingerprint": fingerprint}, *self.records)
+        write_jsonl(self._path, [{"fingerprint": fingerprint}, *self.records])  # whole or as it was: never cut
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed at exit)
 
     def _read(self, fingerprint: str) -> list[dict[str, Any]]:
         entries = []
@@ -50,26 +46,18 @@ class Journal:
                         break
         return entries[1:] if entries and entries[0] == {"fingerprint": fingerprint} else []
 
-    def _write(self, *entries: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write("".join(json.dumps(entry) + "\n" for entry in entries))
-            self._file.flush()
-
     def append(self, record: dict[str, Any]) -> None:
         """Adds one finished record."""
-        self._write(record)
-        self.records.append(record)
-
-    def close(self, *, done: bool) -> None:
-        """Ends the work; a journal of work that is `done` is removed."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
-            if done:
-                os.remove(self._path)
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        self.records.append(record)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close(done=kind is None)
+        if self._file is not None:
+            self._file.close()
+            if kind is None or not self.records:  # done, or nothing to go on from
+                os.remove(self._path)

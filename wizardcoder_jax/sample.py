@@ -14,13 +14,13 @@ from wizardcoder_jax.benchmarks.samples import meta_path
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import SampleConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import read_records, write_json, write_jsonl
+from wizardcoder_jax.files import read_records, write_jsonl
 from wizardcoder_jax.journal import Journal
 from wizardcoder_jax.progress import Progress
 
 if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
-    from wizardcoder_jax.sampling.engine import Request
+    from wizardcoder_jax.sampling.engine import Answer, Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,27 +55,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"max_length {config.max_length} exceeds the model's {opened.arch.max_positions} positions")
     wanted = _requests(config, questions, tokenizer)
     fingerprint = _fingerprint(config, questions, tokenizer, opened.identity)
-    journal = Journal(config.output, fingerprint, resume=not config.overwrite)
-    rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
-    left = [name for name in wanted if name not in rows]
     decoding = Decoding(
         temperature=config.temperature, top_p=config.top_p, eos_id=tokenizer.eos_id, max_length=config.max_length
     )
-    with jax.set_mesh(mesh), Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
+    with jax.set_mesh(mesh), Journal(config.output, fingerprint, resume=not config.overwrite) as journal:
+        rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
+        left = [name for name in wanted if name not in rows]
         if left:
             model = opened.weights(rules, mesh, dtype)
             model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
-            engine = Engine(model, decoding, config.batch_size, dtype)
-            for index, answer in engine.answer([wanted[name] for name in left], _stopped(questions, tokenizer)):
-                (task_id, sample_index), raw = left[index], tokenizer.decode(answer.tokens)
-                row = {"task_id": task_id, "sample_index": sample_index, "completion": questions.clean(raw), "raw": raw}
-                row |= {"num_tokens": len(answer.tokens), "finish_reason": answer.finish_reason}
-                rows[task_id, sample_index] = row
-                journal.append(row)
-                progress.update()
-    write_json(meta_path(config.output), _meta(config, questions))
-    write_jsonl(config.output, [rows[name] for name in wanted])
-    journal.close(done=True)
+            answers = Engine(model, decoding, config.batch_size, dtype).answer(
+                [wanted[name] for name in left], _stopped(questions, tokenizer)
+            )
+            with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
+                for index, answer in answers:
+                    rows[left[index]] = _row(*left[index], answer, questions, tokenizer)
+                    journal.append(rows[left[index]])
+                    progress.update()
+        write_jsonl(meta_path(config.output), [_meta(config, questions)])
+        write_jsonl(config.output, [rows[name] for name in wanted])
+
+
+def _row(task_id: str, index: int, answer: "Answer", questions: Questions, tokenizer: "Tokenizer") -> dict[str, object]:
+    raw = tokenizer.decode(answer.tokens)
+    row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(raw), "raw": raw}
+    return {**row, "num_tokens": len(answer.tokens), "finish_reason": answer.finish_reason}
 
 
 def _questions(config: SampleConfig) -> Questions:
@@ -85,7 +89,10 @@ def _questions(config: SampleConfig) -> Questions:
             if not isinstance(record.get("instruction"), str):
                 raise InputError(f'{place}: the key "instruction" is missing or no text')
             instruction = prompts.with_input(record["instruction"], record.get("input"))
-            texts[str(record.get("id", record.get("task_id", i)))] = prompts.wizardcoder(instruction)
+            task_id = str(record.get("id", record.get("task_id", i)))
+            if task_id in texts:
+                raise InputError(f"{place}: the id {task_id!r} occurs twice; make ids unique or leave them out")
+            texts[task_id] = prompts.wizardcoder(instruction)
         if not texts:
             raise InputError(f"{config.prompts} holds no prompt")
         return Questions(version=os.path.basename(config.prompts), texts=texts, protocol=None)

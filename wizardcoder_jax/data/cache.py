@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -186,9 +187,24 @@ def _interrupts_deferred() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
+@contextlib.contextmanager
+def _native_log_muted() -> Iterator[None]:
+    """Sends what TensorFlow's C++ start-up writes past Python's sys.stderr to nowhere; errors still raise."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _tokenise(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> tuple[list[TokenisedExample], int]:
     """Tokenises, cuts at `max_length`, drops what has nothing left to learn; returns what is kept and how many were cut."""
-    with _interrupts_deferred():
+    with _interrupts_deferred(), _native_log_muted():
         from wizardcoder_jax.data import tasks  # here, because it takes TensorFlow along
 
     kept: list[TokenisedExample] = []
