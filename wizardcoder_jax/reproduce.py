@@ -117,20 +117,25 @@ class Loop:
 
 
 def _run_door(name: str, command: list[str]) -> int:
-    """Runs `python -m command` to its end; returns its peak memory in bytes. A stage that stops early stops the loop."""
-    stage = subprocess.Popen([sys.executable, "-m", *command])
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: stage.terminate())
+    """Runs `python -m command` to its end; returns its peak memory in bytes.
+
+    Ctrl-C and SIGTERM are passed on to the stage, which ends in its own way; then the loop ends too.
+    """
+    stage = subprocess.Popen([sys.executable, "-m", *command], process_group=0)
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        asked.append(number)
+        stage.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while True:
-            try:
-                _, status, usage = os.wait4(stage.pid, 0)
-                break
-            except KeyboardInterrupt:  # the stage got it too, and is ending in its own way
-                continue
+        _, status, usage = os.wait4(stage.pid, 0)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     code = stage.returncode = os.waitstatus_to_exitcode(status)
-    if code in (EXIT_RESUMABLE, -signal.SIGTERM, -signal.SIGINT):
+    if code == EXIT_RESUMABLE or asked:
         raise StoppedEarlyError(f"stage {name} stopped; the same command resumes")
     if code:
         print(f"stage {name} failed; mend what it says and run the same command again", file=sys.stderr)

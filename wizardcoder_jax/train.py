@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Sequence
 
@@ -83,6 +84,7 @@ class _StopSignals:
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
+        print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
