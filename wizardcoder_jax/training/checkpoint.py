@@ -60,7 +60,9 @@ class Checkpoints:
         ensure_dir(run_dir)
         directory = epath.Path(run_dir if "://" in run_dir else os.path.abspath(run_dir)) / "checkpoints"
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(keep), enable_async_checkpointing=True
+            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+            # On CPU a save in the background holds the state's own buffers, and the next step needs a second state.
+            enable_async_checkpointing=jax.default_backend() != "cpu",
         )
         self._manager = ocp.CheckpointManager(directory, options=options)
 
