@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, float]:
     """Median seconds of both, after one warm-up of each, taking turns; and the median ratio."""
-    ours(), theirs()
+    ours()
+    theirs()
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)]
     return {
         "ours_s": round(statistics.median(a for a, _ in pairs), 3),
@@ -107,7 +109,7 @@ def time_sampling(folder: str, rng: np.random.Generator, batch: int) -> dict[str
     decoding = Decoding(temperature=0.0, top_p=1.0, eos_id=-1, max_length=PROMPT + NEW)
     engine = Engine(model, decoding, batch, jnp.dtype("float32"))
     requests = [Request(prompt=tuple(row.tolist()), key=(0, i)) for i, row in enumerate(prompts)]
-    peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    peer: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     inputs = torch.tensor(prompts)
     settings = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
 
