@@ -111,7 +111,7 @@ def test_outside_files_are_neither_seen_nor_written(sandbox, tmp_path):
 def test_every_program_finds_an_empty_work_folder_of_limited_size(sandbox):
     prefixes = [Path(prefix).parts for prefix in (sys.prefix, sys.base_prefix)]
     own = {parts[2] for parts in prefixes if parts[:2] == ("/", "tmp")}  # a Python installed below /tmp is seen there
-    look = f"import os\nassert os.getcwd() == '/tmp'\nassert set(os.listdir('.')) == set({sorted(own)!r})\nopen('left', 'w').write('x')"
+    look = f"import os\nassert sorted(os.listdir('.')) == sorted(os.listdir('/tmp')) == {sorted(own)!r}\nopen('left', 'w')"
     assert [reason_of(sandbox, look) for _ in range(2)] == ["passed", "passed"]
     assert reason_of(sandbox, "open('big', 'wb').write(bytes(65 << 20))") == "exception:OSError"
 
