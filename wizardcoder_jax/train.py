@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
     stop = _StopSignals()
     with jax.set_mesh(mesh), Checkpoints(config.output_dir, config.keep_checkpoints) as checkpoints:
-        start = checkpoints.latest_step or 0
+        done = start = checkpoints.latest_step or 0
         if start:
             shapes = abstract_state(abstract_transformer(base.arch, rules), optimizer, mesh, rules)
             state = State(shapes.step, *checkpoints.restore(start, shapes.model, shapes.opt_state))
@@ -61,17 +61,17 @@ def main(argv: Sequence[str] | None = None) -> None:
                 state, metrics = step(state, put_batch(rows, config.accumulation, mesh, rules))
                 loss = float(metrics.loss)
                 step_s = time.perf_counter() - began
-                last = i + 1 == config.num_steps
-                if (i + 1) % config.log_every_steps == 0 or last:
-                    log.write(i + 1, describe_step(metrics, schedule(i), rows, step_s, base.arch.num_params))
-                if stop.asked or (i + 1) % config.checkpoint_every_steps == 0 or last:
-                    checkpoints.save(i + 1, card, state.model, state.opt_state)
+                done, last = i + 1, i + 1 == config.num_steps
+                if done % config.log_every_steps == 0 or last:
+                    log.write(done, describe_step(metrics, schedule(i), rows, step_s, base.arch.num_params))
+                if stop.asked or done % config.checkpoint_every_steps == 0 or last:
+                    checkpoints.save(done, card, state.model, state.opt_state)
                 progress.update(loss=f"{loss:.4f}")
                 if stop.asked:
                     break
         log.close()
-    if stop.asked and i + 1 < config.num_steps:
-        raise StoppedEarlyError(f"step {i + 1} of {config.num_steps} is saved; the same command resumes")
+    if stop.asked and done < config.num_steps:
+        raise StoppedEarlyError(f"step {done} of {config.num_steps} is saved; the same command resumes")
 
 
 class _StopSignals:
