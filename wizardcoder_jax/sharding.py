@@ -8,7 +8,7 @@ import dataclasses
 import math
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from wizardcoder_jax.errors import InputError
 
@@ -89,11 +89,6 @@ def make_mesh(mesh: str) -> Mesh:
         hint = f"; to try it on CPU set XLA_FLAGS=--xla_force_host_platform_device_count={needed}" if kind == "cpu" else ""
         raise InputError(f"mesh {mesh} needs {needed} devices, this run has {len(devices)} ({kind}){hint}")
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:needed])
-
-
-def batch_sharding(mesh: Mesh, rules: Rules, ndim: int) -> NamedSharding:
-    """How an array of `ndim` dims, the first of them sequences, lies on the mesh."""
-    return NamedSharding(mesh, PartitionSpec(rules.batch, *(None,) * (ndim - 1)))
 
 
 def batch_shards(mesh: Mesh, rules: Rules) -> int:
