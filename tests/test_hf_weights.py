@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.hf.folder import Source, export_folder, parse_size
-from wizardcoder_jax.hf.weights import INDEX_FILE
+from wizardcoder_jax.hf.export import export_folder, parse_size
+from wizardcoder_jax.hf.folder import Source
+from wizardcoder_jax.hf.safetensors_files import INDEX_FILE
 from wizardcoder_jax.sharding import RULES, make_mesh
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -20,6 +22,9 @@ MODELS = {
     "gpt_bigcode multi-head": lambda: tiny_models.gpt_bigcode(multi_query=False),
     "llama": lambda: tiny_models.llama(vocab_size=393),
     "llama tied": lambda: tiny_models.llama(tie_word_embeddings=True),
+    "starcoder2": lambda: tiny_models.starcoder2(vocab_size=393, sliding_window=8),
+    "starcoder2 untied, without biases": lambda: tiny_models.starcoder2(use_bias=False, tie_word_embeddings=False),
+    "qwen2": lambda: tiny_models.qwen2(vocab_size=393),
 }
 TEXTS = [
     "def add(a, b):\n\treturn a + b\n",
@@ -119,7 +124,8 @@ def test_the_tokenizer_survives_and_equals_transformers(folder, tmp_path):
         assert ours.encode(text) == ids
         assert loaded.encode(text, add_special_tokens=False) == ids
         assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
-        assert loaded.decode(ids) == text
+        normalised = unicodedata.normalize("NFC", text) if loaded.backend_tokenizer.normalizer else text
+        assert loaded.decode(ids) == normalised
     assert loaded.eos_token_id == ours.eos_id == 0
     assert ours.encode(tiny_models.EOS) == [0]
     assert Source(str(tmp_path / "exported")).tokenizer.fingerprint == ours.fingerprint
@@ -153,8 +159,8 @@ def test_export_replaces_a_folder_whole_and_leaves_nothing_beside_it(llama_folde
 def test_the_vocabulary_is_padded_inside_with_zeros_and_stripped_outside(tmp_path):
     folder = tiny_models.save_folder(tiny_models.llama(vocab_size=49153, hidden_size=8, head_dim=4), tmp_path / "odd")
     _, model = imported(folder)
-    for table in (model.tokens, model.head):
-        assert table.shape == (49280, 8)
+    for table in (model.model.tokens, model.model.head):
+        assert table.shape == (49408, 8)
         assert not np.asarray(table[49153:]).any()
     tensors = read_tensors(exported(folder, tmp_path / "exported"))
     assert tensors["model.embed_tokens.weight"].shape == tensors["lm_head.weight"].shape == (49153, 8)
@@ -196,7 +202,7 @@ def test_a_tensor_that_does_not_fit_is_named(broken, change):
 def test_a_truncated_safetensors_file_is_named(broken, kept):
     file = broken / "model.safetensors"
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * kept)])
-    with pytest.raises(InputError, match=r"model\.safetensors: truncated or not a safetensors file"):
+    with pytest.raises(InputError, match=r"model\.safetensors: truncated(: the tensor \S+ ends at byte \d+| or not a safetensors file)"):
         imported(broken)
 
 

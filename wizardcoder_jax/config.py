@@ -109,6 +109,7 @@ class TrainConfig:
     batch_size: int = 512  # sequences a step
     accumulation: int = 8  # microbatches a step is split into
     max_length: int = 2048  # tokens a sequence
+    add_pad_token: bool = True  # [PAD], with the mean embedding, where the tokenizer has no padding token, as the original
     compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
     remat: Literal["none", "full"] = "full"  # recompute each layer's activations in the backward pass
     seed: int = 0  # of the order of the data
@@ -223,6 +224,8 @@ class ExportConfig:
     output: str  # folder to write
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the weights; by default as they are held
     max_shard_size: str = "5GB"  # of one safetensors file
+    results: tuple[str, ...] = ()  # results.json files of evaluate, whose scores go into the model card
+    mesh: str = "1x1"  # devices: DATAxMODEL
     overwrite: bool = False  # replace an existing folder
 
 

@@ -14,9 +14,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = parse_cli(ConvertConfig, argv)
 
     from wizardcoder_jax.loading import open_model
+    from wizardcoder_jax.processes import join_processes
     from wizardcoder_jax.sharding import RULES, make_mesh
     from wizardcoder_jax.training.checkpoint import Card, Checkpoints
 
+    join_processes()
     opened, mesh = open_model(config.model), make_mesh(config.mesh)
     if config.overwrite:
         shutil.rmtree(os.path.join(config.output, "checkpoints"), ignore_errors=True)
@@ -24,9 +26,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if checkpoints.latest_step is not None:
             print(f"{config.output} holds a checkpoint already; --overwrite replaces it", file=sys.stderr)
             return
-        model = opened.weights(RULES["fsdp"], mesh, None)
-        card = Card(arch=opened.arch, tokenizer=opened.tokenizer.to_files(), dtype=str(model.tokens.dtype))
-        checkpoints.save(0, card, model, None)
+        weights = opened.weights(RULES["fsdp"], mesh, None)
+        card = Card(
+            arch=opened.arch,
+            tokenizer=opened.tokenizer.to_files(),
+            base_model=opened.lineage.base_model,
+            license=opened.lineage.license,
+            checksums=weights.checksums,
+        )
+        checkpoints.save(0, card, weights.model, None)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,61 @@
 """Exports a checkpoint: checkpoint -> Hugging Face folder."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import ExportConfig
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import is_remote, read_text
+from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the folder; an earlier export of that name is replaced once the new one is whole."""
     config = parse_cli(ExportConfig, argv)
-    output = Path(config.output)
-    if output.exists() and not config.overwrite and not (output / "config.json").exists() and any(output.iterdir()):
-        raise InputError(f"{output} exists and is no exported model; choose another --output, or --overwrite to replace it")
+    _check_output(config)
+    results = [(path, _read_results(path)) for path in config.results]
 
     import jax.numpy as jnp
 
-    from wizardcoder_jax.hf.folder import export_folder, parse_size
+    from wizardcoder_jax.hf.card import model_card
+    from wizardcoder_jax.hf.export import export_folder, parse_size
     from wizardcoder_jax.loading import open_model
+    from wizardcoder_jax.processes import join_processes
     from wizardcoder_jax.sharding import RULES, make_mesh
 
     max_shard_bytes = parse_size(config.max_shard_size)
-    opened = open_model(config.checkpoint)
-    model = opened.weights(RULES["fsdp"], make_mesh("1x1"), None)
+    join_processes()
+    opened, mesh = open_model(config.checkpoint), make_mesh(config.mesh)
+    tokenizer = opened.tokenizer
+    if tokenizer.chat_template is None:
+        tokenizer = tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
+    card = model_card(os.path.basename(os.path.abspath(config.output)), opened.arch, opened.lineage, results)
+    weights = opened.weights(RULES["fsdp"], mesh, None)
     dtype = None if config.dtype is None else jnp.dtype(config.dtype)
-    export_folder(model, opened.tokenizer, os.fspath(output), dtype, max_shard_bytes)
-    print(f"exported to {output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
+    export_folder(weights, tokenizer, config.output.rstrip("/"), dtype, max_shard_bytes, {"README.md": card})
+    print(f"exported to {config.output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
+
+
+def _check_output(config: ExportConfig) -> None:
+    output = Path(config.output)
+    if is_remote(config.output) or config.overwrite or not output.exists():
+        return
+    if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").exists()):
+        raise InputError(f"{output} exists and is no exported model; choose another --output, or --overwrite to replace it")
+
+
+def _read_results(path: str) -> dict[str, Any]:
+    try:
+        value = json.loads(read_text(path))
+    except ValueError as error:
+        raise InputError(f"{path}: malformed JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 if __name__ == "__main__":

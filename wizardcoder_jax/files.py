@@ -21,6 +21,34 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def remote_path(name: str) -> Any:
+    """The object-store path `name`, an etils path; reached through gcsfs, never through TensorFlow, which is slow to load."""
+    os.environ.setdefault("EPATH_USE_TF", "false")
+    from etils import epath
+
+    return epath.Path(name)
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a local or gs:// file or folder of that name."""
+    name = os.fspath(path)
+    return remote_path(name).exists() if is_remote(name) else os.path.exists(name)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a local or gs:// file.
+
+    Raises:
+        InputError: there is no such file, or it is not UTF-8.
+    """
+    with open_bytes(path) as file:
+        content = file.read()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{os.fspath(path)}: not UTF-8 at byte {error.start}") from error
+
+
 def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     """Opens a local or gs:// file for reading, decompressing `.gz`.
 
@@ -30,9 +58,7 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     name = os.fspath(path)
     try:
         if is_remote(name):
-            from etils import epath
-
-            raw: IO[bytes] = epath.Path(name).open("rb")
+            raw: IO[bytes] = remote_path(name).open("rb")
         else:
             raw = open(name, "rb")  # noqa: SIM115 (the caller closes it)
     except OSError as error:
@@ -57,10 +83,8 @@ def expand(patterns: Sequence[str]) -> list[str]:
         if pattern.startswith(_HUB_DATASETS):
             names = [_fetch(pattern)]
         elif is_remote(pattern):
-            from etils import epath
-
             parent, _, name = pattern.rpartition("/")
-            names = sorted(os.fspath(p) for p in epath.Path(parent).glob(name))
+            names = sorted(os.fspath(p) for p in remote_path(parent).glob(name))
         else:
             names = sorted(glob.glob(pattern)) or ([pattern] if os.path.exists(pattern) else [])
         if not names:
@@ -143,11 +167,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     name = os.fspath(path)
     if is_remote(name):  # an object store makes an object visible when its upload ends: atomic already
-        from etils import epath
-
         buffer = io.BytesIO()
         yield buffer
-        epath.Path(name).write_bytes(buffer.getvalue())
+        remote_path(name).write_bytes(buffer.getvalue())
         return
     target = Path(name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

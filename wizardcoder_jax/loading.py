@@ -10,10 +10,12 @@ from jax.sharding import Mesh
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.files import is_remote
 from wizardcoder_jax.hf.folder import Source
+from wizardcoder_jax.hf.lineage import Lineage
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
+from wizardcoder_jax.hf.weights import Checksums, Weights
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.sharding import Rules
-from wizardcoder_jax.training.checkpoint import find_checkpoint, load_params, read_card
+from wizardcoder_jax.training.checkpoint import find_checkpoint, held_dtypes, load_params, read_card
 from wizardcoder_jax.training.step import shardings
 
 
@@ -23,8 +25,9 @@ class Opened:
 
     arch: ArchConfig
     tokenizer: Tokenizer
+    lineage: Lineage
     origin: Source | str  # a source of Hugging Face tensors, or a checkpoint's folder
-    held_dtype: str | None = None  # of a checkpoint's weights
+    checksums: Checksums | None = None  # of a checkpoint's Hugging Face tensors
 
     @property
     def identity(self) -> str:
@@ -32,14 +35,15 @@ class Opened:
         path = self.origin.path if isinstance(self.origin, Source) else self.origin
         return path if is_remote(path) else f"{os.path.realpath(path)}@{os.stat(path).st_mtime_ns}"
 
-    def weights(self, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None) -> Transformer:
+    def weights(self, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
         """The model on the mesh, its weights in `dtype` (None: as they are held)."""
         if isinstance(self.origin, Source):
             return self.origin.weights(rules, mesh, dtype)
         shapes = abstract_transformer(self.arch, rules)
-        held = jnp.dtype(dtype or self.held_dtype)
-        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, held, sharding=sharding)  # noqa: E731
-        return load_params(self.origin, jax.tree.map(place, shapes, shardings(shapes, mesh, rules)))
+        held = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else held_dtypes(self.origin, shapes)
+        place = lambda leaf, dtype, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
+        model = load_params(self.origin, jax.tree.map(place, shapes, held, shardings(shapes, mesh, rules)))
+        return Weights(model, self.checksums)
 
 
 def open_model(model: str) -> Opened:
@@ -51,7 +55,8 @@ def open_model(model: str) -> Opened:
     step_dir = find_checkpoint(model)
     if step_dir is None:
         source = Source(model)
-        return Opened(arch=source.arch, tokenizer=source.tokenizer, origin=source)
+        return Opened(arch=source.arch, tokenizer=source.tokenizer, lineage=source.lineage, origin=source)
     card = read_card(step_dir)
     tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
-    return Opened(arch=card.arch, tokenizer=tokenizer, origin=step_dir, held_dtype=card.dtype)
+    lineage = Lineage(card.base_model, card.license)
+    return Opened(arch=card.arch, tokenizer=tokenizer, lineage=lineage, origin=step_dir, checksums=card.checksums)

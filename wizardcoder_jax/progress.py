@@ -16,7 +16,7 @@ class Progress:
     Args:
         label: what is being done, e.g. "train".
         total: units of work in all.
-        unit: name of one unit, e.g. "step".
+        unit: name of one unit, e.g. "step"; "B" for bytes, which are shown as GB.
         done: units that an earlier run finished.
     """
 
@@ -26,7 +26,7 @@ class Progress:
         self._last_line = self._start
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(desc=label, total=total, unit=unit, initial=done, dynamic_ncols=True)
+            self._bar = tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", initial=done, dynamic_ncols=True)
 
     def update(self, count: int = 1, **facts: Any) -> None:
         """Adds `count` finished units; `facts` (loss=..., passed=...) are shown beside the count."""
@@ -45,7 +45,10 @@ class Progress:
         left_s = (self._total - self._done) / rate if rate else 0.0
         shown = "".join(f", {key}={value}" for key, value in facts.items())
         times = f"{elapsed_s:.0f} s, {left_s:.0f} s left"
-        print(f"{self._label}: {self._done}/{self._total} {self._unit}s, {times}{shown}", file=sys.stderr, flush=True)
+        count = f"{self._done}/{self._total} {self._unit}s"
+        if self._unit == "B":
+            count = f"{self._done / 1e9:.2f}/{self._total / 1e9:.2f} GB"
+        print(f"{self._label}: {count}, {times}{shown}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
         left = [name for name in wanted if name not in rows]
         if left:
-            model = opened.weights(rules, mesh, dtype)
+            model = opened.weights(rules, mesh, dtype).model
             model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
             answers = Engine(model, decoding, config.batch_size, dtype).answer(
                 [wanted[name] for name in left], _stopped(questions, tokenizer)

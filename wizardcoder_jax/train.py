@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.data.cache import prepare
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.model.transformer import abstract_transformer
+    from wizardcoder_jax.model.vocabulary import arch_with_token
     from wizardcoder_jax.sharding import RULES, batch_shards, make_mesh
     from wizardcoder_jax.training.checkpoint import Card, Checkpoints
     from wizardcoder_jax.training.metrics import MetricsLog, describe_step
@@ -37,21 +38,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = open_model(config.base)
     mesh, rules = make_mesh(config.mesh), RULES[config.strategy]
     _check_fit(config, base.arch.max_positions, batch_shards(mesh, rules))
-    tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
+    tokenizer, arch = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE), base.arch
+    new_token: int | None = None
+    if config.add_pad_token and tokenizer.pad_id is None:
+        tokenizer = tokenizer.with_pad_token("[PAD]")
+        new_token = tokenizer.pad_id
+        arch = arch_with_token(arch, new_token)
     batches = Batches(prepare(files, tokenizer, config.max_length, config.cache_dir), config.batch_size, config.seed)
 
     _open_run(config)
-    card = Card(arch=base.arch, tokenizer=tokenizer.to_files(), dtype="float32")
+    lineage = base.lineage
+    card = Card(arch=arch, tokenizer=tokenizer.to_files(), base_model=lineage.base_model, license=lineage.license)
     optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
     stop = _StopSignals()
     with jax.set_mesh(mesh), Checkpoints(config.output_dir, config.keep_checkpoints) as checkpoints:
         done = start = checkpoints.latest_step or 0
         if start:
-            shapes = abstract_state(abstract_transformer(base.arch, rules), optimizer, mesh, rules)
+            shapes = abstract_state(abstract_transformer(arch, rules), optimizer, mesh, rules)
             state = State(shapes.step, *checkpoints.restore(start, shapes.model, shapes.opt_state))
             state = state._replace(step=jnp.int32(start))
         else:
-            state = new_state(base.weights(rules, mesh, jnp.float32), optimizer, mesh, rules)
+            state = new_state(base.weights(rules, mesh, jnp.float32).model, optimizer, mesh, rules, new_token)
         step = make_step(config, optimizer, unroll=jax.default_backend() == "cpu")
         log = MetricsLog(config.output_dir, start)
         with Progress("train", config.num_steps, "step", done=start) as progress:
@@ -63,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 step_s = time.perf_counter() - began
                 done, last = i + 1, i + 1 == config.num_steps
                 if done % config.log_every_steps == 0 or last:
-                    log.write(done, describe_step(metrics, schedule(i), rows, step_s, base.arch.num_params))
+                    log.write(done, describe_step(metrics, schedule(i), rows, step_s, arch.num_params))
                 if stop.asked or done % config.checkpoint_every_steps == 0 or last:
                     checkpoints.save(done, card, state.model, state.opt_state)
                 progress.update(loss=f"{loss:.4f}")

@@ -33,7 +33,7 @@ import torch
 import transformers
 
 from wizardcoder_jax.config import OptimConfig, TrainConfig
-from wizardcoder_jax.hf.folder import export_folder
+from wizardcoder_jax.hf.export import export_folder
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
 from wizardcoder_jax.sharding import RULES, make_mesh
@@ -80,7 +80,7 @@ def time_training(folder: str, rng: np.random.Generator) -> dict[str, float]:
     settings = TrainConfig(batch_size=BATCH, accumulation=1, max_length=LENGTH, compute_dtype="float32", remat="none")
     optimizer = make_optimizer(OptimConfig(warmup_steps=0), 100)
     step = make_step(settings, optimizer, unroll=True)
-    state = [new_state(open_model(folder).weights(rules, mesh, jnp.float32), optimizer, mesh, rules)]
+    state = [new_state(open_model(folder).weights(rules, mesh, jnp.float32).model, optimizer, mesh, rules)]
 
     def ours() -> None:
         state[0], metrics = step(state[0], put_batch(rows, 1, mesh, rules))
@@ -104,7 +104,7 @@ def time_sampling(folder: str, rng: np.random.Generator, batch: int) -> dict[str
     """Greedy decoding of NEW tokens for `batch` prompts of PROMPT tokens."""
     prompts = rng.integers(17, VOCAB, (batch, PROMPT))
     model = jax.jit(lambda model: model.unstacked())(
-        open_model(folder).weights(RULES["fsdp_tensor"], make_mesh("1x1"), jnp.float32)
+        open_model(folder).weights(RULES["fsdp_tensor"], make_mesh("1x1"), jnp.float32).model
     )
     decoding = Decoding(temperature=0.0, top_p=1.0, eos_id=-1, max_length=PROMPT + NEW)
     engine = Engine(model, decoding, batch, jnp.dtype("float32"))

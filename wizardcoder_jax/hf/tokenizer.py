@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.sandbox
 import tokenizers
+from tokenizers import processors
 
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import exists, read_text
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+_KEPT_SETTINGS = ("model_max_length", "padding_side", "truncation_side")  # of tokenizer_config.json, besides the tokens
 
 
 class Tokenizer:
@@ -22,13 +25,21 @@ class Tokenizer:
         backend: the tokenizer proper.
         special_tokens: "eos_token" and, where they are, "bos_token", "unk_token", "pad_token" -> text.
         chat_template: Jinja source, or None for a model without one.
+        settings: entries of tokenizer_config.json that go where the tokenizer goes.
 
     Raises:
         InputError: there is no end-of-text token.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str], chat_template: str | None) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        special_tokens: Mapping[str, str],
+        chat_template: str | None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self._backend, self.special_tokens, self.chat_template = backend, dict(special_tokens), chat_template
+        self._settings = dict(settings or {})
         self._backend.no_truncation()
         self._backend.no_padding()
         eos = self.special_tokens.get("eos_token")
@@ -36,6 +47,20 @@ class Tokenizer:
         if eos_id is None:
             raise InputError(f"the tokenizer has no end-of-text token (eos_token={eos!r}); name it in tokenizer_config.json")
         self.eos_id: int = eos_id
+
+    @property
+    def bos_id(self) -> int | None:
+        """Id of the begin-of-text token, None where there is none."""
+        return self._special_id("bos_token")
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of the padding token, None where there is none."""
+        return self._special_id("pad_token")
+
+    def _special_id(self, kind: str) -> int | None:
+        text = self.special_tokens.get(kind)
+        return None if text is None else self._backend.token_to_id(text)
 
     @property
     def vocab_size(self) -> int:
@@ -73,14 +98,24 @@ class Tokenizer:
 
     def with_chat_template(self, chat_template: str) -> "Tokenizer":
         """The same tokenizer with another chat template."""
-        return Tokenizer(self._backend, self.special_tokens, chat_template)
+        return Tokenizer(self._backend, self.special_tokens, chat_template, self._settings)
+
+    def with_pad_token(self, text: str) -> "Tokenizer":
+        """The same tokenizer with a padding token, which gets the next id if it is not there yet; itself if it has one."""
+        if self.pad_id is not None:
+            return self
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.add_special_tokens([text])
+        return Tokenizer(backend, {**self.special_tokens, "pad_token": text}, self.chat_template, self._settings)
 
     def to_files(self) -> dict[str, str]:
         """The files of a Hugging Face folder, name -> text, that transformers 4 and 5 both load."""
         config: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": "PreTrainedTokenizerFast",  # both read tokenizer.json as it stands
             "clean_up_tokenization_spaces": False,
-            "add_bos_token": False,
+            # Without it transformers 4 hands out token_type_ids, which GPTBigCode would embed and add.
+            "model_input_names": ["input_ids", "attention_mask"],
+            **self._settings,
             **self.special_tokens,
         }
         if self.chat_template is not None:
@@ -109,12 +144,39 @@ def tokenizer_from_files(files: Mapping[str, str], place: str, eos_id: int | Non
         backend = tokenizers.Tokenizer.from_str(files["tokenizer.json"])
         config = json.loads(files.get("tokenizer_config.json", "{}"))
         special = {name: _token_text(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
+        settings = {name: config[name] for name in _KEPT_SETTINGS if name in config}
+        if more := [_token_text(token) for token in _more_special_tokens(config)]:
+            settings["additional_special_tokens"] = more
+        if _adds_bos(config) and "bos_token" in special:
+            _begin_with(backend, special["bos_token"])
     except Exception as error:  # the tokenizers package raises bare Exception
         raise InputError(f"{place}: malformed tokenizer ({error})") from error
     if "eos_token" not in special and eos_id is not None and (eos := backend.id_to_token(eos_id)) is not None:
         special["eos_token"] = eos
     template = files.get("chat_template.jinja", config.get("chat_template"))
-    return Tokenizer(backend, special, template if isinstance(template, str) else None)
+    return Tokenizer(backend, special, template if isinstance(template, str) else None, settings)
+
+
+def _more_special_tokens(config: dict[str, Any]) -> list[Any]:
+    """Special tokens without a part of their own, as transformers 4 and 5 each write them."""
+    named = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
+    return list(named.values()) if isinstance(named, dict) else list(named)
+
+
+def _adds_bos(config: dict[str, Any]) -> bool:
+    """Whether the class that reads the folder begins each text with the begin-of-text token, whatever tokenizer.json says."""
+    is_llama = "Llama" in str(config.get("tokenizer_class", ""))
+    return bool(config.get("add_bos_token", True)) if is_llama else False
+
+
+def _begin_with(backend: tokenizers.Tokenizer, bos: str) -> None:
+    """Has tokenizer.json itself say it, since export names a class that adds nothing."""
+    bos_id = backend.token_to_id(bos)
+    if bos_id is None or backend.encode("").ids[:1] == [bos_id]:
+        return
+    template = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, bos_id)])
+    before = backend.post_processor
+    backend.post_processor = template if before is None else processors.Sequence([before, template])  # type: ignore[assignment]
 
 
 def _token_text(token: Any) -> str:
@@ -125,11 +187,8 @@ def _token_text(token: Any) -> str:
 
 
 def tokenizer_from_folder(folder: str, eos_id: int | None) -> Tokenizer:
-    """The tokenizer of a local Hugging Face folder; arguments and errors as for `tokenizer_from_files`."""
+    """The tokenizer of a Hugging Face folder, local or gs://; arguments and errors as for `tokenizer_from_files`."""
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    paths = {name: Path(folder, name) for name in names}
-    try:
-        files = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.exists()}
-    except UnicodeDecodeError as error:
-        raise InputError(f"{folder}: malformed tokenizer ({error})") from error
+    paths = {name: os.path.join(folder, name) for name in names}
+    files = {name: read_text(path) for name, path in paths.items() if exists(path)}
     return tokenizer_from_files(files, folder, eos_id)

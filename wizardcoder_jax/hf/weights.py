@@ -1,92 +1,47 @@
-"""Weights: from a source of Hugging Face tensors to a sharded Transformer, and back to safetensors files."""
+"""Weights in: from a source of Hugging Face tensors straight into the arrays of a sharded Transformer, tensor by tensor.
 
-import json
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+What a host holds at any time is its own share of the model and about two tensors. Nothing is gathered, and no layer stack
+is assembled on the host: each tensor goes to its place in the stacked parameter on the devices.
+"""
+
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+import xxhash
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.mapping import BUFFERS, TIED_HEAD, Row, rows
+from wizardcoder_jax.hf.tensors import TensorSource
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.progress import Progress
 from wizardcoder_jax.sharding import Rules
 
-INDEX_FILE = "model.safetensors.index.json"
+Checksums = dict[str, str]  # Hugging Face tensor name -> DTYPE:HASH, the XXH3-128 of its bytes (little endian, row-major)
+CHECKSUM_FILE = "checksums.json"  # in an exported folder: {"algorithm": "xxh3_128", "tensors": Checksums}
 
 
-class TensorSource(Protocol):
-    """Named tensors under their Hugging Face names."""
-
-    place: str  # where they come from, for messages
-
-    def names(self) -> set[str]:
-        """The names of all tensors."""
-        ...
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one, without reading it."""
-        ...
-
-    def read(self, name: str) -> np.ndarray:
-        """One tensor."""
-        ...
+def checksum(tensor: np.ndarray) -> str:
+    """The dtype of a tensor and the hash of its bytes, e.g. bfloat16:0a1b2c3d..."""
+    return f"{tensor.dtype.name}:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)}"
 
 
-class SafetensorsSource:
-    """The tensors of a Hugging Face folder: model.safetensors, or shards with an index.
+class Weights(NamedTuple):
+    """A model, and the checksums of the Hugging Face tensors that it holds unchanged (None where they are not known)."""
 
-    Raises:
-        InputError: no such files, or one is truncated or corrupt.
-    """
+    model: Transformer
+    checksums: Checksums | None
 
-    def __init__(self, folder: str) -> None:
-        self.place = folder
-        self._files: dict[str, Any] = {}
-        for file in self._shards(folder):
-            try:
-                opened = safe_open(file, framework="numpy")
-            except (SafetensorError, OSError) as error:
-                raise InputError(f"{file}: truncated or not a safetensors file ({error}); fetch it again") from error
-            self._files.update(dict.fromkeys(opened.keys(), opened))
 
-    @staticmethod
-    def _shards(folder: str) -> list[str]:
-        index = os.path.join(folder, INDEX_FILE)
-        if os.path.exists(index):
-            try:
-                weight_map = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-                names = sorted(set(weight_map.values()))
-                files = [os.path.join(folder, name) for name in names]
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise InputError(f"{index}: not an index of safetensors files ({error})") from error
-        else:
-            files = [os.path.join(folder, "model.safetensors")]
-        for file in files:
-            if not os.path.exists(file):
-                raise InputError(f"{file} is missing; a model folder holds model.safetensors or all shards of its index")
-        return files
+class Place(NamedTuple):
+    """Where a Hugging Face tensor goes."""
 
-    def names(self) -> set[str]:
-        """See TensorSource."""
-        return set(self._files)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """See TensorSource."""
-        return tuple(self._files[name].get_slice(name).get_shape())
-
-    def read(self, name: str) -> np.ndarray:
-        """See TensorSource."""
-        return self._files[name].get_tensor(name)
+    row: Row
+    layer: int | None  # None for a tensor outside the layers
 
 
 def parameter(model: Transformer, path: str) -> Any:
@@ -97,108 +52,110 @@ def parameter(model: Transformer, path: str) -> Any:
     return found
 
 
+def places(arch: ArchConfig) -> dict[str, Place]:
+    """Every Hugging Face tensor of an architecture, by name, in the order of export."""
+    found: dict[str, Place] = {}
+    for row in rows(arch):
+        layers = range(arch.num_layers) if row.per_layer else [None]
+        found.update((row.hf.format(i=layer), Place(row, layer)) for layer in layers)
+    return found
+
+
+def hf_shapes(arch: ArchConfig, model: Transformer) -> dict[str, tuple[int, ...]]:
+    """The shape of every Hugging Face tensor of `model` (weights or shapes of them)."""
+    return {name: place.row.pattern.hf_shape(_layer_shapes(place, model), arch) for name, place in places(arch).items()}
+
+
+def _layer_shapes(place: Place, model: Transformer) -> list[tuple[int, ...]]:
+    shapes = [parameter(model, path).shape for path in place.row.ours]
+    return shapes if place.layer is None else [shape[1:] for shape in shapes]
+
+
 def import_weights(
-    source: TensorSource, arch: ArchConfig, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None = None
-) -> Transformer:
+    source: TensorSource,
+    arch: ArchConfig,
+    rules: Rules,
+    mesh: Mesh,
+    dtype: jnp.dtype | None = None,
+    expected: Checksums | None = None,
+) -> Weights:
     """A model with the weights of `source`, each put where the rules say as soon as it is read.
 
     Args:
         source: tensors under their HF names.
         arch: the architecture they are of.
         rules: how tensors are split over the mesh.
-        mesh: the devices.
-        dtype: of the weights; None keeps the source's.
+        mesh: the devices; a host reads every tensor and keeps what its own devices hold.
+        dtype: of the weights; None keeps the source's (of a stack of layers, the widest).
+        expected: checksums that the tensors must have; None to check none.
 
     Raises:
-        InputError: a tensor is missing, surplus or of a wrong shape (named).
+        InputError: a tensor is missing, surplus, of a wrong shape or checksum (named).
     """
     model = abstract_transformer(arch, rules)
-    _check_names(source, arch, model)
-    mesh_shape = dict(mesh.shape)
-    with Progress("load weights", len(rows(arch)), "tensor") as progress:
-        for row in rows(arch):
-            params = [parameter(model, path) for path in row.ours]
-            for param, array in zip(params, _read_row(source, row, arch, [p.shape for p in params]), strict=True):
-                sharding = NamedSharding(mesh, rules.spec(mesh_shape, array.shape, param.axes))
-                held = array.astype(dtype or array.dtype)
-                param.set_value(jax.make_array_from_callback(held.shape, sharding, lambda index, held=held: held[index]))
-            progress.update()
-    return model
-
-
-def _layer_shapes(row: Row, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    return [shape[1:] if row.per_layer else shape for shape in shapes]
-
-
-def _hf_names(row: Row, arch: ArchConfig) -> list[str]:
-    return [row.hf.format(i=i) for i in range(arch.num_layers)] if row.per_layer else [row.hf]
-
-
-def _check_names(source: TensorSource, arch: ArchConfig, model: Transformer) -> None:
-    left = {name for name in source.names() if not name.endswith(BUFFERS)}
-    if arch.tie_embeddings:
-        left.discard(TIED_HEAD)
+    wanted, shapes = places(arch), hf_shapes(arch, model)
+    names = [name for name in source.names() if not name.endswith(BUFFERS)]
+    has_tied_head = arch.tie_embeddings and TIED_HEAD in names
+    _check_names(source, {name for name in names if not (has_tied_head and name == TIED_HEAD)}, shapes)
     for row in rows(arch):
-        shapes = _layer_shapes(row, [parameter(model, path).shape for path in row.ours])
-        expected = row.pattern.hf_shape(shapes, arch)
-        for name in _hf_names(row, arch):
-            if name not in left:
-                raise InputError(f"{source.place}: the tensor {name} is missing")
-            if source.shape(name) != expected:
-                raise InputError(f"{source.place}: {name} has shape {list(source.shape(name))}, expected {list(expected)}")
-            left.remove(name)
-    if left:
-        raise InputError(f"{source.place}: {len(left)} tensors belong to no parameter, e.g. {min(left)}")
+        held = [source.dtype(name) for name in shapes if wanted[name].row is row]
+        for path in row.ours:
+            param = parameter(model, path)
+            sharding = NamedSharding(mesh, rules.spec(dict(mesh.shape), param.shape, param.axes))
+            whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
+            param.set_value(_zeros(whole) if row.per_layer else whole)
+    found: Checksums = {}
+    total = sum(int(np.prod(shapes[name])) * source.dtype(name).itemsize for name in shapes)
+    with Progress("load weights", total, "B") as progress:
+        for name in names:
+            tensor = source.read(name)
+            found[name] = checksum(tensor)
+            if expected is not None and expected.get(name, found[name]) != found[name]:
+                raise InputError(f"{source.place}: the tensor {name} is damaged (checksum {found[name]}, not {expected[name]})")
+            if name in wanted:
+                _put(tensor, wanted[name], model, arch)
+                progress.update(tensor.nbytes)
+    table = next(row.hf for row in rows(arch) if row.ours == ("tokens",))
+    if has_tied_head and found.pop(TIED_HEAD) != found[table]:
+        raise InputError(
+            f"{source.place}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
+        )
+    return Weights(model, found)
 
 
-def _read_row(source: TensorSource, row: Row, arch: ArchConfig, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-    layer_shapes = _layer_shapes(row, shapes)
-    if not row.per_layer:
-        return row.pattern.to_ours(source.read(row.hf), layer_shapes)
-    stacked: list[np.ndarray] = []
-    for i, name in enumerate(_hf_names(row, arch)):
-        parts = row.pattern.to_ours(source.read(name), layer_shapes)
-        stacked = stacked or [np.empty(shape, part.dtype) for shape, part in zip(shapes, parts, strict=True)]
-        for whole, part in zip(stacked, parts, strict=True):
-            whole[i] = part
-    return stacked
+def _check_names(source: TensorSource, names: set[str], shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if name not in names:
+            raise InputError(f"{source.place}: the tensor {name} is missing")
+        if source.shape(name) != shape:
+            raise InputError(f"{source.place}: {name} has shape {list(source.shape(name))}, expected {list(shape)}")
+    if surplus := names - shapes.keys():
+        raise InputError(f"{source.place}: {len(surplus)} tensors belong to no parameter, e.g. {min(surplus)}")
 
 
-def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (name, tensor) of every Hugging Face tensor of `model`, in `dtype` (None: as held)."""
-    for row in rows(model.arch):
-        arrays = [np.asarray(parameter(model, path)[...]) for path in row.ours]
-        for i, name in enumerate(_hf_names(row, model.arch)):
-            parts = [array[i] if row.per_layer else array for array in arrays]
-            tensor = row.pattern.to_hf(parts, model.arch)
-            yield name, np.ascontiguousarray(tensor.astype(dtype or tensor.dtype))
+def _zeros(whole: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(whole.shape, whole.dtype), out_shardings=whole.sharding)()
 
 
-def save_safetensors(model: Transformer, folder: Path, dtype: jnp.dtype | None, max_shard_bytes: int) -> None:
-    """Writes the weights into `folder`: one file, or numbered shards with an index where they exceed `max_shard_bytes`."""
-    shards: list[list[str]] = []
-    weights_bytes, shard, shard_bytes = 0, {}, 0
+def _put(tensor: np.ndarray, place: Place, model: Transformer, arch: ArchConfig) -> None:
+    """Writes one tensor into the parameters that it belongs to, and waits until the devices have it.
 
-    def flush() -> None:
-        save_file(shard, folder / f"{len(shards)}.part", metadata={"format": "pt"})
-        shards.append(list(shard))
-        shard.clear()
+    Waiting keeps the number of tensors in memory down, and lets the source use its buffer again.
+    """
+    parts = place.row.pattern.to_ours(tensor, _layer_shapes(place, model))
+    for path, part in zip(place.row.ours, parts, strict=True):
+        param = parameter(model, path)
+        whole = param.get_value()
+        if place.layer is None:
+            copy = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype)  # noqa: E731 (never a view)
+            value = jax.make_array_from_callback(whole.shape, whole.sharding, copy)
+        else:
+            sharding = NamedSharding(whole.sharding.mesh, PartitionSpec(*whole.sharding.spec[1:]))
+            piece = jax.make_array_from_callback(part.shape, sharding, lambda index, part=part: part[index])
+            value = _write_layer(whole, piece, jnp.int32(place.layer))
+        param.set_value(jax.block_until_ready(value))
 
-    for name, tensor in hf_tensors(model, dtype):
-        if shard and shard_bytes + tensor.nbytes > max_shard_bytes:
-            flush()
-            shard_bytes = 0
-        shard[name] = tensor
-        shard_bytes += tensor.nbytes
-        weights_bytes += tensor.nbytes
-    flush()
-    if len(shards) == 1:
-        shutil.move(folder / "0.part", folder / "model.safetensors")
-        return
-    weight_map = {}
-    for i, names in enumerate(shards):
-        file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
-        shutil.move(folder / f"{i}.part", folder / file)
-        weight_map.update(dict.fromkeys(names, file))
-    index = {"metadata": {"total_size": weights_bytes}, "weight_map": dict(sorted(weight_map.items()))}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write_layer(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(whole, piece.astype(whole.dtype), layer, 0)

@@ -1,12 +1,14 @@
 """Checkpoints: one folder a step, whole or absent, readable without the run that wrote it.
 
-RUN/checkpoints/<step>/params     weights, by dotted path
+RUN/checkpoints/<step>/params     weights, by dotted path, uncompressed (they hardly shrink, and compressing takes most of the time)
                       /optimizer  moments and step count (absent in a converted model)
                       /model      JSON: architecture and tokenizer files
 """
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +29,9 @@ class Card:
 
     arch: ArchConfig
     tokenizer: dict[str, str]  # file name -> text, as in a Hugging Face folder
-    dtype: str  # of the weights
+    base_model: str | None = None  # hub id of what it descends from
+    license: str | None = None  # of that
+    checksums: dict[str, str] | None = None  # of the Hugging Face tensors it was converted from; None once trained
 
 
 def flatten(tree: Any) -> Flat:
@@ -64,7 +68,8 @@ class Checkpoints:
             # On CPU a save in the background holds the state's own buffers, and the next step needs a second state.
             enable_async_checkpointing=jax.default_backend() != "cpu",
         )
-        self._manager = ocp.CheckpointManager(directory, options=options)
+        handlers = {"params": _arrays(), "optimizer": _arrays(), "model": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
     @property
     def latest_step(self) -> int | None:
@@ -75,16 +80,14 @@ class Checkpoints:
         """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is."""
         if step in self._manager.all_steps():
             return
-        items = {"params": ocp.args.StandardSave(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
+        items = {"params": ocp.args.PyTreeSave(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
         if optimizer is not None:
-            items["optimizer"] = ocp.args.StandardSave(flatten(optimizer))
+            items["optimizer"] = ocp.args.PyTreeSave(flatten(optimizer))
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
         """The weights and the optimizer's state of `step`, into the shapes and shardings given."""
-        items = ocp.args.Composite(
-            params=ocp.args.StandardRestore(flatten(model)), optimizer=ocp.args.StandardRestore(flatten(optimizer))
-        )
+        items = ocp.args.Composite(params=_into(flatten(model)), optimizer=_into(flatten(optimizer)))
         restored = self._manager.restore(step, args=items)
         return unflatten(model, restored["params"]), unflatten(optimizer, restored["optimizer"])
 
@@ -118,19 +121,44 @@ def read_card(step_dir: str) -> Card:
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             card = checkpointer.restore(epath.Path(step_dir) / "model")
-        return Card(arch=ArchConfig(**card["arch"]), tokenizer=card["tokenizer"], dtype=card["dtype"])
+        return Card(**{**card, "arch": ArchConfig(**card["arch"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{step_dir} is damaged or no checkpoint of this program ({error})") from error
 
 
-def load_params(step_dir: str, model: Any) -> Any:
-    """The weights of a checkpoint, into the shapes and shardings of `model`.
+def held_dtypes(step_dir: str, model: Any) -> Any:
+    """The dtype of each of a checkpoint's weights, as a pytree like `model`.
 
     Raises:
-        InputError: they are damaged.
+        InputError: they are damaged, or of another model.
     """
+    with _reading(step_dir), ocp.Checkpointer(_arrays()) as checkpointer:
+        about = checkpointer.metadata(epath.Path(step_dir) / "params").item_metadata
+        return unflatten(model, {name: leaf.dtype for name, leaf in about.tree.items()})
+
+
+def load_params(step_dir: str, model: Any) -> Any:
+    """The weights of a checkpoint, into the shapes, dtypes and shardings of `model`.
+
+    Raises:
+        InputError: they are damaged, or of another model.
+    """
+    with _reading(step_dir), ocp.Checkpointer(_arrays()) as checkpointer:
+        return unflatten(model, checkpointer.restore(epath.Path(step_dir) / "params", args=_into(flatten(model))))
+
+
+@contextlib.contextmanager
+def _reading(step_dir: str) -> Iterator[None]:
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return unflatten(model, checkpointer.restore(epath.Path(step_dir) / "params", flatten(model)))
+        yield
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{step_dir}: its weights are damaged or of another model ({error})") from error
+
+
+def _arrays() -> ocp.PyTreeCheckpointHandler:
+    return ocp.PyTreeCheckpointHandler(use_compression=False)
+
+
+def _into(flat: Flat) -> Any:
+    """Restores leaves with the shapes, dtypes and shardings of `flat`."""
+    return ocp.args.PyTreeRestore(flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat))

@@ -1,0 +1,123 @@
+"""Convert's throughput against a plain copy of the same files on the same disk, and its peak memory.
+
+A synthetic checkpoint of StarCoder-3B's shapes (about 6 GB in bfloat16, two shards) goes to a temporary folder, which needs
+three times that in free space. The two take turns; both end when what they wrote is on the disk (sync).
+
+    python scripts/bench/convert.py [--layers 36] [--rounds 2] [--folder DIR]
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import tokenizers
+
+from wizardcoder_jax.arch import ARCHS, ArchConfig
+from wizardcoder_jax.hf.config import write_config
+from wizardcoder_jax.hf.safetensors_files import INDEX_FILE, ShardWriter, index_of, plan_shards
+from wizardcoder_jax.hf.weights import hf_shapes
+from wizardcoder_jax.model.transformer import abstract_transformer
+from wizardcoder_jax.sharding import RULES
+
+VOCAB_SIZE, WIDTH = 49152, 2816  # of starcoderbase-3b
+
+
+def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
+    """Writes the synthetic model; returns its bytes and those of its largest tensor."""
+    arch = ArchConfig(
+        **ARCHS["gpt_bigcode"],
+        vocab_size=VOCAB_SIZE,
+        embed_dim=WIDTH,
+        num_layers=num_layers,
+        num_heads=22,
+        num_kv_heads=1,
+        head_dim=128,
+        mlp_dim=4 * WIDTH,
+        max_positions=8192,
+        norm_eps=1e-5,
+        mlp="gelu_tanh",
+        tie_embeddings=True,
+        bos_id=0,
+        eos_id=0,
+    )
+    dtype, shapes = np.dtype(ml_dtypes.bfloat16), hf_shapes(arch, abstract_transformer(arch, RULES["fsdp"]))
+    shards = plan_shards({name: (dtype, shape) for name, shape in shapes.items()}, 5 * 10**9)
+    noise = np.random.default_rng(0).standard_normal(max(map(np.prod, shapes.values())), np.float32).astype(dtype)
+    for shard in shards:
+        with open(folder / shard.file, "wb") as file:
+            writer = ShardWriter(file, shard)
+            for name, (_, shape) in shard.tensors.items():
+                writer.write(name, noise[: np.prod(shape)].reshape(shape))
+    if len(shards) > 1:
+        (folder / INDEX_FILE).write_text(json.dumps(index_of(shards)))
+    (folder / "config.json").write_text(json.dumps(write_config(arch, "bfloat16")))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"<|endoftext|>": 0}, merges=[]))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return int(index_of(shards)["metadata"]["total_size"]), noise.nbytes
+
+
+def timed(action: Callable[[], int], target: Path) -> tuple[float, int]:
+    """Wall seconds of `action` with the disk's, and what it returned; what it wrote is removed."""
+    subprocess.run(["sync"], check=True)
+    began = time.monotonic()
+    result = action()
+    subprocess.run(["sync"], check=True)
+    wall_s = time.monotonic() - began
+    shutil.rmtree(target)
+    return wall_s, result
+
+
+def convert(source: Path, target: Path) -> int:
+    """Runs the door in a process of its own; returns its peak memory in bytes."""
+    command = [sys.executable, "-m", "wizardcoder_jax.convert", "--model", str(source), "--output", str(target)]
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"convert failed with {process.returncode}")
+    return usage.ru_maxrss * 1024
+
+
+def copy(source: Path, target: Path) -> int:
+    """Copies the folder."""
+    shutil.copytree(source, target)
+    return 0
+
+
+def main() -> None:
+    """Measures, and prints one line a round and the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--layers", type=int, default=36)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", default=tempfile.gettempdir())
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        source, target = Path(folder, "source"), Path(folder, "target")
+        source.mkdir()
+        num_bytes, largest_bytes = write_checkpoint(source, arguments.layers)
+        print(f"{num_bytes / 1e9:.2f} GB in bfloat16, largest tensor {largest_bytes / 1e6:.0f} MB")
+        ratios = []
+        for i in range(arguments.rounds):
+            copy_s, _ = timed(lambda: copy(source, target), target)
+            convert_s, peak_bytes = timed(lambda: convert(source, target), target)
+            ratios.append(convert_s / copy_s)
+            beyond = (peak_bytes - num_bytes) / 1e6
+            print(
+                f"round {i + 1}: copy {num_bytes / copy_s / 1e9:.2f} GB/s, convert {num_bytes / convert_s / 1e9:.2f} GB/s "
+                f"({ratios[-1]:.2f} times the copy's time), peak memory {peak_bytes / 1e9:.2f} GB, {beyond:.0f} MB beyond the model",
+                flush=True,
+            )
+        print(f"median: convert takes {sorted(ratios)[len(ratios) // 2]:.2f} times as long as the copy")
+
+
+if __name__ == "__main__":
+    main()
