@@ -9,6 +9,7 @@ from wizardcoder_jax.arch import VOCAB_MULTIPLE, ArchConfig
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import RULES
 
+WINDOW = 7
 LINEAR_ROPE = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e5}
 CASES = {
     "gpt_bigcode multi-query, tanh gelu": lambda: tiny_models.gpt_bigcode(activation_function="gelu_pytorch_tanh"),
@@ -22,8 +23,22 @@ CASES = {
     "llama multi-head": lambda: tiny_models.llama(num_key_value_heads=4),
     "llama linear rope scaling": lambda: tiny_models.llama(rope_parameters=LINEAR_ROPE),
     "llama wide heads": lambda: tiny_models.llama(head_dim=12, rms_norm_eps=1e-3),
+    "starcoder2 sliding window, tied": lambda: tiny_models.starcoder2(sliding_window=WINDOW),
+    "starcoder2 untied, multi-query": lambda: tiny_models.starcoder2(tie_word_embeddings=False, num_key_value_heads=1),
+    "starcoder2 without biases, multi-head, exact gelu": lambda: tiny_models.starcoder2(
+        use_bias=False, num_key_value_heads=4, hidden_act="gelu"
+    ),
+    "qwen2 grouped-query, tied": lambda: tiny_models.qwen2(tie_word_embeddings=True, rope_parameters=LINEAR_ROPE),
+    "qwen2 sliding window in every layer, untied": lambda: tiny_models.qwen2(
+        use_sliding_window=True, sliding_window=WINDOW, max_window_layers=0
+    ),
 }
-ONE_OF_EACH_FAMILY = ["gpt_bigcode multi-query, tanh gelu", "llama multi-query, tied, odd vocabulary"]
+ONE_OF_EACH_FAMILY = [
+    "gpt_bigcode multi-query, tanh gelu",
+    "starcoder2 sliding window, tied",
+    "llama multi-query, tied, odd vocabulary",
+    "qwen2 grouped-query, tied",
+]
 LENGTH = 24
 
 
@@ -35,8 +50,13 @@ def pair(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=ONE_OF_EACH_FAMILY)
-def model(request, tmp_path_factory):
-    return tiny_models.ours(CASES[request.param](), tmp_path_factory.mktemp("model"))
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(family, tmp_path_factory):
+    return tiny_models.ours(CASES[family](), tmp_path_factory.mktemp("model"))
 
 
 def random_tokens(model, shape):
@@ -72,12 +92,39 @@ def test_logits_equal_transformers(pair):
     np.testing.assert_allclose(real_logits(ours.unstacked(), tokens), expected, rtol=0, atol=1e-4)
 
 
-def test_positions_at_the_end_of_the_context_equal_transformers(model):
-    """Rotary angles and learned positions are right far from 0 too: the whole context in one row."""
-    name = ONE_OF_EACH_FAMILY[0 if model.arch.family == "gpt_bigcode" else 1]
+def test_logits_at_explicit_positions_equal_transformers(pair):
+    """Rows that begin at 17, and rows of two segments that begin at 0 and at 40."""
+    theirs, ours = pair
+    tokens = random_tokens(ours, (2, LENGTH))
+    late = np.arange(17, 17 + LENGTH)[None].repeat(2, axis=0)
+    first = 9
+    packed = np.concatenate([np.arange(first), 40 + np.arange(LENGTH - first)])[None].repeat(2, axis=0)
+    for positions, segment_ids in ((late, np.ones_like(late)), (packed, 1 + (packed >= 40))):
+        ids = {"input_ids": torch.tensor(np.asarray(tokens)), "position_ids": torch.tensor(positions)}
+        with torch.no_grad():
+            expected = theirs(**ids, use_cache=False).logits.numpy()
+        logits = ours.logits(hidden_states(ours, tokens, jnp.asarray(positions), jnp.asarray(segment_ids)))
+        np.testing.assert_allclose(logits[..., : ours.arch.vocab_size], expected, rtol=0, atol=1e-4)
+
+
+def test_logits_of_a_left_padded_batch_equal_transformers(pair):
+    theirs, ours = pair
+    tokens = random_tokens(ours, (3, LENGTH))
+    real = np.arange(LENGTH) >= np.array([0, 5, 13])[:, None]
+    positions = np.maximum(real.cumsum(axis=1) - 1, 0)
+    ids = {"input_ids": torch.tensor(np.asarray(tokens)), "position_ids": torch.tensor(positions)}
+    with torch.no_grad():
+        expected = theirs(**ids, attention_mask=torch.tensor(real).long()).logits.numpy()
+    logits = np.asarray(ours.logits(hidden_states(ours, tokens, jnp.asarray(positions), jnp.asarray(real, jnp.int32))))
+    np.testing.assert_allclose(logits[real, : ours.arch.vocab_size], expected[real], rtol=0, atol=1e-4)
+    assert np.isfinite(logits[..., : ours.arch.vocab_size]).all()
+
+
+def test_the_whole_context_in_one_row_equals_transformers(family, model):
+    """Rotary angles and learned positions are right far from 0 too, and a window that slides over all of it."""
     tokens = random_tokens(model, (1, model.arch.max_positions))
     with torch.no_grad():
-        expected = CASES[name]()(torch.tensor(np.asarray(tokens))).logits.numpy()
+        expected = CASES[family]()(torch.tensor(np.asarray(tokens))).logits.numpy()
     np.testing.assert_allclose(real_logits(model, tokens), expected, rtol=0, atol=1e-4)
 
 
@@ -135,14 +182,15 @@ def test_tokens_past_the_last_slot_fill_none(model):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), whole, overrun)
 
 
-def test_gradients_show_that_a_place_sees_itself_and_the_past_only(model):
+def test_gradients_show_that_a_place_sees_itself_and_the_past_within_the_windows_only(model):
     tokens = jnp.arange(10, 10 + LENGTH)[None]  # all different: each place has a row of the table of its own
     direction = jax.random.normal(jax.random.key(2), (model.arch.embed_dim,))
     jacobian = jax.jit(jax.jacrev(lambda model: forward(model, tokens)[0] @ direction))(model)
     influence = np.abs(np.asarray(jacobian.tokens[...])[:, np.asarray(tokens[0])]).max(-1)  # [place, place that it may see]
-    past = np.tri(LENGTH, dtype=bool)
-    assert (influence[~past] == 0).all()
-    assert (influence[past] > 0).all()
+    reach = LENGTH if model.arch.sliding_window is None else model.arch.num_layers * (model.arch.sliding_window - 1)
+    seen = np.tri(LENGTH, dtype=bool) & ~np.tri(LENGTH, k=-reach - 1, dtype=bool)
+    assert (influence[~seen] == 0).all()
+    assert (influence[seen] > 0).all()
 
 
 def test_packed_segments_equal_separate_sequences(model):
@@ -179,7 +227,7 @@ def test_half_precision_activations_give_float32_logits_near_the_full_ones(model
 
 def tiny_arch(**changes):
     sizes = {"vocab_size": 384, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
-    kinds = {"family": "llama", "position": "rope", "norm": "rms", "norm_eps": 1e-5, "mlp": "swiglu", "use_bias": False}
+    kinds = {"family": "llama", "position": "rope", "norm": "rms", "norm_eps": 1e-5, "mlp": "swiglu", "bias": "none"}
     return ArchConfig(**{**sizes, **kinds, "mlp_dim": 80, "max_positions": 64, "tie_embeddings": True, **changes})
 
 
@@ -189,6 +237,7 @@ def tiny_arch(**changes):
         ({"num_kv_heads": 3}, "num_heads 4 .* num_kv_heads 3"),
         ({"head_dim": 7}, "even head_dim, got 7"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
+        ({"sliding_window": 0}, "sliding_window must be at least 1 or absent, got 0"),
     ],
 )
 def test_an_impossible_architecture_is_named(changes, complaint):
@@ -196,7 +245,7 @@ def test_an_impossible_architecture_is_named(changes, complaint):
         tiny_arch(**changes)
 
 
-def test_the_padded_vocabulary_divides_by_any_usual_mesh_axis():
-    assert tiny_arch(vocab_size=49153).padded_vocab_size == 49280
+def test_the_padded_vocabulary_divides_over_all_devices_of_a_16x16_pod():
+    assert tiny_arch(vocab_size=49153).padded_vocab_size == 49408
     assert tiny_arch(vocab_size=49152).padded_vocab_size == 49152
-    assert VOCAB_MULTIPLE % 64 == 0
+    assert VOCAB_MULTIPLE % (16 * 16) == 0

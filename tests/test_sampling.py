@@ -15,8 +15,17 @@ from wizardcoder_jax.sampling.choose import choose
 from wizardcoder_jax.sampling.engine import Decoding, Engine, Request, _uniform
 
 FAMILIES = {
-    "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, attn_implementation="eager"),
+    "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393),
     "llama": lambda: tiny_models.llama(vocab_size=393),
+}
+LINEAR_ROPE = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e5}
+GREEDY = {
+    **FAMILIES,
+    "gpt_bigcode multi-head, untied": lambda: tiny_models.gpt_bigcode(multi_query=False, tie_word_embeddings=False),
+    "starcoder2, a window shorter than most prompts": lambda: tiny_models.starcoder2(sliding_window=12),
+    "starcoder2 multi-query, untied": lambda: tiny_models.starcoder2(num_key_value_heads=1, tie_word_embeddings=False),
+    "llama linear rope scaling, tied": lambda: tiny_models.llama(rope_parameters=LINEAR_ROPE, tie_word_embeddings=True),
+    "qwen2": lambda: tiny_models.qwen2(),
 }
 # The sample door, killed right after it has written down so many answers.
 KILLED_RUN = """
@@ -68,16 +77,17 @@ def request(prompt, i=0):
     return Request(prompt=prompt, key=(7, i))
 
 
-def test_greedy_tokens_equal_transformers_generate(pair, prompts):
-    theirs, ours = pair
+@pytest.mark.parametrize("case", GREEDY)
+def test_greedy_tokens_equal_those_that_transformers_generates_from_a_left_padded_batch(case, prompts, tmp_path):
+    theirs = GREEDY[case]()
+    ours = jax.jit(lambda m: m.unstacked())(tiny_models.ours(theirs, tmp_path))
     found = answers(ours, [request(prompt) for prompt in prompts], num_slots=3)
-    lengths = []
-    for prompt, answer in zip(prompts, found, strict=True):
-        ids = torch.tensor([prompt])
-        options = {"max_new_tokens": 64, "do_sample": False, "pad_token_id": 0}
-        generated = theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)
-        expected = generated[0, len(prompt) :].tolist()
-        expected = expected[: expected.index(0)] if 0 in expected else expected
+    longest, lengths = max(map(len, prompts)), []
+    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    generated = theirs.generate(ids, attention_mask=mask, max_new_tokens=64, do_sample=False, pad_token_id=0)
+    for row, answer in zip(generated[:, longest:].tolist(), found, strict=True):
+        expected = row[: row.index(0)] if 0 in row else row
         assert answer.tokens[:64] == expected
         lengths.append(len(expected))
     assert max(lengths) == 64

@@ -6,7 +6,17 @@ import jax.numpy as jnp
 import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
-from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPTBigCodeConfig,
+    GPTBigCodeForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
+    Starcoder2Config,
+    Starcoder2ForCausalLM,
+)
 
 from wizardcoder_jax import prompts
 from wizardcoder_jax.hf.folder import Source
@@ -23,12 +33,26 @@ def gpt_bigcode(**changes):
     return _randomised(GPTBigCodeForCausalLM, GPTBigCodeConfig(**{**sizes, **special, **changes}))
 
 
+def starcoder2(**changes):
+    """A StarCoder2 model of a few thousand parameters; `changes` go into its config."""
+    return _rotary(Starcoder2ForCausalLM, Starcoder2Config, changes)
+
+
 def llama(**changes):
     """A Llama model of a few thousand parameters; `changes` go into its config."""
+    return _rotary(LlamaForCausalLM, LlamaConfig, changes)
+
+
+def qwen2(**changes):
+    """A Qwen2 model of a few thousand parameters; `changes` go into its config."""
+    return _rotary(Qwen2ForCausalLM, Qwen2Config, changes)
+
+
+def _rotary(kind, config, changes):
     sizes = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 80}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-    return _randomised(LlamaForCausalLM, LlamaConfig(**{**sizes, **heads, **special, **changes}))
+    return _randomised(kind, config(**{**sizes, **heads, **special, **changes}))
 
 
 def _randomised(kind, config):
@@ -55,7 +79,11 @@ def train_tokenizer():
 def save_folder(model, folder: Path) -> Path:
     """Writes `model` and the tokenizer into `folder` as transformers would."""
     model.save_pretrained(folder)
-    train_tokenizer().save(str(folder / "tokenizer.json"))
+    tokenizer = train_tokenizer()
+    if model.config.model_type == "qwen2":  # transformers splits and normalises for it in this way, whatever the file says
+        theirs = Qwen2Tokenizer().backend_tokenizer
+        tokenizer.normalizer, tokenizer.pre_tokenizer = theirs.normalizer, theirs.pre_tokenizer
+    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(f'{{"eos_token": "{EOS}", "tokenizer_class": "PreTrainedTokenizerFast"}}')
     return folder
 

@@ -1,108 +1,111 @@
-"""config.json <-> ArchConfig."""
+"""config.json <-> ArchConfig: a reader and a writer a family."""
 
-from typing import Any, Literal
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 from wizardcoder_jax.arch import ARCHS, ArchConfig
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.hf.config_layers import MOST_LAYERS, check_layers, head_dim, qwen2_window, read_rotary
+from wizardcoder_jax.hf.fields import Fields
 
-_ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh"]] = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_ARCHITECTURES = {"gpt_bigcode": "GPTBigCodeForCausalLM", "llama": "LlamaForCausalLM"}
+_GELUS: dict[str, Literal["gelu", "gelu_tanh"]] = {
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",  # the same formula
+}
+_SILUS: dict[str, Literal["swiglu"]] = {"silu": "swiglu", "swish": "swiglu"}
 
 
 def read_arch(config: dict[str, Any], place: str) -> ArchConfig:
-    """The architecture that a config.json describes.
+    """The architecture that a config.json describes; keys that are unknown and change nothing are noted on stderr.
 
     Args:
         config: the parsed file.
         place: its name, for messages.
 
     Raises:
-        InputError: a family we do not know, a missing key, or a setting that would change the maths.
+        InputError: a family we do not know, a missing key, a value of a wrong kind, or a setting that changes the maths.
     """
-    readers = {"gpt_bigcode": _read_gpt_bigcode, "llama": _read_llama}
     family = config.get("model_type")
-    if not isinstance(family, str) or family not in readers:
-        raise InputError(f"{place}: unknown architecture model_type={family!r}; known: {', '.join(sorted(readers))}")
+    if not isinstance(family, str) or family not in _FAMILIES:
+        raise InputError(f"{place}: unknown architecture model_type={family!r}; known: {', '.join(sorted(_FAMILIES))}")
+    fields = Fields(config, place)
+    read = {
+        **ARCHS[family],
+        **_FAMILIES[family].read(fields),
+        "vocab_size": fields.count("vocab_size"),
+        "bos_id": fields.token("bos_token_id"),
+        "eos_id": fields.token("eos_token_id"),
+    }
+    if noted := fields.judge_unread():
+        print(f"note: {place}: unknown keys without effect are passed over: {', '.join(noted)}", file=sys.stderr)
     try:
-        return readers[family](config, place)
-    except KeyError as error:
-        raise InputError(f"{place}: the key {error} is missing") from error
-    except InputError:
-        raise
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:  # a value of the wrong kind
-        raise InputError(f"{place}: {error}") from error
+        return ArchConfig(**read)
+    except ValueError as error:
+        raise fields.complaint(str(error)) from error
 
 
-def _refuse(place: str, config: dict[str, Any], expected: dict[str, Any]) -> None:
-    for key, value in expected.items():
-        if config.get(key, value) != value:
-            raise InputError(f"{place}: {key}={config[key]!r} changes the maths and is not supported (only {value!r})")
+def _read_gpt_bigcode(fields: Fields) -> dict[str, Any]:
+    fields.only("scale_attn_weights", True)
+    fields.only("add_cross_attention", False)
+    fields.choice("position_embedding_type", table={"absolute": None, "learned_absolute": None}, default="absolute")
+    d, n = fields.count("n_embd", "hidden_size"), fields.count("n_head", "num_attention_heads")
+    num_layers = fields.count("n_layer", "num_hidden_layers", most=MOST_LAYERS)
+    num_kv_heads = 1 if fields.flag("multi_query", True) else n
+    if fields.count("num_key_value_heads", default=num_kv_heads) != num_kv_heads:
+        raise fields.complaint("num_key_value_heads and multi_query disagree")
+    check_layers(fields, num_layers, "full_attention")
+    return {
+        "embed_dim": d,
+        "num_layers": num_layers,
+        "num_heads": n,
+        "num_kv_heads": num_kv_heads,
+        "head_dim": head_dim(fields, d, n),
+        "mlp_dim": fields.count("n_inner", default=4 * d),
+        "max_positions": fields.count("n_positions", "max_position_embeddings"),
+        "norm_eps": fields.number("layer_norm_epsilon", 1e-5),
+        "mlp": fields.choice("activation_function", table=_GELUS, default="gelu_pytorch_tanh"),
+        "tie_embeddings": fields.flag("tie_word_embeddings", True),
+    }
 
 
-def _first_id(value: int | list[int] | None) -> int | None:
-    return value[0] if isinstance(value, list) else value
+def _read_starcoder2(fields: Fields) -> dict[str, Any]:
+    fields.only("scale_attn_weights", True)  # left over from GPTBigCode in published files
+    fields.only("norm_type", "layer_norm")
+    fields.only("mlp_type", "default")
+    rotary = read_rotary(fields, max_positions=4096, tied=True)
+    window = fields.optional_count("sliding_window")
+    check_layers(fields, rotary["num_layers"], "full_attention" if window is None else "sliding_attention")
+    return rotary | {
+        "norm_eps": fields.number("norm_epsilon", 1e-5),
+        "mlp": fields.choice("hidden_act", table=_GELUS, default="gelu_pytorch_tanh"),
+        "bias": "all" if fields.flag("use_bias", True) else "none",
+        "sliding_window": window,
+    }
 
 
-def _read_gpt_bigcode(config: dict[str, Any], place: str) -> ArchConfig:
-    _refuse(place, config, {"scale_attn_weights": True, "add_cross_attention": False})
-    d, n = config["n_embd"], config["n_head"]
-    activation = config.get("activation_function", "gelu_pytorch_tanh")
-    if activation not in _ACTIVATIONS:
-        raise InputError(f"{place}: activation_function={activation!r} is not one of {', '.join(_ACTIVATIONS)}")
-    return ArchConfig(
-        **ARCHS["gpt_bigcode"],
-        vocab_size=config["vocab_size"],
-        embed_dim=d,
-        num_layers=config["n_layer"],
-        num_heads=n,
-        num_kv_heads=1 if config.get("multi_query", True) else n,
-        head_dim=_divided(d, n),
-        mlp_dim=config.get("n_inner") or 4 * d,
-        max_positions=config["n_positions"],
-        norm_eps=config.get("layer_norm_epsilon", 1e-5),
-        mlp=_ACTIVATIONS[activation],
-        tie_embeddings=config.get("tie_word_embeddings", True),
-        bos_id=config.get("bos_token_id"),
-        eos_id=_first_id(config.get("eos_token_id")),
-    )
+def _read_llama(fields: Fields) -> dict[str, Any]:
+    fields.only("attention_bias", False)
+    fields.only("mlp_bias", False)
+    rotary = read_rotary(fields, max_positions=2048, tied=False, multi_head=True)
+    check_layers(fields, rotary["num_layers"], "full_attention")
+    mlp = fields.choice("hidden_act", table=_SILUS, default="silu")
+    return rotary | {"norm_eps": fields.number("rms_norm_eps", 1e-6), "mlp": mlp}
 
 
-def _read_llama(config: dict[str, Any], place: str) -> ArchConfig:
-    _refuse(place, config, {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False})
-    d, n = config["hidden_size"], config["num_attention_heads"]
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ("default", "linear"):
-        raise InputError(f"{place}: rope scaling {kind!r} changes the maths and is not supported (only 'linear')")
-    return ArchConfig(
-        **ARCHS["llama"],
-        vocab_size=config["vocab_size"],
-        embed_dim=d,
-        num_layers=config["num_hidden_layers"],
-        num_heads=n,
-        num_kv_heads=config.get("num_key_value_heads") or n,
-        head_dim=config.get("head_dim") or _divided(d, n),
-        mlp_dim=config["intermediate_size"],
-        max_positions=config.get("max_position_embeddings", 2048),
-        norm_eps=config.get("rms_norm_eps", 1e-6),
-        tie_embeddings=config.get("tie_word_embeddings", False),
-        rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-        rope_scale=float(rope.get("factor", 1.0)) if kind == "linear" else 1.0,
-        bos_id=config.get("bos_token_id"),
-        eos_id=_first_id(config.get("eos_token_id")),
-    )
-
-
-def _divided(embed_dim: int, num_heads: int) -> int:
-    if embed_dim % num_heads:
-        raise ValueError(f"embedding of {embed_dim} does not divide into {num_heads} heads")
-    return embed_dim // num_heads
+def _read_qwen2(fields: Fields) -> dict[str, Any]:
+    rotary = read_rotary(fields, max_positions=32768, tied=False)
+    mlp = fields.choice("hidden_act", table=_SILUS, default="silu")
+    own = {"norm_eps": fields.number("rms_norm_eps", 1e-6), "mlp": mlp}
+    return rotary | own | {"sliding_window": qwen2_window(fields, rotary["num_layers"])}
 
 
 def write_config(arch: ArchConfig, dtype: str) -> dict[str, Any]:
     """The config.json of `arch` with weights of `dtype`, for transformers 4 and 5."""
+    family = _FAMILIES[arch.family]
     common = {
-        "architectures": [_ARCHITECTURES[arch.family]],
+        "architectures": [family.architecture],
         "model_type": arch.family,
         "vocab_size": arch.vocab_size,
         "tie_word_embeddings": arch.tie_embeddings,
@@ -113,7 +116,7 @@ def write_config(arch: ArchConfig, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         "torch_dtype": dtype,
     }
-    return {**common, **(_write_gpt_bigcode(arch) if arch.family == "gpt_bigcode" else _write_llama(arch))}
+    return common | family.write(arch)
 
 
 def _write_gpt_bigcode(arch: ArchConfig) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def _write_gpt_bigcode(arch: ArchConfig) -> dict[str, Any]:
         "n_inner": arch.mlp_dim,
         "n_positions": arch.max_positions,
         "multi_query": arch.num_kv_heads == 1,
-        "activation_function": {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[arch.mlp],
+        "activation_function": _gelu_name(arch),
         "layer_norm_epsilon": arch.norm_eps,
         "scale_attn_weights": True,
         "attention_softmax_in_fp32": True,
@@ -132,7 +135,31 @@ def _write_gpt_bigcode(arch: ArchConfig) -> dict[str, Any]:
     }
 
 
+def _write_starcoder2(arch: ArchConfig) -> dict[str, Any]:
+    return _write_rotary(arch) | {
+        "hidden_act": _gelu_name(arch),
+        "norm_epsilon": arch.norm_eps,
+        "use_bias": arch.bias == "all",
+        "sliding_window": arch.sliding_window,
+    }
+
+
 def _write_llama(arch: ArchConfig) -> dict[str, Any]:
+    own = {"hidden_act": "silu", "rms_norm_eps": arch.norm_eps, "attention_bias": False, "mlp_bias": False}
+    return _write_rotary(arch) | own
+
+
+def _write_qwen2(arch: ArchConfig) -> dict[str, Any]:
+    return _write_rotary(arch) | {
+        "hidden_act": "silu",
+        "rms_norm_eps": arch.norm_eps,
+        "use_sliding_window": arch.sliding_window is not None,
+        "sliding_window": arch.sliding_window,
+        "max_window_layers": arch.num_layers if arch.sliding_window is None else 0,
+    }
+
+
+def _write_rotary(arch: ArchConfig) -> dict[str, Any]:
     linear = arch.rope_scale != 1.0
     return {
         "hidden_size": arch.embed_dim,
@@ -142,10 +169,24 @@ def _write_llama(arch: ArchConfig) -> dict[str, Any]:
         "head_dim": arch.head_dim,
         "intermediate_size": arch.mlp_dim,
         "max_position_embeddings": arch.max_positions,
-        "hidden_act": "silu",
-        "rms_norm_eps": arch.norm_eps,
         "rope_theta": arch.rope_theta,
         "rope_scaling": {"type": "linear", "rope_type": "linear", "factor": arch.rope_scale} if linear else None,
-        "attention_bias": False,
-        "mlp_bias": False,
     }
+
+
+def _gelu_name(arch: ArchConfig) -> str:
+    return next(theirs for theirs, ours in _GELUS.items() if ours == arch.mlp)
+
+
+class _Family(NamedTuple):
+    read: Callable[[Fields], dict[str, Any]]
+    write: Callable[[ArchConfig], dict[str, Any]]
+    architecture: str  # transformers' class
+
+
+_FAMILIES = {
+    "gpt_bigcode": _Family(_read_gpt_bigcode, _write_gpt_bigcode, "GPTBigCodeForCausalLM"),
+    "starcoder2": _Family(_read_starcoder2, _write_starcoder2, "Starcoder2ForCausalLM"),
+    "llama": _Family(_read_llama, _write_llama, "LlamaForCausalLM"),
+    "qwen2": _Family(_read_qwen2, _write_qwen2, "Qwen2ForCausalLM"),
+}

@@ -161,26 +161,58 @@ _GPT_BIGCODE = [
     _row("lm_head.weight", "head", _TOKENS),
 ]
 
-_LLAMA = [
+_ROTARY = [  # the names that Llama began and the others took over
     _row("model.embed_tokens.weight", "tokens", _TOKENS),
-    _row("model.layers.{i}.input_layernorm.weight", "blocks.attention_norm.scale", Vector()),
     _row("model.layers.{i}.self_attn.q_proj.weight", "blocks.attention.query.kernel", Kernel()),
     _row("model.layers.{i}.self_attn.k_proj.weight", "blocks.attention.key.kernel", Kernel()),
     _row("model.layers.{i}.self_attn.v_proj.weight", "blocks.attention.value.kernel", Kernel()),
     _row("model.layers.{i}.self_attn.o_proj.weight", "blocks.attention.out.kernel", Kernel(num_in=2)),
+    _row("lm_head.weight", "head", _TOKENS),
+]
+
+_QKV_BIASES = [
+    _row("model.layers.{i}.self_attn.q_proj.bias", "blocks.attention.query.bias", Vector()),
+    _row("model.layers.{i}.self_attn.k_proj.bias", "blocks.attention.key.bias", Vector()),
+    _row("model.layers.{i}.self_attn.v_proj.bias", "blocks.attention.value.bias", Vector()),
+]
+
+_STARCODER2 = [
+    *_ROTARY,
+    *_QKV_BIASES,
+    _row("model.layers.{i}.self_attn.o_proj.bias", "blocks.attention.out.bias", Vector()),
+    *_layer_norm("model.layers.{i}.input_layernorm", "blocks.attention_norm"),
+    *_layer_norm("model.layers.{i}.post_attention_layernorm", "blocks.mlp_norm"),
+    *_with_bias("model.layers.{i}.mlp.c_fc", "blocks.mlp.up"),
+    *_with_bias("model.layers.{i}.mlp.c_proj", "blocks.mlp.down"),
+    *_layer_norm("model.norm", "final_norm"),
+]
+
+_LLAMA = [
+    *_ROTARY,
+    _row("model.layers.{i}.input_layernorm.weight", "blocks.attention_norm.scale", Vector()),
     _row("model.layers.{i}.post_attention_layernorm.weight", "blocks.mlp_norm.scale", Vector()),
     _row("model.layers.{i}.mlp.gate_proj.weight", "blocks.mlp.gate.kernel", Kernel()),
     _row("model.layers.{i}.mlp.up_proj.weight", "blocks.mlp.up.kernel", Kernel()),
     _row("model.layers.{i}.mlp.down_proj.weight", "blocks.mlp.down.kernel", Kernel()),
     _row("model.norm.weight", "final_norm.scale", Vector()),
-    _row("lm_head.weight", "head", _TOKENS),
 ]
 
-MAPPINGS: dict[str, list[Row]] = {"gpt_bigcode": _GPT_BIGCODE, "llama": _LLAMA}
+MAPPINGS: dict[str, list[Row]] = {
+    "gpt_bigcode": _GPT_BIGCODE,
+    "starcoder2": _STARCODER2,
+    "llama": _LLAMA,
+    "qwen2": [*_LLAMA, *_QKV_BIASES],
+}
 TIED_HEAD = "lm_head.weight"  # may stand in a file beside the embedding that it repeats
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")  # endings of tensors that are no weights
 
 
 def rows(arch: ArchConfig) -> list[Row]:
-    """The mapping of `arch`: the head only where it is not the embedding."""
-    return [row for row in MAPPINGS[arch.family] if not (arch.tie_embeddings and row.hf == TIED_HEAD)]
+    """The mapping of `arch`: the head only where it is not the embedding, biases of projections only where there are any."""
+
+    def held(row: Row) -> bool:
+        if row.hf == TIED_HEAD:
+            return not arch.tie_embeddings
+        return arch.bias != "none" or not row.ours[0].endswith(".bias") or "norm" in row.ours[0]
+
+    return [row for row in MAPPINGS[arch.family] if held(row)]

@@ -44,10 +44,22 @@ def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
-def causal_mask(segment_ids: jax.Array) -> jax.Array:
-    """Who sees whom in packed rows: [B, T] segment ids -> [B, T, T] bool, earlier or same place and same segment."""
-    same = segment_ids[:, :, None] == segment_ids[:, None, :]
-    return same & jnp.tril(jnp.ones(same.shape[1:], bool))
+def causal_mask(query_places: jax.Array, key_places: jax.Array, window: int | None) -> jax.Array:
+    """Whether a query at [..., T] sees a key at [S]: no later one, and of `window` places the last, its own among them.
+
+    The rule of the window is that of transformers (masking_utils.py, sliding_window_overlay): key > query - window.
+
+    Returns:
+        [..., T, S] bool.
+    """
+    distance = query_places[..., :, None] - key_places
+    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
+
+def packed_mask(segment_ids: jax.Array, window: int | None) -> jax.Array:
+    """Who sees whom in packed rows: [B, T] segment ids -> [B, T, T] bool, causal and within the segment."""
+    places = jnp.arange(segment_ids.shape[1])
+    return (segment_ids[:, :, None] == segment_ids[:, None, :]) & causal_mask(places, places, window)
 
 
 def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array) -> jax.Array:
@@ -76,10 +88,10 @@ class Attention(nnx.Module):
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
         d, n, k, h = arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.head_dim
-        self.query = Projection(init, (d, n, h), ("embed", "heads", None), 1, arch.use_bias)
-        self.key = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.use_bias)
-        self.value = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.use_bias)
-        self.out = Projection(init, (n, h, d), ("heads", None, "embed"), 2, arch.use_bias)
+        self.query = Projection(init, (d, n, h), ("embed", "heads", None), 1, arch.bias != "none")
+        self.key = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.bias != "none")
+        self.value = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.bias != "none")
+        self.out = Projection(init, (n, h, d), ("heads", None, "embed"), 2, arch.bias == "all")
         self.rules = rules
 
     def __call__(

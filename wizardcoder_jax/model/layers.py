@@ -83,10 +83,10 @@ class Mlp(nnx.Module):
     """gelu(x up) down, or (silu(x gate) * x up) down."""
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
-        shape, axes = (arch.embed_dim, arch.mlp_dim), ("embed", "mlp")
-        self.gate = Projection(init, shape, axes, 1, arch.use_bias) if arch.mlp == "swiglu" else None
-        self.up = Projection(init, shape, axes, 1, arch.use_bias)
-        self.down = Projection(init, shape[::-1], axes[::-1], 1, arch.use_bias)
+        shape, axes, use_bias = (arch.embed_dim, arch.mlp_dim), ("embed", "mlp"), arch.bias == "all"
+        self.gate = Projection(init, shape, axes, 1, use_bias) if arch.mlp == "swiglu" else None
+        self.up = Projection(init, shape, axes, 1, use_bias)
+        self.down = Projection(init, shape[::-1], axes[::-1], 1, use_bias)
         self.activation, self.rules = arch.mlp, rules
 
     def __call__(self, x: jax.Array) -> jax.Array:

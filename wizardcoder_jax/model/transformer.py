@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
-from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, causal_mask, rotation
+from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, causal_mask, packed_mask, rotation
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm
 from wizardcoder_jax.sharding import Rules
 
@@ -62,14 +62,14 @@ class Transformer(nnx.Module):
         Args:
             tokens: [B, T] token ids.
             positions: [B, T] place of each token in its own segment.
-            segment_ids: [B, T]; a token sees its own segment only.
+            segment_ids: [B, T]; a token sees its own segment only. A segment lies in one piece.
             dtype: of activations and matmuls.
             remat: recompute each block's activations in the backward pass.
 
         Returns:
             [B, T, D] in `dtype`, ready for `logits`.
         """
-        mask, turn = causal_mask(segment_ids), self._turn(positions)
+        mask, turn = packed_mask(segment_ids, self.arch.sliding_window), self._turn(positions)
 
         def step(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
             return block(x, positions, mask, turn, None)[0], None
@@ -84,13 +84,13 @@ class Transformer(nnx.Module):
             tokens: [B, T].
             positions: [B, T] places of the tokens, which are also the slots of the cache that they fill; tokens past the
                 last slot fill none.
-            cache: S slots; a token sees the slots up to its own.
+            cache: S slots; a token sees the slots up to its own, no farther back than the sliding window.
 
         Returns:
             Hidden states [B, T, D] in the cache's dtype, and the fuller cache.
         """
         layer = cache if isinstance(cache, LayerCache) else cache[0]
-        mask = jnp.arange(layer.keys.shape[-1]) <= positions[:, :, None]
+        mask = causal_mask(positions, jnp.arange(layer.keys.shape[-1]), self.arch.sliding_window)
         turn = self._turn(positions)
 
         def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache]:
