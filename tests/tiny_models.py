@@ -90,4 +90,4 @@ def save_folder(model, folder: Path) -> Path:
 
 def ours(model, folder: Path):
     """The weights of a transformers model in a Transformer of ours, float32, through a folder."""
-    return Source(str(save_folder(model, folder))).weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32)
+    return Source(str(save_folder(model, folder))).weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32).model

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from wizardcoder_jax.arch import ArchConfig
@@ -20,11 +22,11 @@ class Pattern(Protocol):
     """How one HF tensor becomes our parameters (one layer's part of each), and back."""
 
     def to_ours(self, tensor: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        """Our parameters, of `shapes`."""
+        """Our parameters, of `shapes`; views where that can be."""
         ...
 
-    def to_hf(self, parts: list[np.ndarray], arch: ArchConfig) -> np.ndarray:
-        """The HF tensor."""
+    def to_hf(self, parts: list[jax.Array], arch: ArchConfig) -> jax.Array:
+        """The HF tensor (traced: the devices do it)."""
         ...
 
     def hf_shape(self, shapes: list[Shape], arch: ArchConfig) -> Shape:
@@ -40,7 +42,7 @@ class Vector:
         """See Pattern."""
         return [tensor.reshape(shapes[0])]
 
-    def to_hf(self, parts: list[np.ndarray], arch: ArchConfig) -> np.ndarray:
+    def to_hf(self, parts: list[jax.Array], arch: ArchConfig) -> jax.Array:
         """See Pattern."""
         return parts[0].reshape(-1)
 
@@ -60,7 +62,7 @@ class Table:
         padding = shapes[0][0] - tensor.shape[0]
         return [np.pad(tensor, ((0, padding), (0, 0))) if padding else tensor]
 
-    def to_hf(self, parts: list[np.ndarray], arch: ArchConfig) -> np.ndarray:
+    def to_hf(self, parts: list[jax.Array], arch: ArchConfig) -> jax.Array:
         """See Pattern."""
         return parts[0][: self.num_rows(arch)]
 
@@ -79,7 +81,7 @@ class Kernel:
         """See Pattern."""
         return [tensor.T.reshape(shapes[0])]
 
-    def to_hf(self, parts: list[np.ndarray], arch: ArchConfig) -> np.ndarray:
+    def to_hf(self, parts: list[jax.Array], arch: ArchConfig) -> jax.Array:
         """See Pattern."""
         return parts[0].reshape(math.prod(parts[0].shape[: self.num_in]), -1).T
 
@@ -105,9 +107,9 @@ class FusedQkv:
         by_head = outputs.reshape(*outputs.shape[:-2], num_heads, 3, head_dim)
         return [by_head[..., i, :] for i in range(3)]
 
-    def to_hf(self, parts: list[np.ndarray], arch: ArchConfig) -> np.ndarray:
+    def to_hf(self, parts: list[jax.Array], arch: ArchConfig) -> jax.Array:
         """See Pattern."""
-        joined = np.concatenate(parts, axis=-2) if arch.num_kv_heads == 1 else np.stack(parts, axis=-2)
+        joined = jnp.concatenate(parts, axis=-2) if arch.num_kv_heads == 1 else jnp.stack(parts, axis=-2)
         leading = parts[0].shape[:-2]
         return joined.reshape(*leading, -1).T
 
