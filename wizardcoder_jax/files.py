@@ -13,6 +13,9 @@ from typing import IO, Any
 
 from wizardcoder_jax.errors import InputError
 
+# etils, and Orbax through it, reach gs:// by gcsfs then and not by TensorFlow, which is slow to load.
+os.environ.setdefault("EPATH_USE_TF", "false")
+
 _HUB_DATASETS = "hf://datasets/"
 
 
@@ -22,17 +25,33 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def remote_path(name: str) -> Any:
-    """The object-store path `name`, an etils path; reached through gcsfs, never through TensorFlow, which is slow to load."""
-    os.environ.setdefault("EPATH_USE_TF", "false")
+    """The object-store path `name`, an etils path.
+
+    Raises:
+        InputError: it is of a kind that cannot be reached.
+    """
     from etils import epath
 
+    if not name.startswith("gs://"):
+        raise InputError(f"{name}: only gs:// and local paths are read and written")
     return epath.Path(name)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a local or gs:// file or folder of that name."""
+    """Whether there is a local or gs:// file or folder of that name.
+
+    Raises:
+        InputError: the object store does not answer.
+    """
     name = os.fspath(path)
-    return remote_path(name).exists() if is_remote(name) else os.path.exists(name)
+    if not is_remote(name):
+        return os.path.exists(name)
+    try:
+        return remote_path(name).exists()
+    except InputError:
+        raise
+    except Exception as error:  # gcsfs raises its own, google.auth's and aiohttp's
+        raise InputError(f"cannot reach {name}: {error}; are the bucket's name and your credentials right?") from error
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

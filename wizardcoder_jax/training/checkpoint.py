@@ -80,9 +80,9 @@ class Checkpoints:
         """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is."""
         if step in self._manager.all_steps():
             return
-        items = {"params": ocp.args.PyTreeSave(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
+        items = {"params": _from(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
         if optimizer is not None:
-            items["optimizer"] = ocp.args.PyTreeSave(flatten(optimizer))
+            items["optimizer"] = _from(flatten(optimizer))
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
@@ -157,6 +157,11 @@ def _reading(step_dir: str) -> Iterator[None]:
 
 def _arrays() -> ocp.PyTreeCheckpointHandler:
     return ocp.PyTreeCheckpointHandler(use_compression=False)
+
+
+def _from(flat: Flat) -> Any:
+    """Saves leaves, each shard of an array as it lies: cut into files of a limited size they would be copied first."""
+    return ocp.args.PyTreeSave(flat, ocdbt_target_data_file_size=0)
 
 
 def _into(flat: Flat) -> Any:
