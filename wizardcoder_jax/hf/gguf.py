@@ -1,17 +1,22 @@
-"""GGUF files of the Llama family: architecture, weights (dequantised with numpy) and tokenizer."""
+"""GGUF files of the Llama family: architecture, weights and tokenizer.
 
+Keys and tensor names are those of ggml-org/llama.cpp (gguf-py/gguf/constants.py and tensor_mapping.py, src/llama-arch.cpp;
+as in llama-cpp-python 0.3.36), whose defaults for keys that a file leaves out are ours too.
+"""
+
+import sys
 from typing import Any
 
-import gguf
 import numpy as np
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
 
 from wizardcoder_jax.arch import ARCHS, ArchConfig
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.hf.fields import Fields
+from wizardcoder_jax.hf.gguf_reader import GgufReader
+from wizardcoder_jax.hf.gguf_tokenizer import build_tokenizer, read_vocabulary
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 
-_NAMES = {  # Hugging Face name -> GGUF name (ggml-org/llama.cpp, gguf-py/gguf/tensor_mapping.py)
+_NAMES = {  # Hugging Face name -> GGUF name
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
@@ -25,77 +30,89 @@ _NAMES = {  # Hugging Face name -> GGUF name (ggml-org/llama.cpp, gguf-py/gguf/t
     "model.layers.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
     "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
 }
-_SPECIAL_TOKEN = 3  # gguf's token type CONTROL
-_PRE_TOKENIZERS = {"smollm"}  # llama.cpp's names of the splitting rules that we rebuild
+_MAX_LAYERS = 4096
+_ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
 class GgufFile:
     """One GGUF file, as a source of tensors under their Hugging Face names.
 
     Raises:
-        InputError: no GGUF file, or not of the Llama family.
+        InputError: no GGUF file, a truncated one, not of the Llama family, or something in it that would change the maths.
     """
 
     def __init__(self, path: str) -> None:
         self.place = path
-        try:
-            self._reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, IndexError, KeyError) as error:
-            raise InputError(f"{path}: truncated or not a GGUF file ({error})") from error
-        if (family := self._field("general.architecture")) != "llama":
-            raise InputError(f"{path}: GGUF architecture {family!r} is not supported (only 'llama')")
-        self.arch = self._read_arch()
-        theirs = {tensor.name: tensor for tensor in self._reader.tensors if tensor.name != "rope_freqs.weight"}
+        self._reader = GgufReader(path)
+        metadata = self._reader.metadata
+        if (kind := metadata.get("general.type", "model")) != "model":
+            raise InputError(f"{path}: general.type={kind!r:.40} is no model")
+        if (family := metadata.get("general.architecture")) != "llama":
+            raise InputError(f"{path}: GGUF architecture {family!r:.40} is not supported (only 'llama')")
+        self._vocabulary = read_vocabulary(metadata, path)
+        self.arch = self._read_arch(Fields(_settings(metadata), path))
         layers = range(self.arch.num_layers)
         ours = {gguf_name.format(i=i): name.format(i=i) for name, gguf_name in _NAMES.items() for i in layers}
-        self._tensors = {ours.get(name, name): tensor for name, tensor in theirs.items()}
+        self._theirs = {ours.get(name, name): name for name in self._reader.tensors}
 
-    def _field(self, name: str, default: Any = None) -> Any:
-        field = self._reader.get_field(name)
-        return default if field is None else field.contents()
+    def _read_arch(self, fields: Fields) -> ArchConfig:
+        d, n = fields.count("llama.embedding_length"), fields.count("llama.attention.head_count")
+        head_dim = fields.optional_count("llama.attention.key_length") or d // n
+        if head_dim == d // n and d % n:
+            raise fields.complaint(f"an embedding of {d} does not divide into {n} heads")
+        for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
+            if (dim := fields.count(key, default=head_dim)) != head_dim:
+                raise fields.complaint(f"{key}={dim} differs from the {head_dim} dims of a head, which is not supported")
+        read: dict[str, Any] = {
+            "vocab_size": len(self._vocabulary.tokens),
+            "embed_dim": d,
+            "num_layers": fields.count("llama.block_count", most=_MAX_LAYERS),
+            "num_heads": n,
+            "num_kv_heads": fields.count("llama.attention.head_count_kv", default=n),
+            "head_dim": head_dim,
+            "mlp_dim": fields.count("llama.feed_forward_length"),
+            "max_positions": fields.count("llama.context_length"),
+            "norm_eps": _number(fields, "llama.attention.layer_norm_rms_epsilon"),
+            "tie_embeddings": "output.weight" not in self._reader.tensors,
+            "rope_theta": _number(fields, "llama.rope.freq_base", 10000.0),
+            "rope_scale": self._read_rope_scale(fields),
+            "bos_id": self._vocabulary.ids.get("bos_token"),
+            "eos_id": self._vocabulary.ids.get("eos_token"),
+        }
+        _refuse_the_rest(fields, self.place)
+        try:
+            return ArchConfig(**ARCHS["llama"], **read)
+        except ValueError as error:
+            raise fields.complaint(str(error)) from error
 
-    def _required(self, name: str) -> Any:
-        if (value := self._field(name)) is None:
-            raise InputError(f"{self.place}: the key {name} is missing")
-        return value
+    def _read_rope_scale(self, fields: Fields) -> float:
+        """The divisor of positions; without a type a factor means linear scaling, and scale_linear is its name of old."""
+        scales = fields.choice("llama.rope.scaling.type", table={"none": False, "linear": True}, default="linear")
+        factor = _number(fields, "llama.rope.scale_linear", 1.0)
+        factor = _number(fields, "llama.rope.scaling.factor", factor)
+        fields.only("llama.rope.scaling.attn_factor", 1.0)
+        for key in ("original_context_length", "finetuned"):  # only other types go by them
+            fields.value(f"llama.rope.scaling.{key}")
+        for name in _ROPE_FACTORS:
+            if name in self._reader.tensors:
+                raise fields.complaint(f"{name} scales rotary frequencies one by one (as in Llama 3.1), which is not supported")
+        return factor if scales else 1.0
 
-    def _read_arch(self) -> ArchConfig:
-        num_heads, embed_dim = self._required("llama.attention.head_count"), self._required("llama.embedding_length")
-        return ArchConfig(
-            **ARCHS["llama"],
-            vocab_size=len(self._required("tokenizer.ggml.tokens")),
-            embed_dim=embed_dim,
-            num_layers=self._required("llama.block_count"),
-            num_heads=num_heads,
-            num_kv_heads=self._field("llama.attention.head_count_kv", num_heads),
-            head_dim=self._field("llama.attention.key_length", embed_dim // num_heads),
-            mlp_dim=self._required("llama.feed_forward_length"),
-            max_positions=self._required("llama.context_length"),
-            # stored as float32; the shortest decimal that rounds to it is what the model was published with
-            norm_eps=float(str(np.float32(self._required("llama.attention.layer_norm_rms_epsilon")))),
-            tie_embeddings=all(tensor.name != "output.weight" for tensor in self._reader.tensors),
-            rope_theta=self._field("llama.rope.freq_base", 10000.0),
-            rope_scale=self._field("llama.rope.scaling.factor", 1.0),
-            bos_id=self._field("tokenizer.ggml.bos_token_id"),
-            eos_id=self._field("tokenizer.ggml.eos_token_id"),
-        )
-
-    def names(self) -> set[str]:
+    def names(self) -> list[str]:
         """See TensorSource."""
-        return set(self._tensors)
+        return list(self._theirs)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """See TensorSource."""
-        return tuple(int(dim) for dim in reversed(self._tensors[name].shape))
+        return self._reader.tensors[self._theirs[name]].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """See TensorSource; whatever the file holds comes as float32."""
+        return np.dtype(np.float32)
 
     def read(self, name: str) -> np.ndarray:
-        """See TensorSource; float32."""
-        tensor = self._tensors[name]
-        try:
-            array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        except NotImplementedError as error:
-            raise InputError(f"{self.place}: {name} is {tensor.tensor_type.name}, which cannot be read") from error
-        array = array.reshape(self.shape(name)).astype(np.float32)
+        """See TensorSource."""
+        array = self._reader.read(self._theirs[name])
         if name.endswith("q_proj.weight"):
             return _unpermute(array, self.arch.num_heads)
         if name.endswith("k_proj.weight"):
@@ -103,27 +120,34 @@ class GgufFile:
         return array
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, rebuilt from the file's metadata.
+        """The tokenizer, rebuilt from the file's metadata."""
+        return build_tokenizer(self._vocabulary, self.place)
 
-        Raises:
-            InputError: it splits text by rules that we do not rebuild.
-        """
-        kind, pre = self._field("tokenizer.ggml.model"), self._field("tokenizer.ggml.pre")
-        if kind != "gpt2" or pre not in _PRE_TOKENIZERS:
-            raise InputError(f"{self.place}: tokenizer {kind!r} with splitting {pre!r} cannot be rebuilt; use a folder")
-        tokens = self._required("tokenizer.ggml.tokens")
-        merges = [tuple(merge.split(" ")) for merge in self._required("tokenizer.ggml.merges")]
-        backend = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-        splitting = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        backend.pre_tokenizer = pre_tokenizers.Sequence(splitting)
-        backend.decoder = decoders.ByteLevel()
-        types = self._required("tokenizer.ggml.token_type")
-        special = [token for token, kind in zip(tokens, types, strict=True) if kind == _SPECIAL_TOKEN]
-        backend.add_special_tokens(special)
-        ids = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-        found = {name: self._field(f"tokenizer.ggml.{key}_token_id") for name, key in ids.items()}
-        names = {name: tokens[i] for name, i in found.items() if i is not None}
-        return Tokenizer(backend, names, self._field("tokenizer.chat_template"))
+
+def _settings(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The keys llama.*; one that lists the same number for every layer stands as that number."""
+    settings = {key: value for key, value in metadata.items() if key.startswith("llama.")}
+    same = {key: value[0] for key, value in settings.items() if isinstance(value, list) and len(set(value)) == 1}
+    return {**settings, **same}
+
+
+def _number(fields: Fields, key: str, default: float | None = None) -> float:
+    """A number above 0, as the decimal that it was published with: the file holds the nearest float32."""
+    found = fields.value(key)
+    value: Any = default if found is None else found
+    if value is None:
+        raise fields.complaint(f"the key {key!r} is missing")
+    if type(value) not in (int, float) or not 0 < value < np.finfo(np.float32).max:  # a NaN is not, either
+        raise fields.complaint(f"{key}={value!r:.40} is no finite number above 0")
+    return float(str(np.float32(value)))
+
+
+def _refuse_the_rest(fields: Fields, place: str) -> None:
+    """Refuses settings of the architecture that nobody has read and that are not off; notes the others."""
+    fields.only("llama.attention.causal", True)
+    fields.value("llama.vocab_size")  # the shape of the embedding is compared with the list of tokens
+    if noted := fields.judge_unread():
+        print(f"note: {place}: passed over {', '.join(sorted(noted))}, of no effect as far as known", file=sys.stderr)
 
 
 def _unpermute(weight: np.ndarray, num_heads: int) -> np.ndarray:
