@@ -1,4 +1,4 @@
-"""Projections, norms and the MLP: parameters with their shape, logical axes and initialiser on one line."""
+"""Projections, norms, the MLP and the look-up of tokens: parameters with their shape, logical axes and initialiser on one line."""
 
 import math
 
@@ -45,18 +45,30 @@ class Projection(nnx.Module):
         axes: logical axes of `shape`.
         num_in: how many dims of `shape` are input dims.
         use_bias: whether there is a bias over the output dims.
+        rules: how tensors are split over the mesh.
     """
 
-    def __init__(self, init: Initializer, shape: tuple[int, ...], axes: Axes, num_in: int, use_bias: bool) -> None:
+    def __init__(
+        self, init: Initializer, shape: tuple[int, ...], axes: Axes, num_in: int, use_bias: bool, rules: Rules
+    ) -> None:
         self.kernel = init.normal(shape, axes, stddev=1 / math.sqrt(math.prod(shape[:num_in])))
+        self.scale: nnx.Param | None = None  # [*out] float32: what a step of an int8 kernel is worth (model/int8.py)
         self.bias = init.constant(shape[num_in:], axes[num_in:], 0.0) if use_bias else None
-        self.num_in = num_in
+        self.num_in, self.axes, self.rules = num_in, axes, rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., *in] -> [..., *out]."""
-        inputs = tuple(range(x.ndim - self.num_in, x.ndim))
-        y = jax.lax.dot_general(x, self.kernel[...].astype(x.dtype), ((inputs, tuple(range(self.num_in))), ((), ())))
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        contracted = ((tuple(range(x.ndim - self.num_in, x.ndim)), tuple(range(self.num_in))), ((), ()))
+        if self.scale is None:
+            kernel = self.rules.gathered(self.kernel[...].astype(x.dtype), *self.axes)
+            y = jax.lax.dot_general(x, kernel, contracted)
+        else:
+            kernel = self.rules.gathered(self.kernel[...], *self.axes).astype(x.dtype)
+            y = jax.lax.dot_general(x, kernel, contracted, preferred_element_type=jnp.float32)
+            y = (y * self.scale[...]).astype(x.dtype)
+        if self.bias is None:
+            return y
+        return y + self.rules.gathered(self.bias[...].astype(x.dtype), *self.axes[self.num_in :])
 
 
 class Norm(nnx.Module):
@@ -84,9 +96,9 @@ class Mlp(nnx.Module):
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
         shape, axes, use_bias = (arch.embed_dim, arch.mlp_dim), ("embed", "mlp"), arch.bias == "all"
-        self.gate = Projection(init, shape, axes, 1, use_bias) if arch.mlp == "swiglu" else None
-        self.up = Projection(init, shape, axes, 1, use_bias)
-        self.down = Projection(init, shape[::-1], axes[::-1], 1, use_bias)
+        self.gate = Projection(init, shape, axes, 1, use_bias, rules) if arch.mlp == "swiglu" else None
+        self.up = Projection(init, shape, axes, 1, use_bias, rules)
+        self.down = Projection(init, shape[::-1], axes[::-1], 1, use_bias, rules)
         self.activation, self.rules = arch.mlp, rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -97,3 +109,18 @@ class Mlp(nnx.Module):
         else:
             hidden = jax.nn.gelu(hidden, approximate=self.activation == "gelu_tanh")
         return self.down(hidden)
+
+
+def look_up(table: jax.Array, tokens: jax.Array, rules: Rules) -> jax.Array:
+    """Rows of a table [V, D] by token, [B, T] -> [B, T, D]; a device that holds a part of it adds the rows that are there."""
+    names, (batch, length) = rules.names("logits", table.shape[0]), tokens.shape
+
+    def part(table: jax.Array, rows: jax.Array, tokens: jax.Array) -> jax.Array:
+        if not names:
+            return table[tokens]
+        here = tokens - rows[0]
+        found = table[jnp.clip(here, 0, len(rows) - 1)]
+        return jax.lax.psum(jnp.where(((here >= 0) & (here < len(rows)))[..., None], found, 0), names)
+
+    in_axes, out = (("logits", None), ("logits",), ("batch", None)), ((batch, length, table.shape[1]), ("batch", None, None))
+    return rules.per_device(part, in_axes, out)(rules.gathered(table, "vocab", None), jnp.arange(table.shape[0]), tokens)
