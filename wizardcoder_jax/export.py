@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_output(config)
     results = [(path, _read_results(path)) for path in config.results]
 
+    import jax
     import jax.numpy as jnp
 
     from wizardcoder_jax.hf.card import model_card
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = opened.weights(RULES["fsdp"], mesh, None)
     dtype = None if config.dtype is None else jnp.dtype(config.dtype)
     export_folder(weights, tokenizer, config.output.rstrip("/"), dtype, max_shard_bytes, {"README.md": card})
-    print(f"exported to {config.output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
+    if jax.process_index() == 0:
+        print(f"exported to {config.output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
 
 
 def _check_output(config: ExportConfig) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -52,6 +53,15 @@ def exists(path: str | os.PathLike[str]) -> bool:
         raise
     except Exception as error:  # gcsfs raises its own, google.auth's and aiohttp's
         raise InputError(f"cannot reach {name}: {error}; are the bucket's name and your credentials right?") from error
+
+
+def remove_folder(path: str | os.PathLike[str]) -> None:
+    """Removes a local or gs:// folder with all that is in it, if it is there."""
+    name = os.fspath(path)
+    if not is_remote(name):
+        shutil.rmtree(name, ignore_errors=True)
+    elif exists(name):
+        remote_path(name).rmtree()
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

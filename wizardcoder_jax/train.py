@@ -1,7 +1,6 @@
 """Fine-tunes a model on instruction data: base weights -> checkpoints."""
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError, StoppedEarlyError
-from wizardcoder_jax.files import ensure_dir, expand, write_json
+from wizardcoder_jax.files import ensure_dir, expand, remove_folder, write_json
 from wizardcoder_jax.progress import Progress
 from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
 
@@ -118,7 +117,7 @@ def _check_fit(config: TrainConfig, max_positions: int, num_shards: int) -> None
 
 def _open_run(config: TrainConfig) -> None:
     if config.overwrite:
-        shutil.rmtree(os.path.join(config.output_dir, "checkpoints"), ignore_errors=True)
+        remove_folder(os.path.join(config.output_dir, "checkpoints"))
     ensure_dir(config.output_dir)
     write_json(os.path.join(config.output_dir, "config.json"), to_json(config))
 

@@ -63,7 +63,7 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=256)[0]))
 ```
 
-The chat template is the prompt that the model was trained on."""
+The chat template makes the prompt that the model expects."""
 
 
 def _license_note(lineage: Lineage) -> str:

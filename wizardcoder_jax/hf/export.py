@@ -21,7 +21,7 @@ from wizardcoder_jax.hf.config import write_config
 from wizardcoder_jax.hf.mapping import Row
 from wizardcoder_jax.hf.safetensors_files import INDEX_FILE, ShardWriter, index_of, plan_shards
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.hf.weights import CHECKSUM_FILE, Checksums, Weights, checksum, hf_shapes, parameter, places
+from wizardcoder_jax.hf.weights import CHECKSUM_FILE, Checksums, Weights, as_bits, checksum, hf_shapes, parameter, places
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.processes import wait_for_all
 from wizardcoder_jax.progress import Progress
@@ -169,16 +169,18 @@ def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[st
         if place.row not in gather:
             gather[place.row] = _gatherer(place.row, model.arch, dtype, arrays[0].sharding)
         tensor = gather[place.row](arrays, 0 if place.layer is None else place.layer)
-        yield name, np.asarray(tensor.addressable_data(0))
+        yield name, np.asarray(tensor.addressable_data(0)).view(dtype or arrays[0].dtype)
 
 
 def _gatherer(row: Row, arch: ArchConfig, dtype: jnp.dtype | None, held: jax.sharding.Sharding) -> Callable[..., jax.Array]:
-    """The program that makes one tensor of `row`, whole on every device."""
+    """The program that makes one tensor of `row` (its bits), whole on every device."""
 
     def gather(arrays: list[jax.Array], layer: jax.Array) -> jax.Array:
-        parts = [jax.lax.dynamic_index_in_dim(a, layer, 0, keepdims=False) for a in arrays] if row.per_layer else arrays
-        tensor = row.pattern.to_hf(parts, arch)
-        return tensor.astype(dtype or tensor.dtype)
+        bits = [as_bits(array) for array in arrays]
+        parts = [jax.lax.dynamic_index_in_dim(a, layer, 0, keepdims=False) for a in bits] if row.per_layer else bits
+        if dtype is not None and dtype != arrays[0].dtype:
+            parts = [as_bits(jax.lax.bitcast_convert_type(part, arrays[0].dtype).astype(dtype)) for part in parts]
+        return row.pattern.to_hf(parts, arch)
 
     whole = NamedSharding(held.mesh, PartitionSpec()) if isinstance(held, NamedSharding) else None
     return jax.jit(gather, out_shardings=whole)

@@ -158,4 +158,10 @@ def _put(tensor: np.ndarray, place: Place, model: Transformer, arch: ArchConfig)
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _write_layer(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_index_in_dim(whole, piece.astype(whole.dtype), layer, 0)
+    bits, piece = as_bits(whole), as_bits(piece.astype(whole.dtype))
+    return jax.lax.bitcast_convert_type(jax.lax.dynamic_update_index_in_dim(bits, piece, layer, 0), whole.dtype)
+
+
+def as_bits(array: jax.Array) -> jax.Array:
+    """The same bits as integers: XLA on CPU moves bfloat16 through float32, which quiets NaNs."""
+    return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{8 * array.dtype.itemsize}"))

@@ -18,7 +18,7 @@ from etils import epath
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import ensure_dir
+from wizardcoder_jax.files import ensure_dir, exists
 
 Flat = dict[str, Any]
 
@@ -101,7 +101,13 @@ class Checkpoints:
 
 
 def find_checkpoint(path: str) -> str | None:
-    """The step folder that `path` means: itself, or the newest of a run or of its checkpoints; None if it is neither."""
+    """The step folder that `path` means: itself, or the newest of a run or of its checkpoints; None if it is neither.
+
+    Raises:
+        InputError: the object store does not answer.
+    """
+    if not exists(path):
+        return None
     root = epath.Path(path if "://" in path else os.path.abspath(path))
     if (root / "params").exists() and (root / "model").exists():
         return os.fspath(root)
