@@ -109,7 +109,7 @@ class TrainConfig:
     batch_size: int = 512  # sequences a step
     accumulation: int = 8  # microbatches a step is split into
     max_length: int = 2048  # tokens a sequence
-    add_pad_token: bool = True  # [PAD], with the mean embedding, where the tokenizer has no padding token, as the original
+    pad_token: str | None = "[PAD]"  # added with the mean embedding where the tokenizer has no padding token, as the original
     compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
     remat: Literal["none", "full"] = "full"  # recompute each layer's activations in the backward pass
     seed: int = 0  # of the order of the data

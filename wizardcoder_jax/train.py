@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.data.cache import prepare
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.model.transformer import abstract_transformer
-    from wizardcoder_jax.model.vocabulary import arch_with_token
+    from wizardcoder_jax.model.vocabulary import arch_with_token, with_token
     from wizardcoder_jax.sharding import RULES, batch_shards, make_mesh
     from wizardcoder_jax.training.checkpoint import Card, Checkpoints
     from wizardcoder_jax.training.metrics import MetricsLog, describe_step
@@ -37,12 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = open_model(config.base)
     mesh, rules = make_mesh(config.mesh), RULES[config.strategy]
     _check_fit(config, base.arch.max_positions, batch_shards(mesh, rules))
-    tokenizer, arch = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE), base.arch
-    new_token: int | None = None
-    if config.add_pad_token and tokenizer.pad_id is None:
-        tokenizer = tokenizer.with_pad_token("[PAD]")
-        new_token = tokenizer.pad_id
-        arch = arch_with_token(arch, new_token)
+    tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE).with_pad_token(config.pad_token)
+    new_token = tokenizer.pad_id if tokenizer.vocab_size > base.tokenizer.vocab_size else None
+    arch = base.arch if new_token is None else arch_with_token(base.arch, new_token)
     batches = Batches(prepare(files, tokenizer, config.max_length, config.cache_dir), config.batch_size, config.seed)
 
     _open_run(config)
@@ -57,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             state = State(shapes.step, *checkpoints.restore(start, shapes.model, shapes.opt_state))
             state = state._replace(step=jnp.int32(start))
         else:
-            state = new_state(base.weights(rules, mesh, jnp.float32).model, optimizer, mesh, rules, new_token)
+            model = base.weights(rules, mesh, jnp.float32).model
+            model = model if new_token is None else with_token(model, new_token, mesh)
+            state = new_state(model, optimizer, mesh, rules)
         step = make_step(config, optimizer, unroll=jax.default_backend() == "cpu")
         log = MetricsLog(config.output_dir, start)
         with Progress("train", config.num_steps, "step", done=start) as progress:

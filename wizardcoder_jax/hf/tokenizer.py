@@ -100,9 +100,9 @@ class Tokenizer:
         """The same tokenizer with another chat template."""
         return Tokenizer(self._backend, self.special_tokens, chat_template, self._settings)
 
-    def with_pad_token(self, text: str) -> "Tokenizer":
-        """The same tokenizer with a padding token, which gets the next id if it is not there yet; itself if it has one."""
-        if self.pad_id is not None:
+    def with_pad_token(self, text: str | None) -> "Tokenizer":
+        """The same tokenizer with a padding token, which gets the next id if there is no such token; itself if it has one."""
+        if text is None or self.pad_id is not None:
             return self
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
         backend.add_special_tokens([text])

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.transformer import Transformer
@@ -15,18 +16,22 @@ def arch_with_token(arch: ArchConfig, token_id: int) -> ArchConfig:
     return dataclasses.replace(arch, vocab_size=max(arch.vocab_size, token_id + 1))
 
 
-def with_token(model: Transformer, token_id: int) -> Transformer:
+def with_token(model: Transformer, token_id: int, mesh: Mesh) -> Transformer:
     """The model with a row for `token_id` in its embedding and its output head: the mean of the rows before it.
 
-    The vocabulary grows where it ends before the token.
+    The vocabulary grows where it ends before the token; all other weights are shared with `model`.
     Source: smart_tokenizer_and_embedding_resize in WizardCoder's training script (nlpxucan/WizardLM @cd4b4cc,
     WizardCoder/src/train_wizardcoder.py), there in float32.
     """
     grown = nnx.clone(model)
     grown.arch = arch_with_token(model.arch, token_id)
-    for param in filter(None, (grown.tokens, grown.head)):
-        table: jax.Array = param[...]
+    num_rows = grown.arch.padded_vocab_size
+
+    def grow(table: jax.Array) -> jax.Array:
         mean = table[:token_id].astype(jnp.float32).mean(axis=0).astype(table.dtype)
-        table = jnp.pad(table, ((0, grown.arch.padded_vocab_size - table.shape[0]), (0, 0)))
-        param.set_value(table.at[token_id].set(mean))
+        return jnp.pad(table, ((0, num_rows - table.shape[0]), (0, 0))).at[token_id].set(mean)
+
+    for param in filter(None, (grown.tokens, grown.head)):
+        spec = model.rules.spec(dict(mesh.shape), (num_rows, model.arch.embed_dim), param.axes)
+        param.set_value(jax.jit(grow, out_shardings=NamedSharding(mesh, spec))(param[...]))
     return grown

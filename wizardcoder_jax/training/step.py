@@ -12,7 +12,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.transformer import Transformer
-from wizardcoder_jax.model.vocabulary import with_token
 from wizardcoder_jax.sharding import Rules
 from wizardcoder_jax.training.loss import Batch, weighted_loss
 
@@ -47,23 +46,9 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     return jax.tree.map(place, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
 
 
-def new_state(
-    model: Transformer, optimizer: optax.GradientTransformation, mesh: Mesh, rules: Rules, new_token: int | None = None
-) -> State:
-    """The state before the first step, moments beside their parameters.
-
-    Args:
-        model: the weights; they are given up.
-        optimizer: whose moments they are.
-        mesh: the devices.
-        rules: how tensors are split over them.
-        new_token: id of a token that the vocabulary is to have, or None.
-    """
-
-    def init(model: Transformer) -> State:
-        model = model if new_token is None else with_token(model, new_token)
-        return State(jnp.int32(0), model, optimizer.init(model))
-
+def new_state(model: Transformer, optimizer: optax.GradientTransformation, mesh: Mesh, rules: Rules) -> State:
+    """The state before the first step, moments beside their parameters."""
+    init = lambda model: State(jnp.int32(0), model, optimizer.init(model))  # noqa: E731
     return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, model), mesh, rules), donate_argnums=0)(model)
 
 
