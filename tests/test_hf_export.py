@@ -162,7 +162,14 @@ def test_the_folder_has_all_that_a_user_needs(exported, tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"benchmark": "humaneval"}', '{"pass_at_k": 3}'])
 def test_results_that_are_none_are_named(exported, tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    arguments = ["--checkpoint", exported / "llama/checkpoint", "--output", tmp_path / "out", "--results", tmp_path / "results.json"]
+    arguments = [
+        "--checkpoint",
+        exported / "llama/checkpoint",
+        "--output",
+        tmp_path / "out",
+        "--results",
+        tmp_path / "results.json",
+    ]
     done = run_python("-m", "wizardcoder_jax.export", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path}/results.json: ") and done.stderr.count("\n") == 1
@@ -224,7 +231,9 @@ def run_two(*args):
 
 
 def test_two_processes_convert_and_export_one_model(exported, tmp_path):
-    run_two("wizardcoder_jax.convert", "--model", exported / "gpt_bigcode/original", "--output", tmp_path / "ckpt", "--mesh", "2x4")
+    run_two(
+        "wizardcoder_jax.convert", "--model", exported / "gpt_bigcode/original", "--output", tmp_path / "ckpt", "--mesh", "2x4"
+    )
     export = ["--checkpoint", tmp_path / "ckpt", "--output", tmp_path / "out", "--mesh", "2x4", "--max-shard-size", "20KB"]
     run_two("wizardcoder_jax.export", *export)
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 3

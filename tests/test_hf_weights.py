@@ -202,7 +202,9 @@ def test_a_tensor_that_does_not_fit_is_named(broken, change):
 def test_a_truncated_safetensors_file_is_named(broken, kept):
     file = broken / "model.safetensors"
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * kept)])
-    with pytest.raises(InputError, match=r"model\.safetensors: truncated(: the tensor \S+ ends at byte \d+| or not a safetensors file)"):
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: truncated(: the tensor \S+ ends at byte \d+| or not a safetensors file)"
+    ):
         imported(broken)
 
 

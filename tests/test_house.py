@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wizardcoder_jax"
 
-GROUND = {"arch", "cli", "config", "errors", "files", "journal", "progress", "prompts", "sharding"}
+GROUND = {"arch", "cli", "config", "errors", "files", "journal", "processes", "progress", "prompts", "sharding"}
 ROOMS = {  # room -> the rooms below it
     "instructions": set(),
     "data": set(),
@@ -38,14 +38,24 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
     "tyro": {"cli.py"},
     "huggingface_hub": {"hf", "files.py"},
     "etils": {"files.py", "training/checkpoint.py"},
-    "torch": set(),
+    "torch": {"hf/torch_files.py"},
     "transformers": set(),
-    "jax": {"model", "hf", "training", "sampling", "loading.py", "sharding.py", *(f"{door}.py" for door in DOORS)},
+    "jax": {
+        "model",
+        "hf",
+        "training",
+        "sampling",
+        "loading.py",
+        "processes.py",
+        "sharding.py",
+        *(f"{door}.py" for door in DOORS),
+    },
 }
 STANDARD_LIBRARY = set(sys.stdlib_module_names) | {"__future__"}
 GROUND_THIRD_PARTIES = {
     "cli": {"tyro"},
     "files": {"etils", "huggingface_hub", "pyarrow"},
+    "processes": {"jax"},
     "progress": {"tqdm"},
     "sharding": {"jax"},
 }

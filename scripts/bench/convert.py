@@ -113,7 +113,7 @@ def main() -> None:
             beyond = (peak_bytes - num_bytes) / 1e6
             print(
                 f"round {i + 1}: copy {num_bytes / copy_s / 1e9:.2f} GB/s, convert {num_bytes / convert_s / 1e9:.2f} GB/s "
-                f"({ratios[-1]:.2f} times the copy's time), peak memory {peak_bytes / 1e9:.2f} GB, {beyond:.0f} MB beyond the model",
+                f"({ratios[-1]:.2f} times as long), peak memory {peak_bytes / 1e9:.2f} GB, {beyond:.0f} MB beyond the model",
                 flush=True,
             )
         print(f"median: convert takes {sorted(ratios)[len(ratios) // 2]:.2f} times as long as the copy")

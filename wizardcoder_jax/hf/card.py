@@ -33,7 +33,7 @@ def model_card(name: str, arch: ArchConfig, lineage: Lineage, results: Sequence[
         InputError: a results file is none.
     """
     scores = [score for place, result in results for score in _scores(place, result)]
-    license = {"license": lineage.license} if lineage.license in _HUB_LICENSES else {"license": "other", "license_name": lineage.license}
+    is_known = lineage.license is None or lineage.license in _HUB_LICENSES
     data = ModelCardData(
         base_model=lineage.base_model,
         library_name="transformers",
@@ -41,7 +41,8 @@ def model_card(name: str, arch: ArchConfig, lineage: Lineage, results: Sequence[
         tags=["code", "wizardcoder", "wizardcoder_jax"],
         model_name=name,
         eval_results=scores or None,
-        **(license if lineage.license else {}),
+        license=lineage.license if is_known else "other",
+        license_name=None if is_known else lineage.license,
     )
     base = f"[{lineage.base_model}](https://huggingface.co/{lineage.base_model})" if lineage.base_model else "a local model"
     lines = [f"---\n{data.to_yaml()}\n---", f"# {name}"]

@@ -155,7 +155,9 @@ def _check(name: str, found: str, expected: Checksums | None) -> None:
     """Compares with the tensor as it was imported, where that is known and has not been converted since."""
     before = (expected or {}).get(name, found)
     if before != found and before.split(":")[0] == found.split(":")[0]:
-        raise InputError(f"the checkpoint is damaged: {name} has checksum {found}, it was imported with {before}; convert again")
+        raise InputError(
+            f"the checkpoint is damaged: {name} has checksum {found}, it was imported with {before}; convert again"
+        )
 
 
 def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[str, np.ndarray]]:

@@ -74,7 +74,9 @@ def _tensors(folder: str) -> TensorSource:
     for kind, source in kinds:
         if any(exists(os.path.join(folder, name)) for name in (kind.INDEX_FILE, kind.SINGLE_FILE)):
             return source(folder)
-    raise InputError(f"{folder} holds no weights: {safetensors_files.SINGLE_FILE} is missing, and {torch_files.SINGLE_FILE} too")
+    raise InputError(
+        f"{folder} holds no weights: {safetensors_files.SINGLE_FILE} is missing, and {torch_files.SINGLE_FILE} too"
+    )
 
 
 def _read_json(file: str) -> dict[str, Any]:
@@ -120,7 +122,9 @@ def _fetch(hub_id: str) -> str:
     import huggingface_hub
 
     try:
-        folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[*_TEXT_FILES, "model*.safetensors", safetensors_files.INDEX_FILE])
+        folder = huggingface_hub.snapshot_download(
+            hub_id, allow_patterns=[*_TEXT_FILES, "model*.safetensors", safetensors_files.INDEX_FILE]
+        )
         if not any(name.endswith(".safetensors") for name in os.listdir(folder)):
             folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[*_TEXT_FILES, "pytorch_model*.bin*"])
         return folder

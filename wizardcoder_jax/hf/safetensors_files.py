@@ -127,7 +127,7 @@ class SafetensorsSource:
         try:
             with open_bytes(path) as file:
                 file.seek(entry.offset)
-                num_read = file.readinto(memoryview(held))  # type: ignore[attr-defined]
+                num_read = file.readinto(held.data)  # type: ignore[attr-defined]
         except OSError as error:
             raise InputError(f"{path}: the tensor {name} cannot be read: {error.strerror or error}") from error
         if num_read != entry.num_bytes:
@@ -188,4 +188,4 @@ class ShardWriter:
     def write(self, name: str, tensor: np.ndarray) -> None:
         """Adds the next tensor."""
         assert name == self._left.pop(), f"{name} is not the next tensor of the plan"
-        self._file.write(memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)))
+        self._file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)

@@ -1,6 +1,6 @@
 """Checkpoints: one folder a step, whole or absent, readable without the run that wrote it.
 
-RUN/checkpoints/<step>/params     weights, by dotted path, uncompressed (they hardly shrink, and compressing takes most of the time)
+RUN/checkpoints/<step>/params     weights, by dotted path, uncompressed: they hardly shrink, and it takes long
                       /optimizer  moments and step count (absent in a converted model)
                       /model      JSON: architecture and tokenizer files
 """
