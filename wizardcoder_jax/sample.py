@@ -46,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.model.int8 import quantised
-    from wizardcoder_jax.model.transformer import Transformer
     from wizardcoder_jax.sampling.engine import Decoding, Engine
     from wizardcoder_jax.sharding import RULES, make_mesh
 
@@ -65,9 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         left = [name for name in wanted if name not in rows]
         if left:
             model = opened.weights(rules, mesh, dtype).model
-            on_cpu = jax.default_backend() == "cpu"
-            for change, is_wanted in ((quantised, config.int8_weights), (Transformer.unstacked, on_cpu)):
-                model = jax.jit(change)(model) if is_wanted else model
+            model = jax.jit(quantised)(model) if config.int8_weights else model
+            model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
             answers = Engine(model, decoding, config.batch_size, dtype).answer(
                 [wanted[name] for name in left], _stopped(questions, tokenizer)
             )
