@@ -6,6 +6,8 @@ mesh axes do not divide is split over fewer of them, at the end over none (a sin
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, PartitionSpec
@@ -21,9 +23,10 @@ class Rules:
     """Logical axis -> the mesh axes that split it."""
 
     batch: tuple[str, ...]  # sequences
+    sequence: tuple[str, ...] = ()  # places of a sequence, between blocks
     embed: tuple[str, ...] = ()  # rows of every kernel
     vocab: tuple[str, ...] = ()  # rows of the embedding and of the head
-    logits: tuple[str, ...] = ()  # the vocabulary dim of activations
+    logits: tuple[str, ...] = ()  # the vocabulary where it is computed with: of logits, and of the tables beside them
     heads: tuple[str, ...] = ()  # query heads
     kv_heads: tuple[str, ...] = ()  # key/value heads
     mlp: tuple[str, ...] = ()  # hidden units of the MLP
@@ -54,13 +57,46 @@ class Rules:
             return x
         return jax.lax.with_sharding_constraint(x, self.spec(dict(mesh.shape), x.shape, axes))
 
+    def gathered(self, x: jax.Array, *axes: str | None) -> jax.Array:
+        """A parameter of `axes` brought together as far as it is computed with: split as `HELD` says instead."""
+        return self.constrain(x, *(HELD.get(axis, axis) if axis else None for axis in axes))
+
+    def names(self, axis: str, dim: int) -> tuple[str, ...]:
+        """Over which axes of the current mesh a dim of size `dim` is split."""
+        mesh = jax.sharding.get_abstract_mesh()
+        return () if mesh.empty else self._split(dict(mesh.shape), dim, axis)
+
+    def per_device(self, function: Callable[..., Any], in_axes: tuple[Axes, ...], out: Any) -> Callable[..., Any]:
+        """`function` as every device runs it on its part of the arguments; only what it says itself is communicated.
+
+        Args:
+            function: of arrays; where there is no mesh, of the whole ones.
+            in_axes: the logical axes of every argument.
+            out: (shape of the whole, logical axes) of the result, or a tuple of such pairs.
+        """
+
+        def run(*args: jax.Array) -> Any:
+            mesh = jax.sharding.get_abstract_mesh()
+            if mesh.empty or mesh.size == 1:
+                return function(*args)
+            sizes = dict(mesh.shape)
+            in_specs = tuple(self.spec(sizes, array.shape, axes) for array, axes in zip(args, in_axes, strict=True))
+            is_pair = lambda node: isinstance(node[0][0], int)  # noqa: E731
+            out_specs = jax.tree.map(lambda pair: self.spec(sizes, *pair), out, is_leaf=is_pair)
+            return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)(*args)
+
+        return run
+
+
+HELD = {"embed": None, "vocab": "logits"}  # axes along which parameters are split to be held, and the split to compute with
 
 RULES: dict[str, Rules] = {
     # Everything is split over every device: weights are gathered layer by layer, each device has its own sequences.
     "fsdp": Rules(batch=MESH_AXES, embed=MESH_AXES, vocab=MESH_AXES),
-    # Sequences and weight rows over "data"; heads, MLP units and vocabulary over "model".
+    # Sequences and weight rows over "data"; heads, MLP units and vocabulary over "model", and places where none of them is.
     "fsdp_tensor": Rules(
         batch=("data",),
+        sequence=("model",),
         embed=("data",),
         vocab=("model",),
         logits=("model",),

@@ -1,5 +1,6 @@
 """Grouped-query attention (multi-query and multi-head are its ends), rotary positions, one layer's key/value cache."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -62,24 +63,42 @@ def packed_mask(segment_ids: jax.Array, window: int | None) -> jax.Array:
     return (segment_ids[:, :, None] == segment_ids[:, None, :]) & causal_mask(places, places, window)
 
 
-def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array) -> jax.Array:
+def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array, rules: Rules) -> jax.Array:
     """Softmax attention, scores in float32.
+
+    Each device attends with its own query heads; key/value heads that the mesh cannot split are whole on every device, and
+    it takes from them those that its query heads share. Left to the compiler, they would be split and gathered again.
 
     Args:
         queries: [B, T, N, H]; the G = N/K heads that share a kv head lie side by side.
         cache: keys and values.
         mask: [B, T, S] bool, True where a query sees a key.
+        rules: how tensors are split over the mesh.
 
     Returns:
         [B, T, N, H].
     """
+    num_heads, num_kv_heads = queries.shape[2], cache.keys.shape[1]
+    group = num_heads // num_kv_heads
+    heads, kv_heads = ("batch", None, "heads", None), ("batch", "kv_heads", None, None)
+    axes = (heads, kv_heads, kv_heads, ("batch", None, None), ("heads",))
+    part = rules.per_device(functools.partial(_attend_part, group=group), axes, (queries.shape, heads))
+    return part(queries, cache.keys, cache.values, mask, jnp.arange(num_heads) // group)
+
+
+def _attend_part(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, kv_heads: jax.Array, *, group: int
+) -> jax.Array:
+    """`attend` on one device; `kv_heads` [N] says which kv head each of its query heads has, `group` is the whole's G."""
     batch, length, num_heads, head_dim = queries.shape
-    num_kv_heads = cache.keys.shape[1]
-    grouped = queries.reshape(batch, length, num_kv_heads, -1, head_dim).swapaxes(1, 2)
-    scores = jnp.einsum("BKTGH,BKHS->BKTGS", grouped, cache.keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
+    if 1 < keys.shape[1] != num_heads // group:  # kv heads are whole and query heads are not
+        kv_heads = kv_heads[:: math.gcd(group, num_heads)]  # so many side by side have the same
+        keys, values = keys[:, kv_heads], values[:, kv_heads]
+    grouped = queries.reshape(batch, length, keys.shape[1], -1, head_dim).swapaxes(1, 2)
+    scores = jnp.einsum("BKTGH,BKHS->BKTGS", grouped, keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
     scores = jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(scores, axis=-1).astype(cache.values.dtype)
-    attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, cache.values)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, values)
     return attended.swapaxes(1, 2).reshape(batch, length, num_heads, head_dim)
 
 
@@ -88,10 +107,10 @@ class Attention(nnx.Module):
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: Rules) -> None:
         d, n, k, h = arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.head_dim
-        self.query = Projection(init, (d, n, h), ("embed", "heads", None), 1, arch.bias != "none")
-        self.key = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.bias != "none")
-        self.value = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.bias != "none")
-        self.out = Projection(init, (n, h, d), ("heads", None, "embed"), 2, arch.bias == "all")
+        self.query = Projection(init, (d, n, h), ("embed", "heads", None), 1, arch.bias != "none", rules)
+        self.key = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.bias != "none", rules)
+        self.value = Projection(init, (d, k, h), ("embed", "kv_heads", None), 1, arch.bias != "none", rules)
+        self.out = Projection(init, (n, h, d), ("heads", None, "embed"), 2, arch.bias == "all", rules)
         self.rules = rules
 
     def __call__(
@@ -122,4 +141,4 @@ class Attention(nnx.Module):
                 cache.keys.at[rows, :, :, positions].set(keys.astype(cache.keys.dtype)),
                 cache.values.at[rows, :, positions].set(values.astype(cache.values.dtype)),
             )
-        return self.out(attend(queries, cache, mask)), cache
+        return self.out(attend(queries, cache, mask, self.rules)), cache

@@ -9,9 +9,10 @@ from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, causal_mask, packed_mask, rotation
-from wizardcoder_jax.model.layers import Initializer, Mlp, Norm
+from wizardcoder_jax.model.layers import Initializer, Mlp, Norm, look_up
 from wizardcoder_jax.sharding import Rules
 
+RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
 KVCache = LayerCache | tuple[LayerCache, ...]  # with leading dim L for stacked blocks, else one a block
 
 
@@ -29,10 +30,14 @@ class Block(nnx.Module):
         self, x: jax.Array, positions: jax.Array, mask: jax.Array, turn: Rotation | None, cache: LayerCache | None
     ) -> tuple[jax.Array, LayerCache]:
         """[B, T, D] -> [B, T, D], and this layer's keys and values; arguments as for Attention."""
-        attended, cache = self.attention(self.attention_norm(x), positions, mask, turn, cache)
-        x = x + attended
-        x = x + self.mlp(self.mlp_norm(x))
-        return self.rules.constrain(x, "batch", None, None), cache
+        attended, cache = self.attention(self._whole(self.attention_norm(x)), positions, mask, turn, cache)
+        x = x + self.rules.constrain(attended, *RESIDUAL)
+        x = x + self.rules.constrain(self.mlp(self._whole(self.mlp_norm(x))), *RESIDUAL)
+        return x, cache
+
+    def _whole(self, normed: jax.Array) -> jax.Array:
+        """What the places were split for, brought together again: [B, T, D], every place on every device that needs it."""
+        return self.rules.constrain(self.rules.constrain(normed, *RESIDUAL), "batch", None, None)
 
 
 class Transformer(nnx.Module):
@@ -75,7 +80,7 @@ class Transformer(nnx.Module):
             return block(x, positions, mask, turn, None)[0], None
 
         x, _ = self._through_blocks(jax.checkpoint(step) if remat else step, self._embed(tokens, positions, dtype))
-        return self.final_norm(x)
+        return self.rules.constrain(self.final_norm(x), "batch", None, None)
 
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
         """The next tokens of every sequence, after those in the cache: one at a time to decode, a piece of prompt to prefill.
@@ -142,10 +147,10 @@ class Transformer(nnx.Module):
         return None if self.positions is not None else rotation(positions, self.arch)
 
     def _embed(self, tokens: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        x = self.tokens[...][tokens]
+        x = look_up(self.tokens[...], tokens, self.rules)
         if self.positions is not None:
             x = x + self.positions[...][positions]
-        return self.rules.constrain(x.astype(dtype), "batch", None, None)
+        return self.rules.constrain(x.astype(dtype), *RESIDUAL)
 
     def _through_blocks(self, step: Callable[..., Any], x: jax.Array, *per_layer: Any) -> tuple[jax.Array, Any]:
         """Folds `step(x, block, *layer) -> (x, out)` over the blocks; outs are stacked as the blocks are."""

@@ -1,7 +1,8 @@
 """The training objective: cross-entropy of the supervised tokens, without the logits of all tokens."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,43 +63,79 @@ def cross_entropy(
 def _forward(
     hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, vocab_size: int, rules: Rules
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The loss and its gradients; each device has its own rows, and all or its part of the vocabulary."""
+    batch, rows = ("batch", None), jnp.arange(table.shape[0])
+    part = functools.partial(
+        _part, vocab_size=vocab_size, over_batch=rules.names("batch", len(hidden)), over_vocab=rules.names("logits", len(rows))
+    )
+    in_axes = (("batch", None, None), ("logits", None), ("logits",), batch, batch)
+    out = ((targets.shape[:1], ("batch",)), (hidden.shape, ("batch", None, None)), (table.shape, ("logits", None)))
+    kernel = rules.gathered(table.astype(hidden.dtype), "vocab", None)
+    loss, hidden_grad, table_grad = rules.per_device(part, in_axes, out)(hidden, kernel, rows, targets, weights)
+    return loss.sum(), (hidden_grad, rules.constrain(table_grad.astype(table.dtype), "vocab", None))
+
+
+def _part(
+    hidden: jax.Array,
+    kernel: jax.Array,
+    rows: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    *,
+    vocab_size: int,
+    over_batch: tuple[str, ...],
+    over_vocab: tuple[str, ...],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What one device does: the loss of its rows [B], and the gradients of their hidden states and of its `rows` of the table.
+
+    The gradients are summed over the devices once, at the end; in each chunk only the two numbers of the softmax are.
+    """
     length = hidden.shape[1]
     chunk = min(CHUNK, length)
-    padded = -(-length // chunk) * chunk
     order = jnp.argsort(weights == 0, axis=1, stable=True)
 
     def to_front(array: jax.Array) -> jax.Array:
         """Each row's supervised places first, then the rest, then padding to whole chunks."""
         places = order.reshape(order.shape + (1,) * (array.ndim - 2))
-        spare = ((0, 0), (0, padded - length), (0, 0))[: array.ndim]
+        spare = ((0, 0), (0, -length % chunk), (0, 0))[: array.ndim]
         return jnp.pad(jnp.take_along_axis(array, places, axis=1), spare)
 
     front, targets, weights = to_front(hidden), to_front(targets), to_front(weights)
-    num_chunks = (jnp.count_nonzero(weights, axis=1).max() + chunk - 1) // chunk
-    kernel = table.astype(hidden.dtype)
-    tokens = jnp.arange(table.shape[0])
+    num_chunks = _across(jax.lax.pmax, (jnp.count_nonzero(weights, axis=1).max() + chunk - 1) // chunk, over_batch)
 
     def step(i: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         loss, hidden_grad, table_grad = sums
         cut = lambda array: jax.lax.dynamic_slice_in_dim(array, i * chunk, chunk, axis=1)  # noqa: E731
         part, target, weight = cut(front), cut(targets)[..., None], cut(weights)[..., None]
         logits = jnp.einsum("BCD,VD->BCV", part, kernel, preferred_element_type=jnp.float32)
-        logits = rules.constrain(jnp.where(tokens < vocab_size, logits, -jnp.inf), "batch", None, "logits")
-        normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        chosen = jnp.take_along_axis(logits, target, axis=-1)
-        grad = (weight * (jnp.exp(logits - normaliser) - (tokens == target))).astype(hidden.dtype)
+        logits = jnp.where(rows < vocab_size, logits, -jnp.inf)
+        top = _across(jax.lax.pmax, logits.max(-1, keepdims=True), over_vocab)
+        here = target - rows[0]
+        chosen = jnp.take_along_axis(logits, jnp.clip(here, 0, len(rows) - 1), axis=-1)
+        chosen = jnp.where((here >= 0) & (here < len(rows)), chosen, 0)
+        total, chosen = _across(jax.lax.psum, (jnp.exp(logits - top).sum(-1, keepdims=True), chosen), over_vocab)
+        normaliser = top + jnp.log(total)
+        grad = (weight * (jnp.exp(logits - normaliser) - (rows == target))).astype(hidden.dtype)
         part_grad = jnp.einsum("BCV,VD->BCD", grad, kernel)
         return (
-            loss + jnp.sum(weight * (normaliser - chosen)),
+            loss + jnp.sum(weight * (normaliser - chosen), axis=(1, 2)),
             jax.lax.dynamic_update_slice_in_dim(hidden_grad, part_grad, i * chunk, axis=1),
             table_grad + jnp.einsum("BCV,BCD->VD", grad, part, preferred_element_type=jnp.float32),
         )
 
-    zeros = (jnp.float32(0), jnp.zeros_like(front), jnp.zeros(table.shape, jnp.float32))
-    loss, hidden_grad, table_grad = jax.lax.fori_loop(0, num_chunks, step, zeros)
+    own = functools.partial(jax.lax.pcast, to="varying")  # in every device's own hands
+    loss = _across(own, jnp.zeros(len(hidden)), over_batch)
+    hidden_grad = _across(own, jnp.zeros(front.shape, front.dtype), over_batch + over_vocab)
+    table_grad = _across(own, jnp.zeros(kernel.shape), over_batch + over_vocab)
+    loss, hidden_grad, table_grad = jax.lax.fori_loop(0, num_chunks, step, (loss, hidden_grad, table_grad))
     back = jnp.argsort(order, axis=1)[..., None]
-    hidden_grad = jnp.take_along_axis(hidden_grad[:, :length], back, axis=1)
-    return loss, (hidden_grad, table_grad.astype(table.dtype))
+    hidden_grad = jnp.take_along_axis(_across(jax.lax.psum, hidden_grad, over_vocab)[:, :length], back, axis=1)
+    return loss, hidden_grad, _across(jax.lax.psum, table_grad, over_batch)
+
+
+def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...]) -> Any:
+    """`collective` over the devices along mesh axes; where there are none `arrays` as they are."""
+    return collective(arrays, names) if names else arrays
 
 
 def _backward(
