@@ -87,9 +87,8 @@ class Checkpoints:
 
     def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
         """The weights and the optimizer's state of `step`, into the shapes and shardings given."""
-        items = ocp.args.Composite(params=_into(flatten(model)), optimizer=_into(flatten(optimizer)))
-        restored = self._manager.restore(step, args=items)
-        return unflatten(model, restored["params"]), unflatten(optimizer, restored["optimizer"])
+        step_dir = self._manager.directory / str(step)
+        return _read(step_dir / "params", model), _read(step_dir / "optimizer", optimizer)
 
     def __enter__(self) -> Self:
         return self
@@ -149,8 +148,19 @@ def load_params(step_dir: str, model: Any) -> Any:
     Raises:
         InputError: they are damaged, or of another model.
     """
-    with _reading(step_dir), ocp.Checkpointer(_arrays()) as checkpointer:
-        return unflatten(model, checkpointer.restore(epath.Path(step_dir) / "params", args=_into(flatten(model))))
+    with _reading(step_dir):
+        return _read(epath.Path(step_dir) / "params", model)
+
+
+def _read(directory: epath.Path, tree: Any) -> Any:
+    """The arrays of one item, into the shapes, dtypes and shardings of `tree`; one at a time, as each is held twice meanwhile."""
+    found: Flat = {}
+    with ocp.Checkpointer(_arrays()) as checkpointer:
+        for name, leaf in flatten(tree).items():
+            how = ocp.checkpoint_utils.construct_restore_args({name: leaf})
+            args = ocp.args.PyTreeRestore({name: leaf}, restore_args=how, partial_restore=True)
+            found.update(jax.block_until_ready(checkpointer.restore(directory, args=args)))
+    return unflatten(tree, found)
 
 
 @contextlib.contextmanager
@@ -168,8 +178,3 @@ def _arrays() -> ocp.PyTreeCheckpointHandler:
 def _from(flat: Flat) -> Any:
     """Saves leaves, each shard of an array as it lies: cut into files of a limited size they would be copied first."""
     return ocp.args.PyTreeSave(flat, ocdbt_target_data_file_size=0)
-
-
-def _into(flat: Flat) -> Any:
-    """Restores leaves with the shapes, dtypes and shardings of `flat`."""
-    return ocp.args.PyTreeRestore(flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat))
