@@ -33,7 +33,9 @@ def resized_as_the_original_does(model):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: tiny_models.gpt_bigcode(**STARCODER_SIZES), lambda: tiny_models.llama(vocab_size=383)], ids=["tied", "untied"]
+    "make",
+    [lambda: tiny_models.gpt_bigcode(**STARCODER_SIZES), lambda: tiny_models.llama(vocab_size=383)],
+    ids=["tied", "untied"],
 )
 def test_the_padding_token_is_the_next_id_with_the_mean_row(make, tmp_path):
     theirs, ours = resized_as_the_original_does(make()), tiny_models.ours(make(), tmp_path)

@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     loop.run("train", "train", train)
     for measurement in config.measurements:
         loop.measure(config, measurement, "tuned", train.output_dir, config.protocol)
-    loop.run("export", "export", ExportConfig(checkpoint=train.output_dir, output=str(root / "export"), overwrite=True))
+    tuned = tuple(loop.result_file("tuned", measurement, config.protocol) for measurement in config.measurements)
+    export = ExportConfig(checkpoint=train.output_dir, output=str(root / "export"), results=tuned, overwrite=True)
+    loop.run("export", "export", export)
 
     results = {
         "scores": loop.scores,
@@ -92,10 +94,15 @@ class Loop:
         self.stages[name] = {"fingerprint": fingerprint, "wall_s": wall_s, "peak_memory_bytes": peak_bytes}
         write_json(record_file, self.stages[name])
 
+    def result_file(self, label: str, measurement: Measurement, protocol: Protocol) -> str:
+        """Where the scores of one measurement go."""
+        return str(self._root / "scores" / f"{label}-{measurement.benchmark}-{protocol}.json")
+
     def measure(self, config: ReproduceConfig, measurement: Measurement, label: str, model: str, protocol: Protocol) -> None:
         """Samples greedy answers and scores them."""
-        name = f"{label}-{measurement.benchmark}-{protocol}"
-        samples, output = self._root / "samples" / f"{name}.jsonl", self._root / "scores" / f"{name}.json"
+        output = self.result_file(label, measurement, protocol)
+        name = Path(output).stem
+        samples = self._root / "samples" / f"{name}.jsonl"
         sample = SampleConfig(
             model=model,
             benchmark=measurement.benchmark,
@@ -107,10 +114,10 @@ class Loop:
         )
         self.run(f"sample-{name}", "sample", sample)
         evaluate = EvaluateConfig(
-            benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=str(output)
+            benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=output
         )
         self.run(f"evaluate-{name}", "evaluate", evaluate)
-        result = _read_json(output)
+        result = _read_json(Path(output))
         score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}
         kept = ("benchmark", "benchmark_version", "protocol", "num_problems", "sandbox")
         self.scores.append({**{key: result[key] for key in kept}, **score})
