@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,18 @@ def packed_mask(segment_ids: jax.Array, window: int | None) -> jax.Array:
     """Who sees whom in packed rows: [B, T] segment ids -> [B, T, T] bool, causal and within the segment."""
     places = jnp.arange(segment_ids.shape[1])
     return (segment_ids[:, :, None] == segment_ids[:, None, :]) & causal_mask(places, places, window)
+
+
+def fill(cache: LayerCache, keys: jax.Array, values: jax.Array, positions: jax.Array, rules: Rules) -> LayerCache:
+    """The cache with keys and values [B, T, K, H] in the slots `positions` [B, T]; each device fills in its own."""
+
+    def part(old_keys: jax.Array, old_values: jax.Array, keys: jax.Array, values: jax.Array, slots: jax.Array) -> Any:
+        rows = jnp.arange(len(slots))[:, None]
+        return old_keys.at[rows, :, :, slots].set(keys), old_values.at[rows, :, slots].set(values)
+
+    held, new = ("batch", "kv_heads", None, None), ("batch", None, "kv_heads", None)
+    filled = rules.per_device(part, (held, held, new, new, ("batch", None)), tuple((old.shape, held) for old in cache))
+    return LayerCache(*filled(*cache, keys.astype(cache.keys.dtype), values.astype(cache.values.dtype), positions))
 
 
 def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array, rules: Rules) -> jax.Array:
@@ -136,9 +148,5 @@ class Attention(nnx.Module):
         if cache is None:
             cache = LayerCache(keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2))
         else:
-            rows = jnp.arange(x.shape[0])[:, None]
-            cache = LayerCache(
-                cache.keys.at[rows, :, :, positions].set(keys.astype(cache.keys.dtype)),
-                cache.values.at[rows, :, positions].set(values.astype(cache.values.dtype)),
-            )
+            cache = fill(cache, keys, values, positions, self.rules)
         return self.out(attend(queries, cache, mask, self.rules)), cache

@@ -1,4 +1,4 @@
-"""Projections, norms, the MLP and the look-up of tokens: parameters with their shape, logical axes and initialiser on one line."""
+"""Projections, norms, the MLP, the look-up of tokens: parameters with shape, logical axes and initialiser on one line."""
 
 import math
 
