@@ -74,6 +74,7 @@ HARMLESS = {
     "qwen2": {
         **{"use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 1, "use_mrope": False},
         **{"attention_dropout": 0.0, "auto_map": {}, "rope_scaling": None, "tokenizer_class": "Qwen2Tokenizer"},
+        **{"scale_attn_weights": True, "position_embedding_type": "rope"},
     },
 }
 OF_TRANSFORMERS_4 = {  # what PretrainedConfig.to_dict of 4.x holds for every model
@@ -195,6 +196,12 @@ def test_unknown_keys_of_no_effect_are_noted_in_one_line(family, capsys):
     assert capsys.readouterr().err == note
 
 
+def test_a_note_stays_one_line_of_a_moderate_length_whatever_the_keys(capsys):
+    read_arch({**{f"extra\n{'x' * 500}{i}": i for i in range(1000)}, **LLAMA}, "config.json")
+    note = capsys.readouterr().err
+    assert note.endswith(" and 980 more\n") and note.count("\n") == 1 and len(note) < 2000
+
+
 @pytest.mark.parametrize("family", MINIMAL)
 @pytest.mark.parametrize(
     ("key", "value"),
@@ -222,7 +229,7 @@ def test_unknown_keys_of_no_effect_are_noted_in_one_line(family, capsys):
             ("_attention_scale", 2.0),
             ("layer_types", ["chunked_attention"] * 2),
         ],
-        *[("mup_width", 8), ("norm_topk_prob", True), ("position_embedding_type", "rope"), ("num_experts", float("nan"))],
+        *[("mup_width", 8), ("norm_topk_prob", True), ("position_embedding_type", "alibi"), ("num_experts", float("nan"))],
     ],
 )
 def test_a_key_that_changes_the_maths_is_refused_by_name(family, key, value):

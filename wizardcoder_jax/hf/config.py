@@ -31,6 +31,7 @@ def read_arch(config: dict[str, Any], place: str) -> ArchConfig:
     if not isinstance(family, str) or family not in _FAMILIES:
         raise InputError(f"{place}: unknown architecture model_type={family!r}; known: {', '.join(sorted(_FAMILIES))}")
     fields = Fields(config, place)
+    fields.only("scale_attn_weights", True)  # GPTBigCode's; some files of other families repeat it
     read = {
         **ARCHS[family],
         **_FAMILIES[family].read(fields),
@@ -39,7 +40,8 @@ def read_arch(config: dict[str, Any], place: str) -> ArchConfig:
         "eos_id": fields.token("eos_token_id"),
     }
     if noted := fields.judge_unread():
-        print(f"note: {place}: unknown keys without effect are passed over: {', '.join(noted)}", file=sys.stderr)
+        more = f" and {len(noted) - 20} more" if len(noted) > 20 else ""
+        print(f"note: {place}: unknown keys without effect are passed over: {', '.join(noted[:20])}{more}", file=sys.stderr)
     try:
         return ArchConfig(**read)
     except ValueError as error:
@@ -47,7 +49,6 @@ def read_arch(config: dict[str, Any], place: str) -> ArchConfig:
 
 
 def _read_gpt_bigcode(fields: Fields) -> dict[str, Any]:
-    fields.only("scale_attn_weights", True)
     fields.only("add_cross_attention", False)
     fields.choice("position_embedding_type", table={"absolute": None, "learned_absolute": None}, default="absolute")
     d, n = fields.count("n_embd", "hidden_size"), fields.count("n_head", "num_attention_heads")
@@ -71,7 +72,6 @@ def _read_gpt_bigcode(fields: Fields) -> dict[str, Any]:
 
 
 def _read_starcoder2(fields: Fields) -> dict[str, Any]:
-    fields.only("scale_attn_weights", True)  # left over from GPTBigCode in published files
     fields.only("norm_type", "layer_norm")
     fields.only("mlp_type", "default")
     rotary = read_rotary(fields, max_positions=4096, tied=True)

@@ -17,6 +17,7 @@ def read_rotary(fields: Fields, *, max_positions: int, tied: bool, multi_head: b
         multi_head: there are as many key/value heads as heads where the config does not say.
     """
     d, n = fields.count("hidden_size"), fields.count("num_attention_heads")
+    fields.choice("position_embedding_type", table={"rope": None, "rotary": None}, default="rope")
     theta, scale = _read_rope(fields)
     return {
         "embed_dim": d,

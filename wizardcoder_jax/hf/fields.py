@@ -160,7 +160,7 @@ class Fields:
             if speaks and not _is_neutral(name, value):
                 raise self._wrong((key,), "changes the maths and is not supported")
             if not speaks and not key.startswith("_"):
-                noted.append(key)
+                noted.append(_printable(key))
         return noted
 
     def _wrong(self, keys: tuple[str, ...], problem: str) -> InputError:
@@ -169,7 +169,11 @@ class Fields:
 
     def _shown(self, key: str) -> str:
         value = repr(self._config.get(key))
-        return f"{self._prefix}{key}={value if len(value) < 60 else value[:57] + '...'}"
+        return f"{self._prefix}{_printable(key)}={value if len(value) < 60 else value[:57] + '...'}"
+
+
+def _printable(key: str) -> str:
+    return key if key.isprintable() and len(key) < 60 else repr(key[:60])
 
 
 def _is_neutral(name: str, value: Any) -> bool:

@@ -86,9 +86,9 @@ def _part(
     over_batch: tuple[str, ...],
     over_vocab: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What one device does: the loss of its rows [B], and the gradients of their hidden states and of its `rows` of the table.
+    """What one device does: the loss of its sequences [B], the gradients of their states and of its `rows` of the table.
 
-    The gradients are summed over the devices once, at the end; in each chunk only the two numbers of the softmax are.
+    The gradients are summed over the devices once, at the end; in each chunk only what a softmax needs is.
     """
     length = hidden.shape[1]
     chunk = min(CHUNK, length)
@@ -109,16 +109,11 @@ def _part(
         part, target, weight = cut(front), cut(targets)[..., None], cut(weights)[..., None]
         logits = jnp.einsum("BCD,VD->BCV", part, kernel, preferred_element_type=jnp.float32)
         logits = jnp.where(rows < vocab_size, logits, -jnp.inf)
-        top = _across(jax.lax.pmax, logits.max(-1, keepdims=True), over_vocab)
-        here = target - rows[0]
-        chosen = jnp.take_along_axis(logits, jnp.clip(here, 0, len(rows) - 1), axis=-1)
-        chosen = jnp.where((here >= 0) & (here < len(rows)), chosen, 0)
-        total, chosen = _across(jax.lax.psum, (jnp.exp(logits - top).sum(-1, keepdims=True), chosen), over_vocab)
-        normaliser = top + jnp.log(total)
-        grad = (weight * (jnp.exp(logits - normaliser) - (rows == target))).astype(hidden.dtype)
+        loss_here, grad = _of_logits(logits, rows, target, over_vocab)
+        grad = (weight * grad).astype(hidden.dtype)
         part_grad = jnp.einsum("BCV,VD->BCD", grad, kernel)
         return (
-            loss + jnp.sum(weight * (normaliser - chosen), axis=(1, 2)),
+            loss + jnp.sum(weight * loss_here, axis=(1, 2)),
             jax.lax.dynamic_update_slice_in_dim(hidden_grad, part_grad, i * chunk, axis=1),
             table_grad + jnp.einsum("BCV,BCD->VD", grad, part, preferred_element_type=jnp.float32),
         )
@@ -131,6 +126,22 @@ def _part(
     back = jnp.argsort(order, axis=1)[..., None]
     hidden_grad = jnp.take_along_axis(_across(jax.lax.psum, hidden_grad, over_vocab)[:, :length], back, axis=1)
     return loss, hidden_grad, _across(jax.lax.psum, table_grad, over_batch)
+
+
+def _of_logits(
+    logits: jax.Array, rows: jax.Array, target: jax.Array, over_vocab: tuple[str, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy of targets [B, C, 1] and its gradient by the logits [B, C, V] of the tokens `rows` [V].
+
+    Other devices may hold the other tokens: the largest logit, the sum of exponentials and the target's logit are theirs too.
+    """
+    top = _across(jax.lax.pmax, logits.max(-1, keepdims=True), over_vocab)
+    here = target - rows[0]
+    chosen = jnp.take_along_axis(logits, jnp.clip(here, 0, len(rows) - 1), axis=-1)
+    chosen = jnp.where((here >= 0) & (here < len(rows)), chosen, 0)
+    total, chosen = _across(jax.lax.psum, (jnp.exp(logits - top).sum(-1, keepdims=True), chosen), over_vocab)
+    normaliser = top + jnp.log(total)
+    return normaliser - chosen, jnp.exp(logits - normaliser) - (rows == target)
 
 
 def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...]) -> Any:
