@@ -95,7 +95,6 @@ class SafetensorsSource:
         self.place = folder
         self._headers: dict[str, dict[str, Entry]] = {}
         self._files = collect(shard_files(folder, SINGLE_FILE, INDEX_FILE), self._list_names)
-        self._buffer = np.empty(0, np.uint8)  # of the last tensor, used again for the next
 
     def _list_names(self, path: str) -> list[str]:
         with open_bytes(path) as file:
@@ -120,10 +119,7 @@ class SafetensorsSource:
     def read(self, name: str) -> np.ndarray:
         """See TensorSource."""
         path, entry = self._files[name], self._find(name)
-        if len(self._buffer) < entry.num_bytes:
-            self._buffer = np.empty(0, np.uint8)  # the old one goes before the new one comes
-            self._buffer = np.empty(entry.num_bytes, np.uint8)
-        held = self._buffer[: entry.num_bytes]
+        held = np.empty(entry.num_bytes, np.uint8)
         try:
             with open_bytes(path) as file:
                 file.seek(entry.offset)

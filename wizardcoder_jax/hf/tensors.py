@@ -29,7 +29,7 @@ class TensorSource(Protocol):
         ...
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor; the array is the caller's until the next call."""
+        """One tensor."""
         ...
 
 

@@ -5,6 +5,9 @@ is assembled on the host: each tensor goes to its place in the stacked parameter
 """
 
 import functools
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -105,22 +108,35 @@ def import_weights(
             whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
             param.set_value(_zeros(whole) if row.per_layer else whole)
     found: Checksums = {}
-    total = sum(int(np.prod(shapes[name])) * source.dtype(name).itemsize for name in shapes)
+    total = sum(math.prod(shape) * source.dtype(name).itemsize for name, shape in shapes.items())
     with Progress("load weights", total, "B") as progress:
-        for name in names:
-            tensor = source.read(name)
+        for name, tensor in _read_ahead(source, names):
             found[name] = checksum(tensor)
             if expected is not None and expected.get(name, found[name]) != found[name]:
                 raise InputError(f"{source.place}: the tensor {name} is damaged (checksum {found[name]}, not {expected[name]})")
             if name in wanted:
                 _put(tensor, wanted[name], model, arch)
                 progress.update(tensor.nbytes)
+            del tensor  # before the next one is read
     table = next(row.hf for row in rows(arch) if row.ours == ("tokens",))
     if has_tied_head and found.pop(TIED_HEAD) != found[table]:
         raise InputError(
             f"{source.place}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
         )
     return Weights(model, found)
+
+
+def _read_ahead(source: TensorSource, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields every tensor; the next is read meanwhile, if the two together are no larger than the largest."""
+    num_bytes = {name: math.prod(source.shape(name)) * source.dtype(name).itemsize for name in names}
+    with ThreadPoolExecutor(1) as reader:
+        ahead: Future[np.ndarray] | None = None
+        for name, following in zip(names, [*names[1:], None], strict=True):
+            tensor = source.read(name) if ahead is None else ahead.result()
+            fits = following is not None and num_bytes[name] + num_bytes[following] <= max(num_bytes.values())
+            ahead = reader.submit(source.read, following) if following is not None and fits else None
+            yield name, tensor
+            del tensor
 
 
 def _check_names(source: TensorSource, names: set[str], shapes: dict[str, tuple[int, ...]]) -> None:
@@ -138,16 +154,13 @@ def _zeros(whole: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def _put(tensor: np.ndarray, place: Place, model: Transformer, arch: ArchConfig) -> None:
-    """Writes one tensor into the parameters that it belongs to, and waits until the devices have it.
-
-    Waiting keeps the number of tensors in memory down, and lets the source use its buffer again.
-    """
+    """Writes one tensor into the parameters that it belongs to, and waits for the devices: no more tensors are held then."""
     parts = place.row.pattern.to_ours(tensor, _layer_shapes(place, model))
     for path, part in zip(place.row.ours, parts, strict=True):
         param = parameter(model, path)
         whole = param.get_value()
         if place.layer is None:
-            copy = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype)  # noqa: E731 (never a view)
+            copy = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype, copy=False)  # noqa: E731
             value = jax.make_array_from_callback(whole.shape, whole.sharding, copy)
         else:
             sharding = NamedSharding(whole.sharding.mesh, PartitionSpec(*whole.sharding.spec[1:]))
