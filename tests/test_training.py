@@ -301,7 +301,7 @@ def test_a_run_that_was_stopped_goes_on_bitwise(place, whole_run, kind, step, st
 
 
 def checkpoint_weights(run):
-    return open_model(str(run)).weights(RULES["fsdp"], make_mesh("1x1"), None)
+    return open_model(str(run)).weights(RULES["fsdp"], make_mesh("1x1"), None).model
 
 
 def test_a_finished_run_is_not_trained_again(place, whole_run, monkeypatch):

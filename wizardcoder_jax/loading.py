@@ -13,7 +13,7 @@ from wizardcoder_jax.hf.folder import Source
 from wizardcoder_jax.hf.lineage import Lineage
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.hf.weights import Checksums, Weights
-from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import Rules
 from wizardcoder_jax.training.checkpoint import find_checkpoint, held_dtypes, load_params, read_card
 from wizardcoder_jax.training.step import shardings

@@ -113,9 +113,7 @@ class Loop:
             output=str(samples),
         )
         self.run(f"sample-{name}", "sample", sample)
-        evaluate = EvaluateConfig(
-            benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=output
-        )
+        evaluate = EvaluateConfig(benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=output)
         self.run(f"evaluate-{name}", "evaluate", evaluate)
         result = _read_json(Path(output))
         score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}

@@ -20,7 +20,7 @@ _LICENSES = {  # of the published bases, by the beginning of their hub ids: what
     "HuggingFaceTB/SmolLM2": "apache-2.0",
 }
 LICENSE_NOTES = {  # what each asks of those who pass on a fine-tuned model
-    "bigcode-openrail-m": "Pass on the licence and its use restrictions (Attachment A) with the model and what derives from it.",
+    "bigcode-openrail-m": "Pass on the licence and its use restrictions (Attachment A) with all that derives from the model.",
     "llama2": "Pass on the Llama 2 Community License and its attribution notice; its acceptable use policy applies.",
     "deepseek": "Pass on the DeepSeek License Agreement and its use restrictions (Attachment A).",
     "qwen-research": "Research and other non-commercial use only; pass on the licence, and state that the model was changed.",

@@ -153,7 +153,7 @@ def load_params(step_dir: str, model: Any) -> Any:
 
 
 def _read(directory: epath.Path, tree: Any) -> Any:
-    """The arrays of one item, into the shapes, dtypes and shardings of `tree`; one at a time, as each is held twice meanwhile."""
+    """The arrays of one item, as `tree` has their shapes, dtypes and shardings; one by one, as each is held twice meanwhile."""
     found: Flat = {}
     with ocp.Checkpointer(_arrays()) as checkpointer:
         for name, leaf in flatten(tree).items():
