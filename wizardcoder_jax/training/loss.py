@@ -13,6 +13,14 @@ from wizardcoder_jax.sharding import Rules
 CHUNK = 128  # places of each row whose logits exist at a time
 
 
+class _Split(NamedTuple):
+    """Mesh axes over which devices have different things."""
+
+    batch: tuple[str, ...]  # sequences
+    vocab: tuple[str, ...]  # tokens of the vocabulary
+    table_sum: tuple[str, ...]  # parts of the table's gradient, once it is summed
+
+
 class Batch(NamedTuple):
     """Packed rows, [B, T] each (or [A, B, T]: A microbatches)."""
 
@@ -65,13 +73,15 @@ def _forward(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The loss and its gradients; each device has its own rows, and all or its part of the vocabulary."""
     batch, rows = ("batch", None), jnp.arange(table.shape[0])
-    part = functools.partial(
-        _part, vocab_size=vocab_size, over_batch=rules.names("batch", len(hidden)), over_vocab=rules.names("logits", len(rows))
-    )
+    over_batch, over_vocab = rules.names("batch", len(hidden)), rules.names("logits", len(rows))
+    scattered = tuple(name for name in rules.names("vocab", len(rows)) if name not in over_vocab)
+    split = _Split(over_batch, over_vocab, scattered if set(scattered) <= set(over_batch) else ())
     in_axes = (("batch", None, None), ("logits", None), ("logits",), batch, batch)
-    out = ((targets.shape[:1], ("batch",)), (hidden.shape, ("batch", None, None)), (table.shape, ("logits", None)))
+    held = ("vocab" if split.table_sum else "logits", None)
+    out = ((targets.shape[:1], ("batch",)), (hidden.shape, ("batch", None, None)), (table.shape, held))
+    part = rules.per_device(functools.partial(_part, vocab_size=vocab_size, split=split), in_axes, out)
     kernel = rules.gathered(table.astype(hidden.dtype), "vocab", None)
-    loss, hidden_grad, table_grad = rules.per_device(part, in_axes, out)(hidden, kernel, rows, targets, weights)
+    loss, hidden_grad, table_grad = part(hidden, kernel, rows, targets, weights)
     return loss.sum(), (hidden_grad, rules.constrain(table_grad.astype(table.dtype), "vocab", None))
 
 
@@ -83,12 +93,12 @@ def _part(
     weights: jax.Array,
     *,
     vocab_size: int,
-    over_batch: tuple[str, ...],
-    over_vocab: tuple[str, ...],
+    split: _Split,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What one device does: the loss of its sequences [B], the gradients of their states and of its `rows` of the table.
 
-    The gradients are summed over the devices once, at the end; in each chunk only what a softmax needs is.
+    The gradients are summed over the devices once, at the end; in each chunk only what a softmax needs is. Of the
+    table's each device is given the part that it holds: the whole would be in memory through the backward pass.
     """
     length = hidden.shape[1]
     chunk = min(CHUNK, length)
@@ -101,7 +111,7 @@ def _part(
         return jnp.pad(jnp.take_along_axis(array, places, axis=1), spare)
 
     front, targets, weights = to_front(hidden), to_front(targets), to_front(weights)
-    num_chunks = _across(jax.lax.pmax, (jnp.count_nonzero(weights, axis=1).max() + chunk - 1) // chunk, over_batch)
+    num_chunks = _across(jax.lax.pmax, (jnp.count_nonzero(weights, axis=1).max() + chunk - 1) // chunk, split.batch)
 
     def step(i: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         loss, hidden_grad, table_grad = sums
@@ -109,7 +119,7 @@ def _part(
         part, target, weight = cut(front), cut(targets)[..., None], cut(weights)[..., None]
         logits = jnp.einsum("BCD,VD->BCV", part, kernel, preferred_element_type=jnp.float32)
         logits = jnp.where(rows < vocab_size, logits, -jnp.inf)
-        loss_here, grad = _of_logits(logits, rows, target, over_vocab)
+        loss_here, grad = _of_logits(logits, rows, target, split.vocab)
         grad = (weight * grad).astype(hidden.dtype)
         part_grad = jnp.einsum("BCV,VD->BCD", grad, kernel)
         return (
@@ -119,13 +129,15 @@ def _part(
         )
 
     own = functools.partial(jax.lax.pcast, to="varying")  # in every device's own hands
-    loss = _across(own, jnp.zeros(len(hidden)), over_batch)
-    hidden_grad = _across(own, jnp.zeros(front.shape, front.dtype), over_batch + over_vocab)
-    table_grad = _across(own, jnp.zeros(kernel.shape), over_batch + over_vocab)
+    loss = _across(own, jnp.zeros(len(hidden)), split.batch)
+    hidden_grad = _across(own, jnp.zeros(front.shape, front.dtype), split.batch + split.vocab)
+    table_grad = _across(own, jnp.zeros(kernel.shape), split.batch + split.vocab)
     loss, hidden_grad, table_grad = jax.lax.fori_loop(0, num_chunks, step, (loss, hidden_grad, table_grad))
     back = jnp.argsort(order, axis=1)[..., None]
-    hidden_grad = jnp.take_along_axis(_across(jax.lax.psum, hidden_grad, over_vocab)[:, :length], back, axis=1)
-    return loss, hidden_grad, _across(jax.lax.psum, table_grad, over_batch)
+    hidden_grad = jnp.take_along_axis(_across(jax.lax.psum, hidden_grad, split.vocab)[:, :length], back, axis=1)
+    table_grad = _across(jax.lax.psum, table_grad, tuple(name for name in split.batch if name not in split.table_sum))
+    scatter = functools.partial(jax.lax.psum_scatter, scatter_dimension=0, tiled=True)
+    return loss, hidden_grad, _across(scatter, table_grad, split.table_sum)
 
 
 def _of_logits(
