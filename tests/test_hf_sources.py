@@ -395,3 +395,33 @@ def test_models_go_to_and_from_an_object_store(bucket, original, tmp_path, monke
     missing = run_python("-m", "wizardcoder_jax.convert", "--model", "gs://bucket/none", "--output", tmp_path / "none")
     assert missing.returncode == 2
     assert missing.stderr.startswith("error: gs://bucket/none/config.json is missing")
+
+
+LIMITED_CONVERT = """
+import resource, sys
+from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.convert import main
+size = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+run_door(main)
+"""
+
+
+def test_a_full_disk_is_said_in_one_line_and_no_checkpoint_appears(original, tmp_path):
+    done = run_python("-c", LIMITED_CONVERT, 15_000, "--model", original, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    [complaint] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert complaint.startswith(f"error: {tmp_path}/out/checkpoints cannot be written (") and "File too large" in complaint
+    assert not list((tmp_path / "out/checkpoints").glob("[0-9]"))
+    door("convert", "--model", original, "--output", tmp_path / "out")
+    assert os.listdir(tmp_path / "out/checkpoints") == ["0"]
+
+
+def test_a_conversion_that_fails_leaves_the_checkpoint_that_it_was_to_replace(original, folder, tmp_path):
+    door("convert", "--model", original, "--output", tmp_path / "out")
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    del tensors[LAYER]
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    done = run_python("-m", "wizardcoder_jax.convert", "--model", folder, "--output", tmp_path / "out", "--overwrite")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"error: {folder}: the tensor {LAYER} is missing")
+    assert open_model(str(tmp_path / "out")).arch == Source(str(original)).arch

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check_output(config: ExportConfig) -> None:
     output = Path(config.output)
+    if output.exists() and output.samefile("."):
+        raise InputError(f"{output} is the current folder, which an export would replace; name one inside it")
     if is_remote(config.output) or config.overwrite or not output.exists():
         return
     if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").exists()):

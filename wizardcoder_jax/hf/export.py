@@ -95,7 +95,7 @@ def _replacing(output: str) -> Iterator[str]:
         wait_for_all("export begins")
         yield output
         return
-    target = Path(output)
+    target = Path(os.path.abspath(output))
     temporary, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
     try:
         if is_first:

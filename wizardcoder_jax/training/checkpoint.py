@@ -7,6 +7,7 @@ RUN/checkpoints/<step>/params     weights, by dotted path, uncompressed: they ha
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -19,6 +20,9 @@ from etils import epath
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import ensure_dir, exists
+
+# What goes wrong is raised, and said in one line; Orbax's threads would log their own traceback of it each.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 Flat = dict[str, Any]
 
@@ -77,13 +81,28 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, card: Card, model: Any, optimizer: Any | None) -> None:
-        """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is."""
+        """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is.
+
+        Raises:
+            InputError: it cannot be written; the earlier ones stay.
+        """
         if step in self._manager.all_steps():
             return
         items = {"params": _from(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
         if optimizer is not None:
             items["optimizer"] = _from(flatten(optimizer))
-        self._manager.save(step, args=ocp.args.Composite(**items))
+        with self._writing():
+            self._manager.save(step, args=ocp.args.Composite(**items))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError is what tensorstore makes of a full disk
+            reason = ": ".join(str(error).strip().split("\n")[0].split(": ")[-2:])
+            raise InputError(
+                f"{self._manager.directory} cannot be written ({reason}); earlier checkpoints are whole"
+            ) from error
 
     def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
         """The weights and the optimizer's state of `step`, into the shapes and shardings given."""
@@ -95,7 +114,8 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits until all that was saved is durable."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
         self._manager.close()
 
 
@@ -124,8 +144,7 @@ def read_card(step_dir: str) -> Card:
         InputError: it is damaged, or no checkpoint of ours.
     """
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            card = checkpointer.restore(epath.Path(step_dir) / "model")
+        card = ocp.JsonCheckpointHandler().restore(epath.Path(step_dir) / "model")
         return Card(**{**card, "arch": ArchConfig(**card["arch"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{step_dir} is damaged or no checkpoint of this program ({error})") from error
@@ -137,8 +156,8 @@ def held_dtypes(step_dir: str, model: Any) -> Any:
     Raises:
         InputError: they are damaged, or of another model.
     """
-    with _reading(step_dir), ocp.Checkpointer(_arrays()) as checkpointer:
-        about = checkpointer.metadata(epath.Path(step_dir) / "params").item_metadata
+    with _reading(step_dir):
+        about = _arrays().metadata(epath.Path(step_dir) / "params")
         return unflatten(model, {name: leaf.dtype for name, leaf in about.tree.items()})
 
 
@@ -154,12 +173,12 @@ def load_params(step_dir: str, model: Any) -> Any:
 
 def _read(directory: epath.Path, tree: Any) -> Any:
     """The arrays of one item, as `tree` has their shapes, dtypes and shardings; one by one, as each is held twice meanwhile."""
-    found: Flat = {}
-    with ocp.Checkpointer(_arrays()) as checkpointer:
-        for name, leaf in flatten(tree).items():
-            how = ocp.checkpoint_utils.construct_restore_args({name: leaf})
-            args = ocp.args.PyTreeRestore({name: leaf}, restore_args=how, partial_restore=True)
-            found.update(jax.block_until_ready(checkpointer.restore(directory, args=args)))
+    found, handler = {}, _arrays()
+    for name, leaf in flatten(tree).items():
+        how = ocp.checkpoint_utils.construct_restore_args({name: leaf})
+        args = ocp.args.PyTreeRestore({name: leaf}, restore_args=how, partial_restore=True)
+        found.update(jax.block_until_ready(handler.restore(directory, args=args)))
+    handler.close()
     return unflatten(tree, found)
 
 
