@@ -100,9 +100,7 @@ class Checkpoints:
             yield
         except (OSError, ValueError) as error:  # ValueError is what tensorstore makes of a full disk
             reason = ": ".join(str(error).strip().split("\n")[0].split(": ")[-2:])
-            raise InputError(
-                f"{self._manager.directory} cannot be written ({reason}); earlier ones are whole"
-            ) from error
+            raise InputError(f"{self._manager.directory} cannot be written ({reason}); earlier ones are whole") from error
 
     def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
         """The weights and the optimizer's state of `step`, into the shapes and shardings given."""
