@@ -1,15 +1,13 @@
 """Exports a checkpoint: checkpoint -> Hugging Face folder."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import ExportConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import is_remote, read_text
+from wizardcoder_jax.files import is_remote, read_json
 from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
 
 
@@ -17,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the folder; an earlier export of that name is replaced once the new one is whole."""
     config = parse_cli(ExportConfig, argv)
     _check_output(config)
-    results = [(path, _read_results(path)) for path in config.results]
+    results = [(path, read_json(path)) for path in config.results]
 
     import jax
     import jax.numpy as jnp
@@ -50,16 +48,6 @@ def _check_output(config: ExportConfig) -> None:
         return
     if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").exists()):
         raise InputError(f"{output} exists and is no exported model; choose another --output, or --overwrite to replace it")
-
-
-def _read_results(path: str) -> dict[str, Any]:
-    try:
-        value = json.loads(read_text(path))
-    except ValueError as error:
-        raise InputError(f"{path}: malformed JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 if __name__ == "__main__":

@@ -78,6 +78,18 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise InputError(f"{os.fspath(path)}: not UTF-8 at byte {error.start}") from error
 
 
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a local or gs:// JSON file.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    value = _parse(os.fspath(path), read_text(path))
+    if not isinstance(value, dict):
+        raise InputError(f"{os.fspath(path)}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
 def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     """Opens a local or gs:// file for reading, decompressing `.gz`.
 

@@ -18,7 +18,7 @@ from typing import Any
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import EvaluateConfig, ExportConfig, Measurement, Protocol, ReproduceConfig, SampleConfig
 from wizardcoder_jax.errors import EXIT_RESUMABLE, StoppedEarlyError
-from wizardcoder_jax.files import ensure_dir, read_records, write_json, write_text
+from wizardcoder_jax.files import ensure_dir, read_json, read_records, write_json, write_text
 from wizardcoder_jax.report.run import describe_score, run_report
 
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     results = {
         "scores": loop.scores,
-        "data": None if config.evolve is None else _read_json(root / "data" / "summary.json"),
+        "data": None if config.evolve is None else read_json(root / "data" / "summary.json"),
         "training": _training(config, root / "model"),
         "stages": loop.stages,
         "environment": {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count()},
@@ -81,7 +81,7 @@ class Loop:
         folder = self._root / "stages"
         record_file, fingerprint = folder / f"{name}.done.json", self._history.hexdigest()
         if record_file.exists():
-            record = _read_json(record_file)
+            record = read_json(record_file)
             if record["fingerprint"] == fingerprint:
                 self.stages[name] = record
                 print(f"{name}: done already", file=sys.stderr)
@@ -115,7 +115,7 @@ class Loop:
         self.run(f"sample-{name}", "sample", sample)
         evaluate = EvaluateConfig(benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=output)
         self.run(f"evaluate-{name}", "evaluate", evaluate)
-        result = _read_json(Path(output))
+        result = read_json(output)
         score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}
         kept = ("benchmark", "benchmark_version", "protocol", "num_problems", "sandbox")
         self.scores.append({**{key: result[key] for key in kept}, **score})
@@ -146,10 +146,6 @@ def _run_door(name: str, command: list[str]) -> int:
         print(f"stage {name} failed; mend what it says and run the same command again", file=sys.stderr)
         sys.exit(code if code > 0 else 1)
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _training(config: ReproduceConfig, run_dir: Path) -> dict[str, Any]:

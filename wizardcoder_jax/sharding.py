@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.errors import InputError
 
@@ -43,6 +43,10 @@ class Rules:
         if len(used) != len(set(used)):
             raise ValueError(f"axes {axes} use a mesh axis twice: {parts}")
         return PartitionSpec(*(part or None for part in parts))
+
+    def sharding(self, mesh: Mesh, shape: tuple[int, ...], axes: Axes) -> NamedSharding:
+        """`spec` on a mesh of devices."""
+        return NamedSharding(mesh, self.spec(dict(mesh.shape), shape, axes))
 
     def _split(self, mesh_shape: dict[str, int], dim: int, axis: str | None) -> tuple[str, ...]:
         names = getattr(self, axis) if axis else ()

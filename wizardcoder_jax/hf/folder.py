@@ -1,17 +1,15 @@
 """A whole model in: a Hugging Face folder (local, gs://), a hub id, a GGUF file; everything but the tensors themselves."""
 
 import importlib.util
-import json
 import os
 import sys
-from typing import Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import exists, is_remote, read_text
+from wizardcoder_jax.files import exists, is_remote, read_json
 from wizardcoder_jax.hf import safetensors_files, torch_files
 from wizardcoder_jax.hf.config import read_arch
 from wizardcoder_jax.hf.gguf import GgufFile
@@ -48,8 +46,11 @@ class Source:
             self.arch, self.tokenizer, self._tensors = file.arch, file.tokenizer(), file
             self.lineage = with_known_license(Lineage(EMBEDDED_FROM.get(model), None))
         else:
-            config = _read_json(os.path.join(path, "config.json"))
-            self.arch = read_arch(config, os.path.join(path, "config.json"))
+            config_file = os.path.join(path, "config.json")
+            if not exists(config_file):
+                raise InputError(f"{config_file} is missing; a model folder holds config.json, tokenizer.json and safetensors")
+            config = read_json(config_file)
+            self.arch = read_arch(config, config_file)
             self.tokenizer = tokenizer_from_folder(path, self.arch.eos_id)
             self.lineage = read_lineage(model, path, config)
             self.checksums = _read_checksums(os.path.join(path, CHECKSUM_FILE))
@@ -79,22 +80,10 @@ def _tensors(folder: str) -> TensorSource:
     )
 
 
-def _read_json(file: str) -> dict[str, Any]:
-    if not exists(file):
-        raise InputError(f"{file} is missing; a model folder holds config.json, tokenizer.json and safetensors")
-    try:
-        value = json.loads(read_text(file))
-    except ValueError as error:
-        raise InputError(f"{file}: malformed JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
 def _read_checksums(file: str) -> Checksums | None:
     if not exists(file):
         return None
-    value = _read_json(file)
+    value = read_json(file)
     tensors = value.get("tensors")
     if value.get("algorithm") != "xxh3_128" or not isinstance(tensors, dict):
         raise InputError(f"{file}: not a list of checksums that export wrote; remove it to import unchecked")

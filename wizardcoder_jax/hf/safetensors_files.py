@@ -7,7 +7,6 @@ without gaps, offsets counted from the end of the header.
 """
 
 import json
-import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import open_bytes
-from wizardcoder_jax.hf.tensors import collect, shard_files
+from wizardcoder_jax.hf.tensors import collect, num_bytes, shard_files
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -78,10 +77,10 @@ def _entry(name: str, fields: dict[str, Any], data_start: int) -> Entry:
     begin, end = fields["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise ValueError(f"{name} has shape {list(shape)} at {[begin, end]}")
-    num_bytes = math.prod(shape) * dtype.itemsize
-    if end - begin != num_bytes:
-        raise ValueError(f"{name} of shape {list(shape)} has {end - begin} bytes, expected {num_bytes}")
-    return Entry(dtype, shape, data_start + begin, num_bytes)
+    expected = num_bytes(dtype, shape)
+    if end - begin != expected:
+        raise ValueError(f"{name} of shape {list(shape)} has {end - begin} bytes, expected {expected}")
+    return Entry(dtype, shape, data_start + begin, expected)
 
 
 class SafetensorsSource:
@@ -143,12 +142,12 @@ def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_sha
     shards: list[dict[str, tuple[np.dtype, tuple[int, ...]]]] = [{}]
     shard_bytes = 0
     for name, (dtype, shape) in tensors.items():
-        num_bytes = math.prod(shape) * dtype.itemsize
-        if shards[-1] and shard_bytes + num_bytes > max_shard_bytes:
+        tensor_bytes = num_bytes(dtype, shape)
+        if shards[-1] and shard_bytes + tensor_bytes > max_shard_bytes:
             shards.append({})
             shard_bytes = 0
         shards[-1][name] = dtype, shape
-        shard_bytes += num_bytes
+        shard_bytes += tensor_bytes
     if len(shards) == 1:
         return [ShardPlan(SINGLE_FILE, shards[0])]
     return [ShardPlan(f"model-{i:05}-of-{len(shards):05}.safetensors", shard) for i, shard in enumerate(shards, start=1)]
@@ -156,7 +155,7 @@ def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_sha
 
 def index_of(shards: Sequence[ShardPlan]) -> dict[str, Any]:
     """The content of model.safetensors.index.json."""
-    sizes = [math.prod(shape) * dtype.itemsize for shard in shards for dtype, shape in shard.tensors.values()]
+    sizes = [num_bytes(dtype, shape) for shard in shards for dtype, shape in shard.tensors.values()]
     weight_map = {name: shard.file for shard in shards for name in shard.tensors}
     return {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
 
@@ -174,7 +173,7 @@ class ShardWriter:
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         offset = 0
         for name, (dtype, shape) in plan.tensors.items():
-            end = offset + math.prod(shape) * dtype.itemsize
+            end = offset + num_bytes(dtype, shape)
             header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(header).encode()

@@ -1,6 +1,7 @@
 """Where weights come from: named tensors under their Hugging Face names, read one at a time."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -31,6 +32,11 @@ class TensorSource(Protocol):
     def read(self, name: str) -> np.ndarray:
         """One tensor."""
         ...
+
+
+def num_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    """The size of a tensor."""
+    return math.prod(shape) * dtype.itemsize
 
 
 def shard_files(folder: str, single: str, index: str) -> dict[str, set[str] | None]:

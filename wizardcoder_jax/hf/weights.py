@@ -5,7 +5,6 @@ is assembled on the host: each tensor goes to its place in the stacked parameter
 """
 
 import functools
-import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.mapping import BUFFERS, TIED_HEAD, Row, rows
-from wizardcoder_jax.hf.tensors import TensorSource
+from wizardcoder_jax.hf.tensors import TensorSource, num_bytes
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.progress import Progress
 from wizardcoder_jax.sharding import Rules
@@ -104,11 +103,11 @@ def import_weights(
         held = [source.dtype(name) for name in shapes if wanted[name].row is row]
         for path in row.ours:
             param = parameter(model, path)
-            sharding = NamedSharding(mesh, rules.spec(dict(mesh.shape), param.shape, param.axes))
+            sharding = rules.sharding(mesh, param.shape, param.axes)
             whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
             param.set_value(_zeros(whole) if row.per_layer else whole)
     found: Checksums = {}
-    total = sum(math.prod(shape) * source.dtype(name).itemsize for name, shape in shapes.items())
+    total = sum(num_bytes(source.dtype(name), shape) for name, shape in shapes.items())
     with Progress("load weights", total, "B") as progress:
         for name, tensor in _read_ahead(source, names):
             found[name] = checksum(tensor)
@@ -128,12 +127,13 @@ def import_weights(
 
 def _read_ahead(source: TensorSource, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields every tensor; the next is read meanwhile, if the two together are no larger than the largest."""
-    num_bytes = {name: math.prod(source.shape(name)) * source.dtype(name).itemsize for name in names}
+    sizes = {name: num_bytes(source.dtype(name), source.shape(name)) for name in names}
+    largest = max(sizes.values())
     with ThreadPoolExecutor(1) as reader:
         ahead: Future[np.ndarray] | None = None
         for name, following in zip(names, [*names[1:], None], strict=True):
             tensor = source.read(name) if ahead is None else ahead.result()
-            fits = following is not None and num_bytes[name] + num_bytes[following] <= max(num_bytes.values())
+            fits = following is not None and sizes[name] + sizes[following] <= largest
             ahead = reader.submit(source.read, following) if following is not None and fits else None
             yield name, tensor
             del tensor
@@ -160,8 +160,8 @@ def _put(tensor: np.ndarray, place: Place, model: Transformer, arch: ArchConfig)
         param = parameter(model, path)
         whole = param.get_value()
         if place.layer is None:
-            copy = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype, copy=False)  # noqa: E731
-            value = jax.make_array_from_callback(whole.shape, whole.sharding, copy)
+            take = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype, copy=False)  # noqa: E731
+            value = jax.make_array_from_callback(whole.shape, whole.sharding, take)
         else:
             sharding = NamedSharding(whole.sharding.mesh, PartitionSpec(*whole.sharding.spec[1:]))
             piece = jax.make_array_from_callback(part.shape, sharding, lambda index, part=part: part[index])

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.transformer import Transformer
@@ -32,6 +32,6 @@ def with_token(model: Transformer, token_id: int, mesh: Mesh) -> Transformer:
         return jnp.pad(table, ((0, num_rows - table.shape[0]), (0, 0))).at[token_id].set(mean)
 
     for param in filter(None, (grown.tokens, grown.head)):
-        spec = model.rules.spec(dict(mesh.shape), (num_rows, model.arch.embed_dim), param.axes)
-        param.set_value(jax.jit(grow, out_shardings=NamedSharding(mesh, spec))(param[...]))
+        sharding = model.rules.sharding(mesh, (num_rows, model.arch.embed_dim), param.axes)
+        param.set_value(jax.jit(grow, out_shardings=sharding)(param[...]))
     return grown

@@ -19,7 +19,7 @@ from etils import epath
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import ensure_dir, exists
+from wizardcoder_jax.files import ensure_dir, exists, is_remote
 
 # What goes wrong is raised, and said in one line; Orbax's threads would log their own traceback of it each.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -66,7 +66,7 @@ class Checkpoints:
 
     def __init__(self, run_dir: str, keep: int) -> None:
         ensure_dir(run_dir)
-        directory = epath.Path(run_dir if "://" in run_dir else os.path.abspath(run_dir)) / "checkpoints"
+        directory = _absolute(run_dir) / "checkpoints"
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(keep),
             # On CPU a save in the background holds the state's own buffers, and the next step needs a second state.
@@ -117,6 +117,10 @@ class Checkpoints:
         self._manager.close()
 
 
+def _absolute(path: str) -> epath.Path:
+    return epath.Path(path if is_remote(path) else os.path.abspath(path))
+
+
 def find_checkpoint(path: str) -> str | None:
     """The step folder that `path` means: itself, or the newest of a run or of its checkpoints; None if it is neither.
 
@@ -125,7 +129,7 @@ def find_checkpoint(path: str) -> str | None:
     """
     if not exists(path):
         return None
-    root = epath.Path(path if "://" in path else os.path.abspath(path))
+    root = _absolute(path)
     if (root / "params").exists() and (root / "model").exists():
         return os.fspath(root)
     for folder in (root / "checkpoints", root):

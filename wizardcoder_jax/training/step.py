@@ -36,12 +36,11 @@ TrainStep = Callable[[State, Batch], tuple[State, StepMetrics]]
 
 def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     """How every array of `tree` lies on the mesh: parameters (and their moments) by their axes, the rest replicated."""
-    mesh_shape = dict(mesh.shape)
 
     def place(leaf: Any) -> Any:
         if not isinstance(leaf, nnx.Param):
             return NamedSharding(mesh, PartitionSpec())
-        return jax.tree.map(lambda a: NamedSharding(mesh, rules.spec(mesh_shape, a.shape, leaf.axes)), leaf)
+        return jax.tree.map(lambda array: rules.sharding(mesh, array.shape, leaf.axes), leaf)
 
     return jax.tree.map(place, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
 
