@@ -26,9 +26,10 @@ class Batch(NamedTuple):
 
     tokens: jax.Array  # int32 inputs
     targets: jax.Array  # int32, the token after each
-    weights: jax.Array  # of each target in the loss: 1 in responses, 0 in prompts and padding
+    weights: jax.Array  # of each target in the loss, float32: the loss of a step is a plain weighted sum over all its rows
     segment_ids: jax.Array  # int32, which example of its row; 0 is padding
     positions: jax.Array  # int32, place in its own example
+    seeds: jax.Array  # uint32, [B]: all randomness of a row (dropout, noise)
 
 
 def weighted_loss(model: Transformer, batch: Batch, dtype: jnp.dtype, remat: bool) -> jax.Array:

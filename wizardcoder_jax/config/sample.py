@@ -1,0 +1,41 @@
+"""Settings of sample."""
+
+import dataclasses
+
+from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Model + benchmark (or prompts) -> samples.jsonl."""
+
+    model: str  # checkpoint folder, Hugging Face folder, hub id or .gguf file
+    output: str  # samples file; its .meta.json goes beside it
+    benchmark: str | None = None  # humaneval, mini, mini-dev
+    benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
+    prompts: str | None = None  # JSONL of {"instruction"}: sample these instead of a benchmark
+    protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt variant and cleaner
+    limit: int | None = None  # only the first so many problems
+    num_samples: int = 1  # answers a problem
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 1.0  # nucleus: the smallest set of tokens with this probability
+    seed: int = 0  # answer (task, index) depends on it, the task and the index only
+    max_length: int = 2048  # tokens of prompt and answer together
+    batch_size: int = 16  # sequences decoded together
+    mesh: str = "1x1"  # devices: DATAxMODEL
+    compute_dtype: Dtype = "float32"  # of weights, activations and KV cache
+    int8_weights: bool = False  # hold the blocks' kernels in int8: half the bytes of bfloat16, a little less accurate
+    cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # compiled programs
+    overwrite: bool = False  # start anew instead of resuming
+
+    def __post_init__(self) -> None:
+        require((self.benchmark is None) != (self.prompts is None), "give either --benchmark NAME or --prompts FILE")
+        require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+        for name in ("num_samples", "max_length", "batch_size"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        require(self.limit is None or self.limit >= 1, f"limit must be at least 1, got {self.limit}")
+        require(
+            self.temperature > 0 or self.num_samples == 1,
+            f"temperature 0 gives {self.num_samples} equal answers; use --temperature 0.2 or --num-samples 1",
+        )

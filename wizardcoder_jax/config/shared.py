@@ -1,0 +1,18 @@
+"""What settings of several doors have in common."""
+
+import os
+from typing import Literal
+
+Dtype = Literal["float32", "bfloat16"]
+Protocol = Literal["wizardcoder-humaneval-v1", "wizardcoder-humaneval-v2", "completion", "chat", "stored"]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ValueError with `message` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def default_cache_dir() -> str:
+    """Where packed data and compiled programs are kept between runs: $XDG_CACHE_HOME or ~/.cache."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "wizardcoder_jax")
