@@ -62,9 +62,10 @@ def rows(arch):
     return {
         "tokens": tokens[:, :-1],
         "targets": tokens[:, 1:],
-        "weights": weights.astype(np.float32),
+        "weights": weights.astype(np.float32) / weights.sum(),
         "segment_ids": segments,
         "positions": positions.astype(np.int32),
+        "seeds": np.arange(BATCH, dtype=np.uint32),
     }
 
 
@@ -83,7 +84,7 @@ def make_mesh(name):
 
 
 def abstract_batch(mesh, rules, batch=BATCH, length=LENGTH):
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, rules.batch, None))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, rules.batch))
     kinds = {
         "tokens": jnp.int32,
         "targets": jnp.int32,
@@ -91,7 +92,8 @@ def abstract_batch(mesh, rules, batch=BATCH, length=LENGTH):
         "segment_ids": jnp.int32,
         "positions": jnp.int32,
     }
-    return Batch(**{name: jax.ShapeDtypeStruct((1, batch, length), kind, sharding=sharding) for name, kind in kinds.items()})
+    arrays = {name: jax.ShapeDtypeStruct((1, batch, length), kind, sharding=sharding) for name, kind in kinds.items()}
+    return Batch(**arrays, seeds=jax.ShapeDtypeStruct((1, batch), jnp.uint32, sharding=sharding))
 
 
 def compiled_step(arch, mesh_name, rules, **sizes):

@@ -125,9 +125,10 @@ def packed_batch(vocab_size, num_rows=8, length=32):
     return {
         "tokens": tokens[:, :-1],
         "targets": tokens[:, 1:],
-        "weights": weights,
+        "weights": weights / weights.sum(),
         "segment_ids": segment_ids,
         "positions": positions,
+        "seeds": np.arange(num_rows, dtype=np.uint32),
     }
 
 
@@ -142,10 +143,11 @@ def torch_loss(model, rows):
     total, count = 0.0, 0
     for segment in (1, 2):
         here = rows["segment_ids"][0] == segment
-        tokens, targets, weights = (torch.tensor(rows[name][:, here]).long() for name in ("tokens", "targets", "weights"))
+        tokens, targets = (torch.tensor(rows[name][:, here]).long() for name in ("tokens", "targets"))
         log_probabilities = torch.log_softmax(model(tokens).logits.float(), -1)
-        total = total - (log_probabilities.gather(-1, targets[..., None])[..., 0] * weights).sum()
-        count += int(weights.sum())
+        supervised = torch.tensor(rows["weights"][:, here] > 0).long()
+        total = total - (log_probabilities.gather(-1, targets[..., None])[..., 0] * supervised).sum()
+        count += int(supervised.sum())
     return total / count
 
 
@@ -155,7 +157,7 @@ def test_the_loss_is_torchs_cross_entropy_over_weighted_tokens_of_packed_rows(pa
     with torch.no_grad():
         expected = float(torch_loss(theirs, rows))
     total = jax.jit(lambda model, batch: weighted_loss(model, batch, jnp.float32, False))(ours, Batch(**rows))
-    assert float(total) / rows["weights"].sum() == pytest.approx(expected, rel=1e-5)
+    assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
 # eps is far above 1e-8: a key's bias moves no score, its gradient is rounding noise, and AdamW would make a step of it
@@ -231,7 +233,8 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 def test_accumulated_microbatches_equal_one_batch(pair):
     rows = packed_batch(393)
-    rows["weights"] *= np.arange(8)[:, None] % 3 > 0  # microbatches of unequal numbers of supervised tokens
+    rows["weights"] = (rows["weights"] > 0) * (np.arange(8)[:, None] % 3 > 0)  # unequal numbers of supervised tokens
+    rows["weights"] = (rows["weights"] / rows["weights"].sum()).astype(np.float32)
     whole, state = steps_of(pair[1], CONFIG, rows)
     split, other = steps_of(pair[1], dataclasses.replace(CONFIG, accumulation=4), rows)
     np.testing.assert_allclose(split, whole, rtol=1e-5)

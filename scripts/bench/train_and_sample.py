@@ -71,7 +71,8 @@ def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
     weights = np.broadcast_to(np.arange(LENGTH) >= (1 - SUPERVISED) * LENGTH, (BATCH, LENGTH)).astype(np.float32)
     places = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (BATCH, LENGTH))
     ones = np.ones((BATCH, LENGTH), np.int32)
-    return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights, "segment_ids": ones, "positions": places}
+    rows = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "segment_ids": ones, "positions": places}
+    return {**rows, "weights": weights / weights.sum(), "seeds": np.arange(BATCH, dtype=np.uint32)}
 
 
 def time_training(folder: str, rng: np.random.Generator) -> dict[str, float]:

@@ -51,7 +51,11 @@ class Batches:
         """Rows start..stop of batch `step`: a host reads its own slice only.
 
         Returns:
-            tokens, targets, segment_ids, positions (int32) and weights (float32), each [stop - start, T].
+            tokens, targets, segment_ids, positions (int32) and weights (float32), each [stop - start, T], and seeds (uint32),
+            [stop - start]: all randomness of a row.
         """
         rows = self.rows(step)[start:stop]
-        return {name: getattr(self.dataset, name)[rows] for name in FEATURES}
+        seeds = np.random.SeedSequence((self._seed, step)).generate_state(self.batch_size)[start:stop]
+        arrays: dict[str, np.ndarray] = {name: getattr(self.dataset, name)[rows] for name in FEATURES}
+        arrays["weights"] = arrays["weights"] / max(self.dataset.weights[self.rows(step)].sum(), 1)
+        return {**arrays, "seeds": seeds}

@@ -45,7 +45,7 @@ def describe_step(
         "grad_norm": float(metrics.grad_norm),
         "lr": float(lr),
         "tokens_per_s": tokens_per_s,
-        "supervised_tokens_per_s": float(rows["weights"].sum()) / step_s,
+        "supervised_tokens_per_s": float((rows["weights"] > 0).sum()) / step_s,
         "step_s": step_s,
     }
     mfu = model_flops_utilization(num_params, tokens_per_s)

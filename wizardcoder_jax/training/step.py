@@ -27,7 +27,7 @@ class State(NamedTuple):
 class StepMetrics(NamedTuple):
     """Float32 scalars of one step."""
 
-    loss: jax.Array  # mean over supervised tokens
+    loss: jax.Array  # weighted sum over all targets: a mean, as the weights add up to 1
     grad_norm: jax.Array  # global, before clipping
 
 
@@ -59,18 +59,18 @@ def abstract_state(model: Transformer, optimizer: optax.GradientTransformation, 
 
 
 def put_batch(rows: dict[str, np.ndarray], accumulation: int, mesh: Mesh, rules: Rules) -> Batch:
-    """Host rows [B, T] as device arrays [A, B/A, T], each microbatch spread over all devices that split sequences."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch, None))
+    """Host rows [B, ...] as device arrays [A, B/A, ...], each microbatch spread over all devices that split sequences."""
+    sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))
 
     def put(array: np.ndarray) -> jax.Array:
-        stacked = array.reshape(accumulation, -1, array.shape[-1])
+        stacked = array.reshape(accumulation, -1, *array.shape[1:])
         return jax.make_array_from_callback(stacked.shape, sharding, lambda index: stacked[index])
 
     return Batch(**{name: put(rows[name]) for name in Batch._fields})
 
 
 def make_step(config: TrainConfig, optimizer: optax.GradientTransformation, unroll: bool) -> TrainStep:
-    """The jitted step: the gradient of the token mean over all microbatches, then one update.
+    """The jitted step: the gradient of the weighted sum over all microbatches, then one update.
 
     Args:
         config: compute dtype, remat.
@@ -84,12 +84,10 @@ def make_step(config: TrainConfig, optimizer: optax.GradientTransformation, unro
 
     def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         total, grads = _accumulated(jax.value_and_grad(loss), state.model, batch)
-        num_supervised = jnp.maximum(batch.weights.astype(jnp.float32).sum(), 1.0)
-        grads = jax.tree.map(lambda grad: grad / num_supervised, grads)
         params: Any = state.model  # optax takes any pytree, but its types do not say so
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         model: Any = optax.apply_updates(params, updates)
-        metrics = StepMetrics(total / num_supervised, optax.tree.norm(grads))
+        metrics = StepMetrics(total, optax.tree.norm(grads))
         return State(state.step + 1, model, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)
