@@ -54,7 +54,10 @@ def _initialize(**named: Any) -> None:
     # Signals are the doors' own: this service would take SIGTERM for itself.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
-        **named, initialization_timeout=2 * JOIN_TIMEOUT_S, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S
+        **named,
+        initialization_timeout=2 * JOIN_TIMEOUT_S,
+        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S,
+        shutdown_timeout_seconds=HEARTBEAT_TIMEOUT_S,
     )
 
 
