@@ -22,16 +22,19 @@ def test_the_task_gives_what_the_recipe_says():
     from wizardcoder_jax.data import tasks
 
     examples = list(odd_examples(tasks.EXAMPLES_PER_CALL + 3))
-    found = list(tasks.tokenise(examples, ByteTokenizer(), "token_mean", 230))
     expected = list(plain_tokenise(examples, ByteTokenizer()))
+    max_length = int(np.median([len(tokens) for tokens, _ in expected]))
+    found = list(tasks.tokenise(examples, ByteTokenizer(), "token_mean", max_length))
     assert len(found) == len(expected)
     for example, (tokens, weights) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(example.tokens, tokens[:230])
-        np.testing.assert_array_equal(example.learns, weights[:230])
+        np.testing.assert_array_equal(example.tokens, tokens[:max_length])
+        np.testing.assert_array_equal(example.learns, weights[:max_length])
         assert (example.tokens.dtype, example.learns.dtype) == (np.int32, bool)
-        assert example.is_cut == (len(tokens) > 230)
+        assert example.is_cut == (len(tokens) > max_length)
     assert {example.is_cut for example in found} == {True, False}
-    vocabulary = tasks.instruction_task(examples, ByteTokenizer(), "token_mean", 230).output_features["tokens"].vocabulary
+    vocabulary = (
+        tasks.instruction_task(examples, ByteTokenizer(), "token_mean", max_length).output_features["tokens"].vocabulary
+    )
     assert vocabulary.encode_tf(tf.constant("ab")).numpy().tolist() == vocabulary.encode("ab") == [98, 99]
     assert (vocabulary.eos_id, vocabulary.vocab_size) == (0, 257)
 
