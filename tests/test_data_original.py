@@ -144,7 +144,7 @@ def test_ids_and_labels_equal_the_published_scripts_on_a_thousand_rows(rows, tmp
         if max_length < max(lengths):
             assert found["unlabelled"] > 20 and data.counts.truncated > 500
             assert found["ends"] == (len(rows) if make is bos_and_eos else len(rows) - data.counts.truncated)
-        elif make is not smollm2:
+        elif make in (byte_level, llama):
             assert found["crossed"] > 100  # merges at the border, where the mask shifts by one
 
 

@@ -31,7 +31,7 @@ KINDS = (("instruction", "output"), ("inputs", "targets"), ("tokens", "weights")
 
 
 def read_task(address: str, vocab_size: int) -> list[Source]:
-    """All that a Task yields, or each Task of a Mixture with its rate.
+    """All that a Task yields, or each Task of a Mixture with its rate, by name.
 
     What a Task yields is read anew each time, and the cache goes by a hash of it: data that changes is never mistaken for
     what it was. The price is that seqio is loaded and the Task run even when the cache is warm. A Task that yields something
@@ -75,7 +75,7 @@ def _find(address: str) -> seqio.Task | seqio.Mixture:
             raise InputError(f"module {module} of task {address} needs {error.name}, which is not installed") from error
         raise InputError(f"no module {module} (of task {address}); run from its folder or set PYTHONPATH") from error
     except Exception as error:  # it is the user's code: anything may come
-        raise InputError(f"module {module} of task {address} fails: {_first_line(error)}") from error
+        raise InputError(f"module {module} of task {address} fails: {_in_a_line(error)}") from error
     if name in seqio.MixtureRegistry.names():
         return seqio.MixtureRegistry.get(name)
     if name in seqio.TaskRegistry.names():
@@ -90,7 +90,7 @@ def _read(task: seqio.Task, vocab_size: int) -> list[Example] | list[TokenRecord
     try:
         dataset = task.get_dataset(sequence_length=None, split=SPLIT, shuffle=False, seed=0)
     except Exception as error:  # of the user's preprocessors, or seqio's checks of the features
-        raise InputError(f"task {task.name} cannot be read: {_first_line(error)}") from error
+        raise InputError(f"task {task.name} cannot be read: {_in_a_line(error)}") from error
     found = tuple(dataset.element_spec)
     kind = next((kind for kind in KINDS if set(kind) <= set(found)), None)
     if kind is None:
@@ -114,12 +114,13 @@ def _run(name: str, dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
             count += 1
             yield record
     except Exception as error:  # TensorFlow's own, and what the user's functions raise
-        raise InputError(f"task {name} fails at example {count}: {_first_line(error)}") from error
+        raise InputError(f"task {name} fails at example {count}: {_in_a_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _in_a_line(error: Exception) -> str:
+    """What an error says; TensorFlow's go on with tracebacks of many lines."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"
 
 
 def _texts(place: str, record: Mapping[str, Any]) -> dict[str, Any]:
