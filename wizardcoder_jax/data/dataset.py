@@ -121,20 +121,29 @@ class Dataset:
             the padding at a row's end), positions (from 0 in each segment), all int32; and weights, bool: whether the
             target is to be learnt. The shift to the next token happens inside each example, so nothing crosses a border.
         """
-        shape = (len(rows), self.width)
-        tokens, targets, segment_ids, positions = (np.zeros(shape, np.int32) for _ in range(4))
-        weights = np.zeros(shape, bool)
-        counting = np.arange(self.width, dtype=np.int32)
-        for r, row in enumerate(rows.tolist()):
-            members = self.rows.members[self.rows.starts[row] : self.rows.starts[row + 1]]
-            bounds = zip(self.store.starts[members].tolist(), self.store.starts[members + 1].tolist(), strict=True)
-            start = 0
-            for segment, (first, end) in enumerate(bounds, start=1):
-                stop = start + max(end - first - 1, 0)
-                tokens[r, start:stop] = self.store.tokens[first : first + stop - start]
-                targets[r, start:stop] = self.store.tokens[first + 1 : end]
-                weights[r, start:stop] = self.store.learns[first + 1 : end]
-                segment_ids[r, start:stop] = segment
-                positions[r, start:stop] = counting[: stop - start]
-                start = stop
-        return dict(zip(FEATURES, (tokens, targets, weights, segment_ids, positions), strict=True))
+        num_segments = self.rows.starts[rows + 1] - self.rows.starts[rows]
+        segments = _counted(num_segments)
+        examples = self.rows.members[np.repeat(self.rows.starts[rows], num_segments) + segments]
+        slots = np.maximum(self.store.starts[examples + 1] - self.store.starts[examples] - 1, 0)
+        positions = _counted(slots)
+        inputs = np.repeat(self.store.starts[examples], slots) + positions  # places in the store
+        holds_token = np.arange(self.width) < self.rows.num_tokens[rows][:, None]
+
+        def spread(values: np.ndarray, dtype: type) -> np.ndarray:
+            """Values of all slots that hold a token, row after row, as [B, T]."""
+            filled = np.zeros(holds_token.shape, dtype)
+            filled[holds_token] = values
+            return filled
+
+        return {
+            "tokens": spread(self.store.tokens[inputs], np.int32),
+            "targets": spread(self.store.tokens[inputs + 1], np.int32),
+            "weights": spread(self.store.learns[inputs + 1], bool),
+            "segment_ids": spread(np.repeat(segments + 1, slots), np.int32),
+            "positions": spread(positions, np.int32),
+        }
+
+
+def _counted(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, ..., n - 1 for each length n, one after another."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
