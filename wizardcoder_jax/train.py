@@ -17,13 +17,13 @@ from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, or goes on training, the run in `output_dir`."""
     config = parse_cli(TrainConfig, argv)
-    files = _data_files(config)
+    files = _data_files(config) if config.task is None else []
 
     import jax
     import jax.numpy as jnp
 
     from wizardcoder_jax.data.batches import Batches
-    from wizardcoder_jax.data.cache import prepare
+    from wizardcoder_jax.data.prepare import prepare
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.model.transformer import abstract_transformer
     from wizardcoder_jax.model.vocabulary import arch_with_token, with_token
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE).with_pad_token(config.pad_token)
     new_token = tokenizer.pad_id if tokenizer.vocab_size > base.tokenizer.vocab_size else None
     arch = base.arch if new_token is None else arch_with_token(base.arch, new_token)
-    batches = Batches(prepare(files, tokenizer, config.max_length, config.cache_dir), config.batch_size, config.seed)
+    data = prepare(config, files, tokenizer)
+    batches = Batches(data.train, config.batch_size, config.seed, config.group)
 
     _open_run(config)
     lineage = base.lineage
