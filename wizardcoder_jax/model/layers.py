@@ -73,10 +73,8 @@ class Projection(nnx.Module):
 
     def dense_kernel(self) -> jax.Array:
         """What the kernel and the adapter of one layer amount to: [*in, *out] float32."""
-        if isinstance(self.kernel, Nf4Kernel):
-            kernel = self.kernel.dense(jnp.float32)
-        else:
-            kernel = self.kernel[...].astype(jnp.float32)
+        held = self.kernel
+        kernel = held.dense(jnp.float32) if isinstance(held, Nf4Kernel) else held[...].astype(jnp.float32)
         if self.scale is not None:
             kernel = kernel * self.scale[...]
         if self.lora_a is None or self.lora_b is None:
@@ -84,7 +82,7 @@ class Projection(nnx.Module):
         return kernel + jnp.tensordot(self.lora_a[...] * self.lora_scale, self.lora_b[...], 1, precision="highest")
 
     def _product(self, x: jax.Array) -> jax.Array:
-        """X @ kernel. What an int8 or NF4 kernel stands for is made anew for the backward pass: kept, it would be the larger."""
+        """The product with the kernel. What int8 or NF4 stands for is made anew for the backward pass, as it is larger."""
         if isinstance(self.kernel, Nf4Kernel):
             product = lambda x, kernel: jnp.tensordot(x, kernel.dense(x.dtype), self.num_in)  # noqa: E731
             return jax.checkpoint(product)(x, self.kernel)

@@ -6,6 +6,7 @@ That is 4 + 8/64 + 32/(64 * 256) = 4.127 bits a number. The paper has 8-bit floa
 spaced int8, which is finer where they are all of a size, and costs the same.
 """
 
+import itertools
 import math
 
 import jax
@@ -75,7 +76,7 @@ class Nf4Kernel(nnx.Module):
         blocks = _cut(kernel.astype(jnp.float32), self.blocked, kernel.shape[self.blocked] // size)
         magnitudes = jnp.max(jnp.abs(blocks), axis=along)
         parts = blocks / jnp.expand_dims(_nonzero(magnitudes), along)
-        middles = [(low + high) / 2 for low, high in zip(LEVELS, LEVELS[1:], strict=False)]
+        middles = [(low + high) / 2 for low, high in itertools.pairwise(LEVELS)]
         codes = sum(((parts > middle).astype(jnp.uint8) for middle in middles), jnp.zeros(parts.shape, jnp.uint8))
         low, high = jnp.split(codes, 2, axis=along)
         packed = (low | high << 4).reshape(tuple(dim // (2 if i == self.blocked else 1) for i, dim in enumerate(kernel.shape)))
