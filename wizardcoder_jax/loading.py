@@ -15,8 +15,8 @@ from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.hf.weights import Checksums, Weights
 from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import Rules
-from wizardcoder_jax.training.checkpoint import find_checkpoint, held_dtypes, load_params, read_card
 from wizardcoder_jax.training.step import shardings
+from wizardcoder_jax.training.stored import find_checkpoint, held_dtypes, load_params, read_card
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -47,3 +47,12 @@ def wait_for_all(moment: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(moment)
+
+
+def all_agree(here: bool) -> bool:
+    """Whether it holds in every process of the run; each of them must ask."""
+    if jax.process_count() == 1:
+        return here
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(here).all())
