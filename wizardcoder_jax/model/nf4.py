@@ -56,7 +56,7 @@ class Nf4Kernel(nnx.Module):
         self.codes = nnx.Param(rules.constrain(codes, *axes), axes=axes)  # [*shape] with half the blocked dim, uint8
         self.scale = nnx.Param(rules.constrain(scale, *axes), axes=axes)  # [*shape] with its blocks' number, int8
         self.step = nnx.Param(rules.constrain(step, *held), axes=held)  # as scale, with its groups' number, float32
-        self.mean = nnx.Param(mean, axes=())  # [], of the magnitudes, float32
+        self.mean = nnx.Param(rules.constrain(mean), axes=())  # [], of the magnitudes, float32
 
     def dense(self, dtype: jnp.dtype) -> jax.Array:
         """The kernel [*shape] of one layer, as far together as it is computed with; the bytes are what is gathered."""
