@@ -33,6 +33,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
     "tensorflow_datasets": {"data"},
     "flax": {"model", "training"},
     "orbax": {"training/checkpoint.py"},
+    "tensorstore": {"training/arrays.py"},
     "safetensors": {"hf"},
     "gguf": {"hf"},
     "tyro": {"cli.py"},

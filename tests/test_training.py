@@ -21,11 +21,11 @@ from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sharding import RULES, make_mesh
-from wizardcoder_jax.training.checkpoint import find_checkpoint
 from wizardcoder_jax.training.loss import Batch, weighted_loss
 from wizardcoder_jax.training.metrics import MetricsLog
 from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule
 from wizardcoder_jax.training.step import make_step, new_state, put_batch
+from wizardcoder_jax.training.stored import find_checkpoint
 
 TINY = REPOSITORY / "configs/tiny.py"
 FAMILIES = {

@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.processes import join_processes, wait_for_all
     from wizardcoder_jax.sharding import RULES, make_mesh
-    from wizardcoder_jax.training.checkpoint import Card, Checkpoints, find_checkpoint
+    from wizardcoder_jax.training.card import Card
+    from wizardcoder_jax.training.checkpoint import Checkpoints
+    from wizardcoder_jax.training.stored import find_checkpoint
 
     join_processes()
     opened, mesh = open_model(config.model), make_mesh(config.mesh)
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         remove_folder(os.path.join(config.output, "checkpoints"))
     wait_for_all("the old checkpoint is gone")
     with Checkpoints(config.output, keep=1) as checkpoints:
-        checkpoints.save(0, card, weights.model, None)
+        checkpoints.save(0, card, {"params": weights.model})
 
 
 if __name__ == "__main__":

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.files import is_remote
 from wizardcoder_jax.hf.folder import Source
 from wizardcoder_jax.hf.lineage import Lineage
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.hf.weights import Checksums, Weights
-from wizardcoder_jax.model.transformer import abstract_transformer
+from wizardcoder_jax.model.lora import abstract_adapted, merged
+from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.sharding import Rules
-from wizardcoder_jax.training.checkpoint import find_checkpoint, held_dtypes, load_params, read_card
 from wizardcoder_jax.training.step import shardings
+from wizardcoder_jax.training.stored import find_checkpoint, held_dtypes, load_params, read_card
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Opened:
     lineage: Lineage
     origin: Source | str  # a source of Hugging Face tensors, or a checkpoint's folder
     checksums: Checksums | None = None  # of a checkpoint's Hugging Face tensors
+    lora: LoraConfig | None = None  # of a checkpoint of adapters
 
     @property
     def identity(self) -> str:
@@ -36,14 +39,22 @@ class Opened:
         return path if is_remote(path) else f"{os.path.realpath(path)}@{os.stat(path).st_mtime_ns}"
 
     def weights(self, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
-        """The model on the mesh, its weights in `dtype` (None: as they are held)."""
+        """The model on the mesh, its weights in `dtype` (None: as they are held), adapters merged into it (None: in float32)."""
         if isinstance(self.origin, Source):
             return self.origin.weights(rules, mesh, dtype)
+        if self.lora is not None:
+            shapes = abstract_adapted(self.arch, rules, self.lora)
+            model = self._load(shapes, jax.tree.map(lambda leaf: leaf.dtype, shapes), rules, mesh)
+            with jax.set_mesh(mesh):
+                return Weights(merged(model, jnp.dtype(dtype or jnp.float32)), None)
         shapes = abstract_transformer(self.arch, rules)
         held = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else held_dtypes(self.origin, shapes)
+        return Weights(self._load(shapes, held, rules, mesh), self.checksums)
+
+    def _load(self, shapes: Transformer, dtypes: Transformer, rules: Rules, mesh: Mesh) -> Transformer:
         place = lambda leaf, dtype, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
-        model = load_params(self.origin, jax.tree.map(place, shapes, held, shardings(shapes, mesh, rules)))
-        return Weights(model, self.checksums)
+        assert isinstance(self.origin, str)
+        return load_params(self.origin, jax.tree.map(place, shapes, dtypes, shardings(shapes, mesh, rules)))
 
 
 def open_model(model: str) -> Opened:
@@ -58,5 +69,12 @@ def open_model(model: str) -> Opened:
         return Opened(arch=source.arch, tokenizer=source.tokenizer, lineage=source.lineage, origin=source)
     card = read_card(step_dir)
     tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
-    lineage = Lineage(card.base_model, card.license)
-    return Opened(arch=card.arch, tokenizer=tokenizer, lineage=lineage, origin=step_dir, checksums=card.checksums)
+    lora = None if card.lora is None else LoraConfig(**{**card.lora, "targets": tuple(card.lora["targets"])})
+    return Opened(
+        arch=card.arch,
+        tokenizer=tokenizer,
+        lineage=Lineage(card.base_model, card.license),
+        origin=step_dir,
+        checksums=card.checksums,
+        lora=lora,
+    )

@@ -145,3 +145,12 @@ def make_any(mesh: Mesh) -> Callable[[bool], Any]:
         return largest(flags)
 
     return anyone
+
+
+def all_agree(here: bool) -> bool:
+    """Whether it holds in every process of the run; each of them must ask."""
+    if jax.process_count() == 1:
+        return here
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(here).all())

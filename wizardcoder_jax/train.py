@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.model.transformer import abstract_transformer
     from wizardcoder_jax.model.vocabulary import arch_with_token, with_token
     from wizardcoder_jax.sharding import RULES, batch_shards, make_mesh
-    from wizardcoder_jax.training.checkpoint import Card, Checkpoints
+    from wizardcoder_jax.training.card import Card
+    from wizardcoder_jax.training.checkpoint import Checkpoints
     from wizardcoder_jax.training.metrics import MetricsLog, describe_step
     from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule
     from wizardcoder_jax.training.step import State, abstract_state, make_step, new_state, put_batch
@@ -48,13 +49,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     card = Card(arch=arch, tokenizer=tokenizer.to_files(), base_model=lineage.base_model, license=lineage.license)
     optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
     stop = _StopSignals()
-    with jax.set_mesh(mesh), Checkpoints(config.output_dir, config.keep_checkpoints) as checkpoints:
-        done = start = checkpoints.latest_step or 0
-        if start:
-            shapes = abstract_state(abstract_transformer(arch, rules), optimizer, mesh, rules)
-            state = State(shapes.step, *checkpoints.restore(start, shapes.model, shapes.opt_state))
-            state = state._replace(step=jnp.int32(start))
+    with (
+        jax.set_mesh(mesh),
+        Checkpoints(
+            config.output_dir, config.keep_checkpoints, config.keep_every_steps, config.async_checkpoints
+        ) as checkpoints,
+    ):
+        shapes = abstract_state(abstract_transformer(arch, rules), optimizer, mesh, rules)
+        found = checkpoints.restore_latest({"params": shapes.model, "optimizer": shapes.opt_state})
+        if found is not None:
+            done = start = found[0]
+            state = State(jnp.int32(start), found[1]["params"], found[1]["optimizer"])
         else:
+            done = start = 0
             model = base.weights(rules, mesh, jnp.float32).model
             model = model if new_token is None else with_token(model, new_token, mesh)
             state = new_state(model, optimizer, mesh, rules)
@@ -71,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if done % config.log_every_steps == 0 or last:
                     log.write(done, describe_step(metrics, schedule(i), rows, step_s, arch.num_params))
                 if stop.asked or done % config.checkpoint_every_steps == 0 or last:
-                    checkpoints.save(done, card, state.model, state.opt_state)
+                    checkpoints.save(done, card, {"params": state.model, "optimizer": state.opt_state})
                 progress.update(loss=f"{loss:.4f}")
                 if stop.asked:
                     break

@@ -1,4 +1,4 @@
-"""Int8 weights for inference: half the bytes of bfloat16, which is what a decode step waits for."""
+"""Int8 kernels, for inference and under adapters: half the bytes of bfloat16, which is what a decode step waits for."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,7 +14,8 @@ def quantised(model: Transformer) -> Transformer:
 
     A kernel's number is its int8 times the scale of its output channel, which is the channel's largest magnitude over
     `_STEPS`: no number is off by more than half a scale, and zero stays zero. Embeddings, output head, norms and biases stay
-    as they are. Works on stacked and unstacked blocks and inside jit; the result cannot be trained or exported.
+    as they are, adapters too. Works on stacked and unstacked blocks and inside jit. The kernels of the result cannot be
+    trained, but adapters over them can; to export them, `model/lora.merged` makes them float again.
     """
     model = nnx.clone(model)
     for _, module in nnx.iter_modules(model.blocks):
@@ -24,6 +25,7 @@ def quantised(model: Transformer) -> Transformer:
 
 
 def _quantise(projection: Projection, model: Transformer) -> None:
+    assert isinstance(projection.kernel, nnx.Param)
     kernel, axes = projection.kernel[...].astype(jnp.float32), projection.kernel.axes
     lead = kernel.ndim - len(axes)  # 1 where layers are stacked
     inputs = tuple(range(lead, lead + projection.num_in))

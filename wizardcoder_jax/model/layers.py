@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.model.nf4 import Nf4Kernel
 from wizardcoder_jax.sharding import Axes, Rules
 
 
@@ -37,7 +38,7 @@ class Initializer:
 
 
 class Projection(nnx.Module):
-    """x @ kernel + bias over the last `num_in` dims of x, in x's dtype.
+    """x @ kernel + bias over the last `num_in` dims of x, in x's dtype; with an adapter, x @ (kernel + a b lora_scale) + bias.
 
     Args:
         init: makes the parameters.
@@ -51,24 +52,48 @@ class Projection(nnx.Module):
     def __init__(
         self, init: Initializer, shape: tuple[int, ...], axes: Axes, num_in: int, use_bias: bool, rules: Rules
     ) -> None:
-        self.kernel = init.normal(shape, axes, stddev=1 / math.sqrt(math.prod(shape[:num_in])))
+        self.kernel: nnx.Param | Nf4Kernel = init.normal(shape, axes, stddev=1 / math.sqrt(math.prod(shape[:num_in])))
         self.scale: nnx.Param | None = None  # [*out] float32: what a step of an int8 kernel is worth (model/int8.py)
         self.bias = init.constant(shape[num_in:], axes[num_in:], 0.0) if use_bias else None
+        self.lora_a: nnx.Param | None = None  # [*in, R] float32 (model/lora.py)
+        self.lora_b: nnx.Param | None = None  # [R, *out] float32
+        self.lora_scale = 1.0
         self.num_in, self.axes, self.rules = num_in, axes, rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., *in] -> [..., *out]."""
-        contracted = ((tuple(range(x.ndim - self.num_in, x.ndim)), tuple(range(self.num_in))), ((), ()))
-        if self.scale is None:
-            kernel = self.rules.gathered(self.kernel[...].astype(x.dtype), *self.axes)
-            y = jax.lax.dot_general(x, kernel, contracted)
-        else:
-            kernel = self.rules.gathered(self.kernel[...], *self.axes).astype(x.dtype)
-            y = jax.lax.dot_general(x, kernel, contracted, preferred_element_type=jnp.float32)
-            y = (y * self.scale[...]).astype(x.dtype)
+        y = self._product(x)
+        if self.lora_a is not None and self.lora_b is not None:
+            a = self.rules.gathered(self.lora_a[...].astype(x.dtype), *self.axes[: self.num_in], None)
+            b = self.rules.gathered(self.lora_b[...].astype(x.dtype), None, *self.axes[self.num_in :])
+            y = y + jnp.tensordot(jnp.tensordot(x, a, self.num_in) * self.lora_scale, b, 1)
         if self.bias is None:
             return y
         return y + self.rules.gathered(self.bias[...].astype(x.dtype), *self.axes[self.num_in :])
+
+    def dense_kernel(self) -> jax.Array:
+        """What the kernel and the adapter of one layer amount to: [*in, *out] float32."""
+        held = self.kernel
+        kernel = held.dense(jnp.float32) if isinstance(held, Nf4Kernel) else held[...].astype(jnp.float32)
+        if self.scale is not None:
+            kernel = kernel * self.scale[...]
+        if self.lora_a is None or self.lora_b is None:
+            return kernel
+        return kernel + jnp.tensordot(self.lora_a[...] * self.lora_scale, self.lora_b[...], 1, precision="highest")
+
+    def _product(self, x: jax.Array) -> jax.Array:
+        """The product with the kernel. What int8 or NF4 stands for is made anew for the backward pass, as it is larger."""
+        if isinstance(self.kernel, Nf4Kernel):
+            product = lambda x, kernel: jnp.tensordot(x, kernel.dense(x.dtype), self.num_in)  # noqa: E731
+            return jax.checkpoint(product)(x, self.kernel)
+        if self.scale is None:
+            return jnp.tensordot(x, self.rules.gathered(self.kernel[...].astype(x.dtype), *self.axes), self.num_in)
+
+        def product_of_steps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            kernel = self.rules.gathered(kernel, *self.axes).astype(x.dtype)
+            return jnp.tensordot(x, kernel, self.num_in, preferred_element_type=jnp.float32)
+
+        return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
 
 class Norm(nnx.Module):

@@ -147,7 +147,7 @@ class Transformer(nnx.Module):
         return None if self.positions is not None else rotation(positions, self.arch)
 
     def _embed(self, tokens: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        x = look_up(self.tokens[...], tokens, self.rules)
+        x = look_up(self.tokens[...], tokens, self.rules).astype(jnp.promote_types(self.tokens.dtype, dtype))
         if self.positions is not None:
             x = x + self.positions[...][positions]
         return self.rules.constrain(x.astype(dtype), *RESIDUAL)

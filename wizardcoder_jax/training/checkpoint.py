@@ -1,14 +1,10 @@
-"""Checkpoints: one folder a step, whole or absent, readable without the run that wrote it.
-
-RUN/checkpoints/<step>/params     weights, by dotted path, uncompressed: they hardly shrink, and it takes long
-                      /optimizer  moments and step count (absent in a converted model)
-                      /model      JSON: architecture and tokenizer files
-"""
+"""Writes checkpoints: one folder a step, whole or absent, readable without the run that wrote it (training/stored.py)."""
 
 import contextlib
 import dataclasses
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -16,83 +12,168 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN, PreservationPolicy
 
-from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import ensure_dir, exists, is_remote
+from wizardcoder_jax.files import ensure_dir, is_remote
+from wizardcoder_jax.processes import wait_for_all
+from wizardcoder_jax.training.arrays import PART_BYTES
+from wizardcoder_jax.training.card import Card, Manifest, checksum
+from wizardcoder_jax.training.fingerprint import described, fingerprints
+from wizardcoder_jax.training.stored import (
+    DamagedError,
+    Flat,
+    agreeing,
+    flatten,
+    frozen_of,
+    read_manifest,
+    read_verified,
+    unflatten,
+)
 
 # What goes wrong is raised, and said in one line; Orbax's threads would log their own traceback of it each.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
-Flat = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a checkpoint says of its model besides the weights."""
-
-    arch: ArchConfig
-    tokenizer: dict[str, str]  # file name -> text, as in a Hugging Face folder
-    base_model: str | None = None  # hub id of what it descends from
-    license: str | None = None  # of that
-    checksums: dict[str, str] | None = None  # of the Hugging Face tensors it was converted from; None once trained
-
-
-def flatten(tree: Any) -> Flat:
-    """The leaves of a pytree by dotted path, e.g. "blocks.mlp.up.kernel.value"."""
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in _leaves(tree)}
-
-
-def unflatten(tree: Any, flat: Flat) -> Any:
-    """A pytree of the structure of `tree` with the leaves of `flat`."""
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in _leaves(tree)]
-    return jax.tree.unflatten(jax.tree.structure(tree), [flat[name] for name in names])
-
-
-def _leaves(tree: Any) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
+FROZEN = "frozen"  # the item that is saved once for all steps
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run. A step's items are pytrees of arrays by name: "params", "frozen", and what else there is.
 
     Args:
         run_dir: the run's folder, local or gs://.
         keep: how many of the newest stay.
+        keep_every_steps: steps that it divides stay for good.
+        background: write while training goes on. A state that is donated meanwhile is safe; on CPU a second one is held then.
 
     Raises:
         InputError: the folder cannot be made.
     """
 
-    def __init__(self, run_dir: str, keep: int) -> None:
+    def __init__(self, run_dir: str, keep: int, keep_every_steps: int | None = None, background: bool = False) -> None:
         ensure_dir(run_dir)
-        directory = _absolute(run_dir) / "checkpoints"
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-            # On CPU a save in the background holds the state's own buffers, and the next step needs a second state.
-            enable_async_checkpointing=jax.default_backend() != "cpu",
-        )
-        handlers = {"params": _arrays(), "optimizer": _arrays(), "model": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+        self._run_dir = epath.Path(run_dir if is_remote(run_dir) else os.path.abspath(run_dir))
+        policies: list[PreservationPolicy] = [LatestN(keep)]
+        if keep_every_steps is not None:
+            policies.append(EveryNSteps(keep_every_steps))
+        with self._writing():
+            self._manager = _manager(self._run_dir / "checkpoints", AnyPreservationPolicy(policies), background)
+        self._frozen: str | None = None  # checksum of the frozen weights, once they are known to be there
 
     @property
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint's step, None before the first."""
+        """The newest checkpoint's step, None before the first; whether it is whole, `restore_latest` finds out."""
         return self._manager.latest_step()
 
-    def save(self, step: int, card: Card, model: Any, optimizer: Any | None) -> None:
+    def save(self, step: int, card: Card, items: dict[str, Any]) -> None:
         """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is.
 
+        Args:
+            step: its number.
+            card: what it says of its model; `frozen` is filled in here.
+            items: pytrees by name; those that are None are left out, "frozen" is written once.
+
         Raises:
-            InputError: it cannot be written; the earlier ones stay.
+            InputError: it, or the one before it in the background, cannot be written; the earlier ones stay.
         """
         if step in self._manager.all_steps():
             return
-        items = {"params": _from(flatten(model)), "model": ocp.args.JsonSave(dataclasses.asdict(card))}
-        if optimizer is not None:
-            items["optimizer"] = _from(flatten(optimizer))
+        given = {name: flatten(tree) for name, tree in items.items() if tree is not None}
+        if frozen := given.pop(FROZEN, None):
+            card = dataclasses.replace(card, frozen=self._keep_frozen(frozen))
         with self._writing():
-            self._manager.save(step, args=ocp.args.Composite(**items))
+            _save(self._manager, step, card, given)
+
+    def _keep_frozen(self, frozen: Flat) -> str:
+        """Sees to it that the frozen weights are held whole, and says which they are."""
+        if self._frozen is None:
+            lines = fingerprints(frozen)
+            self._frozen = checksum(lines)
+            if not self._holds_frozen(frozen):
+                self._set_aside(self._run_dir / FROZEN, [0])
+                with self._writing(), _manager(self._run_dir / FROZEN, LatestN(1), background=False) as manager:
+                    _save(manager, 0, None, {"params": frozen})
+        return self._frozen
+
+    def _holds_frozen(self, frozen: Flat) -> bool:
+        run_dir = os.fspath(self._run_dir)
+        try:
+            with agreeing(f"{run_dir}/{FROZEN}"):
+                folder, lines = frozen_of(run_dir, run_dir, self._frozen or "")
+            for name, array in frozen.items():  # one by one, as each is held twice meanwhile
+                read_verified(folder, lines, {name: array})
+        except InputError:
+            return False
+        return True
+
+    def restore(self, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
+        """The items of `step`, verified.
+
+        Args:
+            step: which.
+            shapes: by item, a pytree of shapes, dtypes and shardings; None for an item that the run does not have.
+
+        Raises:
+            DamagedError: the step is not what was saved.
+            InputError: it is whole but of another model or other settings, or the frozen weights are missing or damaged.
+        """
+        step_dir = os.fspath(self._manager.directory / str(step))
+        wanted = {name: flatten(tree) for name, tree in shapes.items() if tree is not None}
+        with agreeing(step_dir):
+            manifest = read_manifest(step_dir)
+            if manifest.step != step or manifest.card is None:
+                raise DamagedError(f"{step_dir} is damaged (it holds step {manifest.step})")
+        where = {name: (f"{step_dir}/{name}", lines) for name, lines in manifest.arrays.items()}
+        if manifest.card.frozen is not None:
+            with agreeing(step_dir):
+                where[FROZEN] = frozen_of(os.fspath(self._run_dir), step_dir, manifest.card.frozen)
+        _check_same(step_dir, {name: lines for name, (_, lines) in where.items()}, wanted)
+        found = {name: read_verified(*where[name], flat) if flat else {} for name, flat in wanted.items()}
+        self._frozen = manifest.card.frozen
+        return {name: None if tree is None else unflatten(tree, found[name]) for name, tree in shapes.items()}
+
+    def restore_latest(self, shapes: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """The newest step that is whole, and its items; None before the first.
+
+        A step that is damaged is named on stderr and, once a whole one is found, moved aside to STEP.damaged.
+
+        Raises:
+            InputError: there are steps but none is whole; or see `restore`.
+        """
+        damaged: list[int] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                items = self.restore(step, shapes)
+            except DamagedError as error:
+                damaged.append(step)
+                if jax.process_index() == 0:
+                    print(f"{error}; it is passed over for an earlier one", file=sys.stderr, flush=True)
+                continue
+            self._set_aside(self._manager.directory, damaged)
+            self._manager.reload()
+            return step, items
+        if damaged:
+            steps = ", ".join(map(str, damaged))
+            raise InputError(f"no checkpoint in {self._manager.directory} is whole (damaged: {steps}); --overwrite starts anew")
+        return None
+
+    def _set_aside(self, folder: epath.Path, steps: list[int]) -> None:
+        """Renames what is damaged, so that its number is free and nothing is lost."""
+        if jax.process_index() == 0:
+            for path in (folder / str(step) for step in steps):
+                names = (f"{path.name}.damaged{suffix}" for suffix in ("", *(f".{i}" for i in range(2, 1000))))
+                if path.exists():
+                    path.rename(next(free for name in names if not (free := folder / name).exists()))
+        wait_for_all("damaged checkpoints are moved aside")
+
+    def wait(self) -> None:
+        """Returns once all that was saved is durable.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -100,102 +181,56 @@ class Checkpoints:
             yield
         except (OSError, ValueError) as error:  # ValueError is what tensorstore makes of a full disk
             reason = ": ".join(str(error).strip().split("\n")[0].split(": ")[-2:])
-            raise InputError(f"{self._manager.directory} cannot be written ({reason}); earlier ones are whole") from error
-
-    def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any]:
-        """The weights and the optimizer's state of `step`, into the shapes and shardings given."""
-        step_dir = self._manager.directory / str(step)
-        return _read(step_dir / "params", model), _read(step_dir / "optimizer", optimizer)
+            raise InputError(f"{self._run_dir}/checkpoints cannot be written ({reason}); earlier ones are whole") from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits until all that was saved is durable."""
-        with self._writing():
-            self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
 
-def _absolute(path: str) -> epath.Path:
-    return epath.Path(path if is_remote(path) else os.path.abspath(path))
+def _manager(folder: epath.Path, policy: PreservationPolicy, background: bool) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        enable_async_checkpointing=background,
+        cleanup_tmp_directories=True,  # what a killed run left half written
+        lightweight_initialize=True,  # a damaged step's metadata would be an error
+    )
+    return ocp.CheckpointManager(folder, options=options)
 
 
-def find_checkpoint(path: str) -> str | None:
-    """The step folder that `path` means: itself, or the newest of a run or of its checkpoints; None if it is neither.
-
-    Raises:
-        InputError: the object store does not answer.
-    """
-    if not exists(path):
-        return None
-    root = _absolute(path)
-    if (root / "params").exists() and (root / "model").exists():
-        return os.fspath(root)
-    for folder in (root / "checkpoints", root):
-        steps = [p for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
-        if steps:
-            return os.fspath(max(steps, key=lambda p: int(p.name)))
-    return None
-
-
-def read_card(step_dir: str) -> Card:
-    """What the checkpoint says of its model.
-
-    Raises:
-        InputError: it is damaged, or no checkpoint of ours.
-    """
-    try:
-        card = ocp.JsonCheckpointHandler().restore(epath.Path(step_dir) / "model")
-        return Card(**{**card, "arch": ArchConfig(**card["arch"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{step_dir} is damaged or no checkpoint of this program ({error})") from error
-
-
-def held_dtypes(step_dir: str, model: Any) -> Any:
-    """The dtype of each of a checkpoint's weights, as a pytree like `model`.
-
-    Raises:
-        InputError: they are damaged, or of another model.
-    """
-    with _reading(step_dir):
-        about = _arrays().metadata(epath.Path(step_dir) / "params")
-        return unflatten(model, {name: leaf.dtype for name, leaf in about.tree.items()})
-
-
-def load_params(step_dir: str, model: Any) -> Any:
-    """The weights of a checkpoint, into the shapes, dtypes and shardings of `model`.
-
-    Raises:
-        InputError: they are damaged, or of another model.
-    """
-    with _reading(step_dir):
-        return _read(epath.Path(step_dir) / "params", model)
-
-
-def _read(directory: epath.Path, tree: Any) -> Any:
-    """The arrays of one item, as `tree` has their shapes, dtypes and shardings; one by one, as each is held twice meanwhile."""
-    found, handler = {}, _arrays()
-    for name, leaf in flatten(tree).items():
-        how = ocp.checkpoint_utils.construct_restore_args({name: leaf})
-        args = ocp.args.PyTreeRestore({name: leaf}, restore_args=how, partial_restore=True)
-        found.update(jax.block_until_ready(handler.restore(directory, args=args)))
-    handler.close()
-    return unflatten(tree, found)
-
-
-@contextlib.contextmanager
-def _reading(step_dir: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{step_dir}: its weights are damaged or of another model ({error})") from error
-
-
-def _arrays() -> ocp.PyTreeCheckpointHandler:
-    return ocp.PyTreeCheckpointHandler(use_compression=False)
+def _save(manager: ocp.CheckpointManager, step: int, card: Card | None, items: dict[str, Flat]) -> None:
+    arrays = {name: fingerprints(flat) for name, flat in items.items()}
+    args = {name: _from(flat) for name, flat in items.items() if flat}
+    args["model"] = ocp.args.JsonSave(Manifest(step=step, card=card, arrays=arrays).to_json())
+    manager.save(step, args=ocp.args.Composite(**args))
 
 
 def _from(flat: Flat) -> Any:
     """Saves leaves, each shard of an array as it lies: cut into files of a limited size they would be copied first."""
-    return ocp.args.PyTreeSave(flat, ocdbt_target_data_file_size=0)
+    return ocp.args.PyTreeSave(
+        flat, save_args={name: _chunks(leaf) for name, leaf in flat.items()}, ocdbt_target_data_file_size=0
+    )
+
+
+def _chunks(array: jax.Array) -> ocp.SaveArgs:
+    """Chunks that can be read alone; a stack of layers is cut layer from layer first, which needs no copy."""
+    if array.nbytes <= PART_BYTES:
+        return ocp.SaveArgs()
+    is_stack = array.ndim > 2
+    return ocp.SaveArgs(chunk_byte_size=PART_BYTES, shard_axes=(0,) if is_stack else ())
+
+
+def _check_same(step_dir: str, held: dict[str, dict[str, str]], wanted: dict[str, Flat]) -> None:
+    """That a step holds what a run goes on from, in shape and dtype."""
+    for item, flat in wanted.items():
+        names = [*flat, *(name for name in held.get(item, {}) if name not in flat)]
+        for name in names:
+            there = held.get(item, {}).get(name, "nothing").split()[0]
+            here = described(flat[name]) if name in flat else "nothing"
+            if there != here:
+                complaint = f"{step_dir} is of another model or other settings: {item} {name} is {there} there and {here} here"
+                raise InputError(f"{complaint}; go on with the settings it was made with, or --overwrite to start anew")
