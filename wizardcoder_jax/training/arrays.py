@@ -21,7 +21,12 @@ from wizardcoder_jax.files import is_remote
 
 PART_BYTES = 16 << 20  # arrays are stored in chunks of at most this size, and read in parts of about it
 _AHEAD_BYTES = 4 * PART_BYTES  # being read at once
-_INDEX_BYTES = 50 << 20  # most that is remembered, while a folder is read, of where in its files things are
+_CONTEXT = {
+    "cache_pool#index": {"total_bytes_limit": 50_000_000},  # of where in a folder's files things are
+    # Each thread's heap keeps what it freed: by default there are so many that half a gigabyte would stay.
+    "file_io_concurrency": {"limit": 4},
+    "data_copy_concurrency": {"limit": 2},
+}
 
 Bounds = tuple[tuple[int, int], ...]  # of each dim, where a piece begins and where it ends
 
@@ -61,7 +66,7 @@ def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[
     Raises:
         ValueError: one is missing, cannot be read, or has another shape.
     """
-    context = ts.Context({"cache_pool#index": {"total_bytes_limit": _INDEX_BYTES}})
+    context = ts.Context(_CONTEXT)
     opening = {name: ts.open(_spec(os.fspath(folder), name), context=context, open=True, read=True) for name in shapes}
     stores = {name: store.result() for name, store in opening.items()}
     shards: dict[str, list[_Shard]] = {}
