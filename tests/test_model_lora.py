@@ -1,17 +1,19 @@
+import functools
+import json
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import run_python
+from processes import REPOSITORY, run_python
 
 from wizardcoder_jax.arch import ARCHS, ArchConfig
 from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.int8 import quantised
 from wizardcoder_jax.model.layers import Projection
-from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted, adapted, merged, with_adapters
+from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted, merged, with_adapters
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.sharding import RULES, make_mesh
 
@@ -24,6 +26,8 @@ FAMILIES = {
     "qwen2": {"family": "qwen2", "num_kv_heads": 2, "tie_embeddings": True},
 }
 KINDS = ("float32", "bfloat16", "int8", "nf4")
+PAIRS = (("gpt_bigcode", "nf4"), ("starcoder2", "int8"), ("llama", "float32"), ("qwen2", "bfloat16"), ("llama", "nf4"))
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # machine code is not what is tested
 
 
 def arch_of(family):
@@ -32,10 +36,13 @@ def arch_of(family):
 
 def base_of(family):
     """A model whose norms and biases are not one and zero either."""
-    model = Transformer(arch_of(family), RULES["fsdp"], jax.random.key(0))
-    leaves, structure = jax.tree.flatten(model)
-    noise = [0.05 * jax.random.normal(jax.random.key(i), leaf.shape) for i, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(structure, [leaf + more for leaf, more in zip(leaves, noise, strict=True)])
+
+    def make():
+        leaves, structure = jax.tree.flatten(Transformer(arch_of(family), RULES["fsdp"], jax.random.key(0)))
+        noise = [0.05 * jax.random.normal(jax.random.key(i), leaf.shape) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, [leaf + more for leaf, more in zip(leaves, noise, strict=True)])
+
+    return jit(make)()
 
 
 def by_name(model):
@@ -51,14 +58,15 @@ def with_leaves(model, leaves):
     return jax.tree.unflatten(jax.tree.structure(model), [leaves.get(name, leaf) for name, leaf in by_name(model).items()])
 
 
+@jit
 def trained(model):
     """The model with adapters as after some training: b is no longer zero."""
-    names = [name for name in by_name(model) if ".lora_b" in name]
-    return with_leaves(
-        model, {name: 0.3 * jax.random.normal(jax.random.key(i), by_name(model)[name].shape) for i, name in enumerate(names)}
-    )
+    found = {name: leaf for name, leaf in by_name(model).items() if ".lora_b" in name}
+    keys = jax.random.split(jax.random.key(3), len(found))
+    return with_leaves(model, {name: 0.3 * jax.random.normal(key, found[name].shape) for name, key in zip(found, keys)})
 
 
+@functools.cache
 def adapted_model(family, kind, **settings):
     lora = LoraConfig(**{"rank": 4, "alpha": 6.0, "base_weights": kind, **settings})
     return with_adapters(base_of(family), lora, jax.random.key(7), make_mesh("1x1"))
@@ -73,7 +81,7 @@ TOKENS = jax.random.randint(jax.random.key(1), (3, 24), 0, 300)
 PLACES = jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
 
 
-@jax.jit
+@jit
 def logits(model):
     return model.logits(model(TOKENS, PLACES, jnp.ones_like(TOKENS), dtype=jnp.float32))[..., :300]
 
@@ -93,7 +101,7 @@ def adapter_grads(model, **how):
         whole = with_leaves(model, adapters)
         return loss(whole.unstacked() if unroll else whole, **how)
 
-    return jax.jit(jax.grad(of))({name: leaf for name, leaf in by_name(model).items() if is_adapter(name)})
+    return jit(jax.grad(of))({name: leaf for name, leaf in by_name(model).items() if is_adapter(name)})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,7 +123,7 @@ def test_merging_gives_the_same_logits_from_a_plain_model(family, kind):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(plain))
     np.testing.assert_allclose(logits(plain), before, rtol=0, atol=1e-4)
     assert np.abs(before - logits(adapted_model(family, kind))).max() > 0.1  # the adapters are not for nothing
-    assert {leaf.dtype for leaf in jax.tree.leaves(merged(model, jnp.dtype("bfloat16")))} == {jnp.bfloat16}
+    assert {leaf.dtype for leaf in jax.tree.leaves(merged(model, jnp.dtype("bfloat16")))} == {jnp.dtype("bfloat16")}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,12 +138,11 @@ def test_a_merged_kernel_is_the_base_and_a_times_b_times_alpha_over_rank(family)
         np.testing.assert_allclose(plain[name].kernel[...], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "kind"), PAIRS)
 def test_gradients_are_those_of_the_plain_model_by_the_chain_rule(family, kind):
     model = trained(adapted_model(family, kind))
     plain = merged(model, jnp.dtype("float32"))
-    by_kernel = by_name(jax.jit(jax.grad(loss))(plain))
+    by_kernel = by_name(jit(jax.grad(loss))(plain))
     found = {
         how: adapter_grads(model, remat=remat, unroll=unroll)
         for how, remat, unroll in (("scan", False, False), ("remat", True, False), ("unrolled", True, True))
@@ -152,16 +159,14 @@ def test_gradients_are_those_of_the_plain_model_by_the_chain_rule(family, kind):
                     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-6, err_msg=f"{name} {which} {how}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bfloat16", "int8", "nf4"])
 def test_in_bfloat16_gradients_are_near_those_in_float32(kind):
     model = trained(adapted_model("qwen2", kind))
     exact = adapter_grads(model)
-    for how in ({}, {"remat": True}, {"remat": True, "unroll": True}):
-        for name, grad in adapter_grads(model, dtype=jnp.bfloat16, **how).items():
-            wanted = exact[name]
-            assert grad.dtype == jnp.float32
-            cosine = jnp.vdot(grad, wanted) / (jnp.linalg.norm(grad) * jnp.linalg.norm(wanted))
-            assert cosine > 0.99 or jnp.linalg.norm(wanted) < 1e-4, (name, cosine)
+    for name, grad in adapter_grads(model, dtype=jnp.bfloat16, remat=True).items():
+        assert grad.dtype == jnp.float32
+        ours, wanted = np.asarray(grad).ravel(), np.asarray(exact[name]).ravel()
+        assert ours @ wanted > 0.99 * np.linalg.norm(ours) * np.linalg.norm(wanted), name
 
 
 def test_adapters_are_drawn_within_the_bound_from_the_key_and_the_name_alone():
@@ -217,8 +222,8 @@ def test_an_int8_model_merges_into_what_its_kernels_stand_for():
     np.testing.assert_allclose(logits(merged(model, jnp.dtype("float32"))), logits(model), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "how_many"), [("float32", 6), ("int8", 0), ("nf4", 0)])
-def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind, how_many):
+@pytest.mark.parametrize("kind", ["float32", "int8", "nf4"])
+def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind):
     """Of a stack of layers: neither in the loop over them nor beside it, whether blocks are recomputed or not."""
     arch = ArchConfig(**{**ARCHS["llama"], **SIZES, **REST, **FAMILIES["llama"], "num_layers": 5})
     model = abstract_adapted(arch, RULES["fsdp"], LoraConfig(rank=4, base_weights=kind))
@@ -230,7 +235,7 @@ def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind
     for remat in (False, True):
         program = jax.jit(jax.grad(of), static_argnums=2).lower(adapters, by_name(model), remat).compile()
         stacks = set(re.findall(r"(?:bf16|f32)\[5,(?:32,80|80,32|32,4,8|4,8,32)\]", program.as_text()))
-        assert len(stacks) == (0 if how_many == 0 else len(stacks)) and (how_many == 0 or stacks)
+        assert bool(stacks) == (kind == "float32"), stacks
 
 
 SHARDED = """
@@ -249,7 +254,6 @@ def run(base, kind, strategy, shape):
     base = jax.tree.unflatten(jax.tree.structure(tests.Transformer(base.arch, rules, jax.random.key(0))), jax.tree.leaves(base))
     base = jax.device_put(base, shardings(base, mesh, rules))
     model = with_adapters(base, LoraConfig(rank=4, base_weights=kind), jax.random.key(7), mesh)
-    placed = {name: leaf.sharding for name, leaf in tests.by_name(shardings(model, mesh, rules)).items()} if False else None
     names, wanted = tests.by_name(model), tests.by_name(shardings(model, mesh, rules))
     strays = [n for n, leaf in names.items() if not leaf.sharding.is_equivalent_to(wanted[n], leaf.ndim)]
     frozen = {n: np.asarray(leaf) for n, leaf in names.items()}
@@ -274,3 +278,16 @@ for family, kind in FAMILIES_AND_KINDS:
             "plain": max(float(np.abs(x - y).max()) for x, y in zip(plain, one[4], strict=True)),
         }))
 """
+
+
+@pytest.mark.parametrize("pairs", [[("gpt_bigcode", "nf4"), ("llama", "int8")], [("qwen2", "nf4"), ("starcoder2", "bfloat16")]])
+def test_on_a_mesh_weights_loss_gradients_and_merge_are_those_of_one_device(pairs):
+    """The mesh cuts blocks of NF4 numbers too: 80 hidden units are 5 blocks, on 4 devices."""
+    done = run_python("-c", SHARDED.replace("FAMILIES_AND_KINDS", repr(pairs)), num_devices=8, cwd=REPOSITORY / "tests")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 4
+    for step in found:
+        assert step["strays"] == step["differ"] == []  # every weight lies as the rules say, and is the same number
+        assert step["loss"][0] == pytest.approx(step["loss"][1], rel=1e-5)
+        assert step["grads"] < 1e-5 and step["plain"] < 1e-5, step
