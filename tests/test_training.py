@@ -21,7 +21,7 @@ from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sharding import RULES, make_mesh
-from wizardcoder_jax.training.loss import Batch, weighted_loss
+from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
 from wizardcoder_jax.training.metrics import MetricsLog
 from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule
 from wizardcoder_jax.training.step import make_step, new_state, put_batch
@@ -156,7 +156,7 @@ def test_the_loss_is_torchs_cross_entropy_over_weighted_tokens_of_packed_rows(pa
     rows = packed_batch(393)
     with torch.no_grad():
         expected = float(torch_loss(theirs, rows))
-    total = jax.jit(lambda model, batch: weighted_loss(model, batch, jnp.float32, False))(ours, Batch(**rows))
+    total = jax.jit(lambda model, batch: weighted_loss(model, batch, LossOptions(dtype=jnp.float32)))(ours, Batch(**rows))
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import Rules
-from wizardcoder_jax.training.loss import Batch, weighted_loss
+from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
 
 
 class State(NamedTuple):
@@ -73,14 +73,14 @@ def make_step(config: TrainConfig, optimizer: optax.GradientTransformation, unro
     """The jitted step: the gradient of the weighted sum over all microbatches, then one update.
 
     Args:
-        config: compute dtype, remat.
+        config: compute dtype, remat, attention, regularisation.
         optimizer: turns gradients into updates.
         unroll: take the blocks apart and unroll the loop over them (CPU), instead of scanning them.
     """
-    dtype, remat = jnp.dtype(config.compute_dtype), config.remat == "full"
+    options = LossOptions.of(config)
 
     def loss(model: Transformer, microbatch: Batch) -> jax.Array:
-        return weighted_loss(model.unstacked() if unroll else model, microbatch, dtype, remat)
+        return weighted_loss(model.unstacked() if unroll else model, microbatch, options)
 
     def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         total, grads = _accumulated(jax.value_and_grad(loss), state.model, batch)
