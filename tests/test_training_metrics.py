@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from processes import run_python
 from tensorboard_events import scalars_and_texts
 
 from wizardcoder_jax.errors import InputError
@@ -77,6 +78,37 @@ def test_a_process_that_is_not_the_writer_writes_nothing(tmp_path):
     log.write_generation(1, "T/0", "", "")
     log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# Logs steps 1 and 2 into a bucket; goes on from step 1; prints what the bucket holds in the end.
+STORED = """
+from wizardcoder_jax.files import read_text, remote_path
+from wizardcoder_jax.training import metrics
+metrics.UPLOAD_INTERVAL_S = 0.0
+log = metrics.MetricsLog("gs://bucket/run", 0)
+log.write(1, {"loss": 2.0})
+log.write(2, {"loss": 1.0})  # and no close: the run is killed
+assert read_text("gs://bucket/run/metrics.jsonl").count("loss") == 2
+log = metrics.MetricsLog("gs://bucket/run", 1)
+log.write(2, {"loss": 0.5})
+log.close()
+print(read_text("gs://bucket/run/metrics.jsonl"), end="")
+print(sum("tfevents" in path.name for path in remote_path("gs://bucket/run").iterdir()))
+"""
+
+
+def test_a_run_in_an_object_store_has_its_metrics_there(monkeypatch):
+    server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
+    server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_port}")
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    done = run_python("-c", STORED)
+    server.stop()
+    assert done.returncode == 0, done.stderr[-2000:]
+    *lines, num_event_files = done.stdout.splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 0.5}]
+    assert int(num_event_files) >= 1
 
 
 @pytest.fixture
