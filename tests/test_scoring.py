@@ -186,4 +186,5 @@ def test_two_processes_find_what_one_finds(place, one_device):
         run.append(subprocess.Popen(command, env=env, cwd=REPOSITORY, **pipes))
     said = [process.communicate(timeout=300) for process in run]
     assert [process.returncode for process in run] == [0, 0], said[0][1][-3000:]
-    assert [json.loads(out) for out, _ in said] == [one_device[0], one_device[0]]
+    # Gloo, which joins CPU processes, talks on stdout too
+    assert [json.loads(out.splitlines()[-1]) for out, _ in said] == [one_device[0], one_device[0]]
