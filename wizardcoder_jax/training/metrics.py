@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from tensorboardX import SummaryWriter
 
 from wizardcoder_jax.files import atomic_write, exists, is_remote, read_text, write_jsonl
@@ -42,28 +41,27 @@ def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | Non
     return None if peak is None else 6 * num_params * tokens_per_s / (peak * jax.device_count())
 
 
-def describe_step(
-    metrics: StepMetrics, lr: Any, rows: dict[str, np.ndarray], step_s: float, num_params: int
-) -> dict[str, float]:
+def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, num_params: int) -> dict[str, float]:
     """What metrics.jsonl says of one step.
 
     Args:
         metrics: the step's own.
-        lr: its learning rate.
-        rows: the batch, as it was on the host.
+        counts: tokens and supervised tokens of its batch, over all processes.
         step_s: its wall time.
         num_params: of the model, for the utilization.
     """
-    tokens_per_s = int((rows["segment_ids"] > 0).sum()) / step_s
+    num_tokens, num_supervised = counts
     values = {
         "loss": float(metrics.loss),
         "grad_norm": float(metrics.grad_norm),
-        "lr": float(lr),
-        "tokens_per_s": tokens_per_s,
-        "supervised_tokens_per_s": float((rows["weights"] > 0).sum()) / step_s,
+        "lr": float(metrics.lr),
+        "tokens_per_s": num_tokens / step_s,
+        "supervised_tokens_per_s": num_supervised / step_s,
         "step_s": step_s,
     }
-    mfu = model_flops_utilization(num_params, tokens_per_s)
+    if num_skipped := int(metrics.num_skipped):
+        values["skipped_steps"] = num_skipped
+    mfu = model_flops_utilization(num_params, num_tokens / step_s)
     return values if mfu is None else {**values, "mfu": mfu}
 
 
