@@ -63,7 +63,9 @@ def trained(model):
     """The model with adapters as after some training: b is no longer zero."""
     found = {name: leaf for name, leaf in by_name(model).items() if ".lora_b" in name}
     keys = jax.random.split(jax.random.key(3), len(found))
-    return with_leaves(model, {name: 0.3 * jax.random.normal(key, found[name].shape) for name, key in zip(found, keys)})
+    return with_leaves(
+        model, {name: 0.3 * jax.random.normal(key, found[name].shape) for name, key in zip(found, keys, strict=True)}
+    )
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -130,21 +130,27 @@ def _all_texts(text: str) -> list[str]:
     return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
 
 
-def make_any(mesh: Mesh) -> Callable[[bool], Any]:
-    """A function that says whether any process of the run says yes: all must call it equally often, and get equal answers.
+class AskedOfAny:
+    """Whether any process of the run was asked something; all must call it equally often, and are given equal answers.
 
-    The answer is on its way when the function returns; `bool` of it waits.
+    Where there are several the answer is to the call before: finding it took the devices' time in between, not the host's.
+
+    Args:
+        mesh: over all devices of the run.
     """
-    if jax.process_count() == 1:
-        return bool
-    over_all = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    largest = jax.jit(lambda flags: flags.max(), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
-    def anyone(says: bool) -> jax.Array:
-        flags = jax.make_array_from_callback((mesh.size,), over_all, lambda index: np.full(mesh.size, says)[index])
-        return largest(flags)
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh, self._found = mesh, False
+        self._largest = jax.jit(lambda flags: flags.max(), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
-    return anyone
+    def __call__(self, here: bool) -> bool:
+        """Whether this process was asked, or any other."""
+        if jax.process_count() == 1:
+            return here
+        over_all = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
+        flags = jax.make_array_from_callback((self._mesh.size,), over_all, lambda index: np.full(self._mesh.size, here)[index])
+        before, self._found = self._found, self._largest(flags)
+        return bool(before)
 
 
 def all_agree(here: bool) -> bool:

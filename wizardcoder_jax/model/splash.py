@@ -103,8 +103,8 @@ def _part(
     def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array) -> jax.Array:
         return kernel(queries, keys, values, segment_ids=kernels.SegmentIds(ids, ids))
 
-    heads_first = (array.swapaxes(1, 2) for array in (queries, keys, values))
-    return jax.vmap(attend)(*heads_first, segment_ids).swapaxes(1, 2)
+    queries, keys, values = (array.swapaxes(1, 2) for array in (queries, keys, values))
+    return jax.vmap(attend)(queries, keys, values, segment_ids).swapaxes(1, 2)
 
 
 def own_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -> jax.Array:

@@ -163,17 +163,13 @@ class Engine:
         self._prompt: tuple[tuple[int, ...], jax.Array, KVCache] | None = None
 
     def answer(
-        self,
-        requests: Sequence[Request],
-        stopped: Callable[[list[int]], bool] | None = None,
-        cancelled: Callable[[], bool] = lambda: False,
+        self, requests: Sequence[Request], stopped: Callable[[list[int]], bool] | None = None
     ) -> Iterator[tuple[int, Answer]]:
         """Yields (index, answer) as answers end; requests with equal prompts, side by side, share one prefill.
 
         Args:
             requests: prompts shorter than `max_length`.
             stopped: whether the tokens so far hold a stop string.
-            cancelled: whether to leave the rest unanswered; asked before each prompt and each piece of decoding.
         """
         waiting = list(range(len(requests)))[::-1]
         held: dict[int, tuple[int, list[int]]] = {}  # slot -> (request, tokens)
@@ -181,8 +177,6 @@ class Engine:
         while waiting or held:
             for row in range(self._num_slots):
                 while row not in held and waiting:
-                    if cancelled():
-                        return
                     index = waiting.pop()
                     token, slots, cache = self._start(requests[index], row, slots, cache)
                     ended = self._ended([token], len(requests[index].prompt), stopped)
@@ -191,8 +185,6 @@ class Engine:
                     else:
                         slots = _end(self._model, slots, np.int32(row))
                         yield index, ended
-            if cancelled():
-                return
             slots, cache, emitted = _decode(self._model, slots, cache, self._decoding)
             for row, column in enumerate(np.asarray(emitted).T):
                 if row not in held:

@@ -1,6 +1,7 @@
 """A trace of a few steps, for TensorBoard's profiler, in RUN/profile."""
 
 import os
+from typing import Any
 
 import jax
 
@@ -24,9 +25,10 @@ class ProfilerWindow:
             jax.profiler.start_trace(self._dir)
             self._tracing = True
 
-    def after(self, step: int) -> None:
-        """Ends where `step`, whose results are there, is the last of the window."""
-        if self._first is not None and step >= self._first + self._num_steps - 1:
+    def after(self, step: int, results: Any) -> None:
+        """Ends where `step`, which is on its way to `results`, is the last of the window."""
+        if self._tracing and self._first is not None and step >= self._first + self._num_steps - 1:
+            jax.block_until_ready(results)
             self.close()
 
     def close(self) -> None:

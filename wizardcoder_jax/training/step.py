@@ -21,7 +21,6 @@ from wizardcoder_jax.training.trainable import Params, Partition
 class State(NamedTuple):
     """All that a step changes, and the weights that it does not."""
 
-    step: jax.Array  # int32, steps done
     trained: Params  # float32 master weights
     frozen: Params  # of any dtype
     opt_state: Any  # optax
@@ -59,7 +58,7 @@ def _init(model: Transformer, config: TrainConfig) -> State:
     opt_state = make_optimizer(config.optim, config.num_steps).init(params)
     # A copy: the average and the weights are donated apart.
     ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, trained)
-    return State(jnp.int32(0), trained, frozen, opt_state, ema, new_guard())
+    return State(trained, frozen, opt_state, ema, new_guard())
 
 
 def new_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: Rules) -> State:
@@ -84,7 +83,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         unroll: take the blocks apart and unroll the loop over them (CPU), instead of scanning them.
     """
     options = LossOptions.of(config)
-    optimizer, schedule = (make(config.optim, config.num_steps) for make in (make_optimizer, make_schedule))
+    optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
 
     def loss(trained: Params, frozen: Params, microbatch: Batch) -> jax.Array:
         model = partition.join(trained, frozen)
@@ -100,7 +99,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         trained, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(take, new, old), new, old)
         lr = jnp.asarray(schedule(step_count(state.opt_state)), jnp.float32)
         metrics = StepMetrics(total, norm, lr, guard.num_skipped, guard.skipped_in_row)
-        return _placed(State(state.step + 1, trained, state.frozen, opt_state, ema, guard)), metrics
+        return _placed(State(trained, state.frozen, opt_state, ema, guard)), metrics
 
     def _placed(state: State) -> State:
         """Each array where it was: as the compiled program is given it again."""

@@ -44,6 +44,7 @@ class StopRequest:
             self._may_lose = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt
@@ -56,6 +57,5 @@ class StopRequest:
                 if not self._may_lose:
                     print("stopped: nothing is lost; the same command resumes", file=sys.stderr, flush=True)
                     os._exit(EXIT_RESUMABLE)
-                if not self.asked:
-                    print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
                 self.asked = True
+            print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)

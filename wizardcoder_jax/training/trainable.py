@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.model.lora import ADAPTER_NAMES
-from wizardcoder_jax.model.transformer import Transformer
+from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted
+from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.sharding import Rules
 
 Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
@@ -85,3 +86,8 @@ def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
             raise InputError(f"freeze {pattern!r} is of no weight of this model; there are {', '.join(near)} ...")
         frozen += matches
     return frozen
+
+
+def abstract_subject(arch: ArchConfig, rules: Rules, config: TrainConfig) -> Transformer:
+    """The model that is trained, adapters and all, with shapes in place of weights."""
+    return abstract_transformer(arch, rules) if config.lora.rank is None else abstract_adapted(arch, rules, config.lora)

@@ -50,15 +50,10 @@ class Validation:
 
         self._loss = jax.jit(loss)
 
-    def loss(self, trained: Params, frozen: Params, should_stop: Callable[[], bool]) -> float | None:
-        """The mean over all supervised tokens; None where it was asked to stop, which is looked at before each batch.
-
-        Several processes call this together, and `should_stop` gives all of them the same answer.
-        """
+    def loss(self, trained: Params, frozen: Params) -> float:
+        """The mean over all supervised tokens; several processes call this together."""
         total = 0.0
         for index in range(self._held_out.num_batches):
-            if should_stop():
-                return None
             batch = self._put(lambda places, index=index: self._held_out.batch(index, places))
             total += float(self._loss(trained, frozen, batch))
         return total
