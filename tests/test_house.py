@@ -63,7 +63,7 @@ STANDARD_LIBRARY = set(sys.stdlib_module_names) | {"__future__"}
 GROUND_THIRD_PARTIES = {
     "cli": {"tyro"},
     "files": {"etils", "huggingface_hub", "pyarrow"},
-    "processes": {"jax"},
+    "processes": {"jax", "numpy"},
     "progress": {"tqdm"},
     "sharding": {"jax"},
 }

@@ -108,7 +108,9 @@ def _state(items: dict[str, Any]) -> "State":
     return State(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])
 
 
-def _save(checkpoints: "Checkpoints", done: int, subject: Subject, state: "State", report: "Report", clock: Stopwatch) -> None:
+def _save(
+    checkpoints: "Checkpoints", done: int, subject: "Subject", state: "State", report: "Report", clock: Stopwatch
+) -> None:
     with clock.phase("step"):
         report.wait()
     with clock.phase("checkpoint"):
