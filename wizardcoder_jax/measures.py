@@ -41,13 +41,18 @@ class Measures:
             dtype, max_positions = jnp.dtype(config.compute_dtype), subject.arch.max_positions
             self._examiner = Examiner(config.validation, subject.tokenizer, max_positions, dtype)
 
+    @property
+    def names(self) -> list[str]:
+        """What is measured, as metrics.jsonl names it."""
+        return ["validation_loss"] * (self._loss is not None) + ["pass_at_1"] * (self._examiner is not None)
+
     def due(self, done: int) -> bool:
         """Whether anything is measured after step `done`."""
-        wanted = self._loss is not None or self._examiner is not None
-        return wanted and (done % self._config.validation.every_steps == 0 or done == self._config.num_steps)
+        is_time = done % self._config.validation.every_steps == 0 or done == self._config.num_steps
+        return done > 0 and is_time and bool(self.names)
 
-    def take(self, done: int, state: State, report: Report) -> dict[str, float]:
-        """Measures the state after step `done`: of its moving average, where there is one."""
+    def take(self, done: int, state: State, report: Report) -> None:
+        """Measures the state after step `done`, by its moving average where there is one, and reports it."""
         weights, measured = state.trained if state.ema is None else state.ema, {}
         if self._loss is not None:
             measured["validation_loss"] = self._loss.loss(weights, state.frozen)
@@ -59,4 +64,4 @@ class Measures:
             measured["pass_at_1"] = score.pass_at_1
             for asked in score.answers:
                 report.generation(done, asked.task_id, asked.prompt, asked.answer)
-        return measured
+        report.measured(done, measured)

@@ -58,12 +58,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         put = functools.partial(
             put_batch, batch_size=config.batch_size, accumulation=config.accumulation, mesh=subject.mesh, rules=subject.rules
         )
-        with clock.phase("compile"):
-            traced = make_step(config, subject.partition, jax.default_backend() == "cpu")
-            step = traced.lower(state, put(functools.partial(batches.batch, 0))).compile()
+        step = make_step(config, subject.partition, jax.default_backend() == "cpu")
+        if start < config.num_steps:
+            with clock.phase("compile"):
+                step = step.lower(state, put(functools.partial(batches.batch, start))).compile()
         window = ProfilerWindow(config.output_dir, config.profile_step, config.profile_steps)
         asked_of_any, done = AskedOfAny(subject.mesh), start
         with Report(config, start, subject.arch.num_params, batches.counts, clock) as report:
+            if measures.due(start) and report.lacks(start, measures.names):
+                with clock.phase("validation"):
+                    measures.take(start, state, report)
             while done < config.num_steps and not asked_of_any(stop.asked):
                 with clock.phase("data"):
                     batch = put(functools.partial(batches.batch, done))
@@ -82,17 +86,15 @@ def main(argv: Sequence[str] | None = None) -> None:
                         checkpoints.wait()
                     stop.release()  # measuring takes long, and nothing is lost by leaving it
                     with clock.phase("validation"):
-                        report.settle(measures.take(done, state, report))
-            with clock.phase("step"):
-                report.settle()
+                        measures.take(done, state, report)
             window.close()
             if done > start:
                 _save(checkpoints, done, subject, state, report, clock)
             with clock.phase("checkpoint"):
                 checkpoints.wait()
-            stop.release()
     if stop.asked or done < config.num_steps:
         raise StoppedEarlyError(f"step {done} of {config.num_steps} is saved; the same command resumes")
+    stop.release()
 
 
 def _items(state: "State") -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _save(
     checkpoints: "Checkpoints", done: int, subject: "Subject", state: "State", report: "Report", clock: Stopwatch
 ) -> None:
     with clock.phase("step"):
-        report.wait()
+        report.settle()
     with clock.phase("checkpoint"):
         checkpoints.save(done, subject.card, _items(state))
 
