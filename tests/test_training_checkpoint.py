@@ -209,17 +209,21 @@ def test_the_newest_stay_and_every_so_many_for_good(tmp_path):
 
 
 def test_a_state_that_is_donated_while_it_is_written_is_saved_as_it_was(tmp_path):
-    state = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((64, 256, 256)), jnp.float32), "n": jnp.arange(10)}
-    before, shapes = bits_of({"params": state}), {"params": shapes_of(state)}
-    step = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 - 1, tree), donate_argnums=0)
-    jax.block_until_ready(step(jax.tree.map(jnp.copy, state)))  # compiled before
-    with Checkpoints(str(tmp_path / "run"), 2, background=True) as checkpoints:
-        checkpoints.save(1, CARD, {"params": state})
-        for _ in range(3):
-            state = jax.block_until_ready(step(state))
-        assert not (tmp_path / "run/checkpoints/1").exists(), "it was all written before the steps: nothing is shown"
-        checkpoints.wait()
-        assert bits_of(checkpoints.restore(1, shapes)) == before
+    host = np.random.default_rng(0).standard_normal((64, 256, 256)).astype(np.float32)
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 - 1, tree), donate_argnums=0)
+    jax.block_until_ready(spoil({"w": jnp.array(host), "n": jnp.arange(10)}))  # compiled before
+    num_overlapping = 0
+    with Checkpoints(str(tmp_path / "run"), 9, background=True) as checkpoints:
+        for step in range(1, 6):
+            state = {"w": jnp.array(host + step), "n": jnp.arange(10)}
+            before, shapes = bits_of({"params": state}), {"params": shapes_of(state)}
+            checkpoints.save(step, CARD, {"params": state})
+            for _ in range(3):
+                state = jax.block_until_ready(spoil(state))
+            num_overlapping += not (tmp_path / f"run/checkpoints/{step}").exists()
+            checkpoints.wait()
+            assert bits_of(checkpoints.restore(step, shapes)) == before
+    assert num_overlapping > 0, "each was written before the steps were done: nothing is shown"
 
 
 FULL_DISK = """
