@@ -47,22 +47,22 @@ def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
 def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
     """The optimizer of `num_steps` steps, over nnx.Params by dotted name; gradients are clipped first, by their global norm."""
     schedule, wd = make_schedule(config, num_steps), config.weight_decay
+    adamw = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=wd)
     if config.name == "adamw":
-        inner = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=wd)
+        inner = adamw
     elif config.name == "lion":
         inner = optax.lion(schedule, b1=config.b1, b2=config.b2, weight_decay=wd)
     elif config.name == "muon":
-        inner = muon(
+        orthogonal = muon(
             schedule,
             beta=config.b1,
             eps=config.eps,
             weight_decay=wd,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            adam_weight_decay=wd,
             muon_weight_dimension_numbers=matrices,
             consistent_rms=MUON_RMS,
         )
+        label = lambda params: {name: "rest" if dims is None else "matrix" for name, dims in matrices(params).items()}  # noqa: E731
+        inner = optax.partition({"matrix": orthogonal, "rest": adamw}, label)
     else:
         inner = _adafactor(schedule, wd)
     inner = hold_moments(inner, config.moment_dtype)
@@ -79,16 +79,17 @@ def matrices(params: Any) -> Any:
 
     Leading dims of the kernels that are neither are layers: each is a matrix of its own. Heads and their dims are one dim.
     """
-    return {name: _matrix(name, jax.tree.leaves(param)[0].ndim) for name, param in params.items()}
+    return {name: _matrix(name, jax.tree.leaves(param)) for name, param in params.items()}
 
 
-def _matrix(name: str, ndim: int) -> MuonDimensionNumbers | None:
+def _matrix(name: str, leaves: list[jax.Array]) -> MuonDimensionNumbers | None:
     parts = name.split(".")
-    if parts[0] != "blocks" or parts[-1] not in ("kernel", "lora_a", "lora_b"):
+    if not leaves or parts[0] != "blocks" or parts[-1] not in ("kernel", "lora_a", "lora_b"):
         return None
     # attention.out has heads and their dims as inputs, the other kernels have one input dim; an adapter's rank is one dim
     num_in = 2 if parts[-2] == "out" and parts[-1] != "lora_b" else 1
-    return MuonDimensionNumbers(reduction_axis=tuple(range(1, 1 + num_in)), output_axis=tuple(range(1 + num_in, ndim)))
+    inputs, outputs = tuple(range(1, 1 + num_in)), tuple(range(1 + num_in, leaves[0].ndim))
+    return MuonDimensionNumbers(reduction_axis=inputs, output_axis=outputs)
 
 
 def _adafactor(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
