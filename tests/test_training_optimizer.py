@@ -183,14 +183,13 @@ def regression(config, num_steps=300):
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
 def test_moments_in_fewer_bits_learn_as_well(name):
-    settings = {"peak_lr": 3e-4 if name == "lion" else 3e-3, "warmup_steps": 0, "b2": 0.99 if name == "lion" else 0.999}
-    losses = {
-        dtype: regression(OptimConfig(name=name, moment_dtype=dtype, **settings)) for dtype in ("float32", "bfloat16", "int8")
-    }
-    assert losses["float32"][-1] < 0.2 * losses["float32"][0]
-    for dtype in ("bfloat16", "int8"):
-        # of the first loss; measured: within 0.3 %
-        assert abs(losses[dtype][-1] - losses["float32"][-1]) < 0.01 * losses["float32"][0]
+    settings = {"peak_lr": 1e-3 if name == "lion" else 3e-3, "warmup_steps": 0, "b2": 0.99 if name == "lion" else 0.999}
+    dtypes = ("float32", "bfloat16", "int8")
+    first, last = np.transpose(
+        [np.array(regression(OptimConfig(name=name, moment_dtype=d, **settings)))[[0, -1]] for d in dtypes]
+    )
+    assert last[0] < 0.01 * first[0]
+    np.testing.assert_allclose(last[1:], last[0], rtol=0.03)  # measured: within 1.4 %
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 8.01), ("bfloat16", 4.01), ("int8", 2.1)])
