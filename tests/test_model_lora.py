@@ -248,7 +248,7 @@ def mesh_of(shape):
     return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=jax.devices()[: shape[0] * shape[1]])
 def run(base, kind, strategy, shape):
     mesh, rules = mesh_of(shape), RULES[strategy]
-    base = jax.tree.unflatten(jax.tree.structure(tests.Transformer(base.arch, rules, jax.random.key(0))), jax.tree.leaves(base))
+    base = jax.tree.unflatten(jax.tree.structure(tests.abstract_transformer(base.arch, rules)), jax.tree.leaves(base))
     base = jax.device_put(base, shardings(base, mesh, rules))
     model = with_adapters(base, LoraConfig(rank=4, base_weights=kind), jax.random.key(7), mesh)
     names, wanted = tests.by_name(model), tests.by_name(shardings(model, mesh, rules))
