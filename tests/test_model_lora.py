@@ -260,30 +260,35 @@ def run(base, kind, strategy, shape):
         grads = tests.adapter_grads(model, remat=True)
         plain = merged(model, jnp.dtype("float32"))
     return strays, frozen, value, {n: np.asarray(g) for n, g in grads.items()}, [np.asarray(x) for x in jax.tree.leaves(plain)]
+def same(name, array, expected):
+    # a mean is a sum, whose order is the mesh's; the steps around it are as exact as it is
+    exact = not name.endswith((".mean.value", ".step.value"))
+    return np.array_equal(array, expected) if exact else np.allclose(array, expected, rtol=1e-5, atol=0)
 TOKENS = jax.random.randint(jax.random.key(1), (8, 24), 0, 300)
 tests.TOKENS, tests.PLACES = TOKENS, jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
-for family, kind in FAMILIES_AND_KINDS:
-    base = tests.base_of(family)
-    one = run(base, kind, "fsdp", (1, 1))
-    for strategy in RULES:
-        strays, frozen, value, grads, plain = run(base, kind, strategy, (2, 4))
-        floor = max(np.abs(g).max() for g in grads.values())
-        print(json.dumps({
-            "strategy": strategy, "kind": kind, "strays": strays, "loss": [value, one[2]],
-            "differ": [n for n, leaf in frozen.items() if not np.array_equal(leaf, one[1][n])],
-            "grads": max(float(np.abs(g - one[3][n]).max() / max(np.abs(g).max(), 1e-2 * floor)) for n, g in grads.items()),
-            "plain": max(float(np.abs(x - y).max()) for x, y in zip(plain, one[4], strict=True)),
-        }))
+kind = KIND
+base = tests.base_of(FAMILY)
+one = run(base, kind, "fsdp", (1, 1))
+for strategy in RULES:
+    strays, frozen, value, grads, plain = run(base, kind, strategy, (2, 4))
+    floor = max(np.abs(g).max() for g in grads.values())
+    print(json.dumps({
+        "strategy": strategy, "kind": kind, "strays": strays, "loss": [value, one[2]],
+        "differ": [n for n, leaf in frozen.items() if not same(n, leaf, one[1][n])],
+        "grads": max(float(np.abs(g - one[3][n]).max() / max(np.abs(g).max(), 1e-2 * floor)) for n, g in grads.items()),
+        "plain": max(float(np.abs(x - y).max()) for x, y in zip(plain, one[4], strict=True)),
+    }))
 """
 
 
-@pytest.mark.parametrize("pairs", [[("gpt_bigcode", "nf4"), ("llama", "int8")], [("qwen2", "nf4"), ("starcoder2", "bfloat16")]])
-def test_on_a_mesh_weights_loss_gradients_and_merge_are_those_of_one_device(pairs):
+@pytest.mark.parametrize(("family", "kind"), [("qwen2", "nf4"), ("gpt_bigcode", "int8")])
+def test_on_a_mesh_weights_loss_gradients_and_merge_are_those_of_one_device(family, kind):
     """The mesh cuts blocks of NF4 numbers too: 80 hidden units are 5 blocks, on 4 devices."""
-    done = run_python("-c", SHARDED.replace("FAMILIES_AND_KINDS", repr(pairs)), num_devices=8, cwd=REPOSITORY / "tests")
+    program = SHARDED.replace("FAMILY", repr(family)).replace("KIND", repr(kind))
+    done = run_python("-c", program, num_devices=8, cwd=REPOSITORY / "tests")
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 4
+    assert [step["strategy"] for step in found] == list(RULES)
     for step in found:
         assert step["strays"] == step["differ"] == []  # every weight lies as the rules say, and is the same number
         assert step["loss"][0] == pytest.approx(step["loss"][1], rel=1e-5)
