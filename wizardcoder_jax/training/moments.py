@@ -22,6 +22,7 @@ from flax import nnx
 from wizardcoder_jax.sharding import Axes
 
 MAX_BLOCK = 128  # numbers that share a scale, at most
+MIN_BLOCK = 16  # a block is no smaller for the sake of a mesh
 MAX_SPLIT = 64  # devices among which a dim may be split without cutting a block
 MIN_SIZE = 4096  # smaller arrays stay float32
 SECOND = "nu"  # optax's name of second moments, which are never negative
@@ -32,8 +33,8 @@ MomentDtype = Literal["float32", "bfloat16", "int8"]
 class Blocks(NamedTuple):
     """A moment in 8 bits."""
 
-    codes: nnx.Param  # int8, or uint8 where nothing is negative; of the moment's shape [..., D] and axes
-    scales: nnx.Param  # float32 [..., D / block]
+    codes: nnx.Param  # int8, or uint8 where nothing is negative; of the moment's shape and axes
+    scales: nnx.Param  # float32, of the same shape and axes but for the dim that is cut into blocks: D / block
 
 
 class Held(NamedTuple):
@@ -81,9 +82,10 @@ def _hold(leaf: Any, is_second: bool, dtype: MomentDtype, key: jax.Array) -> Any
     value, axes = leaf[...], leaf.axes
     if dtype == "bfloat16":
         return nnx.Param(to_bfloat16(value, key), axes=axes)
-    if value.size < MIN_SIZE:
+    dim, block = block_of(value.shape, axes)
+    if value.size < MIN_SIZE or block == 1:  # with a scale for each number there is nothing to gain
         return leaf
-    codes, scales = to_blocks(value, block_size(value.shape[-1], axes), is_second, key)
+    codes, scales = to_blocks(value, dim, block, is_second, key)
     return Blocks(nnx.Param(codes, axes=axes), nnx.Param(scales, axes=axes))
 
 
@@ -95,17 +97,41 @@ def _release(node: Any) -> Any:
     return node
 
 
-def block_size(dim: int, axes: Axes) -> int:
-    """Numbers of a block: a power of two that divides the last dim, and each device's part of it where a mesh splits it."""
-    whole = dim if not axes or axes[-1] is None else max(dim // math.gcd(dim, MAX_SPLIT), 1)
-    return math.gcd(whole, MAX_BLOCK)
+def block_of(shape: tuple[int, ...], axes: Axes) -> tuple[int, int]:
+    """Which dim of a moment is cut into blocks, counted from the end (-1 or -2), and how many numbers a block has.
+
+    It follows from the shape and the logical axes alone, so that a state fits any mesh. A dim that no mesh splits is best;
+    of one that may be split a block lies in each device's part. Else the dim with the larger blocks is taken: on TPU an
+    array whose last dim is short takes the memory of one of 128.
+    """
+    found = [(_block(shape[dim], axes[dim]), dim) for dim in (-1, -2) if -dim <= len(axes)]
+    whole = [(block, dim) for block, dim in found if axes[dim] is None and block > MIN_BLOCK]
+    block, dim = max(whole or found)
+    return dim, block
 
 
-def to_blocks(x: jax.Array, block: int, is_second: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Float32 [..., D] as codes [..., D] and scales [..., D / block]; a code is one of the two next to the number."""
+def _block(size: int, axis: str | None) -> int:
+    split = 1 if axis is None else MAX_SPLIT
+    while split > 1 and size // math.gcd(size, split) < MIN_BLOCK:
+        split //= 2
+    part = size // math.gcd(size, split)
+    return max(block for block in range(1, min(part, MAX_BLOCK) + 1) if part % block == 0)
+
+
+def to_blocks(x: jax.Array, dim: int, block: int, is_second: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A float32 moment as codes of its shape, and scales; each code is one of the two next to the number.
+
+    Args:
+        x: the moment.
+        dim: which is cut into blocks, from the end.
+        block: numbers of a block; divides the dim.
+        is_second: whether it is never negative.
+        key: of the rounding.
+    """
     levels, power = (255, 4) if is_second else (127, 2)
-    blocks = x.reshape(*x.shape[:-1], -1, block)
-    scales = jnp.abs(blocks).max(-1, keepdims=True)
+    axis = x.ndim + dim
+    blocks = x.reshape(*x.shape[:axis], -1, block, *x.shape[axis + 1 :])
+    scales = jnp.abs(blocks).max(axis + 1, keepdims=True)
     magnitude = jnp.abs(blocks) / jnp.where(scales == 0, 1, scales)
     low = jnp.floor(levels * magnitude ** (1 / power))
     below, above = (low / levels) ** power, ((low + 1) / levels) ** power
@@ -113,14 +139,15 @@ def to_blocks(x: jax.Array, block: int, is_second: bool, key: jax.Array) -> tupl
     codes = jnp.clip(low + up, 0, levels)
     # a second moment that is not 0 never becomes 0: its root divides
     codes = jnp.maximum(codes, magnitude > 0).astype(jnp.uint8) if is_second else (codes * jnp.sign(blocks)).astype(jnp.int8)
-    return codes.reshape(x.shape), scales[..., 0]
+    return codes.reshape(x.shape), jnp.squeeze(scales, axis + 1)
 
 
 def from_blocks(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """What codes and scales stand for, float32."""
-    blocks = codes.reshape(*scales.shape, -1).astype(jnp.float32)
+    """What codes and scales stand for, float32. The dim that is in blocks is the one that differs."""
+    axis = next(i for i, (size, number) in enumerate(zip(codes.shape, scales.shape, strict=True)) if size != number)
+    blocks = codes.reshape(*codes.shape[:axis], scales.shape[axis], -1, *codes.shape[axis + 1 :]).astype(jnp.float32)
     values = (blocks / 255) ** 4 if codes.dtype == jnp.uint8 else jnp.sign(blocks) * (blocks / 127) ** 2
-    return (values * scales[..., None]).reshape(codes.shape)
+    return (values * jnp.expand_dims(scales, axis + 1)).reshape(codes.shape)
 
 
 def to_bfloat16(x: jax.Array, key: jax.Array) -> jax.Array:

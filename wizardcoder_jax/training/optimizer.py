@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from optax.contrib import MuonDimensionNumbers, muon
 
 from wizardcoder_jax.config import OptimConfig
 from wizardcoder_jax.training.moments import hold_moments
+from wizardcoder_jax.training.muon import num_inputs, scale_by_muon
 
-# Scales an orthogonal update to the root mean square that AdamW's have, so that AdamW's learning rates serve (Liu et al.,
-# "Muon is Scalable for LLM Training", arXiv 2502.16982, equation 4).
-MUON_RMS = 0.2
 # Updates of a larger root mean square are scaled down, and the decay of the second moment is 1 - step^-0.8 (Shazeer and Stern,
 # arXiv 1804.04235, algorithm 4, with its defaults).
 ADAFACTOR_CLIP, ADAFACTOR_DECAY, ADAFACTOR_EPS = 1.0, 0.8, 1e-30
@@ -53,16 +50,8 @@ def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransfo
     elif config.name == "lion":
         inner = optax.lion(schedule, b1=config.b1, b2=config.b2, weight_decay=wd)
     elif config.name == "muon":
-        orthogonal = muon(
-            schedule,
-            beta=config.b1,
-            eps=config.eps,
-            weight_decay=wd,
-            muon_weight_dimension_numbers=matrices,
-            consistent_rms=MUON_RMS,
-        )
-        label = lambda params: {name: "rest" if dims is None else "matrix" for name, dims in matrices(params).items()}  # noqa: E731
-        inner = optax.partition({"matrix": orthogonal, "rest": adamw}, label)
+        rest = (optax.add_decayed_weights(wd), optax.scale_by_learning_rate(schedule))
+        inner = optax.partition({"muon": optax.chain(scale_by_muon(config.b1), *rest), "adamw": adamw}, _muon_or_adamw)
     else:
         inner = _adafactor(schedule, wd)
     inner = hold_moments(inner, config.moment_dtype)
@@ -74,22 +63,8 @@ def step_count(opt_state: optax.OptState) -> jax.Array:
     return optax.tree.get_all_with_path(opt_state, "count")[0][1]
 
 
-def matrices(params: Any) -> Any:
-    """Which dims of each parameter are the inputs and outputs of a matrix; None for all but the matrices of the blocks.
-
-    Leading dims of the kernels that are neither are layers: each is a matrix of its own. Heads and their dims are one dim.
-    """
-    return {name: _matrix(name, jax.tree.leaves(param)) for name, param in params.items()}
-
-
-def _matrix(name: str, leaves: list[jax.Array]) -> MuonDimensionNumbers | None:
-    parts = name.split(".")
-    if not leaves or parts[0] != "blocks" or parts[-1] not in ("kernel", "lora_a", "lora_b"):
-        return None
-    # attention.out has heads and their dims as inputs, the other kernels have one input dim; an adapter's rank is one dim
-    num_in = 2 if parts[-2] == "out" and parts[-1] != "lora_b" else 1
-    inputs, outputs = tuple(range(1, 1 + num_in)), tuple(range(1 + num_in, leaves[0].ndim))
-    return MuonDimensionNumbers(reduction_axis=inputs, output_axis=outputs)
+def _muon_or_adamw(params: Any) -> dict[str, str]:
+    return {name: "adamw" if num_inputs(name) is None else "muon" for name in params}
 
 
 def _adafactor(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
