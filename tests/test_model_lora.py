@@ -69,8 +69,8 @@ def adapted_model(family, kind, **settings):
     return jit(lambda model: adapted(model, lora, jax.random.key(7)))(base_of(family))
 
 
-def plainly(model, dtype="float32"):
-    return jit(lambda model: merged(model, jnp.dtype(dtype)))(model)
+def plainly(model):
+    return jit(lambda model: merged(model, jnp.dtype("float32")))(model)
 
 
 def projections(model):
