@@ -33,6 +33,7 @@ config = ReproduceConfig(
         optim=OptimConfig(peak_lr=2.5e-5, warmup_steps=3),
         checkpoint_every_steps=7,
         keep_checkpoints=1,
+        async_checkpoints=False,  # in the background they would hold a second state in the same memory
     ),
     measurements=(Measurement(benchmark="mini"), Measurement(benchmark="humaneval", limit=20)),
 )

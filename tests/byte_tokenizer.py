@@ -11,6 +11,8 @@ END = "<|endoftext|>"
 
 class ByteTokenizer:
     eos_id = 0
+    eos_token = END
+    pad_id = None
     vocab_size = 257
 
     def __init__(self, version: str = "1"):
@@ -22,9 +24,15 @@ class ByteTokenizer:
             ids += [self.eos_id] * (i > 0) + [byte + 1 for byte in part.encode()]
         return ids
 
+    def encode_batch(self, texts):
+        return [self.encode(text) for text in texts]
+
+    def encode_whole(self, texts, max_length):
+        return [(ids[:max_length], len(ids) > max_length) for ids in self.encode_batch(texts)]
+
 
 def plain_tokenise(examples, tokenizer):
-    """The recipe in plain Python, against which the seqio Task is held."""
+    """The recipe in plain Python, against which the seqio Task is held; uncut."""
     for example in examples:
         prompt = tokenizer.encode(prompts.wizardcoder(prompts.with_input(example.instruction, example.input)))
         response = [*tokenizer.encode(example.output), tokenizer.eos_id]

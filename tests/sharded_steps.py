@@ -23,9 +23,10 @@ from wizardcoder_jax.model import attention
 from wizardcoder_jax.model.transformer import Block, abstract_transformer
 from wizardcoder_jax.sharding import MESH_AXES, RULES, Rules
 from wizardcoder_jax.training import loss
+from wizardcoder_jax.training.feed import put_batch
 from wizardcoder_jax.training.loss import Batch
-from wizardcoder_jax.training.optimizer import make_optimizer
-from wizardcoder_jax.training.step import abstract_state, make_step, put_batch, shardings
+from wizardcoder_jax.training.step import abstract_state, make_step, shardings
+from wizardcoder_jax.training.trainable import Partition
 
 # Sizes that no other dim has, so that a shape tells what an array is.
 BATCH, LENGTH, EMBED, HEAD, LAYERS = 8, 32, 48, 12, 3
@@ -98,10 +99,11 @@ def abstract_batch(mesh, rules, batch=BATCH, length=LENGTH):
 
 def compiled_step(arch, mesh_name, rules, **sizes):
     """The train step as `train` compiles it."""
-    mesh, optimizer = make_mesh(mesh_name), make_optimizer(OPTIM, 10)
+    mesh, model = make_mesh(mesh_name), abstract_transformer(arch, rules)
     with jax.set_mesh(mesh):
-        state = abstract_state(abstract_transformer(arch, rules), optimizer, mesh, rules)
-        return compiled(make_step(CONFIG, optimizer, unroll=False), state, abstract_batch(mesh, rules, **sizes))
+        state = abstract_state(model, CONFIG, mesh, rules)
+        step = make_step(CONFIG, Partition.of(model, CONFIG), unroll=False)
+        return compiled(step, state, abstract_batch(mesh, rules, **sizes))
 
 
 def described(program, mesh_name):
@@ -118,19 +120,20 @@ def described(program, mesh_name):
 
 def run_step(arch, leaves, mesh_name, rules):
     """Loss, gradients by name, and the program."""
-    mesh = make_mesh(mesh_name)
-    # AdamW as it is, behind a transformation that keeps the gradients in its state
-    optimizer = optax.chain(optax.trace(decay=0.0), make_optimizer(OPTIM, 10))
+    mesh, model = make_mesh(mesh_name), abstract_transformer(arch, rules)
+    # Without a memory the first moments are the gradients.
+    config = dataclasses.replace(CONFIG, optim=OptimConfig(warmup_steps=0, b1=0.0))
+    partition = Partition.of(model, config)
     with jax.set_mesh(mesh):
-        shapes = abstract_state(abstract_transformer(arch, rules), optimizer, mesh, rules)
+        shapes = abstract_state(model, config, mesh, rules)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        state = zeros._replace(model=jax.tree.unflatten(jax.tree.structure(shapes.model), leaves))
-        state = jax.tree.map(lambda leaf, shape: jax.device_put(leaf, shape.sharding), state, shapes)
-        batch = put_batch(rows(arch), 1, mesh, rules)
-        program = compiled(make_step(CONFIG, optimizer, unroll=False), state, batch)
+        trained, _ = partition.split(jax.tree.unflatten(jax.tree.structure(model), leaves))
+        state = jax.tree.map(lambda leaf, shape: jax.device_put(leaf, shape.sharding), zeros._replace(trained=trained), shapes)
+        batch = put_batch(lambda places: {name: array[places] for name, array in rows(arch).items()}, BATCH, 1, mesh, rules)
+        program = compiled(make_step(config, partition, unroll=False), state, batch)
         state, metrics = program(state, batch)
-    grads = jax.tree_util.tree_flatten_with_path(state.opt_state[0].trace)[0]
-    return float(metrics.loss), {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in grads}, program
+    grads = optax.tree.get(state.opt_state, "mu")
+    return float(metrics.loss), {name: np.asarray(param[...]) for name, param in grads.items()}, program
 
 
 def parameters(arch):

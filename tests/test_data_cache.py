@@ -1,10 +1,10 @@
-import dataclasses
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from byte_tokenizer import ByteTokenizer, plain_tokenise
 
+from wizardcoder_jax import prompts
+from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.data import cache
-from wizardcoder_jax.data.batches import FEATURES
-from wizardcoder_jax.data.cache import prepare
+from wizardcoder_jax.data.batches import Batches
+from wizardcoder_jax.data.examples import read_examples
+from wizardcoder_jax.data.prepare import cache_key, prepare
+from wizardcoder_jax.data.tokenise import TOKENISE
 from wizardcoder_jax.errors import InputError
 
 MAX_LENGTH = 256
@@ -27,9 +31,10 @@ class CountingTasks(types.ModuleType):
         super().__init__("wizardcoder_jax.data.tasks")
         self.calls = 0
 
-    def tokenise(self, examples, tokenizer):
+    def tokenise(self, examples, tokenizer, objective, max_length):
         self.calls += 1
-        return plain_tokenise(examples, tokenizer)
+        texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
+        return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
 
 
 @pytest.fixture(autouse=True)
@@ -48,20 +53,29 @@ def file(tmp_path):
     return path
 
 
-def prepared(file, tmp_path, **changes):
-    arguments = {"tokenizer": ByteTokenizer(), "max_length": MAX_LENGTH, "cache_dir": str(tmp_path / "cache"), **changes}
-    return prepare([str(file)], **arguments)
+def config_of(tmp_path, **changes):
+    return TrainConfig(**{"max_length": MAX_LENGTH, "cache_dir": str(tmp_path / "cache"), "batch_size": 8, **changes})
+
+
+def prepared(file, tmp_path, tokenizer=None, **changes):
+    """The training side under a config with `changes`."""
+    return prepare(config_of(tmp_path, **changes), [str(file)], tokenizer or ByteTokenizer()).train
 
 
 def folder_of(tmp_path):
-    (folder,) = (path for path in (tmp_path / "cache" / "packed").iterdir() if path.is_dir())
+    (folder,) = (path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir())
     return folder
 
 
+def all_features(dataset):
+    return dataset.features(np.arange(dataset.num_rows))
+
+
 def assert_same(left, right):
-    for name in cache.ARRAYS:
-        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
-    assert left.counts == right.counts
+    for name, values in all_features(left).items():
+        np.testing.assert_array_equal(values, all_features(right)[name])
+    np.testing.assert_array_equal(left.rows.item_ids, right.rows.item_ids)
+    assert (left.counts, left.width) == (right.counts, right.width)
 
 
 def test_a_warm_cache_gives_the_same_dataset_without_tokenising(file, tmp_path, tasks):
@@ -75,23 +89,39 @@ def test_a_warm_cache_imports_neither_seqio_nor_tensorflow_nor_jax(file, tmp_pat
     program = f"""
 import sys
 from byte_tokenizer import ByteTokenizer
+from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.data.batches import Batches
-from wizardcoder_jax.data.cache import prepare
-Batches(prepare([{str(file)!r}], ByteTokenizer(), {MAX_LENGTH}, {str(tmp_path / "cache")!r}), 2, 0).batch(0)
+from wizardcoder_jax.data.prepare import prepare
+config = TrainConfig(max_length={MAX_LENGTH}, cache_dir={str(tmp_path / "cache")!r}, batch_size=8)
+Batches(prepare(config, [{str(file)!r}], ByteTokenizer()).train, 2, 0).batch(0)
 print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.tasks") if name in sys.modules])
 """
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), str(Path(__file__).parents[1])))}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
-    "changes", [{"tokenizer": ByteTokenizer("2")}, {"max_length": MAX_LENGTH + 1}], ids=["tokenizer", "max_length"]
+    "changes",
+    [
+        {"tokenizer": ByteTokenizer("2")},
+        {"max_length": MAX_LENGTH + 1},
+        {"layout": "padded"},
+        {"objective": "original"},
+        {"validation": ValidationConfig(fraction=0.3)},
+    ],
+    ids=lambda changes: next(iter(changes)),
 )
-def test_another_tokenizer_or_length_is_prepared_anew(file, tmp_path, tasks, changes):
+def test_whatever_changes_the_rows_is_prepared_anew(file, tmp_path, tasks, changes):
     prepared(file, tmp_path)
     prepared(file, tmp_path, **changes)
     assert tasks.calls == 2
+
+
+def test_settings_that_do_not_change_the_rows_share_them(file, tmp_path, tasks):
+    prepared(file, tmp_path)
+    prepared(file, tmp_path, seed=3, batch_size=16, num_steps=7)
+    assert tasks.calls == 1
 
 
 def test_contents_count_and_names_do_not(file, tmp_path, tasks):
@@ -122,16 +152,20 @@ def flip_a_byte(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, Path.unlink, lambda path: path.write_bytes(b"")])
-@pytest.mark.parametrize("name", ["tokens.npy", "row_starts.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["tokens.npy", "learns.npy", "train_starts.npy", "manifest.json"])
 def test_a_damaged_cache_is_made_anew(file, tmp_path, tasks, capsys, damage, name):
     cold = prepared(file, tmp_path)
-    # A copy: reading a mapped file that was cut under the reader is a bus error.
-    cold = dataclasses.replace(cold, **{name: getattr(cold, name).copy() for name in cache.ARRAYS})
+    features, counts = (
+        all_features(cold),
+        cold.counts,
+    )  # before the files are cut: then reading is a bus error
     damage(folder_of(tmp_path) / name)
     again = prepared(file, tmp_path)
     assert tasks.calls == 2
     assert "is made anew" in capsys.readouterr().err
-    assert_same(again, cold)
+    assert again.counts == counts
+    for name, values in all_features(again).items():
+        np.testing.assert_array_equal(values, features[name])
     prepared(file, tmp_path)
     assert tasks.calls == 2
 
@@ -143,7 +177,7 @@ def test_an_interrupted_preparation_leaves_nothing_behind(file, tmp_path, tasks,
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(cache, "write_json", interrupt)
         prepared(file, tmp_path)
-    assert [path for path in (tmp_path / "cache" / "packed").iterdir() if path.is_dir()] == []
+    assert [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()] == []
     prepared(file, tmp_path)
     assert tasks.calls == 2
 
@@ -186,7 +220,7 @@ def test_concurrent_preparers_share_the_work(file, tmp_path):
 def _prepare_in_child(arguments):
     file, cache_dir = arguments
     module = sys.modules["wizardcoder_jax.data.tasks"] = CountingTasks()
-    prepare([file], ByteTokenizer(), MAX_LENGTH, cache_dir)
+    prepare(TrainConfig(max_length=MAX_LENGTH, cache_dir=cache_dir), [file], ByteTokenizer())
     return module.calls
 
 
@@ -201,20 +235,22 @@ def test_the_counts_say_what_went_in_and_what_did_not(tmp_path, capsys):
     dataset = prepared(file, tmp_path)
     counts = dataset.counts
     assert (counts.examples, counts.dropped, counts.truncated, counts.rows) == (3, 1, 1, 2)
-    assert counts.tokens == (dataset.segment_ids > 0).sum()
-    assert counts.supervised_tokens == dataset.weights.sum()
+    assert counts.items == 2
+    assert counts.tokens == (all_features(dataset)["segment_ids"] > 0).sum()
+    assert counts.supervised_tokens == all_features(dataset)["weights"].sum()
     assert counts.fill == pytest.approx(counts.tokens / (2 * MAX_LENGTH))
     err = capsys.readouterr().err
     assert f"1 of 3 prompts fill max_length {MAX_LENGTH} and are dropped ({file}:3 ...)" in err
     assert f"1 of 3 responses are cut at max_length {MAX_LENGTH}" in err
-    assert json.loads((folder_of(tmp_path) / "manifest.json").read_text())["counts"]["dropped"] == 1
+    assert json.loads((folder_of(tmp_path) / "manifest.json").read_text())["facts"]["train"]["counts"]["dropped"] == 1
 
 
 def test_loss_weights_stand_on_the_response_and_its_end_as_targets(tmp_path):
     dataset = prepared(records(tmp_path, ("say <|endoftext|> twice", "a<|endoftext|>b")), tmp_path)
-    supervised = dataset.targets[dataset.weights == 1]
+    features = all_features(dataset)
+    supervised = features["targets"][features["weights"]]
     assert supervised.tolist() == [ord("a") + 1, 0, ord("b") + 1, 0]
-    prompt_end = dataset.tokens[0, int(np.argmax(dataset.weights[0]))]
+    prompt_end = features["tokens"][0, int(np.argmax(features["weights"][0]))]
     assert prompt_end == ord(":") + 1
 
 
@@ -222,13 +258,13 @@ def test_loss_weights_stand_on_the_response_and_its_end_as_targets(tmp_path):
 def test_a_response_is_cut_at_max_length_and_the_end_token_goes_first(tmp_path, spare, expected):
     file = records(tmp_path, ("i", "xyz"), ("", ""))
     file.write_text(file.read_text().splitlines()[0] + "\n")
-    prompt_length = len(next(plain_tokenise(cache.read_examples([str(file)]), ByteTokenizer()))[0]) - 4
+    prompt_length = len(next(plain_tokenise(read_examples([str(file)]), ByteTokenizer()))[0]) - 4
     if expected is None:
         with pytest.raises(InputError, match=r"every prompt is longer than max_length .*records\.jsonl:1.*--max-length"):
             prepared(file, tmp_path, max_length=prompt_length + spare)
         return
-    dataset = prepared(file, tmp_path, max_length=prompt_length + spare)
-    text = "".join(chr(max(token - 1, 0)) for token in dataset.targets[dataset.weights == 1])
+    features = all_features(prepared(file, tmp_path, max_length=prompt_length + spare))
+    text = "".join(chr(max(token - 1, 0)) for token in features["targets"][features["weights"]])
     assert text == expected
 
 
@@ -254,7 +290,61 @@ def test_a_cut_gzip_file_is_named(tmp_path):
 
 def test_arrays_are_memory_mapped_and_read_only(file, tmp_path):
     dataset = prepared(file, tmp_path)
-    for name in FEATURES:
-        array = getattr(dataset, name)
+    for array in (dataset.store.tokens, dataset.store.learns, dataset.rows.members):
         assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
+
+
+def test_objective_original_is_laid_out_one_example_a_row_whatever_the_layout(file, tmp_path):
+    dataset = prepared(file, tmp_path, objective="original", layout="packed")
+    assert dataset.num_rows == dataset.counts.items == 20
+
+
+def test_objective_original_keeps_a_prompt_that_fills_the_row_without_a_label(tmp_path, capsys):
+    file = records(tmp_path, ("short", "yes"), ("long prompt " * 100, "no"))
+    dataset = prepared(file, tmp_path, objective="original")
+    assert (dataset.counts.items, dataset.counts.dropped, dataset.rows.num_supervised.tolist()) == (2, 0, [4, 0])
+    assert f"1 of 2 prompts fill max_length {MAX_LENGTH} and stay without a label" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"every prompt is longer than max_length"):
+        prepared(file, tmp_path, objective="original", max_length=64)
+
+
+def test_equal_fingerprints_are_equal_data(file, tmp_path):
+    first, again, other = (
+        prepare(config_of(tmp_path, **changes), [str(file)], ByteTokenizer()).fingerprint
+        for changes in ({}, {"seed": 1}, {"max_length": MAX_LENGTH - 1})
+    )
+    assert first == again != other
+
+
+def test_a_warm_cache_of_a_million_examples_gives_the_batch_of_the_millionth_within_a_second(tmp_path):
+    """Row and example are the same here, so step 1953 of 512 rows holds the millionth example of the epoch."""
+    num_examples, length = 1_000_000, 100
+    rng = np.random.default_rng(0)
+    starts, one_each = np.arange(num_examples + 1), np.arange(num_examples)
+    arrays = {
+        "tokens": rng.integers(0, 2**16, num_examples * length, np.uint16),
+        "learns": np.ones(num_examples * length, bool),
+        "starts": starts * length,
+        "train_members": one_each,
+        "train_item_ids": one_each,
+        "train_starts": starts,
+        "train_num_tokens": np.full(num_examples, length - 1),
+        "train_num_supervised": np.full(num_examples, length - 1),
+    }
+    counts = dict.fromkeys(("examples", "items", "rows"), num_examples) | {"dropped": 0, "truncated": 0, "fill": 1.0}
+    counts |= dict.fromkeys(("tokens", "supervised_tokens"), num_examples * (length - 1))
+    file = tmp_path / "data.jsonl"
+    with file.open("w") as out:  # of the size that such data has, as it is hashed too
+        out.writelines(["x" * 400 + "\n"] * num_examples)
+    config, tokenizer = config_of(tmp_path), ByteTokenizer()
+    made = cache.Cached(arrays=arrays, facts={"train": {"width": MAX_LENGTH, "counts": counts}})
+    key = cache_key(config, [cache.hash_file(str(file))], tokenizer)
+    cache.load_or_make(config.cache_dir, key, lambda: made)
+    began = time.perf_counter()
+    batches = Batches(prepare(config, [str(file)], tokenizer).train, 512, seed=0)
+    batch = batches.batch(10**6 // 512)
+    elapsed_s = time.perf_counter() - began
+    row = batches.rows(10**6 // 512)[10**6 % 512]
+    np.testing.assert_array_equal(batch["tokens"][10**6 % 512, : length - 1], arrays["tokens"][row * length :][: length - 1])
+    assert elapsed_s < 1, elapsed_s

@@ -1,64 +1,92 @@
 import numpy as np
 import pytest
+from small_datasets import Sample, dataset_of, random_samples
 
-from wizardcoder_jax.data.packing import TokenisedExample, assign_rows, pack
-
-
-def random_examples(num_examples, max_length, seed=0):
-    """Ids include 0 anywhere; example ids have gaps, as after drops."""
-    rng = np.random.default_rng(seed)
-    for i in range(num_examples):
-        n = int(rng.integers(2, max_length + 1))
-        tokens = rng.integers(0, 4, n).astype(np.int32)
-        yield TokenisedExample(example_id=3 * i, tokens=tokens, weights=rng.integers(0, 2, n).astype(np.float32))
+from wizardcoder_jax.data.packing import assign_rows
 
 
-def unpack(packed):
+def features_of(dataset):
+    return dataset.features(np.arange(dataset.num_rows))
+
+
+def unpack(dataset):
     """example id -> (tokens, targets, weights, positions) of its segment."""
-    found = {}
-    for r in range(packed.num_rows):
-        for segment, example_id in enumerate(packed.examples_in(r).tolist(), start=1):
-            slots = packed.segment_ids[r] == segment
+    found, features = {}, features_of(dataset)
+    for r in range(dataset.num_rows):
+        for segment, example_id in enumerate(dataset.examples_in(r).tolist(), start=1):
+            slots = features["segment_ids"][r] == segment
             assert example_id not in found
-            arrays = (packed.tokens, packed.targets, packed.weights, packed.positions)
-            found[example_id] = [array[r][slots] for array in arrays]
+            found[example_id] = [features[name][r][slots] for name in ("tokens", "targets", "weights", "positions")]
     return found
 
 
-def test_every_example_comes_out_whole_once_with_its_next_token_targets():
-    examples = list(random_examples(300, 64))
-    found = unpack(pack(examples, 64))
-    assert sorted(found) == [example.example_id for example in examples]
-    for example in examples:
-        tokens, targets, weights, positions = found[example.example_id]
-        np.testing.assert_array_equal(tokens, example.tokens[:-1])
-        np.testing.assert_array_equal(targets, example.tokens[1:])
-        np.testing.assert_array_equal(weights, example.weights[1:])
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
+def test_every_example_comes_out_whole_once_with_its_next_token_targets(packs):
+    samples = list(random_samples(300, 64))
+    found = unpack(dataset_of(samples, 64, packs))
+    assert sorted(found) == [sample.example_id for sample in samples]
+    for sample in samples:
+        tokens, targets, weights, positions = found[sample.example_id]
+        np.testing.assert_array_equal(tokens, sample.tokens[:-1])
+        np.testing.assert_array_equal(targets, sample.tokens[1:])
+        np.testing.assert_array_equal(weights, sample.learns[1:])
         np.testing.assert_array_equal(positions, np.arange(len(tokens)))
 
 
-def test_padding_stands_at_the_end_of_a_row_and_carries_no_weight():
-    packed = pack(list(random_examples(50, 32)), 32)
-    padding = packed.segment_ids == 0
+@pytest.mark.parametrize(("vocab_size", "top"), [(2**16, 2**16 - 1), (2**16 + 1, 2**16), (2**31, 2**31 - 1)])
+def test_ids_of_any_size_are_stored_as_they_are(vocab_size, top):
+    sample = Sample(0, np.array([0, top, 0, 7]), np.ones(4, bool))
+    dataset = dataset_of([sample], 8, vocab_size=vocab_size)
+    assert features_of(dataset)["tokens"].tolist() == [[0, top, 0, 0, 0, 0, 0, 0]]
+    assert features_of(dataset)["targets"].tolist() == [[top, 0, 7, 0, 0, 0, 0, 0]]
+    assert dataset.store.tokens.itemsize == (2 if top < 2**16 else 4)
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
+def test_padding_stands_at_the_end_of_a_row_and_carries_no_weight(packs):
+    features = features_of(dataset_of(random_samples(50, 32), 32, packs))
+    padding = features["segment_ids"] == 0
     assert padding.any()
     assert (np.diff(padding.astype(int), axis=1) >= 0).all()
-    for array in (packed.tokens, packed.targets, packed.weights, packed.positions):
-        assert not array[padding].any()
+    for name in ("tokens", "targets", "weights", "positions"):
+        assert not features[name][padding].any()
 
 
 def test_segments_of_a_row_count_up_from_one():
-    packed = pack(list(random_examples(50, 32)), 32)
-    for r in range(packed.num_rows):
-        inside = packed.segment_ids[r][packed.segment_ids[r] > 0]
+    dataset = dataset_of(random_samples(50, 32), 32)
+    for r, segments in enumerate(features_of(dataset)["segment_ids"]):
+        inside = segments[segments > 0]
         assert inside[0] == 1
         assert set(np.diff(inside)) <= {0, 1}
-        assert inside[-1] == len(packed.examples_in(r))
+        assert inside[-1] == len(dataset.examples_in(r))
 
 
 def test_packing_is_deterministic():
-    packed, again = (pack(list(random_examples(200, 64)), 64) for _ in range(2))
-    for name in ("tokens", "segment_ids", "example_ids", "row_starts"):
-        np.testing.assert_array_equal(getattr(packed, name), getattr(again, name))
+    first, again = (dataset_of(random_samples(200, 64), 64) for _ in range(2))
+    for name in ("members", "item_ids", "starts"):
+        np.testing.assert_array_equal(getattr(first.rows, name), getattr(again.rows, name))
+
+
+def test_a_rows_counts_are_those_of_its_features():
+    dataset = dataset_of(random_samples(200, 64), 64)
+    features = features_of(dataset)
+    np.testing.assert_array_equal(dataset.rows.num_tokens, (features["segment_ids"] > 0).sum(axis=1))
+    np.testing.assert_array_equal(dataset.rows.num_supervised, features["weights"].sum(axis=1))
+
+
+@pytest.mark.parametrize(("longest", "width"), [(2, 128), (129, 128), (130, 256), (300, 300), (250, 256)])
+def test_padded_rows_are_as_wide_as_the_longest_needs_in_steps_of_128(longest, width):
+    samples = [Sample(i, np.ones(n, int), np.ones(n, bool)) for i, n in enumerate((longest, 2))]
+    dataset = dataset_of(samples, 300, packs=False)
+    assert (dataset.num_rows, dataset.width) == (2, width)
+
+
+def test_an_example_without_any_target_is_a_padded_row_of_its_own():
+    dataset = dataset_of(
+        [Sample(0, np.array([5]), np.array([True])), Sample(1, np.arange(3), np.ones(3, bool))], 8, packs=False
+    )
+    assert features_of(dataset)["segment_ids"].sum(axis=1).tolist() == [0, 2]
+    assert dataset.rows.num_supervised.tolist() == [0, 2]
 
 
 def test_each_item_goes_into_the_fullest_row_with_room():

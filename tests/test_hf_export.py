@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import safetensors.torch
 import tiny_models
 import torch
-from processes import REPOSITORY, run_python
+from processes import run_python, run_together
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from wizardcoder_jax.hf.folder import Source
@@ -217,17 +216,7 @@ def test_a_killed_export_leaves_the_old_one_and_the_next_one_cleans_up(exported,
 
 def run_two(*args):
     """The door in two processes of one run, four devices each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    run = []
-    for i in range(2):
-        env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-        env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
-        command = [sys.executable, "-m", *map(str, args)]
-        run.append(subprocess.Popen(command, env=env, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True))
-    said = [process.communicate(timeout=300)[1] for process in run]
-    assert [process.returncode for process in run] == [0, 0], said
+    run_together(2, "-m", *args, num_devices=4)
 
 
 def test_two_processes_convert_and_export_one_model(exported, tmp_path):

@@ -23,6 +23,8 @@ ROOMS = {  # room -> the rooms below it
     "training": {"model", "data"},
     "sampling": {"model"},
     "loading": {"hf", "training", "model"},  # turns a MODEL argument of any kind into a model
+    "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
+    "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
 }
 DOORS = {"evolve", "train", "sample", "evaluate", "convert", "export", "plan", "serve", "doctor", "reproduce"}
 
@@ -47,6 +49,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
         "training",
         "sampling",
         "loading.py",
+        "examination.py",
         "processes.py",
         "sharding.py",
         *(f"{door}.py" for door in DOORS),

@@ -43,6 +43,8 @@ TINY_STARCODER = ArchConfig(  # bigcode/tiny_starcoder_py's config.json
         ("demo", ReproduceConfig),
         ("tiny_starcoder", ReproduceConfig),
         ("wizardcoder_15b", TrainConfig),
+        ("wizardcoder_15b_original", TrainConfig),
+        ("qlora_15b", TrainConfig),
         ("evolve_wizardcoder", EvolveConfig),
     ],
 )

@@ -1,6 +1,5 @@
 import copy
 import dataclasses
-import functools
 import json
 import math
 import sys
@@ -21,11 +20,13 @@ from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sharding import RULES, make_mesh
-from wizardcoder_jax.training.loss import Batch, weighted_loss
+from wizardcoder_jax.training.feed import put_batch
+from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
 from wizardcoder_jax.training.metrics import MetricsLog
 from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule
-from wizardcoder_jax.training.step import make_step, new_state, put_batch
+from wizardcoder_jax.training.step import make_step, new_state
 from wizardcoder_jax.training.stored import find_checkpoint
+from wizardcoder_jax.training.trainable import Partition
 
 TINY = REPOSITORY / "configs/tiny.py"
 FAMILIES = {
@@ -156,28 +157,26 @@ def test_the_loss_is_torchs_cross_entropy_over_weighted_tokens_of_packed_rows(pa
     rows = packed_batch(393)
     with torch.no_grad():
         expected = float(torch_loss(theirs, rows))
-    total = jax.jit(lambda model, batch: weighted_loss(model, batch, jnp.float32, False))(ours, Batch(**rows))
+    total = jax.jit(lambda model, batch: weighted_loss(model, batch, LossOptions(dtype=jnp.float32)))(ours, Batch(**rows))
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
 # eps is far above 1e-8: a key's bias moves no score, its gradient is rounding noise, and AdamW would make a step of it
 OPTIM = OptimConfig(peak_lr=1e-3, warmup_steps=0, eps=1e-4, weight_decay=0.1)
-CONFIG = TrainConfig(batch_size=8, accumulation=1, compute_dtype="float32", remat="none", optim=OPTIM)
-
-
-@functools.cache
-def compiled_step(config):
-    optimizer = make_optimizer(config.optim, 10)
-    return optimizer, make_step(config, optimizer, unroll=False)
+CONFIG = TrainConfig(num_steps=10, batch_size=8, accumulation=1, compute_dtype="float32", remat="none", optim=OPTIM)
 
 
 def steps_of(model, config, rows, num_steps=3):
     """Losses and gradient norms of `num_steps` steps on the same rows, and the state after them."""
     mesh, rules = make_mesh("1x1"), RULES["fsdp"]
-    optimizer, step = compiled_step(config)
-    state, seen = new_state(jax.tree.map(jnp.copy, model), optimizer, mesh, rules), []
+    step = make_step(config, Partition.of(model, config), unroll=False)
+    state, seen = new_state(jax.tree.map(jnp.copy, model), config, mesh, rules), []
+
+    def read(places):
+        return {name: array[places] for name, array in rows.items()}
+
     for _ in range(num_steps):
-        state, metrics = step(state, put_batch(rows, config.accumulation, mesh, rules))
+        state, metrics = step(state, put_batch(read, config.batch_size, config.accumulation, mesh, rules))
         seen.append((float(metrics.loss), float(metrics.grad_norm)))
     return seen, state
 
@@ -238,7 +237,7 @@ def test_accumulated_microbatches_equal_one_batch(pair):
     whole, state = steps_of(pair[1], CONFIG, rows)
     split, other = steps_of(pair[1], dataclasses.replace(CONFIG, accumulation=4), rows)
     np.testing.assert_allclose(split, whole, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), state.model, other.model)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), state.trained, other.trained)
 
 
 def test_padding_of_the_vocabulary_stays_zero_with_zero_moments(pair):
@@ -295,7 +294,7 @@ def test_a_run_that_was_stopped_goes_on_bitwise(place, whole_run, kind, step, st
     first = run_python("-c", SIGNALLED_RUN, kind, step, *args)
     assert first.returncode == status, first.stderr[-2000:]
     if kind == "SIGTERM":
-        assert first.stderr.endswith("stopped: step 4 of 10 is saved; the same command resumes\n")
+        assert first.stderr.endswith("stopped: step 5 of 10 is saved; the same command resumes\n")
     second = run_python("-m", "wizardcoder_jax.train", *args)
     assert second.returncode == 0, second.stderr[-2000:]
     assert losses(output) == losses(whole_run)

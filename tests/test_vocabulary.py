@@ -5,13 +5,13 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import tiny_models
 import torch
 from processes import REPOSITORY, run_python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.hf.folder import Source
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.model.transformer import Transformer
@@ -54,9 +54,10 @@ def test_the_padding_token_is_the_next_id_with_the_mean_row(make, tmp_path):
 def test_starcoders_vocabulary_becomes_49153(tmp_path):
     ours = tiny_models.ours(tiny_models.gpt_bigcode(**STARCODER_SIZES), tmp_path)
     mesh = make_mesh("1x1")
-    state = new_state(with_token(ours, 49152, mesh), optax.adamw(1e-3), mesh, RULES["fsdp"])
-    assert state.model.arch.vocab_size == 49153
-    assert state.model.tokens.shape == (49408, 16)
+    grown = with_token(ours, 49152, mesh)
+    assert grown.arch.vocab_size == 49153
+    state = new_state(grown, TrainConfig(), mesh, RULES["fsdp"])
+    assert state.trained["tokens"].shape == (49408, 16)
     assert sum(leaf.shape == (49408, 16) for leaf in jax.tree.leaves(state.opt_state)) == 2
 
 

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -38,8 +39,21 @@ def run_door(main: Callable[[Sequence[str] | None], None]) -> None:
         if error.errno is None:
             raise
         status = _complain(f"error: {error.strerror}: {error.filename or 'writing output'}", 1)
+    except Exception:
+        if not _has_peers():
+            raise
+        traceback.print_exc()
+        status = _complain("error: this process ends, and so will the others of its run; start them all again", 1)
     sys.stdout.flush()
+    if status not in (0, EXIT_RESUMABLE) and _has_peers():
+        os._exit(status)  # an ordinary exit would wait for the others, which wait for this one
     sys.exit(status)
+
+
+def _has_peers() -> bool:
+    """Whether this process is one of several of a run (processes.py)."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
 
 
 def _complain(message: str, status: int) -> int:

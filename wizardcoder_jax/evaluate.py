@@ -16,7 +16,6 @@ from wizardcoder_jax.errors import InputError
 if TYPE_CHECKING:
     from wizardcoder_jax.benchmarks.problem import Benchmark
     from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
-    from wizardcoder_jax.benchmarks.samples import Sample
     from wizardcoder_jax.journal import Journal
     from wizardcoder_jax.sandbox.program import Program, Verdict
     from wizardcoder_jax.sandbox.runner import Sandbox
@@ -32,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.benchmarks.score import select_samples
     from wizardcoder_jax.files import write_json
     from wizardcoder_jax.sandbox.runner import Sandbox
+    from wizardcoder_jax.scoring import programs_of
 
     whole = load_benchmark(config.benchmark, config.benchmark_file)
     benchmark = whole.first(config.limit)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     meta, protocol = _protocol(config, config.samples)
     chosen = select_samples(benchmark, read_samples(config.samples, whole.problems), config.ks)
     sandbox = Sandbox.open(unsafe=config.unsafe_no_sandbox)
-    programs = _programs(benchmark, chosen, protocol)
+    programs = programs_of(benchmark, chosen, protocol)
     with _journal(config, sandbox) as journal:
         verdicts = _run(config, sandbox, programs, journal)
         results = _results(config, benchmark, protocol, sandbox, verdicts, meta)
@@ -62,20 +62,6 @@ def _protocol(config: EvaluateConfig, samples: str) -> tuple[dict[str, Any], "Ev
     if recorded != name:
         print(f"note: the samples were made with {recorded!r}, and are scored with {name!r}", file=sys.stderr)
     return meta, get_protocol(str(name))
-
-
-def _programs(
-    benchmark: "Benchmark", chosen: Mapping[str, Sequence["Sample"]], protocol: "EvaluationProtocol"
-) -> dict[tuple[str, int], "Program"]:
-    from wizardcoder_jax.benchmarks.program import assemble
-    from wizardcoder_jax.sandbox.program import Program
-
-    programs: dict[tuple[str, int], Program] = {}
-    for problem in benchmark.problems:
-        for sample in chosen[problem.task_id]:
-            candidate, test = assemble(problem, sample, protocol)
-            programs[problem.task_id, sample.sample_index] = Program(candidate=candidate, test=test)
-    return programs
 
 
 def _journal(config: EvaluateConfig, sandbox: "Sandbox") -> "Journal":

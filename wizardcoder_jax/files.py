@@ -90,8 +90,8 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return value
 
 
-def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Opens a local or gs:// file for reading, decompressing `.gz`.
+def open_bytes(path: str | os.PathLike[str], unzip: bool = True) -> IO[bytes]:
+    """Opens a local or gs:// file for reading; with `unzip` a `.gz` is decompressed.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -104,7 +104,7 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
             raw = open(name, "rb")  # noqa: SIM115 (the caller closes it)
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from error
-    if not name.endswith(".gz"):
+    if not (unzip and name.endswith(".gz")):
         return raw
     unzipped = gzip.GzipFile(fileobj=raw)
     unzipped.myfileobj = raw  # type: ignore[assignment]  # GzipFile closes this with itself, and its fileobj argument not

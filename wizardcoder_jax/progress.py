@@ -18,14 +18,15 @@ class Progress:
         total: units of work in all.
         unit: name of one unit, e.g. "step"; "B" for bytes, which are shown as GB.
         done: units that an earlier run finished.
+        shown: whether anything is; one process of several shows what all do.
     """
 
-    def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, shown: bool = True) -> None:
         self._label, self._total, self._unit, self._done = label, total, unit, done
         self._first, self._start = done, time.monotonic()
         self._last_line = self._start
-        self._bar = None
-        if sys.stderr.isatty():
+        self._bar, self._shown = None, shown
+        if shown and sys.stderr.isatty():
             self._bar = tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", initial=done, dynamic_ncols=True)
 
     def update(self, count: int = 1, **facts: Any) -> None:
@@ -35,7 +36,7 @@ class Progress:
             if facts:
                 self._bar.set_postfix(facts, refresh=False)
             self._bar.update(count)
-        elif self._done >= self._total or time.monotonic() - self._last_line >= LINE_INTERVAL_S:
+        elif self._shown and (self._done >= self._total or time.monotonic() - self._last_line >= LINE_INTERVAL_S):
             self._print_line(facts)
 
     def _print_line(self, facts: dict[str, Any]) -> None:

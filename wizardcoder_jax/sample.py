@@ -1,15 +1,14 @@
 """Samples answers: model + benchmark (or prompts) -> samples.jsonl."""
 
-import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wizardcoder_jax import prompts
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol, get_protocol
+from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples import meta_path
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import SampleConfig
@@ -17,23 +16,11 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records, write_jsonl
 from wizardcoder_jax.journal import Journal
 from wizardcoder_jax.progress import Progress
+from wizardcoder_jax.scoring import Questions
 
 if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
     from wizardcoder_jax.sampling.engine import Answer, Request
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Questions:
-    """What is asked, and how an answer becomes a completion."""
-
-    version: str  # of the benchmark or the prompts file
-    texts: dict[str, str]  # task id -> prompt text, or user message
-    protocol: EvaluationProtocol | None  # None for bare prompts, whose answers stay as they are
-
-    def clean(self, raw: str) -> str:
-        """The completion that evaluation runs."""
-        return raw if self.protocol is None else self.protocol.clean(raw)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             model = jax.jit(quantised)(model) if config.int8_weights else model
             model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
             answers = Engine(model, decoding, config.batch_size, dtype).answer(
-                [wanted[name] for name in left], _stopped(questions, tokenizer)
+                [wanted[name] for name in left], questions.stopped(tokenizer)
             )
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
                 for index, answer in answers:
@@ -100,33 +87,20 @@ def _questions(config: SampleConfig) -> Questions:
         return Questions(version=os.path.basename(config.prompts), texts=texts, protocol=None)
     assert config.benchmark is not None
     benchmark = load_benchmark(config.benchmark, config.benchmark_file).first(config.limit)
-    protocol = get_protocol(config.protocol)
-    texts = {problem.task_id: protocol.prompt(problem) for problem in benchmark.problems}
-    return Questions(version=benchmark.version, texts=texts, protocol=protocol)
+    return Questions.of(benchmark, get_protocol(config.protocol))
 
 
 def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "Request"]:
     """All answers that are wanted, by (task id, sample index); the samples of a task stand side by side."""
     from wizardcoder_jax.sampling.engine import Request
 
-    in_chat = questions.protocol is not None and questions.protocol.needs_chat_template
     requests = {}
-    for task_id, text in questions.texts.items():
-        ids = tuple(tokenizer.encode(tokenizer.chat_prompt(text) if in_chat else text))
-        if len(ids) >= config.max_length:
-            raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {config.max_length}; raise it")
+    for task_id, ids in questions.prompt_ids(tokenizer, config.max_length).items():
         for i in range(config.num_samples):
             digest = hashlib.sha256(f"{config.seed}/{task_id}/{i}".encode()).digest()
             key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
             requests[task_id, i] = Request(prompt=ids, key=key)
     return requests
-
-
-def _stopped(questions: Questions, tokenizer: "Tokenizer") -> Callable[[list[int]], bool] | None:
-    """Whether an answer so far holds a stop string of the protocol."""
-    if questions.protocol is None or not (stops := questions.protocol.stop_strings):
-        return None
-    return lambda tokens: any(stop in tokenizer.decode(tokens) for stop in stops)
 
 
 def _meta(config: SampleConfig, questions: Questions) -> dict[str, object]:

@@ -70,13 +70,16 @@ class Rules:
         mesh = jax.sharding.get_abstract_mesh()
         return () if mesh.empty else self._split(dict(mesh.shape), dim, axis)
 
-    def per_device(self, function: Callable[..., Any], in_axes: tuple[Axes, ...], out: Any) -> Callable[..., Any]:
+    def per_device(
+        self, function: Callable[..., Any], in_axes: tuple[Axes, ...], out: Any, check_vma: bool = True
+    ) -> Callable[..., Any]:
         """`function` as every device runs it on its part of the arguments; only what it says itself is communicated.
 
         Args:
             function: of arrays; where there is no mesh, of the whole ones.
             in_axes: the logical axes of every argument.
             out: (shape of the whole, logical axes) of the result, or a tuple of such pairs.
+            check_vma: whether JAX checks that what is said to be alike on devices is; kernels cannot be checked.
         """
 
         def run(*args: jax.Array) -> Any:
@@ -87,7 +90,7 @@ class Rules:
             in_specs = tuple(self.spec(sizes, array.shape, axes) for array, axes in zip(args, in_axes, strict=True))
             is_pair = lambda node: isinstance(node[0][0], int)  # noqa: E731
             out_specs = jax.tree.map(lambda pair: self.spec(sizes, *pair), out, is_leaf=is_pair)
-            return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)(*args)
+            return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma)(*args)
 
         return run
 

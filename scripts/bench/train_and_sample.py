@@ -37,8 +37,9 @@ from wizardcoder_jax.hf.export import export_folder
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
 from wizardcoder_jax.sharding import RULES, make_mesh
-from wizardcoder_jax.training.optimizer import make_optimizer
-from wizardcoder_jax.training.step import make_step, new_state, put_batch
+from wizardcoder_jax.training.feed import put_batch
+from wizardcoder_jax.training.step import make_step, new_state
+from wizardcoder_jax.training.trainable import Partition
 
 ROUNDS = 3
 BATCH, LENGTH, SUPERVISED = 4, 512, 0.4
@@ -78,22 +79,34 @@ def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def time_training(folder: str, rng: np.random.Generator) -> dict[str, float]:
     """One optimizer step of each."""
     rows, rules, mesh = training_rows(rng), RULES["fsdp"], make_mesh("1x1")
-    settings = TrainConfig(batch_size=BATCH, accumulation=1, max_length=LENGTH, compute_dtype="float32", remat="none")
-    optimizer = make_optimizer(OptimConfig(warmup_steps=0), 100)
-    step = make_step(settings, optimizer, unroll=True)
-    state = [new_state(open_model(folder).weights(rules, mesh, jnp.float32).model, optimizer, mesh, rules)]
+    settings = TrainConfig(
+        batch_size=BATCH,
+        accumulation=1,
+        max_length=LENGTH,
+        compute_dtype="float32",
+        remat="none",
+        optim=OptimConfig(warmup_steps=0),
+    )
+    model = open_model(folder).weights(rules, mesh, jnp.float32).model
+    step = make_step(settings, Partition.of(model, settings), unroll=True)
+    state = [new_state(model, settings, mesh, rules)]
+
+    def read(places: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: array[places] for name, array in rows.items()}
 
     def ours() -> None:
-        state[0], metrics = step(state[0], put_batch(rows, 1, mesh, rules))
+        state[0], metrics = step(
+            state[0], put_batch(lambda places: {name: array[places] for name, array in rows.items()}, BATCH, 1, mesh, rules)
+        )
         metrics.loss.block_until_ready()
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    adamw = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0)
+    peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    adamw = torch.optim.AdamW(peer.parameters(), lr=2e-5, weight_decay=0.0)
     labels = np.where(rows["weights"] > 0, rows["targets"], -100)
     inputs, targets = torch.tensor(rows["tokens"]), torch.tensor(labels, dtype=torch.long)
 
     def theirs() -> None:
-        logits = model(inputs.long(), use_cache=False).logits
+        logits = peer(inputs.long(), use_cache=False).logits
         torch.nn.functional.cross_entropy(logits.view(-1, VOCAB), targets.view(-1)).backward()
         adamw.step()
         adamw.zero_grad()

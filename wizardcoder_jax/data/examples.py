@@ -1,8 +1,10 @@
-"""Instruction records: {"instruction", "input"?, "output"}; other keys (id, round, method ...) are left aside."""
+"""Instruction records: {"instruction", "input"?, "output"}; of other keys only "seed_id" and "id" are looked at."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import xxhash
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records
@@ -16,6 +18,7 @@ class Example:
     instruction: str
     input: str  # "" where the record has none
     output: str
+    record_id: str  # decides which side of a split it is on: the seed_id, else the id, else a hash of the texts
 
 
 def read_examples(files: Sequence[str]) -> list[Example]:
@@ -26,21 +29,35 @@ def read_examples(files: Sequence[str]) -> list[Example]:
     Raises:
         InputError: a file is missing or malformed, a record lacks text, or there is no example at all.
     """
-    examples = [_example(place, record) for file in files for place, record in read_records(file)]
+    examples = [read_example(place, record) for file in files for place, record in read_records(file)]
     if not examples:
         raise InputError(f"no examples in {', '.join(files)}; each needs an 'instruction' and an 'output'")
     return examples
 
 
-def _example(place: str, record: dict[str, Any]) -> Example:
+def read_example(place: str, record: Mapping[str, Any]) -> Example:
+    """The example that a record holds; errors as for `read_examples`."""
     instruction = _text(place, record, "instruction")
     if not instruction.strip():
         raise InputError(f"{place}: 'instruction' is empty; write one or remove the record")
     extra_input = _text(place, record, "input") if record.get("input") is not None else ""
-    return Example(place=place, instruction=instruction, input=extra_input, output=_text(place, record, "output"))
+    output = _text(place, record, "output")
+    given = next((record[key] for key in ("seed_id", "id") if record.get(key) not in (None, "")), None)
+    record_id = content_id(instruction, extra_input, output) if given is None else str(given)
+    return Example(place=place, instruction=instruction, input=extra_input, output=output, record_id=record_id)
 
 
-def _text(place: str, record: dict[str, Any], key: str) -> str:
+def content_id(*parts: str | bytes) -> str:
+    """The id of a record without one: equal records have equal ids."""
+    digest = xxhash.xxh3_128()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        digest.update(len(content).to_bytes(8, "little"))  # else "ab", "c" were "a", "bc"
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _text(place: str, record: Mapping[str, Any], key: str) -> str:
     if key not in record:
         raise InputError(f"{place}: no key '{key}' (found {', '.join(map(repr, record)) or 'none'})")
     text = record[key]

@@ -1,10 +1,11 @@
-"""The seqio Task of instruction tuning; the only file that imports seqio and TensorFlow (10 s and more, 870 MB).
+"""The seqio Task of instruction tuning; imports seqio and TensorFlow (10 s and more, 870 MB).
 
-seqio owns source, prompt, tokenisation and loss weights. It does not pack, pad or trim here: its packer takes 0 for
-padding and keeps the first count(value != 0) entries (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts the tail of
-every sequence that holds token id 0, StarCoder's <|endoftext|>.
+seqio owns source, prompt, tokenisation and what is learnt. It does not pack or pad here: its packer takes 0 for padding and
+keeps the first count(value != 0) entries (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts the tail of every sequence
+that holds token id 0, StarCoder's <|endoftext|>.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from wizardcoder_jax import prompts
 from wizardcoder_jax.data.examples import Example
+from wizardcoder_jax.data.tokenise import TOKENISE, Tokenised
 from wizardcoder_jax.data.tokenizer import Tokenizer
 
 # Examples tokenised in one call from TensorFlow into Python: one at a time, the crossing costs more than the work.
@@ -42,7 +44,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
         return self.tokenizer.vocab_size
 
     def _encode(self, s: str) -> list[int]:
-        return list(self.tokenizer.encode(s))
+        return list(self.tokenizer.encode_batch([s])[0])
 
     def _encode_tf(self, s: Any) -> Any:
         def ids(text: Any) -> np.ndarray:
@@ -64,62 +66,64 @@ class TokenizerVocabulary(seqio.Vocabulary):
         return hash(self.tokenizer.fingerprint)
 
 
-def instruction_task(examples: Sequence[Example], tokenizer: Tokenizer) -> seqio.Task:
-    """The Task over `examples`, in their order, with features tokens [n] int32 and weights [n] float32.
-
-    tokens are prompt + response + eos; weights are 1 where a token is to be predicted: response and eos. Prompt and
-    response are tokenised apart, so that the border between them, and with it the weights, is exact.
-
-    Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py (the response follows the prompt directly).
-    """
+def instruction_task(examples: Sequence[Example], tokenizer: Tokenizer, objective: str, max_length: int) -> seqio.Task:
+    """The Task over `examples`, in their order, with features tokens [n] int32, learns [n] bool and is_cut [] bool."""
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, shuffle_files, seed
         columns: Any = {key: [getattr(example, key) for example in examples] for key in ("instruction", "input", "output")}
         return tf.data.Dataset.from_tensor_slices(columns)
 
+    flags = seqio.PassThroughVocabulary(2)
     return seqio.Task(
         "instructions",
         source=seqio.FunctionDataSource(dataset_fn, splits=["train"], num_input_examples={"train": len(examples)}),
-        preprocessors=[tokenise_examples],
+        preprocessors=[functools.partial(tokenise_examples, objective=objective, max_length=max_length)],
         output_features={
             "tokens": seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=True, dtype=tf.int32),
-            "weights": seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.float32),
+            "learns": seqio.Feature(flags, add_eos=False, dtype=tf.bool),
+            "is_cut": seqio.Feature(flags, add_eos=False, dtype=tf.bool, rank=0),
         },
         shuffle_buffer_size=None,
     )
 
 
-def tokenise_examples(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
-    """Preprocessor: {"instruction", "input", "output"} to {"tokens" [n], "weights" [n]}, untrimmed."""
-    vocabulary = output_features["tokens"].vocabulary
+def tokenise_examples(
+    dataset: tf.data.Dataset, output_features: Mapping[str, Any], *, objective: str, max_length: int
+) -> tf.data.Dataset:
+    """Preprocessor: {"instruction", "input", "output"} to {"tokens" [n], "learns" [n], "is_cut" []}, n <= max_length."""
+    tokenizer = output_features["tokens"].vocabulary.tokenizer
 
-    def sequences(instructions: Any, inputs: Any, outputs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        tokens: list[int] = []
-        lengths: list[tuple[int, int]] = []
-        for instruction, extra_input, output in zip(instructions, inputs, outputs, strict=True):
-            prompt = prompts.wizardcoder(prompts.with_input(instruction.decode(), extra_input.decode()))
-            prompt_ids = vocabulary.encode(prompt)
-            response_ids = [*vocabulary.encode(output.decode()), vocabulary.eos_id]
-            tokens += [*prompt_ids, *response_ids]
-            lengths.append((len(prompt_ids), len(response_ids)))
-        spans = np.asarray(lengths, np.int64)
-        weights = np.repeat(np.tile(np.asarray([0, 1], np.float32), len(spans)), spans.reshape(-1))
-        return np.asarray(tokens, np.int32), weights, spans.sum(axis=1)
+    def sequences(instructions: Any, inputs: Any, outputs: Any) -> tuple[np.ndarray, ...]:
+        pairs = zip(instructions, inputs, strict=True)
+        texts = [prompts.wizardcoder(prompts.with_input(i.decode(), extra.decode())) for i, extra in pairs]
+        found = TOKENISE[objective](texts, [output.decode() for output in outputs], tokenizer, max_length)
+        return (
+            np.concatenate([example.tokens for example in found]),
+            np.concatenate([example.learns for example in found]),
+            np.asarray([example.is_cut for example in found]),
+            np.asarray([len(example.tokens) for example in found], np.int64),
+        )
 
     def convert(batch: Mapping[str, Any]) -> dict[str, Any]:
         texts = [batch[key] for key in ("instruction", "input", "output")]
-        flat = tf.numpy_function(sequences, texts, [tf.int32, tf.float32, tf.int64])
-        tokens, weights, lengths = (tf.ensure_shape(part, [None]) for part in flat)
+        flat = tf.numpy_function(sequences, texts, [tf.int32, tf.bool, tf.bool, tf.int64])
+        tokens, learns, is_cut, lengths = (tf.ensure_shape(part, [None]) for part in flat)
         from_lengths = tf.RaggedTensor.from_row_lengths  # pyright: ignore[reportAttributeAccessIssue]
-        return {"tokens": from_lengths(tokens, lengths), "weights": from_lengths(weights, lengths)}
+        return {"tokens": from_lengths(tokens, lengths), "learns": from_lengths(learns, lengths), "is_cut": is_cut}
 
     return dataset.batch(EXAMPLES_PER_CALL).map(convert).unbatch()
 
 
-def tokenise(examples: Sequence[Example], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (tokens [n] int32, weights [n] float32) of each example, in order, through the Task."""
+def tokenise(examples: Sequence[Example], tokenizer: Tokenizer, objective: str, max_length: int) -> Iterator[Tokenised]:
+    """Yields each example tokenised, in order, through the Task."""
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
-    dataset = instruction_task(examples, tokenizer).get_dataset(split="train", shuffle=False)
-    for features in dataset.as_numpy_iterator():
-        yield features["tokens"], features["weights"]
+    dataset = instruction_task(examples, tokenizer, objective, max_length).get_dataset(split="train", shuffle=False)
+    # Brought over many at a time again, for each crossing takes longer than the tokenising of an example.
+    batches: Any = dataset.ragged_batch(EXAMPLES_PER_CALL)
+    for batch in batches:
+        tokens, learns = batch["tokens"].values.numpy(), batch["learns"].values.numpy()
+        starts = batch["tokens"].row_splits.numpy().tolist()
+        for i, is_cut in enumerate(batch["is_cut"].numpy().tolist()):
+            span = slice(starts[i], starts[i + 1])
+            yield Tokenised(tokens=tokens[span], learns=learns[span], is_cut=is_cut)

@@ -47,6 +47,12 @@ class Tokenizer:
         if eos_id is None:
             raise InputError(f"the tokenizer has no end-of-text token (eos_token={eos!r}); name it in tokenizer_config.json")
         self.eos_id: int = eos_id
+        self._truncating: tokenizers.Tokenizer | None = None  # a copy that cuts, as encode_whole last needed it
+
+    @property
+    def eos_token(self) -> str:
+        """Text of the end-of-text token."""
+        return self.special_tokens["eos_token"]
 
     @property
     def bos_id(self) -> int | None:
@@ -75,6 +81,22 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, nothing added."""
         return self._backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, nothing added; on several cores."""
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_whole(self, texts: Sequence[str], max_length: int) -> list[tuple[list[int], bool]]:
+        """For each text its first ids, with the special tokens (BOS) that the tokenizer adds, and whether some were cut off.
+
+        At most `max_length` ids, special tokens included: what transformers' tokenizer(text, truncation=True,
+        max_length=max_length) gives.
+        """
+        if self._truncating is None or (self._truncating.truncation or {}).get("max_length") != max_length:
+            self._truncating = tokenizers.Tokenizer.from_str(self._backend.to_str())
+            self._truncating.enable_truncation(max_length)
+        encodings = self._truncating.encode_batch(list(texts), add_special_tokens=True)
+        return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens left out, spaces as they are."""

@@ -10,6 +10,8 @@ from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.layers import Initializer, Projection
+from wizardcoder_jax.model.noise import ATTENTION, Dropout, fold, scale_kept
+from wizardcoder_jax.model.splash import Segments, own_kv_heads, splash_attend
 from wizardcoder_jax.sharding import Rules
 
 
@@ -75,7 +77,7 @@ def fill(cache: LayerCache, keys: jax.Array, values: jax.Array, positions: jax.A
     return LayerCache(*filled(*cache, keys.astype(cache.keys.dtype), values.astype(cache.values.dtype), positions))
 
 
-def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array, rules: Rules) -> jax.Array:
+def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array, rules: Rules, dropout: Dropout | None = None) -> jax.Array:
     """Softmax attention, scores in float32.
 
     Each device attends with its own query heads; key/value heads that the mesh cannot split are whole on every device, and
@@ -86,6 +88,7 @@ def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array, rules: Rules)
         cache: keys and values.
         mask: [B, T, S] bool, True where a query sees a key.
         rules: how tensors are split over the mesh.
+        dropout: of the probabilities, or None.
 
     Returns:
         [B, T, N, H].
@@ -94,22 +97,40 @@ def attend(queries: jax.Array, cache: LayerCache, mask: jax.Array, rules: Rules)
     group = num_heads // num_kv_heads
     heads, kv_heads = ("batch", None, "heads", None), ("batch", "kv_heads", None, None)
     axes = (heads, kv_heads, kv_heads, ("batch", None, None), ("heads",))
-    part = rules.per_device(functools.partial(_attend_part, group=group), axes, (queries.shape, heads))
-    return part(queries, cache.keys, cache.values, mask, jnp.arange(num_heads) // group)
+    args = (queries, cache.keys, cache.values, mask, jnp.arange(num_heads))
+    if dropout is None:
+        part = rules.per_device(functools.partial(_attend_part, group=group), axes, (queries.shape, heads))
+        return part(*args)
+    part = functools.partial(_attend_part, group=group, rate=dropout.rate)
+    return rules.per_device(part, (*axes, ("batch",)), (queries.shape, heads))(*args, dropout.at(ATTENTION))
 
 
 def _attend_part(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, kv_heads: jax.Array, *, group: int
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    heads: jax.Array,
+    row_keys: jax.Array | None = None,
+    *,
+    group: int,
+    rate: float = 0.0,
 ) -> jax.Array:
-    """`attend` on one device; `kv_heads` [N] says which kv head each of its query heads has, `group` is the whole's G."""
+    """`attend` on one device: `heads` [N] says which query heads it has, `group` is the whole's G.
+
+    `row_keys` [B] draw which probabilities are dropped at `rate`, every head's by itself; without them none is.
+    """
     batch, length, num_heads, head_dim = queries.shape
-    if 1 < keys.shape[1] != num_heads // group:  # kv heads are whole and query heads are not
-        kv_heads = kv_heads[:: math.gcd(group, num_heads)]  # so many side by side have the same
-        keys, values = keys[:, kv_heads], values[:, kv_heads]
+    keys, values = (own_kv_heads(array, heads // group, group, axis=1) for array in (keys, values))
     grouped = queries.reshape(batch, length, keys.shape[1], -1, head_dim).swapaxes(1, 2)
     scores = jnp.einsum("BKTGH,BKHS->BKTGS", grouped, keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
     scores = jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    if row_keys is not None:
+        draw = lambda key: jax.random.bernoulli(key, 1 - rate, (length, mask.shape[-1]))  # noqa: E731
+        kept = jax.vmap(lambda head: jax.vmap(draw)(fold(row_keys, head)), out_axes=1)(heads)  # [B, N, T, S]
+        kept = kept.reshape(batch, keys.shape[1], -1, *kept.shape[2:]).swapaxes(2, 3)
+        probabilities = scale_kept(probabilities, kept, rate)
     attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, values)
     return attended.swapaxes(1, 2).reshape(batch, length, num_heads, head_dim)
 
@@ -126,27 +147,36 @@ class Attention(nnx.Module):
         self.rules = rules
 
     def __call__(
-        self, x: jax.Array, positions: jax.Array, mask: jax.Array, turn: Rotation | None, cache: LayerCache | None
-    ) -> tuple[jax.Array, LayerCache]:
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array | Segments,
+        turn: Rotation | None,
+        cache: LayerCache | None,
+        dropout: Dropout | None = None,
+    ) -> tuple[jax.Array, LayerCache | None]:
         """Attends from every place of `x`.
 
         Args:
             x: [B, T, D].
             positions: [B, T], the slots of the cache that this call fills.
-            mask: [B, T, S].
+            mask: [B, T, S], or the segments of whole sequences, for the splash kernel.
             turn: rotary angles of `positions`, or None for learned positions.
             cache: earlier keys and values; None when `x` is the whole sequence.
+            dropout: of the probabilities, or None; the splash kernel has none.
 
         Returns:
-            [B, T, D], and the keys and values that it attended to.
+            [B, T, D], and the keys and values that it attended to (None with the kernel, which is for training).
         """
         queries = self.rules.constrain(self.query(x), "batch", None, "heads", None)
         keys = self.rules.constrain(self.key(x), "batch", None, "kv_heads", None)
         values = self.rules.constrain(self.value(x), "batch", None, "kv_heads", None)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
+        if isinstance(mask, Segments):
+            return self.out(splash_attend(queries, keys, values, mask, self.rules)), None
         if cache is None:
             cache = LayerCache(keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2))
         else:
             cache = fill(cache, keys, values, positions, self.rules)
-        return self.out(attend(queries, cache, mask, self.rules)), cache
+        return self.out(attend(queries, cache, mask, self.rules, dropout)), cache

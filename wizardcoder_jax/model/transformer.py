@@ -10,6 +10,8 @@ from flax import nnx
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, causal_mask, packed_mask, rotation
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm, look_up
+from wizardcoder_jax.model.noise import ATTENTION_OUT, EMBEDDING, MLP_OUT, Dropout, Noise
+from wizardcoder_jax.model.splash import AttentionKind, Segments, uses_splash
 from wizardcoder_jax.sharding import Rules
 
 RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
@@ -27,13 +29,20 @@ class Block(nnx.Module):
         self.rules = rules
 
     def __call__(
-        self, x: jax.Array, positions: jax.Array, mask: jax.Array, turn: Rotation | None, cache: LayerCache | None
-    ) -> tuple[jax.Array, LayerCache]:
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array | Segments,
+        turn: Rotation | None,
+        cache: LayerCache | None,
+        dropout: Dropout | None = None,
+    ) -> tuple[jax.Array, LayerCache | None]:
         """[B, T, D] -> [B, T, D], and this layer's keys and values; arguments as for Attention."""
-        attended, cache = self.attention(self._whole(self.attention_norm(x)), positions, mask, turn, cache)
-        x = x + self.rules.constrain(attended, *RESIDUAL)
-        x = x + self.rules.constrain(self.mlp(self._whole(self.mlp_norm(x))), *RESIDUAL)
-        return x, cache
+        attended, cache = self.attention(self._whole(self.attention_norm(x)), positions, mask, turn, cache, dropout)
+        attended = self.rules.constrain(attended, *RESIDUAL)
+        x = x + (attended if dropout is None else dropout(attended, ATTENTION_OUT))
+        hidden = self.rules.constrain(self.mlp(self._whole(self.mlp_norm(x))), *RESIDUAL)
+        return x + (hidden if dropout is None else dropout(hidden, MLP_OUT)), cache
 
     def _whole(self, normed: jax.Array) -> jax.Array:
         """What the places were split for, brought together again: [B, T, D], every place on every device that needs it."""
@@ -60,7 +69,15 @@ class Transformer(nnx.Module):
         self.arch, self.rules = arch, rules
 
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, *, dtype: jnp.dtype, remat: bool = False
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segment_ids: jax.Array,
+        *,
+        dtype: jnp.dtype,
+        remat: bool = False,
+        attention: AttentionKind = "dot",
+        noise: Noise | None = None,
     ) -> jax.Array:
         """Final hidden states of packed rows.
 
@@ -70,16 +87,26 @@ class Transformer(nnx.Module):
             segment_ids: [B, T]; a token sees its own segment only. A segment lies in one piece.
             dtype: of activations and matmuls.
             remat: recompute each block's activations in the backward pass.
+            attention: "splash" for the blockwise TPU kernel (interpreted elsewhere), "auto" for it on TPU where it fits.
+            noise: dropout and noise of training; None for none.
 
         Returns:
             [B, T, D] in `dtype`, ready for `logits`.
+
+        Raises:
+            InputError: attention is "splash" and the kernel does not fit.
         """
-        mask, turn = packed_mask(segment_ids, self.arch.sliding_window), self._turn(positions)
+        window, turn, length = self.arch.sliding_window, self._turn(positions), tokens.shape[1]
+        rate = noise.dropout if noise else 0.0
+        splash = uses_splash(attention, length=length, head_dim=self.arch.head_dim, dropout=rate)
+        mask = Segments(segment_ids, window) if splash else packed_mask(segment_ids, window)
 
-        def step(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
-            return block(x, positions, mask, turn, None)[0], None
+        def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> tuple[jax.Array, None]:
+            return block(x, positions, mask, turn, None, noise.layer(layer) if noise else None)[0], None
 
-        x, _ = self._through_blocks(jax.checkpoint(step) if remat else step, self._embed(tokens, positions, dtype))
+        x = self._embed(tokens, positions, dtype, noise, segment_ids)
+        layers = (1 + jnp.arange(self.arch.num_layers),) if rate else ()
+        x, _ = self._through_blocks(jax.checkpoint(step) if remat else step, x, *layers)
         return self.rules.constrain(self.final_norm(x), "batch", None, None)
 
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
@@ -98,7 +125,7 @@ class Transformer(nnx.Module):
         mask = causal_mask(positions, jnp.arange(layer.keys.shape[-1]), self.arch.sliding_window)
         turn = self._turn(positions)
 
-        def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache]:
+        def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache | None]:
             return block(x, positions, mask, turn, cache)
 
         x, cache = self._through_blocks(step, self._embed(tokens, positions, layer.keys.dtype), cache)
@@ -146,11 +173,22 @@ class Transformer(nnx.Module):
     def _turn(self, positions: jax.Array) -> Rotation | None:
         return None if self.positions is not None else rotation(positions, self.arch)
 
-    def _embed(self, tokens: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    def _embed(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        dtype: jnp.dtype,
+        noise: Noise | None = None,
+        segment_ids: jax.Array | None = None,
+    ) -> jax.Array:
         x = look_up(self.tokens[...], tokens, self.rules).astype(jnp.promote_types(self.tokens.dtype, dtype))
+        if noise is not None and segment_ids is not None:
+            x = noise.on_embeddings(x, segment_ids)
         if self.positions is not None:
             x = x + self.positions[...][positions]
-        return self.rules.constrain(x.astype(dtype), *RESIDUAL)
+        x = self.rules.constrain(x.astype(dtype), *RESIDUAL)
+        dropout = noise.layer(0) if noise else None
+        return x if dropout is None else dropout(x, EMBEDDING)
 
     def _through_blocks(self, step: Callable[..., Any], x: jax.Array, *per_layer: Any) -> tuple[jax.Array, Any]:
         """Folds `step(x, block, *layer) -> (x, out)` over the blocks; outs are stacked as the blocks are."""

@@ -2,12 +2,15 @@
 
 Prompts are prefilled one at a time in pieces of a fixed length, so that one compiled program serves all lengths, and an
 answer does not depend on what else is in the batch.
+
+Several processes of one run each call this with the same requests: whatever the host decides by is replicated, so that all of
+them decide alike, and what it hands in is NumPy's, which is the same for every process.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +58,29 @@ class Slots(NamedTuple):
     active: jax.Array  # bool
 
 
+def _everywhere(model: Transformer, tree: Any) -> Any:
+    """Small arrays, whole on every device: each process can read them, and programs find them as they left them."""
+    return jax.tree.map(lambda array: model.rules.constrain(array, *(None,) * array.ndim), tree)
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "num_slots", "dtype"))
+def _new_cache(model: Transformer, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
+    return model.empty_cache(batch, num_slots, dtype)
+
+
+@functools.partial(jax.jit, static_argnames="num_slots")
+def _no_answers(model: Transformer, num_slots: int) -> Slots:
+    n = num_slots
+    slots = Slots(jnp.zeros(n, jnp.int32), jnp.zeros(n, jnp.int32), jnp.zeros((n, 2), jnp.uint32), jnp.zeros(n, bool))
+    return _everywhere(model, slots)
+
+
+@functools.partial(jax.jit, donate_argnames="slots")
+def _end(model: Transformer, slots: Slots, row: jax.Array) -> Slots:
+    """The slots, that of `row` free."""
+    return _everywhere(model, slots._replace(active=slots.active.at[row].set(False)))
+
+
 def _uniform(keys: jax.Array, positions: jax.Array) -> jax.Array:
     """One number in [0, 1) a row, from the row's key and the position of the token that it chooses."""
     draw = lambda key, position: jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), position))  # noqa: E731
@@ -72,14 +98,22 @@ def _prefill_piece(
 
 
 @functools.partial(jax.jit, static_argnames="decoding")
-def _first_token(logits: jax.Array, key: jax.Array, position: jax.Array, decoding: Decoding) -> jax.Array:
+def _first_token(model: Transformer, logits: jax.Array, key: jax.Array, position: jax.Array, decoding: Decoding) -> jax.Array:
     """The first token of an answer, from the logits [1, V] at the end of its prompt."""
-    return choose(logits, _uniform(key[None], position[None]), decoding.temperature, decoding.top_p)[0]
+    token = choose(logits, _uniform(key[None], position[None]), decoding.temperature, decoding.top_p)[0]
+    return _everywhere(model, token)
 
 
 @functools.partial(jax.jit, donate_argnames=("slots", "cache"))
 def _insert(
-    slots: Slots, cache: KVCache, row: jax.Array, token: jax.Array, position: jax.Array, key: jax.Array, prompt: KVCache
+    model: Transformer,
+    slots: Slots,
+    cache: KVCache,
+    row: jax.Array,
+    token: jax.Array,
+    position: jax.Array,
+    key: jax.Array,
+    prompt: KVCache,
 ) -> tuple[Slots, KVCache]:
     """Puts a prefilled prompt and the first token of its answer into slot `row`."""
     put = lambda whole, one: jax.lax.dynamic_update_slice_in_dim(whole, one, row, axis=whole.ndim - 4)  # noqa: E731
@@ -89,7 +123,7 @@ def _insert(
         slots.keys.at[row].set(key),
         slots.active.at[row].set(True),
     )
-    return slots, jax.tree.map(put, cache, prompt)
+    return _everywhere(model, slots), jax.tree.map(put, cache, prompt)
 
 
 @functools.partial(jax.jit, static_argnames="decoding", donate_argnames=("slots", "cache"))
@@ -111,7 +145,7 @@ def _decode(model: Transformer, slots: Slots, cache: KVCache, decoding: Decoding
 
     emitted = jnp.full((DECODE_STEPS, slots.tokens.shape[0]), -1, jnp.int32)
     _, slots, cache, emitted = jax.lax.while_loop(running, step, (jnp.int32(0), slots, cache, emitted))
-    return slots, cache, emitted
+    return _everywhere(model, slots), cache, _everywhere(model, emitted)
 
 
 class Engine:
@@ -125,8 +159,7 @@ class Engine:
     """
 
     def __init__(self, model: Transformer, decoding: Decoding, num_slots: int, dtype: jnp.dtype) -> None:
-        self._model, self._decoding, self._num_slots = model, decoding, num_slots
-        self._new_cache = jax.jit(lambda batch: model.empty_cache(batch, decoding.max_length, dtype), static_argnames="batch")
+        self._model, self._decoding, self._num_slots, self._dtype = model, decoding, num_slots, dtype
         self._prompt: tuple[tuple[int, ...], jax.Array, KVCache] | None = None
 
     def answer(
@@ -140,11 +173,9 @@ class Engine:
         """
         waiting = list(range(len(requests)))[::-1]
         held: dict[int, tuple[int, list[int]]] = {}  # slot -> (request, tokens)
-        n = self._num_slots
-        slots = Slots(jnp.zeros(n, jnp.int32), jnp.zeros(n, jnp.int32), jnp.zeros((n, 2), jnp.uint32), jnp.zeros(n, bool))
-        cache = self._new_cache(n)
+        slots, cache = _no_answers(self._model, self._num_slots), self._cache(self._num_slots)
         while waiting or held:
-            for row in range(n):
+            for row in range(self._num_slots):
                 while row not in held and waiting:
                     index = waiting.pop()
                     token, slots, cache = self._start(requests[index], row, slots, cache)
@@ -152,7 +183,7 @@ class Engine:
                     if ended is None:
                         held[row] = (index, [token])
                     else:
-                        slots = slots._replace(active=slots.active.at[row].set(False))
+                        slots = _end(self._model, slots, np.int32(row))
                         yield index, ended
             slots, cache, emitted = _decode(self._model, slots, cache, self._decoding)
             for row, column in enumerate(np.asarray(emitted).T):
@@ -163,26 +194,29 @@ class Engine:
                 ended = self._ended(tokens, len(requests[index].prompt), stopped)
                 if ended is not None:
                     del held[row]
-                    slots = slots._replace(active=slots.active.at[row].set(False))
+                    slots = _end(self._model, slots, np.int32(row))
                     yield index, ended
+
+    def _cache(self, batch: int) -> KVCache:
+        return _new_cache(self._model, batch, self._decoding.max_length, self._dtype)
 
     def _start(self, request: Request, row: int, slots: Slots, cache: KVCache) -> tuple[int, Slots, KVCache]:
         logits, prompt_cache = self._prefill(request.prompt)
-        key, position = jnp.array(request.key, jnp.uint32), jnp.int32(len(request.prompt))
-        token = _first_token(logits, key, position, self._decoding)
-        slots, cache = _insert(slots, cache, jnp.int32(row), token, position, key, prompt_cache)
+        key, position = np.array(request.key, np.uint32), np.int32(len(request.prompt))
+        token = _first_token(self._model, logits, key, position, self._decoding)
+        slots, cache = _insert(self._model, slots, cache, np.int32(row), token, position, key, prompt_cache)
         return int(token), slots, cache
 
     def _prefill(self, prompt: tuple[int, ...]) -> tuple[jax.Array, KVCache]:
         if self._prompt is not None and self._prompt[0] == prompt:
             return self._prompt[1:]
-        cache = self._new_cache(1)
+        cache = self._cache(1)
         logits = jnp.zeros(())
         for start in range(0, len(prompt), PREFILL_PIECE):
             piece = prompt[start : start + PREFILL_PIECE]
             padded = np.zeros((1, PREFILL_PIECE), np.int32)
             padded[0, : len(piece)] = piece
-            logits, cache = _prefill_piece(self._model, padded, jnp.int32(start), jnp.int32(len(piece) - 1), cache)
+            logits, cache = _prefill_piece(self._model, padded, np.int32(start), np.int32(len(piece) - 1), cache)
         self._prompt = (prompt, logits, cache)
         return logits, cache
 

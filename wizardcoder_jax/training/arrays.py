@@ -19,9 +19,12 @@ import tensorstore as ts
 
 from wizardcoder_jax.files import is_remote
 
-PART_BYTES = 16 << 20  # arrays are stored in chunks of at most this size, and read in parts of about it
+# Arrays are stored in chunks of at most this size and read in parts of about it; what a thread frees stays in its heap, so that
+# of a size of 16 MB half a gigabyte stayed after a restore.
+PART_BYTES = 2 << 20
 _AHEAD_BYTES = 4 * PART_BYTES  # being read at once
-_INDEX_BYTES = 50 << 20  # most that is remembered, while a folder is read, of where in its files things are
+_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # and from an object store, which takes its time to answer
+_CONTEXT = {"cache_pool#index": {"total_bytes_limit": 50_000_000}}  # of where in a folder's files things are
 
 Bounds = tuple[tuple[int, int], ...]  # of each dim, where a piece begins and where it ends
 
@@ -61,7 +64,7 @@ def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[
     Raises:
         ValueError: one is missing, cannot be read, or has another shape.
     """
-    context = ts.Context({"cache_pool#index": {"total_bytes_limit": _INDEX_BYTES}})
+    context = ts.Context(_CONTEXT)
     opening = {name: ts.open(_spec(os.fspath(folder), name), context=context, open=True, read=True) for name in shapes}
     stores = {name: store.result() for name, store in opening.items()}
     shards: dict[str, list[_Shard]] = {}
@@ -75,7 +78,7 @@ def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[
             shard = _Shard(shape=tuple(stop - start for start, stop in box), dtype=store.dtype.numpy_dtype, devices=devices)
             shards[name].append(shard)
             jobs += [(store, shard, box, part) for part in _parts(box, store)]
-    for shard, start, part in _read_ahead(jobs):
+    for shard, start, part in _read_ahead(jobs, _AHEAD_BYTES_REMOTE if is_remote(folder) else _AHEAD_BYTES):
         shard.fill(part, start)
     whole = {}
     for name, leaf in shapes.items():
@@ -118,13 +121,13 @@ def _parts(box: Bounds, store: Any) -> list[tuple[slice, ...]]:
     return list(itertools.product(*along))
 
 
-def _read_ahead(jobs: list[Any]) -> Iterator[tuple[_Shard, tuple[int, ...], np.ndarray]]:
-    """The parts in order, the next ones being read meanwhile as far as _AHEAD_BYTES go."""
+def _read_ahead(jobs: list[Any], num_bytes_ahead: int) -> Iterator[tuple[_Shard, tuple[int, ...], np.ndarray]]:
+    """The parts in order, the next ones being read meanwhile as far as `num_bytes_ahead` go."""
     waiting: collections.deque[Any] = collections.deque()
     flying = 0
     for store, shard, box, part in jobs:
         num_bytes = math.prod(piece.stop - piece.start for piece in part) * shard.dtype.itemsize
-        while waiting and flying + num_bytes > _AHEAD_BYTES:
+        while waiting and flying + num_bytes > num_bytes_ahead:
             before, start, reading, size = waiting.popleft()
             yield before, start, np.asarray(reading.result())
             flying -= size

@@ -34,11 +34,12 @@ from wizardcoder_jax.training.stored import (
 # What goes wrong is raised, and said in one line; Orbax's threads would log their own traceback of it each.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
+ITEMS = ("params", "optimizer", "ema", "guard")  # that a step can hold, each a folder
 FROZEN = "frozen"  # the item that is saved once for all steps
 
 
 class Checkpoints:
-    """The checkpoints of one run. A step's items are pytrees of arrays by name: "params", "frozen", and what else there is.
+    """The checkpoints of one run. A step is saved as pytrees of arrays by name, of ITEMS and FROZEN.
 
     Args:
         run_dir: the run's folder, local or gs://.
@@ -124,13 +125,25 @@ class Checkpoints:
             if manifest.step != step or manifest.card is None:
                 raise DamagedError(f"{step_dir} is damaged (it holds step {manifest.step})")
         where = {name: (f"{step_dir}/{name}", lines) for name, lines in manifest.arrays.items()}
-        if manifest.card.frozen is not None:
-            with agreeing(step_dir):
+        with self._needing_frozen(step_dir), agreeing(step_dir):
+            if manifest.card.frozen is not None:
                 where[FROZEN] = frozen_of(os.fspath(self._run_dir), step_dir, manifest.card.frozen)
         _check_same(step_dir, {name: lines for name, (_, lines) in where.items()}, wanted)
-        found = {name: read_verified(*where[name], flat) if flat else {} for name, flat in wanted.items()}
+        found = {name: read_verified(*where[name], flat) for name, flat in wanted.items() if name != FROZEN}
+        if FROZEN in wanted:
+            with self._needing_frozen(step_dir):
+                found[FROZEN] = read_verified(*where[FROZEN], wanted[FROZEN])
         self._frozen = manifest.card.frozen
         return {name: None if tree is None else unflatten(tree, found[name]) for name, tree in shapes.items()}
+
+    @contextlib.contextmanager
+    def _needing_frozen(self, step_dir: str) -> Iterator[None]:
+        """Damage to what all steps need is no reason to look at an earlier one."""
+        try:
+            yield
+        except DamagedError as error:
+            mend = f"bring {self._run_dir}/{FROZEN} back from a copy, or --overwrite to start anew"
+            raise InputError(f"{error}; {step_dir} needs it: {mend}") from error
 
     def restore_latest(self, shapes: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """The newest step that is whole, and its items; None before the first.
@@ -199,7 +212,15 @@ def _manager(folder: epath.Path, policy: PreservationPolicy, background: bool) -
         cleanup_tmp_directories=True,  # what a killed run left half written
         lightweight_initialize=True,  # a damaged step's metadata would be an error
     )
-    return ocp.CheckpointManager(folder, options=options)
+    arrays = {name: _arrays() for name in ITEMS}
+    return ocp.CheckpointManager(folder, options=options, item_handlers={**arrays, "model": ocp.JsonCheckpointHandler()})
+
+
+def _arrays() -> ocp.PyTreeCheckpointHandler:
+    """Uncompressed, as weights hardly shrink and it takes long; processes share the writing of what is large, and only that."""
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=PART_BYTES)
+    kinds = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
+    return ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=kinds)
 
 
 def _save(manager: ocp.CheckpointManager, step: int, card: Card | None, items: dict[str, Flat]) -> None:
@@ -232,5 +253,6 @@ def _check_same(step_dir: str, held: dict[str, dict[str, str]], wanted: dict[str
             there = held.get(item, {}).get(name, "nothing").split()[0]
             here = described(flat[name]) if name in flat else "nothing"
             if there != here:
-                complaint = f"{step_dir} is of another model or other settings: {item} {name} is {there} there and {here} here"
+                what = f"{item} {name}".strip()
+                complaint = f"{step_dir} is of another model or other settings: {what} is {there} there and {here} here"
                 raise InputError(f"{complaint}; go on with the settings it was made with, or --overwrite to start anew")

@@ -1,5 +1,6 @@
 """The training objective: cross-entropy of the supervised tokens, without the logits of all tokens."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.model.noise import Noise
+from wizardcoder_jax.model.splash import AttentionKind
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import Rules
 
@@ -21,6 +25,14 @@ class _Split(NamedTuple):
     table_sum: tuple[str, ...]  # parts of the table's gradient, once it is summed
 
 
+class Objective(NamedTuple):
+    """What a token costs."""
+
+    vocab_size: int  # rows of the table that are tokens
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+
 class Batch(NamedTuple):
     """Packed rows, [B, T] each (or [A, B, T]: A microbatches)."""
 
@@ -32,25 +44,60 @@ class Batch(NamedTuple):
     seeds: jax.Array  # uint32, [B]: all randomness of a row (dropout, noise)
 
 
-def weighted_loss(model: Transformer, batch: Batch, dtype: jnp.dtype, remat: bool) -> jax.Array:
-    """The sum over targets of weight * cross-entropy, a float32 scalar.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """How the loss is computed and what is added to it; what is 0 costs nothing."""
+
+    dtype: jnp.dtype  # of activations and matmuls
+    remat: bool = False  # recompute each block's activations in the backward pass
+    attention: AttentionKind = "auto"  # see Transformer
+    dropout: float = 0.0  # see model/noise.py
+    neftune_alpha: float = 0.0  # see model/noise.py
+    z_loss: float = 0.0  # times (log Z)^2 of every supervised token (PaLM, arXiv 2204.02311, section 5)
+    label_smoothing: float = 0.0  # share of each target that is spread evenly over the vocabulary (arXiv 1512.00567)
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "LossOptions":
+        """Those of training."""
+        dtype, remat = jnp.dtype(config.compute_dtype), config.remat == "full"
+        added = dataclasses.asdict(config.regularisation)
+        return cls(dtype=dtype, remat=remat, attention=config.attention, **added)
+
+    def plain(self) -> "LossOptions":
+        """The same with nothing added: the cross-entropy itself, as validation reports it."""
+        return LossOptions(dtype=self.dtype, attention=self.attention)
+
+
+def weighted_loss(model: Transformer, batch: Batch, options: LossOptions) -> jax.Array:
+    """The sum over targets of weight * what each costs, a float32 scalar: its cross-entropy, and what the options add to it.
 
     Args:
         model: the weights.
         batch: rows [B, T].
-        dtype: of activations and matmuls.
-        remat: recompute each block's activations in the backward pass.
+        options: of the forward pass and of the objective.
+
+    Raises:
+        InputError: splash attention is asked for where it does not fit.
     """
-    hidden = model(batch.tokens, batch.positions, batch.segment_ids, dtype=dtype, remat=remat)
-    weights = batch.weights.astype(jnp.float32)
-    return cross_entropy(hidden, model.head_table, batch.targets, weights, model.arch.vocab_size, model.rules)
+    noise = Noise(seeds=batch.seeds, dropout=options.dropout, neftune_alpha=options.neftune_alpha)
+    hidden = model(
+        batch.tokens,
+        batch.positions,
+        batch.segment_ids,
+        dtype=options.dtype,
+        remat=options.remat,
+        attention=options.attention,
+        noise=noise if options.dropout or options.neftune_alpha else None,
+    )
+    objective = Objective(model.arch.vocab_size, options.z_loss, options.label_smoothing)
+    return cross_entropy(hidden, model.head_table, batch.targets, batch.weights.astype(jnp.float32), objective, model.rules)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def cross_entropy(
-    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, vocab_size: int, rules: Rules
+    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, objective: Objective, rules: Rules
 ) -> jax.Array:
-    """The sum of weight * cross-entropy over all places.
+    """The sum of weight * cost over all places: the cross-entropy, smoothed where asked, and z_loss * (log Z)^2.
 
     Places of weight 0 cost nothing: each row's others are brought to its front, and only as many chunks are computed as
     the fullest row needs. The gradient is found in the same pass, chunk by chunk, so no logits are kept or made twice.
@@ -60,17 +107,17 @@ def cross_entropy(
         table: [V, D] output embedding, padded.
         targets: [B, T] token ids.
         weights: [B, T] float32.
-        vocab_size: rows of the table that are tokens.
+        objective: what a token costs.
         rules: how activations are split over the mesh.
 
     Returns:
         A float32 scalar.
     """
-    return _forward(hidden, table, targets, weights, vocab_size, rules)[0]
+    return _forward(hidden, table, targets, weights, objective, rules)[0]
 
 
 def _forward(
-    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, vocab_size: int, rules: Rules
+    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, objective: Objective, rules: Rules
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The loss and its gradients; each device has its own rows, and all or its part of the vocabulary."""
     batch, rows = ("batch", None), jnp.arange(table.shape[0])
@@ -80,7 +127,7 @@ def _forward(
     in_axes = (("batch", None, None), ("logits", None), ("logits",), batch, batch)
     held = ("vocab" if split.table_sum else "logits", None)
     out = ((targets.shape[:1], ("batch",)), (hidden.shape, ("batch", None, None)), (table.shape, held))
-    part = rules.per_device(functools.partial(_part, vocab_size=vocab_size, split=split), in_axes, out)
+    part = rules.per_device(functools.partial(_part, objective=objective, split=split), in_axes, out)
     kernel = rules.gathered(table.astype(hidden.dtype), "vocab", None)
     loss, hidden_grad, table_grad = part(hidden, kernel, rows, targets, weights)
     return loss.sum(), (hidden_grad, rules.constrain(table_grad.astype(table.dtype), "vocab", None))
@@ -93,7 +140,7 @@ def _part(
     targets: jax.Array,
     weights: jax.Array,
     *,
-    vocab_size: int,
+    objective: Objective,
     split: _Split,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What one device does: the loss of its sequences [B], the gradients of their states and of its `rows` of the table.
@@ -119,8 +166,8 @@ def _part(
         cut = lambda array: jax.lax.dynamic_slice_in_dim(array, i * chunk, chunk, axis=1)  # noqa: E731
         part, target, weight = cut(front), cut(targets)[..., None], cut(weights)[..., None]
         logits = jnp.einsum("BCD,VD->BCV", part, kernel, preferred_element_type=jnp.float32)
-        logits = jnp.where(rows < vocab_size, logits, -jnp.inf)
-        loss_here, grad = _of_logits(logits, rows, target, split.vocab)
+        logits = jnp.where(rows < objective.vocab_size, logits, -jnp.inf)
+        loss_here, grad = _of_logits(logits, rows, target, objective, split.vocab)
         grad = (weight * grad).astype(hidden.dtype)
         part_grad = jnp.einsum("BCV,VD->BCD", grad, kernel)
         return (
@@ -142,9 +189,9 @@ def _part(
 
 
 def _of_logits(
-    logits: jax.Array, rows: jax.Array, target: jax.Array, over_vocab: tuple[str, ...]
+    logits: jax.Array, rows: jax.Array, target: jax.Array, objective: Objective, over_vocab: tuple[str, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of targets [B, C, 1] and its gradient by the logits [B, C, V] of the tokens `rows` [V].
+    """Cost of targets [B, C, 1] and its gradient by the logits [B, C, V] of the tokens `rows` [V].
 
     Other devices may hold the other tokens: the largest logit, the sum of exponentials and the target's logit are theirs too.
     """
@@ -154,7 +201,17 @@ def _of_logits(
     chosen = jnp.where((here >= 0) & (here < len(rows)), chosen, 0)
     total, chosen = _across(jax.lax.psum, (jnp.exp(logits - top).sum(-1, keepdims=True), chosen), over_vocab)
     normaliser = top + jnp.log(total)
-    return normaliser - chosen, jnp.exp(logits - normaliser) - (rows == target)
+    cost, grad = normaliser - chosen, jnp.exp(logits - normaliser)
+    if objective.z_loss:
+        cost = cost + objective.z_loss * jnp.square(normaliser)
+        grad = grad * (1 + 2 * objective.z_loss * normaliser)
+    if not objective.label_smoothing:
+        return cost, grad - (rows == target)
+    # as torch's cross_entropy: the target has 1 - e of the weight, all tokens share e evenly
+    is_token, share = rows < objective.vocab_size, objective.label_smoothing / objective.vocab_size
+    spread = _across(jax.lax.psum, jnp.where(is_token, logits, 0).sum(-1, keepdims=True), over_vocab)
+    cost = cost + objective.label_smoothing * chosen - share * spread
+    return cost, grad - (1 - objective.label_smoothing) * (rows == target) - share * is_token
 
 
 def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...]) -> Any:
@@ -163,7 +220,7 @@ def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...])
 
 
 def _backward(
-    vocab_size: int, rules: Rules, grads: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    objective: Objective, rules: Rules, grads: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
     hidden_grad, table_grad = grads
     return hidden_grad * cotangent.astype(hidden_grad.dtype), table_grad * cotangent, None, None

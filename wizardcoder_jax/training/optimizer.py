@@ -1,5 +1,6 @@
 """AdamW with linear warmup and cosine decay to zero."""
 
+import jax
 import optax
 
 from wizardcoder_jax.config import OptimConfig
@@ -19,3 +20,8 @@ def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransfo
         make_schedule(config, num_steps), b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay
     )
     return adamw if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
+def step_count(opt_state: optax.OptState) -> jax.Array:
+    """Updates that the optimizer has made, an int32 scalar."""
+    return optax.tree.get_all_with_path(opt_state, "count")[0][1]

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -13,22 +12,30 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import Rules
-from wizardcoder_jax.training.loss import Batch, weighted_loss
+from wizardcoder_jax.training.guard import Guard, judge, new_guard
+from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule, step_count
+from wizardcoder_jax.training.trainable import Params, Partition
 
 
 class State(NamedTuple):
-    """All that a step changes."""
+    """All that a step changes, and the weights that it does not."""
 
-    step: jax.Array  # int32, steps done
-    model: Transformer  # float32 master weights
+    trained: Params  # float32 master weights
+    frozen: Params  # of any dtype
     opt_state: Any  # optax
+    ema: Params | None  # moving average of `trained`
+    guard: Guard
 
 
 class StepMetrics(NamedTuple):
-    """Float32 scalars of one step."""
+    """Scalars of one step."""
 
     loss: jax.Array  # weighted sum over all targets: a mean, as the weights add up to 1
-    grad_norm: jax.Array  # global, before clipping
+    grad_norm: jax.Array  # global, before clipping, of what is trained
+    lr: jax.Array  # learning rate
+    num_skipped: jax.Array  # int32, steps skipped so far
+    skipped_in_row: jax.Array  # int32, the latest of them, this one included
 
 
 TrainStep = Callable[[State, Batch], tuple[State, StepMetrics]]
@@ -45,61 +52,90 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     return jax.tree.map(place, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
 
 
-def new_state(model: Transformer, optimizer: optax.GradientTransformation, mesh: Mesh, rules: Rules) -> State:
-    """The state before the first step, moments beside their parameters."""
-    init = lambda model: State(jnp.int32(0), model, optimizer.init(model))  # noqa: E731
-    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, model), mesh, rules), donate_argnums=0)(model)
+def _init(model: Transformer, config: TrainConfig) -> State:
+    trained, frozen = Partition.of(model, config).split(model)
+    params: Any = trained  # optax takes any pytree, but its types do not say so
+    opt_state = make_optimizer(config.optim, config.num_steps).init(params)
+    # A copy: the average and the weights are donated apart.
+    ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, trained)
+    return State(trained, frozen, opt_state, ema, new_guard())
 
 
-def abstract_state(model: Transformer, optimizer: optax.GradientTransformation, mesh: Mesh, rules: Rules) -> State:
-    """The state's shapes and shardings, for restoring a checkpoint into; `model` holds shapes."""
-    state = jax.eval_shape(lambda model: State(jnp.int32(0), model, optimizer.init(model)), model)
+def new_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: Rules) -> State:
+    """The state before the first step, moments beside their parameters; `model` is donated."""
+    places = shardings(jax.eval_shape(lambda model: _init(model, config), model), mesh, rules)
+    return jax.jit(lambda model: _init(model, config), out_shardings=places, donate_argnums=0)(model)
+
+
+def abstract_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: Rules) -> State:
+    """The state's shapes and shardings, to restore a checkpoint into or to compile for; `model` holds shapes."""
+    state = jax.eval_shape(lambda model: _init(model, config), model)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, state, shardings(state, mesh, rules))
 
 
-def put_batch(rows: dict[str, np.ndarray], accumulation: int, mesh: Mesh, rules: Rules) -> Batch:
-    """Host rows [B, ...] as device arrays [A, B/A, ...], each microbatch spread over all devices that split sequences."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))
-
-    def put(array: np.ndarray) -> jax.Array:
-        stacked = array.reshape(accumulation, -1, *array.shape[1:])
-        return jax.make_array_from_callback(stacked.shape, sharding, lambda index: stacked[index])
-
-    return Batch(**{name: put(rows[name]) for name in Batch._fields})
-
-
-def make_step(config: TrainConfig, optimizer: optax.GradientTransformation, unroll: bool) -> TrainStep:
-    """The jitted step: the gradient of the weighted sum over all microbatches, then one update.
+def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainStep:
+    """The jitted step: the gradient of the weighted sum over all microbatches, then one update, unless the guard objects.
 
     Args:
-        config: compute dtype, remat.
-        optimizer: turns gradients into updates.
+        config: optimizer, guard, compute dtype, remat, attention, regularisation.
+        partition: which weights are trained.
         unroll: take the blocks apart and unroll the loop over them (CPU), instead of scanning them.
     """
-    dtype, remat = jnp.dtype(config.compute_dtype), config.remat == "full"
+    options = LossOptions.of(config)
+    optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
 
-    def loss(model: Transformer, microbatch: Batch) -> jax.Array:
-        return weighted_loss(model.unstacked() if unroll else model, microbatch, dtype, remat)
+    def loss(trained: Params, frozen: Params, microbatch: Batch) -> jax.Array:
+        model = partition.join(trained, frozen)
+        return weighted_loss(model.unstacked() if unroll else model, microbatch, options)
 
     def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
-        total, grads = _accumulated(jax.value_and_grad(loss), state.model, batch)
-        params: Any = state.model  # optax takes any pytree, but its types do not say so
-        updates, opt_state = optimizer.update(grads, state.opt_state, params)
-        model: Any = optax.apply_updates(params, updates)
-        metrics = StepMetrics(total, optax.tree.norm(grads))
-        return State(state.step + 1, model, opt_state), metrics
+        total, grads = _accumulated(jax.value_and_grad(loss), state.trained, state.frozen, batch)
+        grads = partition.without_frozen_layers(grads)
+        norm = optax.tree.norm(grads)
+        take, guard = judge(state.guard, config.guard, total, norm)
+        old: Any = (state.trained, state.opt_state, state.ema)
+        new = _updated(optimizer, partition, config.optim.ema_decay, grads, *old)
+        trained, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(take, new, old), new, old)
+        lr = jnp.asarray(schedule(step_count(state.opt_state)), jnp.float32)
+        metrics = StepMetrics(total, norm, lr, guard.num_skipped, guard.skipped_in_row)
+        return _placed(State(trained, state.frozen, opt_state, ema, guard)), metrics
+
+    def _placed(state: State) -> State:
+        """Each array where it was: as the compiled program is given it again."""
+        rules = partition.rules
+        place = lambda leaf: jax.tree.map(lambda array: rules.constrain(array, *leaf.axes), leaf)  # noqa: E731
+        is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
+        return jax.tree.map(lambda leaf: place(leaf) if is_param(leaf) else leaf, state, is_leaf=is_param)
 
     return jax.jit(step, donate_argnums=0)
 
 
-def _accumulated(value_and_grad: Callable[..., Any], model: Transformer, batch: Batch) -> tuple[jax.Array, Transformer]:
+def _updated(
+    optimizer: optax.GradientTransformation,
+    partition: Partition,
+    ema_decay: float | None,
+    grads: Any,
+    trained: Any,
+    opt_state: Any,
+    ema: Any,
+) -> tuple[Params, Any, Params | None]:
+    updates, opt_state = optimizer.update(grads, opt_state, trained)
+    trained = optax.apply_updates(trained, partition.without_frozen_layers(updates))  # pyright: ignore[reportArgumentType]
+    if ema_decay is not None:
+        ema = jax.tree.map(lambda mean, now: ema_decay * mean + (1 - ema_decay) * now, ema, trained)
+    return trained, opt_state, ema  # pyright: ignore[reportReturnType]
+
+
+def _accumulated(
+    value_and_grad: Callable[..., tuple[jax.Array, Params]], trained: Params, frozen: Params, batch: Batch
+) -> tuple[jax.Array, Params]:
     """Loss and gradients summed over the microbatches [A, B, T]."""
     if batch.tokens.shape[0] == 1:
-        return value_and_grad(model, jax.tree.map(lambda array: array[0], batch))
+        return value_and_grad(trained, frozen, jax.tree.map(lambda array: array[0], batch))
 
     def add(sums: Any, microbatch: Batch) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, value_and_grad(model, microbatch)), None
+        return jax.tree.map(jnp.add, sums, value_and_grad(trained, frozen, microbatch)), None
 
-    zeros = (jnp.float32(0), jax.tree.map(jnp.zeros_like, model))
+    zeros = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
     return jax.lax.scan(add, zeros, batch)[0]

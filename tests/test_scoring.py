@@ -1,0 +1,190 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny_models
+from processes import REPOSITORY, run_python
+
+from wizardcoder_jax.config.train import ValidationConfig
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.examination import Examiner, for_sampling
+from wizardcoder_jax.sampling import engine
+from wizardcoder_jax.sandbox import bubblewrap
+from wizardcoder_jax.sharding import make_mesh
+
+# Examines the model of a folder as a training would hold it, several times; prints what was found.
+EXAMINATIONS = """
+import json, sys
+import jax, jax.numpy as jnp
+from wizardcoder_jax.config.train import ValidationConfig
+from wizardcoder_jax.examination import Examiner
+from wizardcoder_jax.loading import open_model
+from wizardcoder_jax.processes import join_processes
+from wizardcoder_jax.sharding import RULES, make_mesh
+join_processes()
+opened = open_model(sys.argv[1])
+settings = ValidationConfig(benchmark="mini-dev", limit=3, batch_size=2, max_length=256, num_logged=3, protocol="completion")
+for case in sys.argv[2:]:
+    name, strategy = case.split(":")
+    mesh, rules = make_mesh(name), RULES[strategy]
+    with jax.set_mesh(mesh):
+        model = opened.weights(rules, mesh, jnp.float32).model
+    score = Examiner(settings, opened.tokenizer, opened.arch.max_positions, jnp.float32).examine(model, mesh, lambda: False)
+    print(json.dumps([score.pass_at_1, score.num_problems, [asked.answer for asked in score.answers]]), flush=True)
+"""
+COMPILED = "/jax/core/compile/backend_compile_duration"
+PROBLEMS = [
+    {
+        "task_id": f"T/{i}",
+        "prompt": f"def f{i}():\n",
+        "entry_point": f"f{i}",
+        "canonical_solution": "    return 1\n",
+        "test": f"def check(candidate):\n    assert {i % 2} == 0\n",
+    }
+    for i in range(4)
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scoring")
+    tiny_models.save_folder(tiny_models.gpt_bigcode(vocab_size=393), folder / "model")
+    (folder / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in PROBLEMS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(place):
+    from wizardcoder_jax.loading import open_model
+
+    return open_model(str(place / "model"))
+
+
+@pytest.fixture(scope="module")
+def model(opened):
+    from wizardcoder_jax.sharding import RULES
+
+    return opened.weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32).model
+
+
+def settings(place, **changes):
+    chosen = {"benchmark": "humaneval", "benchmark_file": str(place / "problems.jsonl"), "max_length": 60, "batch_size": 2}
+    return ValidationConfig(**{**chosen, "protocol": "completion", "num_logged": 2, **changes})
+
+
+def examiner(place, opened, **changes):
+    return Examiner(settings(place, **changes), opened.tokenizer, opened.arch.max_positions, jnp.float32)
+
+
+def with_answers(monkeypatch, body):
+    """The model's answers stand fixed, so that the score is known."""
+    monkeypatch.setattr(Examiner, "_answers", lambda self, *_: dict.fromkeys(self._prompts, body))
+
+
+def test_the_score_is_the_share_of_problems_whose_program_passes(place, opened, model, monkeypatch):
+    with_answers(monkeypatch, "    return 1\n")
+    score = examiner(place, opened).examine(model, make_mesh("1x1"), lambda: False)
+    assert (score.pass_at_1, score.num_problems) == (0.5, 4)  # the tests of half of them hold
+    assert [(asked.task_id, asked.answer) for asked in score.answers] == [("T/0", "    return 1\n"), ("T/1", "    return 1\n")]
+    assert score.answers[0].prompt == "def f0():\n"
+
+
+def test_later_examinations_compile_nothing(place, opened, model):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    try:
+        examined = examiner(place, opened, batch_size=3)  # a size of its own: nothing was compiled for it
+        first = examined.examine(model, make_mesh("1x1"), lambda: False)
+        num_first = compiled.count(COMPILED)
+        changed = jax.tree.map(lambda leaf: leaf * 1.5, model)
+        compiled.clear()
+        second = examined.examine(changed, make_mesh("1x1"), lambda: False)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert num_first > 0 == compiled.count(COMPILED)
+    assert first.answers != second.answers  # the weights are those that were handed over, not the first ones
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_an_examination_stops_between_pieces_of_decoding(place, opened, model, after):
+    asked = []
+
+    def should_stop():
+        asked.append(None)
+        return len(asked) > after
+
+    assert examiner(place, opened).examine(model, make_mesh("1x1"), should_stop) is None
+    assert len(asked) == after + 1
+
+
+def test_an_examination_stops_while_a_program_sleeps(place, opened, model, monkeypatch):
+    import time
+
+    with_answers(monkeypatch, "    import time; time.sleep(60)\n")
+    (place / "slow.jsonl").write_text(json.dumps({**PROBLEMS[0], "test": "def check(candidate):\n    candidate()\n"}) + "\n")
+    examined, began = examiner(place, opened, benchmark_file=str(place / "slow.jsonl")), time.monotonic()
+    assert examined.examine(model, make_mesh("1x1"), lambda: time.monotonic() - began > 1) is None
+    assert time.monotonic() - began < 10  # far less than the 25 s that the sandbox gives it
+
+
+def test_weights_are_cast_for_sampling_and_the_master_weights_stay(model):
+    copy = for_sampling(model, make_mesh("1x1"), jnp.dtype(jnp.bfloat16))
+    assert {leaf.dtype for leaf in jax.tree.leaves(copy)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {jnp.dtype(jnp.float32)}
+    assert isinstance(copy, type(model)) and engine._new_cache(copy, 1, 8, jnp.dtype(jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"benchmark": "no-such"}, "no benchmark 'no-such'"),
+        ({"protocol": "chat"}, "has no chat template"),
+        ({"protocol": "stored"}, "has no prompt to sample with"),
+        ({"max_length": 5}, "the prompt of T/0 has"),
+        ({"max_length": 257}, "validation.max_length 257 exceeds the model's 256 positions"),
+    ],
+)
+def test_what_cannot_be_examined_is_refused_before_training(place, opened, changes, complaint):
+    with pytest.raises(InputError, match=complaint):
+        examiner(place, opened, **changes)
+
+
+def test_a_missing_sandbox_is_refused_before_training(place, opened, monkeypatch):
+    monkeypatch.setattr(bubblewrap.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(InputError, match="bubblewrap"):
+        examiner(place, opened)
+
+
+@pytest.fixture(scope="module")
+def one_device(place):
+    done = run_python("-c", EXAMINATIONS, place / "model", "1x1:fsdp", "2x4:fsdp", "2x4:fsdp_tensor", num_devices=8)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_mesh_gives_the_answers_of_one_device_under_every_strategy(one_device):
+    assert one_device[0] == one_device[1] == one_device[2]
+    assert one_device[0][1] == len(one_device[0][2]) == 3 and any(one_device[0][2])
+
+
+def test_two_processes_find_what_one_finds(place, one_device):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    run = []
+    for i in range(2):
+        env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+        env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
+        env["PYTHONPATH"] = str(REPOSITORY)
+        command = [sys.executable, "-c", EXAMINATIONS, str(place / "model"), "2x4:fsdp"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        run.append(subprocess.Popen(command, env=env, cwd=REPOSITORY, **pipes))
+    said = [process.communicate(timeout=300) for process in run]
+    assert [process.returncode for process in run] == [0, 0], said[0][1][-3000:]
+    # Gloo, which joins CPU processes, talks on stdout too
+    assert [json.loads(out.splitlines()[-1]) for out, _ in said] == [one_device[0], one_device[0]]

@@ -1,0 +1,162 @@
+"""The datasets of a training run: read, tokenised, split, laid out in rows; from the cache where they are there already."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wizardcoder_jax import prompts
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.data.cache import Cached, hash_file, load_or_make
+from wizardcoder_jax.data.dataset import Counts, Dataset, Rows, TokenStore, lay_out, store_tokens
+from wizardcoder_jax.data.examples import read_examples
+from wizardcoder_jax.data.mixture import repeat, times_each
+from wizardcoder_jax.data.notes import note
+from wizardcoder_jax.data.quiet_import import quiet_import
+from wizardcoder_jax.data.sources import Corpus, Source, tokenise_sources
+from wizardcoder_jax.data.tokenizer import Tokenizer
+from wizardcoder_jax.errors import InputError
+
+FORMAT_VERSION = 2  # raise it whenever the same data would be prepared differently
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a run trains on and, where some records are held out, what its validation loss is taken of."""
+
+    train: Dataset
+    validation: Dataset | None
+    fingerprint: str  # of all that both depend on: equal ones hold the same rows
+
+
+def prepare(config: TrainConfig, files: Sequence[str], tokenizer: Tokenizer) -> Prepared:
+    """The datasets of `config`: from the cache, or made now and kept there.
+
+    With files, a warm cache imports neither seqio nor TensorFlow; see user_tasks.py for Tasks. Of a mixture one epoch is
+    laid out, see mixture.py; its validation side holds each record once, whatever the rates.
+
+    Args:
+        config: objective, layout, max_length, task, seed, validation.fraction and cache_dir.
+        files: instruction files (names, not globs); not looked at where config.task is given.
+        tokenizer: of the model to train.
+
+    Raises:
+        InputError: a file or the task is missing or malformed, nothing is left to learn from on a side of the split or of
+            a task of a mixture, or the cache cannot be written.
+    """
+    if config.task is None:
+        content: list[Any] = [hash_file(file) for file in files]
+        sources = None  # not read where the cache is warm
+    else:
+        with quiet_import():
+            from wizardcoder_jax.data import user_tasks  # here, because it takes TensorFlow along
+        sources = user_tasks.read_task(config.task, tokenizer.vocab_size)
+        content = [[source.name, source.rate, source.fingerprint()] for source in sources]
+
+    def make() -> Cached:
+        read = [Source(name="", rate=1.0, records=read_examples(files))] if sources is None else sources
+        return _make(read, config, tokenizer)
+
+    cached, fingerprint = load_or_make(config.cache_dir, cache_key(config, content, tokenizer), make)
+    validation = _dataset(cached, "validation") if config.validation.fraction else None
+    return Prepared(train=_dataset(cached, "train"), validation=validation, fingerprint=fingerprint)
+
+
+def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """Everything the datasets depend on; names of files do not matter, contents and order do."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "content": content,
+        "tokenizer": tokenizer.fingerprint,
+        "eos_id": tokenizer.eos_id,
+        "pad_id": tokenizer.pad_id,
+        "template": prompts.wizardcoder(prompts.with_input("{instruction}", "{input}")),
+        "max_length": config.max_length,
+        "objective": config.objective,
+        "packs": config.packs,
+        "held_out": config.validation.fraction,
+        "seed": config.seed if len(content) > 1 and config.task else None,  # draws the fractional repeats of a mixture
+    }
+
+
+def _make(sources: Sequence[Source], config: TrainConfig, tokenizer: Tokenizer) -> Cached:
+    fraction = config.validation.fraction
+    corpus = tokenise_sources(sources, tokenizer, config.objective, config.max_length, fraction)
+    kept = np.flatnonzero(corpus.is_kept)
+    store = store_tokens(
+        [corpus.examples[record].tokens for record in kept.tolist()],
+        [corpus.examples[record].learns for record in kept.tolist()],
+        tokenizer.vocab_size,
+    )
+    sides = {"train": False} if not fraction else {"train": False, "validation": True}
+    arrays = {name: getattr(store, name) for name in _names(TokenStore)}
+    facts = {}
+    for side, held_out in sides.items():
+        items, item_ids = _items(corpus, sources, held_out, config)
+        examples = (np.cumsum(corpus.is_kept) - 1)[items]
+        rows, width = lay_out(store, corpus.num_supervised[kept], examples, item_ids, config.max_length, config.packs)
+        arrays |= {f"{side}_{name}": getattr(rows, name) for name in _names(Rows)}
+        facts[side] = {"width": width, "counts": dataclasses.asdict(_count(corpus, held_out, rows, width))}
+    return Cached(arrays=arrays, facts=facts)
+
+
+def _items(corpus: Corpus, sources: Sequence[Source], held_out: bool, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The records of one epoch of a side, and an id for each: the record's number, plus M each time it is repeated."""
+    here = corpus.is_kept & (corpus.is_held_out == held_out)
+    if not corpus.num_supervised[here].any():
+        side, change = ("validation", "raise") if held_out else ("training", "lower")
+        raise InputError(
+            f"validation.fraction {config.validation.fraction} leaves the {side} side nothing to learn from "
+            f"({np.count_nonzero(here)} of {len(here)} records); {change} it, or bring more records"
+        )
+    records = [np.flatnonzero(here & (corpus.sources == i)) for i in range(len(sources))]
+    if held_out:
+        times = [np.ones(len(part), np.int64) for part in records]
+    else:
+        for source, part in zip(sources, records, strict=True):
+            if not len(part):
+                raise InputError(
+                    f"task {source.name} of mixture {config.task} has no example left to train on (of {len(source.records)}): "
+                    "raise --max-length, lower --validation.fraction or take it out"
+                )
+        rates = [source.rate for source in sources]
+        times = times_each([len(part) for part in records], rates, config.seed)
+    parts = []
+    for source, part, each in zip(sources, records, times, strict=True):
+        chosen, again = repeat(each)
+        parts.append((part[chosen], part[chosen] + len(here) * again))
+        if len(sources) > 1 and not held_out:
+            share = f"{len(chosen)} of {sum(int(each.sum()) for each in times)}"
+            note(f"task {source.name}: {len(part)} examples {len(chosen) / len(part):.4g} times an epoch ({share})")
+    items, ids = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return items, ids
+
+
+def _count(corpus: Corpus, held_out: bool, rows: Rows, width: int) -> Counts:
+    here = corpus.is_held_out == held_out
+    is_cut = np.asarray([example.is_cut for example in corpus.examples])
+    num_rows, num_tokens = len(rows.num_tokens), int(rows.num_tokens.sum())
+    return Counts(
+        examples=int(np.count_nonzero(here)),
+        dropped=int(np.count_nonzero(here & ~corpus.is_kept)),
+        truncated=int(np.count_nonzero(here & corpus.is_kept & is_cut)),
+        items=len(rows.members),
+        rows=num_rows,
+        tokens=num_tokens,
+        supervised_tokens=int(rows.num_supervised.sum()),
+        fill=num_tokens / (num_rows * width),
+    )
+
+
+def _dataset(cached: Cached, side: str) -> Dataset:
+    return Dataset(
+        store=TokenStore(**{name: cached.arrays[name] for name in _names(TokenStore)}),
+        rows=Rows(**{name: cached.arrays[f"{side}_{name}"] for name in _names(Rows)}),
+        width=cached.facts[side]["width"],
+        counts=Counts(**cached.facts[side]["counts"]),
+    )
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]

@@ -1,0 +1,125 @@
+"""pass@1 of a model that is being trained, on the mesh that it is trained on: the signal that stops an evolution."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from wizardcoder_jax.benchmarks.catalog import load_benchmark
+from wizardcoder_jax.benchmarks.protocols import get_protocol
+from wizardcoder_jax.benchmarks.samples import Sample
+from wizardcoder_jax.config.train import ValidationConfig
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.hf.tokenizer import Tokenizer
+from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.processes import is_first
+from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
+from wizardcoder_jax.sandbox.program import Program
+from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.scoring import Questions, programs_of
+from wizardcoder_jax.sharding import RULES
+from wizardcoder_jax.training.step import shardings
+
+TIMEOUT_S = 3.0  # CPU seconds of a program, as `evaluate` has by default
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One problem with the model's answer."""
+
+    task_id: str
+    prompt: str
+    answer: str  # as the model gave it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """What an examination found; the same in every process."""
+
+    pass_at_1: float
+    num_problems: int
+    answers: tuple[Asked, ...]  # the first `num_logged` of the benchmark
+
+
+class Examiner:
+    """Asks a benchmark's problems, greedily, and runs the answers in the sandbox.
+
+    Args:
+        validation: which benchmark, and how; `benchmark` is not None.
+        tokenizer: of the model.
+        max_positions: the model's context.
+        dtype: of weights, activations and cache while sampling.
+
+    Raises:
+        InputError: no such benchmark, no sandbox, a prompt without room for an answer, a protocol that cannot be asked.
+    """
+
+    def __init__(self, validation: ValidationConfig, tokenizer: Tokenizer, max_positions: int, dtype: jnp.dtype) -> None:
+        assert validation.benchmark is not None
+        if validation.max_length > max_positions:
+            raise InputError(
+                f"validation.max_length {validation.max_length} exceeds the model's {max_positions} positions; lower it"
+            )
+        self._settings, self._tokenizer, self._dtype = validation, tokenizer, dtype
+        self._benchmark = load_benchmark(validation.benchmark, validation.benchmark_file).first(validation.limit)
+        self._protocol = get_protocol(validation.protocol)
+        self._questions = Questions.of(self._benchmark, self._protocol)
+        self._prompts = self._questions.prompt_ids(tokenizer, validation.max_length)
+        if is_first():
+            Sandbox.open()
+
+    def examine(self, model: Transformer, mesh: Mesh) -> Score:
+        """The model's score; every process of the run calls this at the same moment.
+
+        Args:
+            model: stacked float weights, split in any way over `mesh`.
+            mesh: that of the training.
+        """
+        with jax.set_mesh(mesh):
+            raws = self._answers(model, mesh)
+        samples = {task_id: [Sample(task_id=task_id, sample_index=0, raw=raw)] for task_id, raw in raws.items()}
+        programs = list(programs_of(self._benchmark, samples, self._protocol).values())
+        passed = self._num_passed(programs) if is_first() else 0
+        if jax.process_count() > 1:
+            passed = int(multihost_utils.broadcast_one_to_all(np.int32(passed)))
+        logged = list(raws.items())[: self._settings.num_logged]
+        texts = self._questions.texts
+        answers = tuple(Asked(task_id=task_id, prompt=texts[task_id], answer=raw) for task_id, raw in logged)
+        return Score(pass_at_1=passed / len(raws), num_problems=len(raws), answers=answers)
+
+    def _answers(self, model: Transformer, mesh: Mesh) -> dict[str, str]:
+        """Raw answers by task id; the copy of the weights that gives them is let go of at the end."""
+        decoding = Decoding(temperature=0.0, top_p=1.0, eos_id=self._tokenizer.eos_id, max_length=self._settings.max_length)
+        engine = Engine(for_sampling(model, mesh, self._dtype), decoding, self._settings.batch_size, self._dtype)
+        requests = [Request(prompt=ids, key=(0, 0)) for ids in self._prompts.values()]  # greedy: the key decides nothing
+        found = dict(engine.answer(requests, self._questions.stopped(self._tokenizer)))
+        return {task_id: self._tokenizer.decode(found[i].tokens) for i, task_id in enumerate(self._prompts)}
+
+    def _num_passed(self, programs: Sequence[Program]) -> int:
+        """How many programs pass; equal ones run once."""
+        sandbox, keys = Sandbox.open(), [program.digest() for program in programs]
+        unique = dict(zip(keys, programs, strict=True))
+        names = list(unique)
+        verdicts = sandbox.run_all(list(unique.values()), TIMEOUT_S, self._settings.num_workers)
+        passed = {names[i] for i, verdict in verdicts if verdict.passed}
+        return sum(key in passed for key in keys)
+
+
+def for_sampling(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:
+    """A copy of the weights in `dtype`, laid out for sampling: heads and units over "model"; blocks apart on CPU."""
+    abstract = abstract_transformer(model.arch, RULES["fsdp_tensor"])
+    # The same weights, in modules that know the other rules.
+    relaid = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(model))
+    return _cast_and_split(relaid, dtype, jax.default_backend() == "cpu", mesh)
+
+
+@functools.partial(jax.jit, static_argnames=("dtype", "unstack", "mesh"))
+def _cast_and_split(model: Transformer, dtype: jnp.dtype, unstack: bool, mesh: Mesh) -> Transformer:
+    cast = jax.tree.map(lambda array: array.astype(dtype), model)
+    cast = cast.unstacked() if unstack else cast
+    return jax.lax.with_sharding_constraint(cast, shardings(cast, mesh, model.rules)) if mesh.size > 1 else cast

@@ -1,0 +1,93 @@
+"""Which weights of a model are trained: gradients, moments and checkpoints are of these alone."""
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted
+from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.sharding import Rules
+
+Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
+_STACK = "blocks."  # weights whose leading dim is the layer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Partition:
+    """The two parts of a model's weights."""
+
+    names: tuple[str, ...]  # of all weights, in the order of the pytree
+    trained: frozenset[str]
+    treedef: Any  # of the model with each nnx.Param as one leaf
+    freeze_layers: int  # of the trained weights of blocks, the first so many layers stay as they are
+    rules: Rules
+
+    @classmethod
+    def of(cls, model: Transformer, config: TrainConfig) -> "Partition":
+        """The parts of `model` (weights or shapes): its adapters, if it is to have any, else what is not frozen.
+
+        Raises:
+            InputError: a pattern of `freeze` is of no weight, or nothing is left to train.
+        """
+        found, treedef = _params(model)
+        names = tuple(found)
+        if config.lora.rank is not None:
+            trained = frozenset(name for name in names if name.rpartition(".")[2] in ADAPTER_NAMES)
+        else:
+            trained = frozenset(names) - frozenset(_frozen(names, config.freeze))
+        if not trained:
+            raise InputError(f"freeze {' '.join(config.freeze)} leaves no weight to train; leave some out")
+        if config.freeze_layers >= model.arch.num_layers and all(name.startswith(_STACK) for name in trained):
+            raise InputError(f"freeze_layers {config.freeze_layers} leaves nothing of {model.arch.num_layers} layers to train")
+        return cls(names=names, trained=trained, treedef=treedef, freeze_layers=config.freeze_layers, rules=model.rules)
+
+    def split(self, model: Transformer) -> tuple[Params, Params]:
+        """(trained, frozen) weights of a model of this kind."""
+        params, _ = _params(model)
+        trained = {name: param for name, param in params.items() if name in self.trained}
+        return trained, {name: param for name, param in params.items() if name not in self.trained}
+
+    def join(self, trained: Params, frozen: Params) -> Transformer:
+        """The model of both parts."""
+        return jax.tree.unflatten(self.treedef, [(trained if name in trained else frozen)[name] for name in self.names])
+
+    def without_frozen_layers(self, updates: Params) -> Params:
+        """Gradients or updates, those of layers that stay as they are made zero."""
+        if not self.freeze_layers:
+            return updates
+
+        def cut(array: jax.Array) -> jax.Array:
+            moves = jnp.arange(array.shape[0]) >= self.freeze_layers
+            return jnp.where(moves.reshape(-1, *(1,) * (array.ndim - 1)), array, 0)
+
+        return {name: jax.tree.map(cut, param) if name.startswith(_STACK) else param for name, param in updates.items()}
+
+
+def _params(model: Transformer) -> tuple[Params, Any]:
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda node: isinstance(node, nnx.Param))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): param for path, param in leaves}, treedef
+
+
+def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
+    frozen = []
+    for pattern in patterns:
+        matches = fnmatch.filter(names, pattern)
+        if not matches:
+            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+            raise InputError(f"freeze {pattern!r} is of no weight of this model; there are {', '.join(near)} ...")
+        frozen += matches
+    return frozen
+
+
+def abstract_subject(arch: ArchConfig, rules: Rules, config: TrainConfig) -> Transformer:
+    """The model that is trained, adapters and all, with shapes in place of weights."""
+    return abstract_transformer(arch, rules) if config.lora.rank is None else abstract_adapted(arch, rules, config.lora)
