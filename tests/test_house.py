@@ -25,6 +25,8 @@ ROOMS = {  # room -> the rooms below it
     "loading": {"hf", "training", "model"},  # turns a MODEL argument of any kind into a model
     "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
+    "subject": {"loading", "hf", "training", "model"},  # what a run trains
+    "measures": {"examination", "subject", "data", "training", "model"},  # what is measured meanwhile
 }
 DOORS = {"evolve", "train", "sample", "evaluate", "convert", "export", "plan", "serve", "doctor", "reproduce"}
 
@@ -48,8 +50,10 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
         "hf",
         "training",
         "sampling",
-        "loading.py",
         "examination.py",
+        "loading.py",
+        "measures.py",
+        "subject.py",
         "processes.py",
         "sharding.py",
         *(f"{door}.py" for door in DOORS),
@@ -59,7 +63,7 @@ STANDARD_LIBRARY = set(sys.stdlib_module_names) | {"__future__"}
 GROUND_THIRD_PARTIES = {
     "cli": {"tyro"},
     "files": {"etils", "huggingface_hub", "pyarrow"},
-    "processes": {"jax"},
+    "processes": {"jax", "numpy"},
     "progress": {"tqdm"},
     "sharding": {"jax"},
 }

@@ -10,35 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from processes import REPOSITORY, run_python
+from tiny_states import CARD, DTYPES, bits_of, items, shapes_of
 
-from wizardcoder_jax.arch import ARCHS, ArchConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.training import checkpoint as checkpoint_module
-from wizardcoder_jax.training.card import Card
 from wizardcoder_jax.training.checkpoint import Checkpoints
 from wizardcoder_jax.training.fingerprint import fingerprints
 from wizardcoder_jax.training.stored import DamagedError, find_checkpoint, load_params, read_card
-
-SIZES = {"vocab_size": 64, "embed_dim": 8, "num_layers": 2, "head_dim": 4, "mlp_dim": 16}
-REST = {"family": "llama", "num_heads": 2, "num_kv_heads": 1, "max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True}
-CARD = Card(arch=ArchConfig(**{**ARCHS["llama"], **SIZES, **REST}), tokenizer={"tokenizer.json": "{}"})
-DTYPES = ("float32", "bfloat16", "float16", "int8", "uint8", "int32", "uint32", "bool", "int4")
-
-
-def bits_of(tree):
-    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def items(step):
-    """A state as a run saves it, of all dtypes; another one each step."""
-    rng = np.random.default_rng(step)
-    some = {kind: jnp.asarray(rng.integers(0, 2 if kind in ("bool", "int4") else 99, (3, 5)), kind) for kind in DTYPES}
-    params = {"w": jnp.asarray(rng.standard_normal((4, 6)), jnp.float32), "b": jnp.zeros(6)}
-    return {"params": params, "optimizer": (some, jnp.int32(step), {}), "ema": None}
-
-
-def shapes_of(state):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
 
 
 def saved(run, *steps, keep=9, **settings):
@@ -231,22 +209,26 @@ def test_the_newest_stay_and_every_so_many_for_good(tmp_path):
 
 
 def test_a_state_that_is_donated_while_it_is_written_is_saved_as_it_was(tmp_path):
-    state = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((64, 256, 256)), jnp.float32), "n": jnp.arange(10)}
-    before, shapes = bits_of({"params": state}), {"params": shapes_of(state)}
-    step = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 - 1, tree), donate_argnums=0)
-    jax.block_until_ready(step(jax.tree.map(jnp.copy, state)))  # compiled before
-    with Checkpoints(str(tmp_path / "run"), 2, background=True) as checkpoints:
-        checkpoints.save(1, CARD, {"params": state})
-        for _ in range(3):
-            state = jax.block_until_ready(step(state))
-        assert not (tmp_path / "run/checkpoints/1").exists(), "it was all written before the steps: nothing is shown"
-        checkpoints.wait()
-        assert bits_of(checkpoints.restore(1, shapes)) == before
+    host = np.random.default_rng(0).standard_normal((64, 256, 256)).astype(np.float32)
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 - 1, tree), donate_argnums=0)
+    jax.block_until_ready(spoil({"w": jnp.array(host), "n": jnp.arange(10)}))  # compiled before
+    num_overlapping = 0
+    with Checkpoints(str(tmp_path / "run"), 9, background=True) as checkpoints:
+        for step in range(1, 6):
+            state = {"w": jnp.array(host + step), "n": jnp.arange(10)}
+            before, shapes = bits_of({"params": state}), {"params": shapes_of(state)}
+            checkpoints.save(step, CARD, {"params": state})
+            for _ in range(3):
+                state = jax.block_until_ready(spoil(state))
+            num_overlapping += not (tmp_path / f"run/checkpoints/{step}").exists()
+            checkpoints.wait()
+            assert bits_of(checkpoints.restore(step, shapes)) == before
+    assert num_overlapping > 0, "each was written before the steps were done: nothing is shown"
 
 
 FULL_DISK = """
 import resource, sys
-from test_training_checkpoint import CARD, items
+from tiny_states import CARD, items
 from wizardcoder_jax.cli import run_door
 from wizardcoder_jax.training.checkpoint import Checkpoints
 def main(_):

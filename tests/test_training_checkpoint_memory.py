@@ -1,13 +1,13 @@
 import json
 
 import pytest
-from processes import run_python
+from processes import REPOSITORY, run_python
 
 # Saves a state in one process, restores it in another; prints how much memory that took beyond what was held before.
 PROGRAM = """
 import json, sys, threading
 import jax, jax.numpy as jnp, numpy as np
-from test_training_checkpoint import CARD
+from tiny_states import CARD
 from wizardcoder_jax.training.checkpoint import Checkpoints
 from wizardcoder_jax.training.stored import find_checkpoint, load_params
 
@@ -48,8 +48,6 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_restoring_needs_little_more_memory_than_the_state(tmp_path, monkeypatch, layout):
-    from processes import REPOSITORY
-
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
     run = []
     for what in ("save", "restore"):

@@ -39,6 +39,11 @@ class Progress:
         elif self._shown and (self._done >= self._total or time.monotonic() - self._last_line >= LINE_INTERVAL_S):
             self._print_line(facts)
 
+    def say(self, message: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self._shown:
+            tqdm.write(f"{self._label}: {message}", file=sys.stderr)
+
     def _print_line(self, facts: dict[str, Any]) -> None:
         self._last_line = time.monotonic()
         elapsed_s = max(self._last_line - self._start, 1e-9)

@@ -114,6 +114,11 @@ RULES: dict[str, Rules] = {
 }
 
 
+def over_all_devices(x: jax.Array, dim: int) -> jax.Array:
+    """`x` with one dim split over all devices of the current mesh, as far as they divide it; unchanged where there is none."""
+    return Rules(batch=MESH_AXES).constrain(x, *("batch" if i == dim else None for i in range(x.ndim)))
+
+
 def make_mesh(mesh: str) -> Mesh:
     """The mesh that `--mesh DATAxMODEL` names, over all devices of this run (over the first one for 1x1).
 

@@ -24,6 +24,7 @@ from wizardcoder_jax.training.stored import (
     DamagedError,
     Flat,
     agreeing,
+    first_line,
     flatten,
     frozen_of,
     read_manifest,
@@ -193,7 +194,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:  # ValueError is what tensorstore makes of a full disk
-            reason = ": ".join(str(error).strip().split("\n")[0].split(": ")[-2:])
+            reason = ": ".join(first_line(error).split(": ")[-2:])
             raise InputError(f"{self._run_dir}/checkpoints cannot be written ({reason}); earlier ones are whole") from error
 
     def __enter__(self) -> Self:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -90,14 +91,24 @@ class MetricsLog:
             source, path = os.path.join(run_dir, name), os.path.join(self._local, name)
             if exists(source):
                 write_jsonl(path, _entries_up_to(source, step))
+        self._last = _last_entry(os.path.join(self._local, METRICS))
         self._uploaded = time.monotonic()
         self._events = SummaryWriter(self._local, purge_step=step + 1)
 
+    def holds(self, step: int, names: Iterable[str]) -> bool:
+        """Whether the newest entry is of `step` and has all of these values; true where this process does not write."""
+        return not self._writes or (self._last.get("step") == step and set(names) <= self._last.keys())
+
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Adds one logged step."""
+        """Adds one logged step, or more values to the newest one."""
         if not self._writes:
             return
-        self._append(METRICS, {"step": step, **values})
+        if self._last.get("step") == step:
+            path = os.path.join(self._local, METRICS)
+            write_jsonl(path, [*_entries_up_to(path, step - 1), {**self._last, **values}])
+        else:
+            self._append(METRICS, {"step": step, **values})
+        self._last = {**(self._last if self._last.get("step") == step else {"step": step}), **values}
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
         if self._tracker is not None:
@@ -133,6 +144,11 @@ class MetricsLog:
         for name in os.listdir(self._local):
             with open(os.path.join(self._local, name), "rb") as file, atomic_write(f"{self._run_dir}/{name}") as copy:
                 copy.write(file.read())
+
+
+def _last_entry(path: str) -> dict[str, Any]:
+    entries = list(_entries_up_to(path, sys.maxsize)) if exists(path) else []
+    return entries[-1] if entries else {}
 
 
 def _entries_up_to(path: str, step: int) -> Iterator[dict[str, Any]]:

@@ -1,27 +1,88 @@
-"""AdamW with linear warmup and cosine decay to zero."""
+"""The optimizers and their learning rates. What optax has is optax's; how moments are held is moments.py's."""
+
+import math
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from wizardcoder_jax.config import OptimConfig
+from wizardcoder_jax.training.moments import hold_moments
+from wizardcoder_jax.training.muon import num_inputs, scale_by_muon
+
+# Updates of a larger root mean square are scaled down, and the decay of the second moment is 1 - step^-0.8 (Shazeer and Stern,
+# arXiv 1804.04235, algorithm 4, with its defaults).
+ADAFACTOR_CLIP, ADAFACTOR_DECAY, ADAFACTOR_EPS = 1.0, 0.8, 1e-30
 
 
 def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
-    """Learning rate by step: 0 to the peak over the warmup, then half a cosine to 0 at `num_steps`."""
+    """Learning rate by step: 0 to the peak over the warmup, then as `config.schedule` says, to `num_steps`.
+
+    Cosine, linear and wsd (warmup, stable, decay: arXiv 2404.06395) end at final_lr_fraction of the peak.
+    """
     warmup = min(config.warmup_steps, num_steps)
-    return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else config.peak_lr, config.peak_lr, warmup, max(num_steps, warmup + 1), end_value=0.0
-    )
+    after = max(num_steps - warmup, 1)
+    final, falls = config.final_lr_fraction, config.decay_fraction * num_steps
+
+    def schedule(step: Any) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        done = jnp.clip((step - warmup) / after, 0, 1)
+        left = {
+            "cosine": (1 + jnp.cos(math.pi * done)) / 2,
+            "linear": 1 - done,
+            "wsd": jnp.clip((num_steps - step) / falls, 0, 1),
+            "constant": jnp.float32(1),
+        }[config.schedule]
+        factor = final + (1 - final) * left if config.schedule != "constant" else left
+        return config.peak_lr * jnp.where(step < warmup, step / max(warmup, 1), factor)
+
+    return schedule
 
 
 def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
-    """The optimizer of `num_steps` steps; gradients are clipped by global norm where the config says so."""
-    adamw = optax.adamw(
-        make_schedule(config, num_steps), b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay
-    )
-    return adamw if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+    """The optimizer of `num_steps` steps, over nnx.Params by dotted name; gradients are clipped first, by their global norm."""
+    schedule, wd = make_schedule(config, num_steps), config.weight_decay
+    adamw = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=wd)
+    if config.name == "adamw":
+        inner = adamw
+    elif config.name == "lion":
+        inner = optax.lion(schedule, b1=config.b1, b2=config.b2, weight_decay=wd)
+    elif config.name == "muon":
+        rest = (optax.add_decayed_weights(wd), optax.scale_by_learning_rate(schedule))
+        inner = optax.partition({"muon": optax.chain(scale_by_muon(config.b1), *rest), "adamw": adamw}, _muon_or_adamw)
+    else:
+        inner = _adafactor(schedule, wd)
+    inner = hold_moments(inner, config.moment_dtype)
+    return inner if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), inner)
 
 
 def step_count(opt_state: optax.OptState) -> jax.Array:
     """Updates that the optimizer has made, an int32 scalar."""
     return optax.tree.get_all_with_path(opt_state, "count")[0][1]
+
+
+def _muon_or_adamw(params: Any) -> dict[str, str]:
+    return {name: "adamw" if num_inputs(name) is None else "muon" for name in params}
+
+
+def _adafactor(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """Adafactor with learning rates as they are, without its own scaling by the parameters' size, and no first moment.
+
+    Its state is of rows and columns, which lie as no parameter does: plain arrays, replicated.
+    """
+    inner = optax.chain(
+        optax.scale_by_factored_rms(decay_rate=ADAFACTOR_DECAY, epsilon=ADAFACTOR_EPS),
+        optax.clip_by_block_rms(ADAFACTOR_CLIP),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(schedule),
+    )
+    is_param = lambda node: isinstance(node, nnx.Param)  # noqa: E731
+    plain = lambda tree: jax.tree.map(lambda node: node[...] if is_param(node) else node, tree, is_leaf=is_param)  # noqa: E731
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        values, state = inner.update(plain(updates), state, plain(params))
+        return jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(values)), state
+
+    return optax.GradientTransformation(lambda params: inner.init(plain(params)), update)

@@ -2,16 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import jax
 
 from wizardcoder_jax.cli import to_json
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.processes import is_first
+from wizardcoder_jax.processes import all_agree, is_first
 from wizardcoder_jax.progress import Progress
 from wizardcoder_jax.training.goodput import GoodputLog, Stopwatch
 from wizardcoder_jax.training.metrics import MetricsLog, describe_step
@@ -62,8 +62,8 @@ class Report:
             now = time.perf_counter()
             self._step_s, self._settled = now - max(began, self._settled), now
 
-    def settle(self, measured: Mapping[str, float] | None = None) -> None:
-        """Waits for the held step and writes its line, with what else was measured after it.
+    def settle(self) -> None:
+        """Waits for the held step and writes its line.
 
         Raises:
             InputError: the guard has skipped too many steps in a row.
@@ -72,13 +72,12 @@ class Report:
             return
         self.wait()
         (done, metrics, _), self._held = self._held, None
-        values = {**describe_step(metrics, self._counts(done - 1), self._step_s, self._num_params), **(measured or {})}
-        if measured or done % self._config.log_every_steps == 0 or done == self._config.num_steps:
+        values = describe_step(metrics, self._counts(done - 1), self._step_s, self._num_params)
+        if done % self._config.log_every_steps == 0 or done == self._config.num_steps:
             self._log.write(done, values)
         if self._goodput is not None:
             self._goodput.stepped(self._step_s)
-        facts: dict[str, Any] = {"loss": f"{values['loss']:.4f}", "tokens/s": f"{values['tokens_per_s']:.0f}"}
-        self._progress.update(1, **facts, **{name: f"{value:.4f}" for name, value in (measured or {}).items()})
+        self._progress.update(1, loss=f"{values['loss']:.4f}", tokens_per_s=f"{values['tokens_per_s']:.0f}")
         skipped = int(metrics.skipped_in_row)
         if skipped >= self._config.guard.max_skipped:
             raise InputError(
@@ -86,6 +85,16 @@ class Report:
                 f"{values['grad_norm']:.4g}; the weights are those before them. Lower --optim.peak-lr, look at the data, or "
                 "raise --guard.max-skipped"
             )
+
+    def lacks(self, done: int, names: Iterable[str]) -> bool:
+        """Whether step `done` is yet to be measured; every process of the run asks, and is told the same."""
+        return not all_agree(self._log.holds(done, names))
+
+    def measured(self, done: int, values: dict[str, float]) -> None:
+        """Adds to the line of step `done` what was measured after it."""
+        self._log.write(done, values)
+        told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self._progress.say(f"after step {done}: {told}")
 
     def generation(self, done: int, task_id: str, prompt: str, answer: str) -> None:
         """Writes one answer of the model as it is after step `done`."""

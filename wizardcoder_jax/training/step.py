@@ -106,7 +106,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         rules = partition.rules
         place = lambda leaf: jax.tree.map(lambda array: rules.constrain(array, *leaf.axes), leaf)  # noqa: E731
         is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
-        return jax.tree.map(lambda leaf: place(leaf) if is_param(leaf) else leaf, state, is_leaf=is_param)
+        return jax.tree.map(lambda leaf: place(leaf) if is_param(leaf) else rules.constrain(leaf), state, is_leaf=is_param)
 
     return jax.jit(step, donate_argnums=0)
 

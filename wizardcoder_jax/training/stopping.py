@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import NoReturn
 
 from wizardcoder_jax.errors import EXIT_RESUMABLE
 
@@ -39,9 +40,11 @@ class StopRequest:
             self._may_lose = True
 
     def release(self) -> None:
-        """From here on all that is done is durable."""
+        """From here on all that is done is durable; ends the process if it was asked to stop meanwhile."""
         with self._lock:
             self._may_lose = False
+            if self.asked:
+                _leave()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -55,7 +58,11 @@ class StopRequest:
                 continue
             with self._lock:
                 if not self._may_lose:
-                    print("stopped: nothing is lost; the same command resumes", file=sys.stderr, flush=True)
-                    os._exit(EXIT_RESUMABLE)
+                    _leave()
                 self.asked = True
             print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+
+def _leave() -> NoReturn:
+    print("stopped: nothing is lost; the same command resumes", file=sys.stderr, flush=True)
+    os._exit(EXIT_RESUMABLE)

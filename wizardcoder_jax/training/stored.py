@@ -189,8 +189,10 @@ def agreeing(where: str) -> Iterator[None]:
         return
     if isinstance(problem, InputError):
         raise problem
-    raise DamagedError(f"{where} is damaged ({_first_line(problem)})") from problem
+    reason = "as another process found" if problem is None else first_line(problem)
+    raise DamagedError(f"{where} is damaged ({reason})") from problem
 
 
-def _first_line(problem: Exception | None) -> str:
-    return "as another process found" if problem is None else str(problem).split(" [tensorstore_spec", 1)[0].split("\n")[0]
+def first_line(problem: Exception) -> str:
+    """What an error says, without the specification that tensorstore puts behind it."""
+    return str(problem).strip().split("\n")[0].split(" [tensorstore_spec")[0]
