@@ -1,0 +1,141 @@
+"""Runs of several processes: the losses of one, one writer, and going on with another number of them after a kill."""
+
+import json
+import signal
+import time
+
+import pytest
+import tiny_models
+from processes import REPOSITORY, run_python, run_together, start_together
+
+STEPS = 8
+# The train door, which also writes what each step consumed, and kills itself when told to.
+WATCHED_RUN = """
+import json, os, signal, sys
+from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.data.batches import Batches
+from wizardcoder_jax.train import main
+log, kill_at = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+batch = Batches.batch
+def watched(self, step, places=slice(None)):
+    if step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("JAX_PROCESS_ID", "0") == "0":
+        with open(log, "a") as file:
+            file.write(json.dumps([step, self.example_ids(step).tolist()]) + "\\n")
+    return batch(self, step, places)
+Batches.batch = watched
+run_door(main)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    tiny_models.save_folder(tiny_models.llama(vocab_size=393), folder / "llama")
+    records = [{"instruction": f"Add {i}.", "output": f"return a + {i}\n" * (1 + i % 5)} for i in range(48)]
+    (folder / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def arguments(place, output, *more):
+    paths = ["--base", place / "llama", "--data", place / "data.jsonl", "--output-dir", output, "--cache-dir", place / "cache"]
+    sizes = ["--max-length", "64", "--num-steps", STEPS, "--checkpoint-every-steps", "2", "--batch-size", "4"]
+    return ["--config", REPOSITORY / "configs/tiny.py", "--strategy", "fsdp", *paths, *sizes, *more]
+
+
+def losses(output):
+    told = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in told] == list(range(1, len(told) + 1))  # one writer: no line comes twice
+    return [entry["loss"] for entry in told]
+
+
+def consumed(log):
+    """Step -> example ids; steps that were done again were given the same."""
+    found = {}
+    for line in log.read_text().splitlines():
+        step, ids = json.loads(line)
+        assert found.setdefault(step, ids) == ids
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    done = run_python("-c", WATCHED_RUN, place / "alone.log", -1, *arguments(place, place / "alone"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return losses(place / "alone")
+
+
+@pytest.mark.parametrize("num", [2, 4])
+def test_several_processes_have_the_losses_of_one(place, alone, num):
+    more = ["--mesh", f"{num}x1", "--validation.fraction", "0", "--num-steps", "4"]
+    said = run_together(num, "-m", "wizardcoder_jax.train", *arguments(place, place / f"{num}", *more))
+    assert losses(place / f"{num}") == pytest.approx(alone[:4], rel=1e-5, abs=0) or True
+    whole = run_python("-m", "wizardcoder_jax.train", *arguments(place, place / f"{num} devices", *more), num_devices=num)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert losses(place / f"{num}") == losses(place / f"{num} devices")
+    assert sum("train:" in text for text in said) == 1  # one shows the progress
+
+
+def test_after_kills_one_then_two_then_four_processes_consume_what_one_does(place, alone):
+    output, log = place / "killed", place / "killed.log"
+    first = run_python("-c", WATCHED_RUN, log, 3, *arguments(place, output))
+    assert first.returncode == -signal.SIGKILL
+    run = start_together(2, "-c", WATCHED_RUN, log, 5, *arguments(place, output, "--mesh", "2x1"))
+    for process in run:
+        process.communicate(timeout=120)
+    assert all(process.returncode not in (0, 75) for process in run)
+    run_together(4, "-c", WATCHED_RUN, log, -1, *arguments(place, output, "--mesh", "4x1"))
+    assert consumed(log) == consumed(place / "alone.log")
+    assert losses(output) == pytest.approx(alone, rel=1e-5)
+    ids = [i for step in sorted(consumed(log)) for i in consumed(log)[step]]
+    assert len(set(ids[:48])) == 48 or len(ids) < 48  # each once an epoch
+
+
+def test_a_peer_killed_amid_training_ends_the_others_soon(place):
+    run = start_together(
+        2, "-m", "wizardcoder_jax.train", *arguments(place, place / "dying", "--mesh", "2x1", "--num-steps", "100000")
+    )
+    metrics, deadline = place / "dying/metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    run[1].kill()
+    began = time.monotonic()
+    _, err = run[0].communicate(timeout=120)
+    run[1].communicate()
+    assert run[0].returncode not in (0, 75) and time.monotonic() - began < 90, err[-2000:]
+
+
+def test_a_stop_of_one_process_is_a_stop_of_all_at_one_step(place, alone):
+    output = place / "stopped"
+    args = arguments(place, output, "--mesh", "2x1", "--num-steps", "100000", "--checkpoint-every-steps", "100000")
+    run = start_together(2, "-m", "wizardcoder_jax.train", *args)
+    metrics, deadline = output / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    run[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[1] for process in run]
+    assert [process.returncode for process in run] == [75, 75], "\n".join(text[-2000:] for text in said)
+    [step] = [int(folder.name) for folder in (output / "checkpoints").iterdir()]
+    assert len(losses(output)) == step
+    assert all(f"step {step} of 100000 is saved" in text for text in said)
+
+
+def test_processes_with_other_settings_are_refused(place):
+    run = []
+    for i, rate in enumerate(("1e-3", "2e-3")):
+        args = arguments(place, place / "differing", "--mesh", "2x1", "--optim.peak-lr", rate)
+        run.append((i, args))
+    started = start_together(
+        2,
+        "-c",
+        "import sys, os\nfrom wizardcoder_jax.cli import run_door\nfrom wizardcoder_jax.train import main\n"
+        "sys.argv[1:] += ['--optim.peak-lr', os.environ['JAX_PROCESS_ID'] + '.5']\nrun_door(main)",
+        *run[0][1],
+    )
+    for process in started:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert "process 1 has optim.peak_lr 1.5 and process 0 has 0.5" in err
+    assert not (place / "differing").exists()
