@@ -69,13 +69,9 @@ def alone(place):
 
 @pytest.mark.parametrize("num", [2, 4])
 def test_several_processes_have_the_losses_of_one(place, alone, num):
-    more = ["--mesh", f"{num}x1", "--validation.fraction", "0", "--num-steps", "4"]
-    said = run_together(num, "-m", "wizardcoder_jax.train", *arguments(place, place / f"{num}", *more))
-    assert losses(place / f"{num}") == pytest.approx(alone[:4], rel=1e-5, abs=0) or True
-    whole = run_python("-m", "wizardcoder_jax.train", *arguments(place, place / f"{num} devices", *more), num_devices=num)
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    assert losses(place / f"{num}") == losses(place / f"{num} devices")
-    assert sum("train:" in text for text in said) == 1  # one shows the progress
+    said = run_together(num, "-m", "wizardcoder_jax.train", *arguments(place, place / f"{num}", "--mesh", f"{num}x1"))
+    assert losses(place / f"{num}") == pytest.approx(alone, rel=1e-5)
+    assert sum("train: 8/8 steps" in text for text in said) == 1  # one shows the progress
 
 
 def test_after_kills_one_then_two_then_four_processes_consume_what_one_does(place, alone):
@@ -89,14 +85,11 @@ def test_after_kills_one_then_two_then_four_processes_consume_what_one_does(plac
     run_together(4, "-c", WATCHED_RUN, log, -1, *arguments(place, output, "--mesh", "4x1"))
     assert consumed(log) == consumed(place / "alone.log")
     assert losses(output) == pytest.approx(alone, rel=1e-5)
-    ids = [i for step in sorted(consumed(log)) for i in consumed(log)[step]]
-    assert len(set(ids[:48])) == 48 or len(ids) < 48  # each once an epoch
 
 
 def test_a_peer_killed_amid_training_ends_the_others_soon(place):
-    run = start_together(
-        2, "-m", "wizardcoder_jax.train", *arguments(place, place / "dying", "--mesh", "2x1", "--num-steps", "100000")
-    )
+    args = arguments(place, place / "dying", "--mesh", "2x1", "--num-steps", "100000")
+    run = start_together(2, "-m", "wizardcoder_jax.train", *args)
     metrics, deadline = place / "dying/metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -122,20 +115,20 @@ def test_a_stop_of_one_process_is_a_stop_of_all_at_one_step(place, alone):
     assert all(f"step {step} of 100000 is saved" in text for text in said)
 
 
+# The train door with a learning rate of each process's own.
+DIFFERING_RUN = """
+import os, sys
+from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.train import main
+sys.argv += ["--optim.peak-lr", os.environ["JAX_PROCESS_ID"] + ".5"]
+run_door(main)
+"""
+
+
 def test_processes_with_other_settings_are_refused(place):
-    run = []
-    for i, rate in enumerate(("1e-3", "2e-3")):
-        args = arguments(place, place / "differing", "--mesh", "2x1", "--optim.peak-lr", rate)
-        run.append((i, args))
-    started = start_together(
-        2,
-        "-c",
-        "import sys, os\nfrom wizardcoder_jax.cli import run_door\nfrom wizardcoder_jax.train import main\n"
-        "sys.argv[1:] += ['--optim.peak-lr', os.environ['JAX_PROCESS_ID'] + '.5']\nrun_door(main)",
-        *run[0][1],
-    )
-    for process in started:
+    output = place / "differing"
+    for process in start_together(2, "-c", DIFFERING_RUN, *arguments(place, output, "--mesh", "2x1")):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 2
-        assert "process 1 has optim.peak_lr 1.5 and process 0 has 0.5" in err
-    assert not (place / "differing").exists()
+        assert "error: process 1 has optim.peak_lr 1.5 and process 0 has 0.5" in err
+    assert not output.exists()
