@@ -11,7 +11,17 @@ Each way starts from the same records in memory and the same tokenizer (SmolLM2'
 in a process of its own, imports not counted. "tokens per CPU-second" are tokens in rows over user and system time of all
 threads; "padding" is the share of slots in rows that hold no token.
 
-RESULTS
+What was found, on 2 cores that other work shared, in two runs (tokens per CPU-second in thousands; padding is always the same):
+
+    seqio's own path            108    74   4.37 % padding
+    wizardcoder_jax.data        291   266   0.38 %    2.7 and 3.6 times seqio's
+    datasets + TRL's packing    392   522   1.33 %
+    grain, first fit of 64      267   357   0.91 %
+
+The tokenizer itself takes about 3 of our 8 CPU-seconds, and TensorFlow's carrying of examples one by one through a Task about
+2.5, which is what TRL's way does without. Only ours reads the file, writes a cache and makes all rows in its time.
+Examples cross between TensorFlow and Python 256 at a time, both ways: one at a time the whole took 13 CPU-seconds. Each example
+takes one slot less in our rows than in the others', for inputs and targets are stored once and shifted.
 """
 
 import argparse
