@@ -94,6 +94,20 @@ def test_adafactor_equals_its_published_algorithm():
     np.testing.assert_allclose(found["tokens"], value, rtol=1e-4, atol=1e-5)
 
 
+def test_adafactor_takes_each_layers_matrix_for_itself():
+    """Heads and their dims are one side of a matrix; a layer with large gradients does not scale down the others."""
+    shapes = {"blocks.attention.query.kernel": (140, 5, 32), "blocks.attention.out.kernel": (5, 32, 140)}
+    start = {name: drawn(2, *shape)[0] for name, shape in shapes.items()}
+    grads = {name: drawn(2, *shape)[1] * np.asarray([1, 100]).reshape(2, 1, 1, 1) for name, shape in shapes.items()}
+    found, state = run(constant("adafactor"), start, [{name: grad[i] for name, grad in grads.items()} for i in range(3)])
+    for name, matrix in (("blocks.attention.query.kernel", (140, 160)), ("blocks.attention.out.kernel", (160, 140))):
+        for layer in range(2):
+            alone, steps = {"tokens": start[name][layer].reshape(matrix)}, grads[name][:, layer].reshape(3, *matrix)
+            expected, _ = run(constant("adafactor"), alone, [{"tokens": grad} for grad in steps])
+            np.testing.assert_allclose(found[name][layer].reshape(matrix), expected["tokens"], rtol=1e-5, atol=1e-6)
+    assert max(leaf.size for leaf in jax.tree.leaves(state)) == 2 * 160
+
+
 def orthogonal(matrix):
     """Five Newton-Schulz steps, as published by Jordan (kellerjordan.github.io/posts/muon)."""
     a, b, c = 3.4445, -4.7750, 2.0315

@@ -54,16 +54,17 @@ def scale_by_muon(decay: float) -> optax.GradientTransformation:
         mean = functools.partial(jax.tree.map, lambda mu, grad: decay * mu + (1 - decay) * grad)
         mu = mean(state.mu, updates)
         ahead = mean(mu, updates)
-        # names of other optimizers' parameters have no leaves
-        return {
-            name: jax.tree.map(functools.partial(_orthogonal, num_in=num_inputs(name)), value) for name, value in ahead.items()
-        }, MuonState(mu)
+        # What is another optimizer's has no leaves.
+        orthogonal = lambda name, param: jax.tree.map(functools.partial(_orthogonal, name), param)  # noqa: E731
+        return {name: orthogonal(name, param) for name, param in ahead.items()}, MuonState(mu)
 
     return optax.GradientTransformation(init, update)
 
 
-def _orthogonal(stack: jax.Array, num_in: int) -> jax.Array:
-    """Kernels [L, *in, *out] made orthogonal, one after the other, and scaled."""
+def _orthogonal(name: str, stack: jax.Array) -> jax.Array:
+    """The kernels of a parameter, [L, *in, *out], made orthogonal one after the other, and scaled."""
+    num_in = num_inputs(name)
+    assert num_in is not None
     rows, columns = math.prod(stack.shape[1 : 1 + num_in]), math.prod(stack.shape[1 + num_in :])
 
     def layer(kernel: jax.Array) -> jax.Array:

@@ -6,15 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from wizardcoder_jax.config import OptimConfig
+from wizardcoder_jax.training.adafactor import adafactor
 from wizardcoder_jax.training.moments import hold_moments
 from wizardcoder_jax.training.muon import num_inputs, scale_by_muon
-
-# Updates of a larger root mean square are scaled down, and the decay of the second moment is 1 - step^-0.8 (Shazeer and Stern,
-# arXiv 1804.04235, algorithm 4, with its defaults).
-ADAFACTOR_CLIP, ADAFACTOR_DECAY, ADAFACTOR_EPS = 1.0, 0.8, 1e-30
 
 
 def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
@@ -53,7 +49,7 @@ def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransfo
         rest = (optax.add_decayed_weights(wd), optax.scale_by_learning_rate(schedule))
         inner = optax.partition({"muon": optax.chain(scale_by_muon(config.b1), *rest), "adamw": adamw}, _muon_or_adamw)
     else:
-        inner = _adafactor(schedule, wd)
+        inner = adafactor(schedule, wd)
     inner = hold_moments(inner, config.moment_dtype)
     return inner if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), inner)
 
@@ -65,24 +61,3 @@ def step_count(opt_state: optax.OptState) -> jax.Array:
 
 def _muon_or_adamw(params: Any) -> dict[str, str]:
     return {name: "adamw" if num_inputs(name) is None else "muon" for name in params}
-
-
-def _adafactor(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
-    """Adafactor with learning rates as they are, without its own scaling by the parameters' size, and no first moment.
-
-    Its state is of rows and columns, which lie as no parameter does: plain arrays, replicated.
-    """
-    inner = optax.chain(
-        optax.scale_by_factored_rms(decay_rate=ADAFACTOR_DECAY, epsilon=ADAFACTOR_EPS),
-        optax.clip_by_block_rms(ADAFACTOR_CLIP),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(schedule),
-    )
-    is_param = lambda node: isinstance(node, nnx.Param)  # noqa: E731
-    plain = lambda tree: jax.tree.map(lambda node: node[...] if is_param(node) else node, tree, is_leaf=is_param)  # noqa: E731
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        values, state = inner.update(plain(updates), state, plain(params))
-        return jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(values)), state
-
-    return optax.GradientTransformation(lambda params: inner.init(plain(params)), update)
