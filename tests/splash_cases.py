@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wizardcoder_jax.arch import ARCHS, ArchConfig
+from wizardcoder_jax.model import splash
 from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import RULES, make_mesh
 from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
@@ -88,4 +89,5 @@ def meshes(name, kind, expected_kind, **added):
 
 
 if __name__ == "__main__":
+    splash.BLOCKS = (128,)  # several blocks a row
     meshes(sys.argv[1], *sys.argv[2:4], **json.loads(sys.argv[4]))

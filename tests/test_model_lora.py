@@ -14,7 +14,7 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.int8 import quantised
 from wizardcoder_jax.model.layers import Projection
 from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted, merged, with_adapters
-from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import RULES, make_mesh
 
 SIZES = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "head_dim": 8, "mlp_dim": 80}
@@ -36,13 +36,12 @@ def arch_of(family):
 
 def base_of(family):
     """A model whose norms and biases are not one and zero either."""
-
-    def make():
-        leaves, structure = jax.tree.flatten(Transformer(arch_of(family), RULES["fsdp"], jax.random.key(0)))
-        noise = [0.05 * jax.random.normal(jax.random.key(i), leaf.shape) for i, leaf in enumerate(leaves)]
-        return jax.tree.unflatten(structure, [leaf + more for leaf, more in zip(leaves, noise, strict=True)])
-
-    return jit(make)()
+    leaves, structure = jax.tree.flatten(abstract_transformer(arch_of(family), RULES["fsdp"]))
+    rng = np.random.default_rng(0)
+    scales = [0.2 if leaf.ndim > 2 else 0.05 for leaf in leaves]
+    values = [scale * rng.standard_normal(leaf.shape, np.float32) for leaf, scale in zip(leaves, scales, strict=True)]
+    model = jax.tree.unflatten(structure, [jnp.asarray(value) for value in values])
+    return with_leaves(model, {name: leaf + 1 for name, leaf in by_name(model).items() if "norm.scale" in name})
 
 
 def by_name(model):
@@ -58,14 +57,10 @@ def with_leaves(model, leaves):
     return jax.tree.unflatten(jax.tree.structure(model), [leaves.get(name, leaf) for name, leaf in by_name(model).items()])
 
 
-@jit
 def trained(model):
     """The model with adapters as after some training: b is no longer zero."""
-    found = {name: leaf for name, leaf in by_name(model).items() if ".lora_b" in name}
-    keys = jax.random.split(jax.random.key(3), len(found))
-    return with_leaves(
-        model, {name: 0.3 * jax.random.normal(key, found[name].shape) for name, key in zip(found, keys, strict=True)}
-    )
+    found, rng = {name: leaf for name, leaf in by_name(model).items() if ".lora_b" in name}, np.random.default_rng(1)
+    return with_leaves(model, {n: jnp.asarray(0.3 * rng.standard_normal(b.shape, np.float32)) for n, b in found.items()})
 
 
 @functools.cache
@@ -197,7 +192,7 @@ def test_targets_alone_have_adapters():
 
 
 def test_targets_of_which_the_model_has_none_are_one_clear_line():
-    with pytest.raises(InputError, match=r"lora.targets gate: this model has none of them; it has query.*down$"):
+    with pytest.raises(InputError, match=r"lora.targets gate: this model has none of them; it has query.*down"):
         adapted_model("gpt_bigcode", "float32", targets=("gate",))
 
 
@@ -253,7 +248,7 @@ def mesh_of(shape):
     return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=jax.devices()[: shape[0] * shape[1]])
 def run(base, kind, strategy, shape):
     mesh, rules = mesh_of(shape), RULES[strategy]
-    base = jax.tree.unflatten(jax.tree.structure(tests.Transformer(base.arch, rules, jax.random.key(0))), jax.tree.leaves(base))
+    base = jax.tree.unflatten(jax.tree.structure(tests.abstract_transformer(base.arch, rules)), jax.tree.leaves(base))
     base = jax.device_put(base, shardings(base, mesh, rules))
     model = with_adapters(base, LoraConfig(rank=4, base_weights=kind), jax.random.key(7), mesh)
     names, wanted = tests.by_name(model), tests.by_name(shardings(model, mesh, rules))
@@ -265,30 +260,35 @@ def run(base, kind, strategy, shape):
         grads = tests.adapter_grads(model, remat=True)
         plain = merged(model, jnp.dtype("float32"))
     return strays, frozen, value, {n: np.asarray(g) for n, g in grads.items()}, [np.asarray(x) for x in jax.tree.leaves(plain)]
+def same(name, array, expected):
+    # a mean is a sum, whose order is the mesh's; the steps around it are as exact as it is
+    exact = not name.endswith((".mean.value", ".step.value"))
+    return np.array_equal(array, expected) if exact else np.allclose(array, expected, rtol=1e-5, atol=0)
 TOKENS = jax.random.randint(jax.random.key(1), (8, 24), 0, 300)
 tests.TOKENS, tests.PLACES = TOKENS, jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
-for family, kind in FAMILIES_AND_KINDS:
-    base = tests.base_of(family)
-    one = run(base, kind, "fsdp", (1, 1))
-    for strategy in RULES:
-        strays, frozen, value, grads, plain = run(base, kind, strategy, (2, 4))
-        floor = max(np.abs(g).max() for g in grads.values())
-        print(json.dumps({
-            "strategy": strategy, "kind": kind, "strays": strays, "loss": [value, one[2]],
-            "differ": [n for n, leaf in frozen.items() if not np.array_equal(leaf, one[1][n])],
-            "grads": max(float(np.abs(g - one[3][n]).max() / max(np.abs(g).max(), 1e-2 * floor)) for n, g in grads.items()),
-            "plain": max(float(np.abs(x - y).max()) for x, y in zip(plain, one[4], strict=True)),
-        }))
+kind = KIND
+base = tests.base_of(FAMILY)
+one = run(base, kind, "fsdp", (1, 1))
+for strategy in RULES:
+    strays, frozen, value, grads, plain = run(base, kind, strategy, (2, 4))
+    floor = max(np.abs(g).max() for g in grads.values())
+    print(json.dumps({
+        "strategy": strategy, "kind": kind, "strays": strays, "loss": [value, one[2]],
+        "differ": [n for n, leaf in frozen.items() if not same(n, leaf, one[1][n])],
+        "grads": max(float(np.abs(g - one[3][n]).max() / max(np.abs(g).max(), 1e-2 * floor)) for n, g in grads.items()),
+        "plain": max(float(np.abs(x - y).max()) for x, y in zip(plain, one[4], strict=True)),
+    }))
 """
 
 
-@pytest.mark.parametrize("pairs", [[("gpt_bigcode", "nf4"), ("llama", "int8")], [("qwen2", "nf4"), ("starcoder2", "bfloat16")]])
-def test_on_a_mesh_weights_loss_gradients_and_merge_are_those_of_one_device(pairs):
+@pytest.mark.parametrize(("family", "kind"), [("qwen2", "nf4"), ("gpt_bigcode", "int8")])
+def test_on_a_mesh_weights_loss_gradients_and_merge_are_those_of_one_device(family, kind):
     """The mesh cuts blocks of NF4 numbers too: 80 hidden units are 5 blocks, on 4 devices."""
-    done = run_python("-c", SHARDED.replace("FAMILIES_AND_KINDS", repr(pairs)), num_devices=8, cwd=REPOSITORY / "tests")
+    program = SHARDED.replace("FAMILY", repr(family)).replace("KIND", repr(kind))
+    done = run_python("-c", program, num_devices=8, cwd=REPOSITORY / "tests")
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 4
+    assert [step["strategy"] for step in found] == list(RULES)
     for step in found:
         assert step["strays"] == step["differ"] == []  # every weight lies as the rules say, and is the same number
         assert step["loss"][0] == pytest.approx(step["loss"][1], rel=1e-5)

@@ -7,10 +7,16 @@ import pytest
 from splash_cases import ARCHITECTURES, LENGTH, PARTS, architecture, parameters, rows
 
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.model import splash
 from wizardcoder_jax.model.splash import uses_splash
 from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import RULES
 from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch):
+    monkeypatch.setattr(splash, "BLOCKS", (128,))
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -94,7 +100,7 @@ def test_auto_takes_the_kernel_on_tpu_alone():
     shape = {"length": 256, "head_dim": 128, "dropout": 0.0}
     assert uses_splash("splash", **shape)
     assert not uses_splash("auto", **shape)  # this is a CPU
-    device = jax.sharding.AbstractDevice("TPU v5 lite", num_cores=1)
+    device = jax.sharding.AbstractDevice(device_kind="TPU v5 lite", num_cores=1, platform="tpu")
     mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         assert uses_splash("auto", **shape)

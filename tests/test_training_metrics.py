@@ -1,3 +1,4 @@
+import functools
 import glob
 import json
 import sys
@@ -11,13 +12,16 @@ import torch
 from processes import run_python
 from tensorboard_events import scalars_and_texts
 
+from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.sharding import RULES, make_mesh
 from wizardcoder_jax.training import metrics
-from wizardcoder_jax.training.loss import weighted_loss
+from wizardcoder_jax.training.feed import put_batch
+from wizardcoder_jax.training.loss import LossOptions
 from wizardcoder_jax.training.metrics import MetricsLog
 from wizardcoder_jax.training.profile import ProfilerWindow
 from wizardcoder_jax.training.tracker import Tracker
+from wizardcoder_jax.training.trainable import Partition
 from wizardcoder_jax.training.validation import Validation
 
 # A stand-in for the client: appends what it is told to a file.
@@ -163,8 +167,7 @@ def test_the_steps_of_the_window_are_traced_also_where_the_run_stops_in_it(tmp_p
     window = ProfilerWindow(str(tmp_path), 2, 2)
     for step in range(start + 1, stop + 1):
         window.before(step)
-        jnp.ones(8).sum().block_until_ready()
-        window.after(step)
+        window.after(step, jnp.ones(8).sum())
     window.close()
     window.close()
     assert bool(glob.glob(f"{tmp_path}/profile/**/*.xplane.pb", recursive=True)) == traced
@@ -185,8 +188,19 @@ def held_out(num_rows=5, length=24):
     return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights, "segment_ids": ones, "positions": places}
 
 
-def batch_loss(model, batch):
-    return weighted_loss(model, batch, jnp.float32, False)
+class HeldOut:
+    """Rows in batches, the last filled up, with weights that add up to 1."""
+
+    def __init__(self, rows, batch_size):
+        self.rows, self.batch_size = rows, batch_size
+        self.num_batches = -(-len(rows["tokens"]) // batch_size)
+
+    def batch(self, index, places):
+        wanted = index * self.batch_size + places
+        there = (wanted < len(self.rows["tokens"]))[:, None]
+        cut = {name: np.where(there, array[wanted % len(array)], 0) for name, array in self.rows.items()}
+        cut["weights"] = (cut["weights"] / self.rows["weights"].sum()).astype(np.float32)
+        return {**cut, "seeds": np.zeros(len(places), np.uint32)}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
@@ -198,12 +212,8 @@ def test_the_validation_loss_is_torchs_mean_over_all_supervised_tokens(pair, bat
         logits.flatten(0, 1), torch.tensor(rows["targets"]).long().flatten(), reduction="none"
     ).numpy()
     weights = rows["weights"].flatten()
-    validation = Validation(rows, batch_size, batch_loss, make_mesh("1x1"), RULES["fsdp"])
-    assert validation.loss(pair[1], lambda: False) == pytest.approx((losses * weights).sum() / weights.sum(), rel=1e-5)
-
-
-def test_validation_stops_between_batches(pair):
-    asked = []
-    validation = Validation(held_out(), 2, batch_loss, make_mesh("1x1"), RULES["fsdp"])
-    assert validation.loss(pair[1], lambda: asked.append(None) or len(asked) > 2) is None
-    assert len(asked) == 3
+    config, mesh = TrainConfig(compute_dtype="float32"), make_mesh("1x1")
+    put = functools.partial(put_batch, batch_size=batch_size, accumulation=1, mesh=mesh, rules=RULES["fsdp"])
+    partition = Partition.of(pair[1], config)
+    validation = Validation(HeldOut(rows, batch_size), put, partition, LossOptions.of(config), unroll=True)
+    assert validation.loss(*partition.split(pair[1])) == pytest.approx((losses * weights).sum() / weights.sum(), rel=1e-5)

@@ -198,13 +198,11 @@ def regression(config, num_steps=300):
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
 def test_moments_in_fewer_bits_learn_as_well(name):
     settings = {"peak_lr": 1e-3 if name == "lion" else 3e-3, "warmup_steps": 0, "b2": 0.99 if name == "lion" else 0.999}
-    losses = {
-        dtype: regression(OptimConfig(name=name, moment_dtype=dtype, **settings)) for dtype in ("float32", "bfloat16", "int8")
-    }
-    assert losses["float32"][-1] < 0.1 * losses["float32"][0]
-    for dtype in ("bfloat16", "int8"):
-        # measured: within 8 % of the fall's own size (final losses are a few thousandths of the first)
-        assert abs(losses[dtype][-1] - losses["float32"][-1]) < 0.01 * losses["float32"][0]
+    dtypes = ("float32", "bfloat16", "int8")
+    runs = [regression(OptimConfig(name=name, moment_dtype=dtype, **settings)) for dtype in dtypes]
+    first, last = np.transpose([(values[0], values[-1]) for values in runs])
+    assert last[0] < 0.01 * first[0]
+    np.testing.assert_allclose(last[1:], last[0], rtol=0.03)  # measured: within 1.4 %
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 8.01), ("bfloat16", 4.01), ("int8", 2.1)])

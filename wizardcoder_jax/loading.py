@@ -39,7 +39,7 @@ class Opened:
         return path if is_remote(path) else f"{os.path.realpath(path)}@{os.stat(path).st_mtime_ns}"
 
     def weights(self, rules: Rules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
-        """The model on the mesh, its weights in `dtype` (None: as held; adapters are merged into it, in float32 then)."""
+        """The model on the mesh in `dtype` (None: as it is held); adapters are merged into it (None: in float32)."""
         if isinstance(self.origin, Source):
             return self.origin.weights(rules, mesh, dtype)
         if self.lora is not None:

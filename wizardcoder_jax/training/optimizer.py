@@ -20,7 +20,7 @@ def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
     """
     warmup = min(config.warmup_steps, num_steps)
     after = max(num_steps - warmup, 1)
-    final, falls = config.final_lr_fraction, config.decay_fraction * num_steps
+    final, falls = config.final_lr_fraction, min(config.decay_fraction * num_steps, after)
 
     def schedule(step: Any) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
