@@ -18,9 +18,9 @@ REST = {"max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True, "bias": "
 ARCH = ArchConfig(**{**ARCHS["starcoder2"], **SIZES, **REST})
 RULES_HERE = RULES["fsdp"]
 ROWS, LENGTH = 8, 16
-# Every way to hold moments that the settings allow.
-OPTIMIZERS = [(name, dtype) for name in ("adamw", "lion", "muon") for dtype in ("float32", "bfloat16", "int8")]
-OPTIMIZERS.append(("adafactor", "float32"))
+# Every optimizer with every way to hold its moments that is not another's too.
+OPTIMIZERS = [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "int8"), ("lion", "float32"), ("lion", "int8")]
+OPTIMIZERS += [("muon", "float32"), ("muon", "int8"), ("adafactor", "float32")]
 
 
 def config(optim=None, **changes):
