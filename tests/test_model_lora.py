@@ -13,7 +13,7 @@ from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.int8 import quantised
 from wizardcoder_jax.model.layers import Projection
-from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted, merged, with_adapters
+from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted, adapted, merged, with_adapters
 from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import RULES, make_mesh
 
@@ -66,7 +66,11 @@ def trained(model):
 @functools.cache
 def adapted_model(family, kind, **settings):
     lora = LoraConfig(**{"rank": 4, "alpha": 6.0, "base_weights": kind, **settings})
-    return with_adapters(base_of(family), lora, jax.random.key(7), make_mesh("1x1"))
+    return jit(lambda model: adapted(model, lora, jax.random.key(7)))(base_of(family))
+
+
+def plainly(model):
+    return jit(lambda model: merged(model, jnp.dtype("float32")))(model)
 
 
 def projections(model):
@@ -114,19 +118,18 @@ def test_new_adapters_change_nothing(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_merging_gives_the_same_logits_from_a_plain_model(family, kind):
     model = trained(adapted_model(family, kind))
-    plain, before = merged(model, jnp.dtype("float32")), logits(model)
+    plain, before = plainly(model), logits(model)
     shapes = abstract_transformer(model.arch, model.rules)
     assert jax.tree.structure(plain) == jax.tree.structure(shapes)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(plain))
     np.testing.assert_allclose(logits(plain), before, rtol=0, atol=1e-4)
     assert np.abs(before - logits(adapted_model(family, kind))).max() > 0.1  # the adapters are not for nothing
-    assert {leaf.dtype for leaf in jax.tree.leaves(merged(model, jnp.dtype("bfloat16")))} == {jnp.dtype("bfloat16")}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_merged_kernel_is_the_base_and_a_times_b_times_alpha_over_rank(family):
     base, model = projections(base_of(family)), trained(adapted_model(family, "float32"))
-    plain = projections(merged(model, jnp.dtype("float32")))
+    plain = projections(plainly(model))
     for name, projection in projections(model).items():
         a, b = np.asarray(projection.lora_a[...], np.float64), np.asarray(projection.lora_b[...], np.float64)
         kernel = np.asarray(base[name].kernel[...], np.float64)
@@ -138,7 +141,7 @@ def test_a_merged_kernel_is_the_base_and_a_times_b_times_alpha_over_rank(family)
 @pytest.mark.parametrize(("family", "kind"), PAIRS)
 def test_gradients_are_those_of_the_plain_model_by_the_chain_rule(family, kind):
     model = trained(adapted_model(family, kind))
-    plain = merged(model, jnp.dtype("float32"))
+    plain = plainly(model)
     by_kernel = by_name(jit(jax.grad(loss))(plain))
     found = {
         how: adapter_grads(model, remat=remat, unroll=unroll)
@@ -216,7 +219,7 @@ def test_frozen_matrices_are_held_as_asked_and_shapes_are_known_without_weights(
 
 def test_an_int8_model_merges_into_what_its_kernels_stand_for():
     model = jax.jit(quantised)(base_of("llama"))
-    np.testing.assert_allclose(logits(merged(model, jnp.dtype("float32"))), logits(model), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(plainly(model)), logits(model), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["float32", "int8", "nf4"])
@@ -230,7 +233,7 @@ def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind
         return loss(with_leaves(model, {**frozen, **adapters}), jnp.bfloat16, remat)
 
     for remat in (False, True):
-        program = jax.jit(jax.grad(of), static_argnums=2).lower(adapters, by_name(model), remat).compile()
+        program = jit(jax.grad(of), static_argnums=2).lower(adapters, by_name(model), remat).compile()
         stacks = set(re.findall(r"(?:bf16|f32)\[5,(?:32,80|80,32|32,4,8|4,8,32)\]", program.as_text()))
         assert bool(stacks) == (kind == "float32"), stacks
 
