@@ -78,8 +78,10 @@ def compile_step(topology: str, dump: str, flags: list[str]) -> None:
     with jax.set_mesh(mesh):
         kinds = {"weights": jnp.float32, "seeds": jnp.uint32}
         shapes = {name: (1, num) if name == "seeds" else (1, num, config.max_length) for name in Batch._fields}
-        shape = lambda name: jax.ShapeDtypeStruct(shapes[name], kinds.get(name, jnp.int32), sharding=sharding)  # noqa: E731
-        batch: Any = Batch(**{name: shape(name) for name in Batch._fields})
+        fields: dict[str, Any] = {
+            name: jax.ShapeDtypeStruct(shape, kinds.get(name, jnp.int32), sharding=sharding) for name, shape in shapes.items()
+        }
+        batch = Batch(**fields)
         state = abstract_state(model, config, mesh, rules)
         lowered = make_step(config, Partition.of(model, config), unroll=False).lower(state, batch)
         options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1000000}
