@@ -1,14 +1,10 @@
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 import tiny_models
-from processes import REPOSITORY, run_python
+from processes import run_python, start_together
 
 from wizardcoder_jax.config.train import ValidationConfig
 from wizardcoder_jax.errors import InputError
@@ -151,17 +147,7 @@ def test_a_mesh_gives_the_answers_of_one_device_under_every_strategy(one_device)
 
 
 def test_two_processes_find_what_one_finds(place, one_device):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    run = []
-    for i in range(2):
-        env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-        env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
-        env["PYTHONPATH"] = str(REPOSITORY)
-        command = [sys.executable, "-c", EXAMINATIONS, str(place / "model"), "2x4:fsdp"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        run.append(subprocess.Popen(command, env=env, cwd=REPOSITORY, **pipes))
+    run = start_together(2, "-c", EXAMINATIONS, place / "model", "2x4:fsdp", num_devices=4)
     said = [process.communicate(timeout=300) for process in run]
     assert [process.returncode for process in run] == [0, 0], said[0][1][-3000:]
     # Gloo, which joins CPU processes, talks on stdout too

@@ -40,11 +40,7 @@ STEPS, EVERY = 8, 4
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stops")
-    tiny_models.save_folder(tiny_models.llama(vocab_size=393), folder / "llama")
-    records = [{"instruction": f"Add {i}.", "output": f"return a + {i}\n" * (1 + i % 5)} for i in range(60)]
-    (folder / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return folder
+    return tiny_models.save_model_and_data(tmp_path_factory.mktemp("stops"), 60)
 
 
 def arguments(place, output):

@@ -1,10 +1,7 @@
 import json
 import os
-import socket
-import subprocess
-import sys
 
-from processes import REPOSITORY, run_python
+from processes import REPOSITORY, run_python, start_together
 
 PROGRAM = REPOSITORY / "tests/checkpoint_meshes.py"
 
@@ -28,16 +25,7 @@ def test_a_checksum_does_not_depend_on_the_split_and_gathers_no_array():
 
 
 def test_two_processes_save_and_fall_back_together(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    run = []
-    for i in range(2):
-        env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-        env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
-        env["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-        command = [sys.executable, str(PROGRAM), "both", str(tmp_path / "run")]
-        run.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    run = start_together(2, PROGRAM, "both", tmp_path / "run", num_devices=4)
     said = [process.communicate(timeout=200) for process in run]
     assert [process.returncode for process in run] == [0, 0], said
     assert [json.loads(out.splitlines()[-1]) for out, _ in said] == [{"step": 2, "wrong": []}] * 2

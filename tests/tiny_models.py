@@ -1,5 +1,6 @@
-"""Tiny random models made by transformers, as Hugging Face folders with a tokenizer of their own."""
+"""Tiny random models made by transformers, as Hugging Face folders with a tokenizer of their own; and data for them."""
 
+import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -91,3 +92,11 @@ def save_folder(model, folder: Path) -> Path:
 def ours(model, folder: Path):
     """The weights of a transformers model in a Transformer of ours, float32, through a folder."""
     return Source(str(save_folder(model, folder))).weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32).model
+
+
+def save_model_and_data(folder, num_records):
+    """A folder with a model, `llama`, and instructions of several lengths, `data.jsonl`, for the train door."""
+    save_folder(llama(vocab_size=393), folder / "llama")
+    records = [{"instruction": f"Add {i}.", "output": f"return a + {i}\n" * (1 + i % 5)} for i in range(num_records)]
+    (folder / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder

@@ -13,10 +13,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes a checkpoint of step 0 that holds the model's weights as they are."""
     config = parse_cli(ConvertConfig, argv)
 
-    import jax
-
     from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.processes import join_processes, wait_for_all
+    from wizardcoder_jax.processes import is_first, join_processes, wait_for_all
     from wizardcoder_jax.sharding import RULES, make_mesh
     from wizardcoder_jax.training.card import Card
     from wizardcoder_jax.training.checkpoint import Checkpoints
@@ -35,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         license=opened.lineage.license,
         checksums=weights.checksums,
     )
-    if jax.process_index() == 0:  # only now, that there is something to put in its place
+    if is_first():  # only now, that there is something to put in its place
         remove_folder(os.path.join(config.output, "checkpoints"))
     wait_for_all("the old checkpoint is gone")
     with Checkpoints(config.output, keep=1) as checkpoints:

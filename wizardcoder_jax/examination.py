@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples import Sample
-from wizardcoder_jax.config.train import ValidationConfig
+from wizardcoder_jax.config import EvaluateConfig, ValidationConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
@@ -25,7 +25,7 @@ from wizardcoder_jax.scoring import Questions, programs_of
 from wizardcoder_jax.sharding import RULES
 from wizardcoder_jax.training.step import shardings
 
-TIMEOUT_S = 3.0  # CPU seconds of a program, as `evaluate` has by default
+TIMEOUT_S = EvaluateConfig.timeout_s  # CPU seconds of a program, as `evaluate` has by default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

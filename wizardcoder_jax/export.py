@@ -17,13 +17,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_output(config)
     results = [(path, read_json(path)) for path in config.results]
 
-    import jax
     import jax.numpy as jnp
 
     from wizardcoder_jax.hf.card import model_card
     from wizardcoder_jax.hf.export import export_folder, parse_size
     from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.processes import join_processes
+    from wizardcoder_jax.processes import is_first, join_processes
     from wizardcoder_jax.sharding import RULES, make_mesh
 
     max_shard_bytes = parse_size(config.max_shard_size)
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = opened.weights(RULES["fsdp"], mesh, None)
     dtype = None if config.dtype is None else jnp.dtype(config.dtype)
     export_folder(weights, tokenizer, config.output.rstrip("/"), dtype, max_shard_bytes, {"README.md": card})
-    if jax.process_index() == 0:
+    if is_first():
         print(f"exported to {config.output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
 
 

@@ -28,7 +28,6 @@ class Measures:
     """
 
     def __init__(self, config: TrainConfig, subject: Subject, held_out: Dataset | None) -> None:
-
         self._config, self._subject, self._loss, self._examiner = config, subject, None, None
         if held_out is not None:
             sweep = Sweep(held_out, config.batch_size // config.accumulation)

@@ -14,7 +14,7 @@ from wizardcoder_jax.training.goodput import Stopwatch
 from wizardcoder_jax.training.stopping import StopRequest
 
 if TYPE_CHECKING:
-    from wizardcoder_jax.subject import Subject
+    from wizardcoder_jax.training.card import Card
     from wizardcoder_jax.training.checkpoint import Checkpoints
     from wizardcoder_jax.training.report import Report
     from wizardcoder_jax.training.step import State
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with clock.phase("compile"):
                 step = step.lower(state, put(functools.partial(batches.batch, start))).compile()
         window = ProfilerWindow(config.output_dir, config.profile_step, config.profile_steps)
-        asked_of_any, done = AskedOfAny(subject.mesh), start
+        asked_of_any, card, done = AskedOfAny(subject.mesh), subject.card, start
         with Report(config, start, subject.arch.num_params, batches.counts, clock) as report:
             if measures.due(start) and report.lacks(start, measures.names):
                 with clock.phase("validation"):
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     report.hold(done, metrics)
                     window.after(done, metrics)
                 if measures.due(done) or done % config.checkpoint_every_steps == 0:
-                    _save(checkpoints, done, subject, state, report, clock)
+                    _save(checkpoints, done, card, state, report, clock)
                 if measures.due(done):
                     with clock.phase("checkpoint"):
                         checkpoints.wait()
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         measures.take(done, state, report)
             window.close()
             if done > start:
-                _save(checkpoints, done, subject, state, report, clock)
+                _save(checkpoints, done, card, state, report, clock)
             with clock.phase("checkpoint"):
                 checkpoints.wait()
     if stop.asked or done < config.num_steps:
@@ -110,13 +110,11 @@ def _state(items: dict[str, Any]) -> "State":
     return State(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])
 
 
-def _save(
-    checkpoints: "Checkpoints", done: int, subject: "Subject", state: "State", report: "Report", clock: Stopwatch
-) -> None:
+def _save(checkpoints: "Checkpoints", done: int, card: "Card", state: "State", report: "Report", clock: Stopwatch) -> None:
     with clock.phase("step"):
         report.settle()
     with clock.phase("checkpoint"):
-        checkpoints.save(done, subject.card, _items(state))
+        checkpoints.save(done, card, _items(state))
 
 
 def _told(config: TrainConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from wizardcoder_jax.hf.safetensors_files import INDEX_FILE, ShardWriter, index_
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.hf.weights import CHECKSUM_FILE, Checksums, Weights, as_bits, checksum, hf_shapes, parameter, places
 from wizardcoder_jax.model.transformer import Transformer
-from wizardcoder_jax.processes import wait_for_all
+from wizardcoder_jax.processes import is_first, wait_for_all
 from wizardcoder_jax.progress import Progress
 
 
@@ -71,7 +71,7 @@ def export_folder(
     config = {**write_config(arch, str(jnp.dtype(dtype or weights.model.tokens.dtype))), **known}
     with _replacing(output) as folder:
         found = _write_shards(weights, folder, dtype, max_shard_bytes)
-        if jax.process_index() == 0:
+        if is_first():
             files = {**tokenizer.to_files(), **(more_files or {})}
             files[CHECKSUM_FILE] = _json({"algorithm": "xxh3_128", "tensors": found})
             files["generation_config.json"] = _json({**known, "do_sample": False})
@@ -88,9 +88,8 @@ def _json(value: object) -> str:
 @contextlib.contextmanager
 def _replacing(output: str) -> Iterator[str]:
     """A folder to write into, which takes the place of `output` once every process has left the block without an error."""
-    is_first = jax.process_index() == 0
     if is_remote(output):
-        if is_first:
+        if is_first():
             remote_path(os.path.join(output, "config.json")).unlink(missing_ok=True)  # from now on it is not whole
         wait_for_all("export begins")
         yield output
@@ -98,13 +97,13 @@ def _replacing(output: str) -> Iterator[str]:
     target = Path(os.path.abspath(output))
     temporary, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
     try:
-        if is_first:
+        if is_first():
             shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
             ensure_dir(temporary)
         wait_for_all("export begins")
         yield os.fspath(temporary)
         wait_for_all("export is written")
-        if is_first:
+        if is_first():
             if target.exists():
                 target.rename(old)
             temporary.rename(target)
@@ -112,7 +111,7 @@ def _replacing(output: str) -> Iterator[str]:
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}; what stood there is as it was") from error
     finally:
-        if is_first:
+        if is_first():
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -133,7 +132,7 @@ def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_sh
     held = {name: dtype or parameter(model, place.row.ours[0]).dtype for name, place in places(model.arch).items()}
     shards = plan_shards({name: (np.dtype(held[name]), shapes[name]) for name in held}, max_shard_bytes)
     index = index_of(shards)
-    if len(shards) > 1 and jax.process_index() == 0:
+    if len(shards) > 1 and is_first():
         with _create(folder, INDEX_FILE) as file:
             file.write(_json(index).encode())
     tensors = hf_tensors(model, dtype)

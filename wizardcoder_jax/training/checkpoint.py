@@ -16,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import ensure_dir, is_remote
-from wizardcoder_jax.processes import wait_for_all
+from wizardcoder_jax.processes import is_first, wait_for_all
 from wizardcoder_jax.training.arrays import PART_BYTES
 from wizardcoder_jax.training.card import Card, Manifest, checksum
 from wizardcoder_jax.training.fingerprint import described, fingerprints
@@ -61,11 +61,6 @@ class Checkpoints:
         with self._writing():
             self._manager = _manager(self._run_dir / "checkpoints", AnyPreservationPolicy(policies), background)
         self._frozen: str | None = None  # checksum of the frozen weights, once they are known to be there
-
-    @property
-    def latest_step(self) -> int | None:
-        """The newest checkpoint's step, None before the first; whether it is whole, `restore_latest` finds out."""
-        return self._manager.latest_step()
 
     def save(self, step: int, card: Card, items: dict[str, Any]) -> None:
         """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is.
@@ -160,7 +155,7 @@ class Checkpoints:
                 items = self.restore(step, shapes)
             except DamagedError as error:
                 damaged.append(step)
-                if jax.process_index() == 0:
+                if is_first():
                     print(f"{error}; it is passed over for an earlier one", file=sys.stderr, flush=True)
                 continue
             self._set_aside(self._manager.directory, damaged)
@@ -173,7 +168,7 @@ class Checkpoints:
 
     def _set_aside(self, folder: epath.Path, steps: list[int]) -> None:
         """Renames what is damaged, so that its number is free and nothing is lost."""
-        if jax.process_index() == 0:
+        if is_first():
             for path in (folder / str(step) for step in steps):
                 names = (f"{path.name}.damaged{suffix}" for suffix in ("", *(f".{i}" for i in range(2, 1000))))
                 if path.exists():

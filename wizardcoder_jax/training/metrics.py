@@ -104,11 +104,11 @@ class MetricsLog:
         if not self._writes:
             return
         if self._last.get("step") == step:
-            path = os.path.join(self._local, METRICS)
-            write_jsonl(path, [*_entries_up_to(path, step - 1), {**self._last, **values}])
+            path, self._last = os.path.join(self._local, METRICS), {**self._last, **values}
+            write_jsonl(path, [*_entries_up_to(path, step - 1), self._last])
         else:
-            self._append(METRICS, {"step": step, **values})
-        self._last = {**(self._last if self._last.get("step") == step else {"step": step}), **values}
+            self._last = {"step": step, **values}
+            self._append(METRICS, self._last)
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
         if self._tracker is not None:

@@ -1,6 +1,7 @@
 """Moments held in fewer bits than they are computed in: bfloat16, or 8 bits a number with a scale for each block.
 
-Any optax transformation can hold its moments so: they are made float32 again for the update, one parameter at a time.
+Any optax transformation can hold its moments so: they are made float32 again for the update, of how many parameters
+at once the compiler decides.
 
 Rounding is stochastic, so that what is held is right in expectation. To the nearest, a second moment with decay 0.999 would
 stand still: a step changes it by a thousandth, and half the distance to the next bfloat16 is two thousandths of it.

@@ -42,7 +42,7 @@ class Report:
     ) -> None:
         self._config, self._num_params, self._counts = config, num_params, counts
         self._held: tuple[int, StepMetrics, float] | None = None
-        self._step_s, self._settled = 0.0, time.perf_counter()
+        self._settled = time.perf_counter()
         writes, run_dir = is_first(), config.output_dir
         project = config.wandb_project if writes else None
         tracker = None if project is None else Tracker(project, run_dir, to_json(config), anew=config.overwrite)
@@ -52,15 +52,7 @@ class Report:
 
     def hold(self, done: int, metrics: StepMetrics) -> None:
         """Takes over what step number `done` (from 1 on) will have measured."""
-        self._held, self._step_s = (done, metrics, time.perf_counter()), 0.0
-
-    def wait(self) -> None:
-        """Returns once the held step is taken."""
-        if self._held is not None and not self._step_s:
-            _, metrics, began = self._held
-            jax.block_until_ready(metrics)
-            now = time.perf_counter()
-            self._step_s, self._settled = now - max(began, self._settled), now
+        self._held = done, metrics, time.perf_counter()
 
     def settle(self) -> None:
         """Waits for the held step and writes its line.
@@ -70,13 +62,15 @@ class Report:
         """
         if self._held is None:
             return
-        self.wait()
-        (done, metrics, _), self._held = self._held, None
-        values = describe_step(metrics, self._counts(done - 1), self._step_s, self._num_params)
+        (done, metrics, began), self._held = self._held, None
+        jax.block_until_ready(metrics)
+        now = time.perf_counter()
+        step_s, self._settled = now - max(began, self._settled), now
+        values = describe_step(metrics, self._counts(done - 1), step_s, self._num_params)
         if done % self._config.log_every_steps == 0 or done == self._config.num_steps:
             self._log.write(done, values)
         if self._goodput is not None:
-            self._goodput.stepped(self._step_s)
+            self._goodput.stepped(step_s)
         self._progress.update(1, loss=f"{values['loss']:.4f}", tokens_per_s=f"{values['tokens_per_s']:.0f}")
         skipped = int(metrics.skipped_in_row)
         if skipped >= self._config.guard.max_skipped:
