@@ -250,8 +250,8 @@ def test_a_disk_that_is_full_is_said_in_one_line_at_the_next_save_or_at_the_end(
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
     done = run_python("-c", FULL_DISK, tmp_path / "run", moment)
     assert (done.returncode, done.stdout) == (2, "goes on\n"), done.stderr[-2000:]
-    [complaint] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert re.fullmatch(r"error: .*/checkpoints cannot be written \(.*File too large.*\); earlier ones are whole", complaint)
+    said = r"error: .*/checkpoints cannot be written \(.*File too large.*\); earlier ones are whole\n"
+    assert re.fullmatch(said, done.stderr)
     step, found = latest(tmp_path / "run")
     assert step == 1 and bits_of(found) == bits_of(items(1))
 

@@ -57,7 +57,8 @@ def _has_peers() -> bool:
 
 
 def _complain(message: str, status: int) -> int:
-    print(message, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{message}\n")  # in one piece
+    sys.stderr.flush()
     return status
 
 

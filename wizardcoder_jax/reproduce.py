@@ -26,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs, or goes on with, the loop in `output_dir`."""
     config = parse_cli(ReproduceConfig, argv)
     root = Path(config.output_dir)
+    loop = Loop(root)
     if config.overwrite:
         shutil.rmtree(root, ignore_errors=True)
     ensure_dir(root)
     write_json(root / "config.json", to_json(config))
     train = dataclasses.replace(config.train, output_dir=str(root / "model"))
-    loop = Loop(root)
     if config.evolve is not None:
         loop.run("evolve", "evolve", dataclasses.replace(config.evolve, output_dir=str(root / "data")))
         train = dataclasses.replace(train, data=(str(root / "data" / "evolved.jsonl"),))
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 class Loop:
     """Runs stages in order; one that an earlier run finished with the same settings, after the same stages, is passed over.
 
+    Ctrl-C and SIGTERM are passed on to the stage, which ends in its own way; then the loop ends too.
+
     Args:
         root: the loop's folder.
     """
@@ -73,6 +75,10 @@ class Loop:
         self._root, self._history = root, hashlib.sha256()
         self.stages: dict[str, dict[str, Any]] = {}  # name -> wall time and memory
         self.scores: list[dict[str, Any]] = []
+        self._asked: int | None = None  # the signal that asked the loop to stop
+        self._stage: subprocess.Popen[bytes] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._pass_on)
 
     def run(self, name: str, door: str, config: Any) -> None:
         """Runs `door` with `config` in a process of its own, which gives its memory back."""
@@ -89,10 +95,29 @@ class Loop:
         print(f"== {name}", file=sys.stderr, flush=True)
         write_json(folder / f"{name}.json", settings)
         began = time.monotonic()
-        peak_bytes = _run_door(name, [f"wizardcoder_jax.{door}", "--config", str(folder / f"{name}.json")])
+        peak_bytes = self._run_door(name, [f"wizardcoder_jax.{door}", "--config", str(folder / f"{name}.json")])
         wall_s = time.monotonic() - began
         self.stages[name] = {"fingerprint": fingerprint, "wall_s": wall_s, "peak_memory_bytes": peak_bytes}
         write_json(record_file, self.stages[name])
+
+    def _run_door(self, name: str, command: list[str]) -> int:
+        """Runs `python -m command` to its end; returns its peak memory in bytes."""
+        self._stage = stage = subprocess.Popen([sys.executable, "-m", *command], process_group=0)
+        if self._asked is not None:  # before there was a stage to pass it on to
+            stage.send_signal(self._asked)
+        _, status, usage = os.wait4(stage.pid, 0)
+        code = stage.returncode = os.waitstatus_to_exitcode(status)
+        if code == EXIT_RESUMABLE or self._asked is not None:
+            raise StoppedEarlyError(f"stage {name} stopped; the same command resumes")
+        if code:
+            print(f"stage {name} failed; mend what it says and run the same command again", file=sys.stderr)
+            sys.exit(code if code > 0 else 1)
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self._asked = number
+        if self._stage is not None:
+            self._stage.send_signal(number)
 
     def result_file(self, label: str, measurement: Measurement, protocol: Protocol) -> str:
         """Where the scores of one measurement go."""
@@ -119,33 +144,6 @@ class Loop:
         score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}
         kept = ("benchmark", "benchmark_version", "protocol", "num_problems", "sandbox")
         self.scores.append({**{key: result[key] for key in kept}, **score})
-
-
-def _run_door(name: str, command: list[str]) -> int:
-    """Runs `python -m command` to its end; returns its peak memory in bytes.
-
-    Ctrl-C and SIGTERM are passed on to the stage, which ends in its own way; then the loop ends too.
-    """
-    stage = subprocess.Popen([sys.executable, "-m", *command], process_group=0)
-    asked: list[int] = []
-
-    def pass_on(number: int, frame: object) -> None:
-        asked.append(number)
-        stage.send_signal(number)
-
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        _, status, usage = os.wait4(stage.pid, 0)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    code = stage.returncode = os.waitstatus_to_exitcode(status)
-    if code == EXIT_RESUMABLE or asked:
-        raise StoppedEarlyError(f"stage {name} stopped; the same command resumes")
-    if code:
-        print(f"stage {name} failed; mend what it says and run the same command again", file=sys.stderr)
-        sys.exit(code if code > 0 else 1)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _training(config: ReproduceConfig, run_dir: Path) -> dict[str, Any]:

@@ -33,7 +33,16 @@ from wizardcoder_jax.training.stored import (
 )
 
 # What goes wrong is raised, and said in one line; Orbax's threads would log their own traceback of it each.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
+for _logger in ("absl", "asyncio"):
+    logging.getLogger(_logger).setLevel(logging.CRITICAL)
+
+
+def _say_unless_loop_is_closed(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":  # what a write says that failed after another one had
+        sys.__unraisablehook__(unraisable)
+
+
+sys.unraisablehook = _say_unless_loop_is_closed
 
 ITEMS = ("params", "optimizer", "ema", "guard")  # that a step can hold, each a folder
 FROZEN = "frozen"  # the item that is saved once for all steps
