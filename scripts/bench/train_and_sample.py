@@ -19,6 +19,7 @@ if "GLIBC_TUNABLES" not in os.environ:  # read by the C library when a process s
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -54,15 +55,20 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of both, after one warm-up of each, taking turns; and the median ratio."""
-    ours()
-    theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)]
+def taking_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of each call by name in ROUNDS rounds, after one warm-up of each."""
+    for call in calls.values():
+        call()
+    rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(ROUNDS)]
+    return {name: [times[name] for times in rounds] for name in calls}
+
+
+def compared(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """Median seconds of both, and the median of the rounds' ratios."""
     return {
-        "ours_s": round(statistics.median(a for a, _ in pairs), 3),
-        "torch_s": round(statistics.median(b for _, b in pairs), 3),
-        "ratio": round(statistics.median(b / a for a, b in pairs), 2),
+        "ours_s": round(statistics.median(ours), 3),
+        "torch_s": round(statistics.median(theirs), 3),
+        "ratio": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
     }
 
 
@@ -76,12 +82,12 @@ def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {**rows, "weights": weights / weights.sum(), "seeds": np.arange(BATCH, dtype=np.uint32)}
 
 
-def time_training(folder: str, rng: np.random.Generator) -> dict[str, float]:
-    """One optimizer step of each."""
-    rows, rules, mesh = training_rows(rng), RULES["fsdp"], make_mesh("1x1")
+def our_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Callable[[], None]:
+    """One optimizer step over `rows` in so many microbatches."""
+    rules, mesh = RULES["fsdp"], make_mesh("1x1")
     settings = TrainConfig(
         batch_size=BATCH,
-        accumulation=1,
+        accumulation=accumulation,
         max_length=LENGTH,
         compute_dtype="float32",
         remat="none",
@@ -94,24 +100,40 @@ def time_training(folder: str, rng: np.random.Generator) -> dict[str, float]:
     def read(places: np.ndarray) -> dict[str, np.ndarray]:
         return {name: array[places] for name, array in rows.items()}
 
-    def ours() -> None:
-        state[0], metrics = step(
-            state[0], put_batch(lambda places: {name: array[places] for name, array in rows.items()}, BATCH, 1, mesh, rules)
-        )
+    def run() -> None:
+        state[0], metrics = step(state[0], put_batch(read, BATCH, accumulation, mesh, rules))
         metrics.loss.block_until_ready()
 
-    peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    adamw = torch.optim.AdamW(peer.parameters(), lr=2e-5, weight_decay=0.0)
-    labels = np.where(rows["weights"] > 0, rows["targets"], -100)
-    inputs, targets = torch.tensor(rows["tokens"]), torch.tensor(labels, dtype=torch.long)
+    return run
 
-    def theirs() -> None:
-        logits = peer(inputs.long(), use_cache=False).logits
-        torch.nn.functional.cross_entropy(logits.view(-1, VOCAB), targets.view(-1)).backward()
+
+def torch_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Callable[[], None]:
+    """The same by transformers and torch."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    adamw = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0)
+    labels = np.where(rows["weights"] > 0, rows["targets"], -100)
+    inputs, targets = torch.tensor(rows["tokens"]).long(), torch.tensor(labels).long()
+
+    def run() -> None:
+        for part, wanted in zip(inputs.chunk(accumulation), targets.chunk(accumulation), strict=True):
+            logits = model(part, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), wanted.view(-1))
+            (loss / accumulation).backward()
         adamw.step()
         adamw.zero_grad()
 
-    return paired(ours, theirs)
+    return run
+
+
+def time_training(folder: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """One optimizer step of each, in one piece and in microbatches of one sequence."""
+    rows = training_rows(rng)
+    steps = {("ours", pieces): our_step(folder, rows, pieces) for pieces in (1, BATCH)}
+    steps |= {("torch", pieces): torch_step(folder, rows, pieces) for pieces in (1, BATCH)}
+    times = taking_turns({f"{name} {pieces}": step for (name, pieces), step in steps.items()})
+    told = [{"pieces": pieces, **compared(times[f"ours {pieces}"], times[f"torch {pieces}"])} for pieces in (1, BATCH)]
+    best = lambda name: min((times[f"{name} {pieces}"] for pieces in (1, BATCH)), key=statistics.median)  # noqa: E731
+    return [*told, {"pieces": "each its best", **compared(best("ours"), best("torch"))}]
 
 
 def time_sampling(folder: str, rng: np.random.Generator, batch: int) -> dict[str, float]:
@@ -131,20 +153,35 @@ def time_sampling(folder: str, rng: np.random.Generator, batch: int) -> dict[str
         with torch.no_grad():
             peer.generate(inputs, attention_mask=torch.ones_like(inputs), **settings)
 
-    figures = paired(lambda: list(engine.answer(requests)), theirs)
+    times = taking_turns({"ours": lambda: list(engine.answer(requests)), "torch": theirs})
+    figures = compared(times["ours"], times["torch"])
     return {**figures, "ours_tokens_per_s": round(batch * NEW / figures["ours_s"], 1)}
 
 
+def save_models(folder: Path) -> tuple[str, str]:
+    """Folders of SmolLM2-135M and of a random GPTBigCode of 99 million weights, with the same tokenizer."""
+    opened, smollm2, bigcode = open_model("smollm2-135m-instruct"), folder / "smollm2-135m", folder / "gpt_bigcode-99m"
+    export_folder(opened.weights(RULES["fsdp"], make_mesh("1x1"), None), opened.tokenizer, str(smollm2), None, 10**10)
+    sizes = {"n_embd": 768, "n_head": 12, "n_layer": 10, "n_inner": 3072, "n_positions": 2048}
+    config = transformers.GPTBigCodeConfig(vocab_size=VOCAB, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, **sizes)
+    transformers.GPTBigCodeForCausalLM(config).save_pretrained(bigcode)
+    for file in smollm2.glob("*token*"):
+        shutil.copy(file, bigcode)
+    return str(smollm2), str(bigcode)
+
+
 def main() -> None:
-    """Prints one JSON object a figure."""
-    rng = np.random.default_rng(0)
+    """Prints one JSON object a figure; `train` and `sample` as arguments ask for one of them."""
+    rng, asked = np.random.default_rng(0), sys.argv[1:] or ["train", "sample"]
     with tempfile.TemporaryDirectory() as folder:
-        opened = open_model("smollm2-135m-instruct")
-        target = str(Path(folder) / "smollm2")
-        export_folder(opened.weights(RULES["fsdp"], make_mesh("1x1"), None), opened.tokenizer, target, None, 10**10)
-        for batch in (1, 16, 64):
-            print(json.dumps({"sample": f"batch {batch}", **time_sampling(target, rng, batch)}), flush=True)
-        print(json.dumps({"train": f"{BATCH}x{LENGTH}", **time_training(target, rng)}), flush=True)
+        for model in save_models(Path(folder)):
+            told = {"model": Path(model).name}
+            if "train" in asked:
+                for figures in time_training(model, rng):
+                    print(json.dumps({**told, "train": f"{BATCH}x{LENGTH}", **figures}), flush=True)
+            if "sample" in asked:
+                for batch in (1, 16, 64):
+                    print(json.dumps({**told, "sample": f"batch {batch}", **time_sampling(model, rng, batch)}), flush=True)
 
 
 if __name__ == "__main__":

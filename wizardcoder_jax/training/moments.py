@@ -1,7 +1,6 @@
 """Moments held in fewer bits than they are computed in: bfloat16, or 8 bits a number with a scale for each block.
 
-Any optax transformation can hold its moments so: they are made float32 again for the update, of how many parameters
-at once the compiler decides.
+Any optax transformation can hold its moments so: they are made float32 again for the update.
 
 Rounding is stochastic, so that what is held is right in expectation. To the nearest, a second moment with decay 0.999 would
 stand still: a step changes it by a thousandth, and half the distance to the next bfloat16 is two thousandths of it.
@@ -12,6 +11,7 @@ a code c of a block with largest magnitude s stands for s (c/127)^2 with c's sig
 s (c/255)^4: relative to the largest, numbers down to 6e-5 and 2e-10 are told from 0.
 """
 
+import functools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ import optax
 from flax import nnx
 
 from wizardcoder_jax.sharding import Axes
+from wizardcoder_jax.training.parts import update_in_parts
 
 MAX_BLOCK = 128  # numbers that share a scale, at most
 MIN_BLOCK = 16  # a block is no smaller for the sake of a mesh
@@ -45,26 +46,33 @@ class Held(NamedTuple):
     inner: Any
 
 
-def hold_moments(inner: optax.GradientTransformation, dtype: MomentDtype) -> optax.GradientTransformation:
-    """`inner` with its moments, the nnx.Params of its state, held in `dtype`."""
-    if dtype == "float32":
-        return inner
+def hold_moments(
+    inner: optax.GradientTransformation, dtype: MomentDtype, in_parts: bool = False
+) -> optax.GradientTransformation:
+    """`inner` with its moments, the nnx.Params of its state, held in `dtype`; in parts if so asked (parts.py)."""
 
-    def hold(state: Any, count: jax.Array) -> Held:
+    def hold(state: Any, key: jax.Array) -> Any:
         leaves, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_param)
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), len(leaves))
+        keys = jax.random.split(key, len(leaves))
         held = [_hold(leaf, SECOND in _names(path), dtype, key) for (path, leaf), key in zip(leaves, keys, strict=True)]
-        return Held(count, jax.tree.unflatten(treedef, held))
+        return jax.tree.unflatten(treedef, held)
 
     def release(state: Any) -> Any:
         return jax.tree.map(_release, state, is_leaf=lambda node: isinstance(node, Blocks) or _is_param(node))
 
     def init(params: Any) -> Held:
-        return hold(inner.init(params), jnp.int32(0))
+        return Held(jnp.int32(0), hold(inner.init(params), jax.random.key(0)))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Held]:
-        updates, new = inner.update(updates, release(state.inner), params)
-        return updates, hold(new, state.count + 1)
+        def release_update_hold(key: jax.Array, updates: Any, held: Any, params: Any) -> tuple[Any, Any]:
+            updates, new = inner.update(updates, release(held), params)
+            return updates, hold(new, key)
+
+        count = state.count + 1
+        key = jax.random.fold_in(jax.random.key(0), count)
+        part = functools.partial(update_in_parts, release_update_hold) if in_parts else release_update_hold
+        updates, held = part(key, updates, state.inner, params)
+        return updates, Held(count, held)
 
     return optax.GradientTransformation(init, update)
 
@@ -78,7 +86,8 @@ def _names(path: tuple[Any, ...]) -> list[str]:
 
 
 def _hold(leaf: Any, is_second: bool, dtype: MomentDtype, key: jax.Array) -> Any:
-    if not _is_param(leaf) or not jax.tree.leaves(leaf):  # a count, or a parameter that is another optimizer's
+    is_moment = _is_param(leaf) and jax.tree.leaves(leaf)  # not a count, nor a parameter that is another optimizer's
+    if dtype == "float32" or not is_moment:
         return leaf
     value, axes = leaf[...], leaf.axes
     if dtype == "bfloat16":

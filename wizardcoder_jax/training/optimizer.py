@@ -37,8 +37,14 @@ def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
     return schedule
 
 
-def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
-    """The optimizer of `num_steps` steps, over nnx.Params by dotted name; gradients are clipped first, by their global norm."""
+def make_optimizer(config: OptimConfig, num_steps: int, in_parts: bool = False) -> optax.GradientTransformation:
+    """The optimizer of `num_steps` steps, over nnx.Params by dotted name; gradients are clipped first, by their global norm.
+
+    Args:
+        config: which, and its settings.
+        num_steps: of the run, for the schedule.
+        in_parts: update layer by layer, in less memory and more time (parts.py).
+    """
     schedule, wd = make_schedule(config, num_steps), config.weight_decay
     adamw = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=wd)
     if config.name == "adamw":
@@ -50,7 +56,8 @@ def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransfo
         inner = optax.partition({"muon": optax.chain(scale_by_muon(config.b1), *rest), "adamw": adamw}, _muon_or_adamw)
     else:
         inner = adafactor(schedule, wd)
-    inner = hold_moments(inner, config.moment_dtype)
+    if config.name != "adafactor":  # which has none
+        inner = hold_moments(inner, config.moment_dtype, in_parts)
     return inner if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), inner)
 
 

@@ -1,5 +1,6 @@
 """The training state and the jitted step that advances it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,10 +81,11 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
     Args:
         config: optimizer, guard, compute dtype, remat, attention, regularisation.
         partition: which weights are trained.
-        unroll: take the blocks apart and unroll the loop over them (CPU), instead of scanning them.
+        unroll: take the blocks apart and unroll the loop over them, and update all weights at once: faster on CPU, and
+            needs more memory than a scan and an update layer by layer.
     """
-    options = LossOptions.of(config)
-    optimizer, schedule = make_optimizer(config.optim, config.num_steps), make_schedule(config.optim, config.num_steps)
+    options, schedule = LossOptions.of(config), make_schedule(config.optim, config.num_steps)
+    optimizer = make_optimizer(config.optim, config.num_steps, in_parts=not unroll)
 
     def loss(trained: Params, frozen: Params, microbatch: Batch) -> jax.Array:
         model = partition.join(trained, frozen)
@@ -94,9 +96,12 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         grads = partition.without_frozen_layers(grads)
         norm = optax.tree.norm(grads)
         take, guard = judge(state.guard, config.guard, total, norm)
-        old: Any = (state.trained, state.opt_state, state.ema)
-        new = _updated(optimizer, partition, config.optim.ema_decay, grads, *old)
-        trained, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(take, new, old), new, old)
+        update = functools.partial(_updated, optimizer, partition, config.optim.ema_decay)
+        old = (state.trained, state.opt_state, state.ema)
+        if unroll:
+            trained, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(take, new, old), update(grads, *old), old)
+        else:  # in the place of the old ones
+            trained, opt_state, ema = jax.lax.cond(take, update, lambda _, *old: old, grads, *old)
         lr = jnp.asarray(schedule(step_count(state.opt_state)), jnp.float32)
         metrics = StepMetrics(total, norm, lr, guard.num_skipped, guard.skipped_in_row)
         return _placed(State(trained, state.frozen, opt_state, ema, guard)), metrics
