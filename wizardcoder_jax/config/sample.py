@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require
+from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class SampleConfig:
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
         for name in ("num_samples", "max_length", "batch_size"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        require_range("compute_dtype", self.compute_dtype)
         require(self.limit is None or self.limit >= 1, f"limit must be at least 1, got {self.limit}")
         require(
             self.temperature > 0 or self.num_samples == 1,
