@@ -29,7 +29,9 @@ class Progress:
         self._bar, self._shown = None, shown
         if shown and sys.stderr.isatty():
             width = os.get_terminal_size(sys.stderr.fileno()).columns
-            width_of: dict[str, Any] = {"dynamic_ncols": True} if width else {"ncols": 80, "nrows": 24}  # some say they have none
+            width_of: dict[str, Any] = (
+                {"dynamic_ncols": True} if width else {"ncols": 80, "nrows": 24}
+            )  # some say they have none
             self._bar = tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", initial=done, **width_of)
 
     def update(self, count: int = 1, **facts: Any) -> None:

@@ -14,7 +14,6 @@ from wizardcoder_jax.model.noise import ATTENTION, Dropout, fold, scale_kept
 from wizardcoder_jax.model.splash import Segments, own_kv_heads, splash_attend
 from wizardcoder_jax.sharding import Rules
 
-
 NUM_CHUNKS, MIN_CHUNK = 4, 64  # of queries: four chunks spare three eighths of the scores
 
 

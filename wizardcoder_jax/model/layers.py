@@ -139,7 +139,8 @@ class Mlp(nnx.Module):
 @jax.custom_vjp
 def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     """silu(gate) up. Its gradients are products of what is held: XLA on CPU fuses them with the transposition for the matrix
-    products that follow, and would take an exponential by itself for each number there."""
+    products that follow, and would take an exponential by itself for each number there.
+    """
     return gate * jax.nn.sigmoid(gate) * up
 
 
