@@ -4,7 +4,7 @@
 
 Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode of 99 million weights. Each figure is the median over rounds;
 "ratio" is the time of torch over ours, above 1 where ours is faster. The training step is 4 sequences of 512 tokens, 40 % of
-them supervised (the demo's share): forward, backward, AdamW; in one piece, in four microbatches, and each in what suits it best.
+them supervised (the demo's share): forward, backward, AdamW; in one piece, in four microbatches, and each in its best.
 The sampler decodes 64 tokens greedily after prompts of 128.
 
 What was found about XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are
