@@ -13,7 +13,8 @@ PACKAGE = ROOT / "wizardcoder_jax"
 
 GROUND = {"arch", "cli", "config", "errors", "files", "journal", "processes", "progress", "prompts", "sharding"}
 ROOMS = {  # room -> the rooms below it
-    "instructions": set(),
+    "clients": set(),
+    "instructions": {"clients"},
     "data": set(),
     "model": set(),
     "benchmarks": set(),
@@ -45,6 +46,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
     "etils": {"files.py", "training/checkpoint.py"},
     "torch": {"hf/torch_files.py"},
     "transformers": set(),
+    "httpx2": {"clients"},
     "jax": {
         "model",
         "hf",

@@ -6,7 +6,7 @@ from wizardcoder_jax.instructions.methods import draw_method
 from wizardcoder_jax.instructions.records import Record, Usage, seed_id
 from wizardcoder_jax.instructions.rounds import Evolution, run_rounds
 from wizardcoder_jax.instructions.rules import Rule
-from wizardcoder_jax.instructions.teachers import Completion
+from wizardcoder_jax.clients.completion import Completion
 
 
 def seed(instruction, output="x = 1"):
