@@ -2,12 +2,12 @@ import sqlite3
 
 import pytest
 
+from wizardcoder_jax.clients.budget import Budget
+from wizardcoder_jax.clients.completion import Completion
+from wizardcoder_jax.clients.ledger import Ledger, Spent
 from wizardcoder_jax.config import TeacherConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.clients.budget import Budget
 from wizardcoder_jax.instructions.calls import Calls
-from wizardcoder_jax.clients.ledger import Ledger, Spent
-from wizardcoder_jax.clients.completion import Completion
 
 PRICED = TeacherConfig(usd_per_million_prompt_tokens=1.0, usd_per_million_completion_tokens=2.0, max_tokens=100)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHAT = "chat"  # the protocol in which a prompt is a user message
 
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Samples, or goes on sampling, into `output`."""
     config = parse_cli(SampleConfig, argv)

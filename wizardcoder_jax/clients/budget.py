@@ -5,6 +5,8 @@ import threading
 from wizardcoder_jax.clients.ledger import Spent
 from wizardcoder_jax.errors import StoppedEarlyError
 
+NOTHING = Spent()
+
 
 class Budget:
     """Counts what is spent and what is reserved; may be used from several threads.
@@ -23,7 +25,7 @@ class Budget:
         max_requests: int | None,
         max_usd: float | None,
         max_tokens: int | None = None,
-        spent: Spent = Spent(),
+        spent: Spent = NOTHING,
         flags: str = "--",
     ) -> None:
         self._max_requests, self._max_usd, self._max_tokens, self._flags = max_requests, max_usd, max_tokens, flags

@@ -70,10 +70,10 @@ class Calls:
         requests, usd, tokens = 0, 0.0, 0
         try:
             completion = complete()
-            # What the server does not say is counted at its worst.
-            counts = (completion.prompt_tokens, most_prompt), (completion.completion_tokens, most_answer)
-            num_prompt, num_answer = (most if said is None else said for said, most in counts)
-            requests, tokens, usd = 1, num_prompt + num_answer, self._prices.cost_usd(num_prompt, num_answer)
+            requests, tokens, usd = 1, most_tokens, most_usd  # what the server does not say is counted at its worst
+            if completion.prompt_tokens is not None and completion.completion_tokens is not None:
+                tokens = completion.prompt_tokens + completion.completion_tokens
+                usd = self._prices.cost_usd(completion.prompt_tokens, completion.completion_tokens)
             self._ledger.put(
                 key,
                 purpose=purpose,

@@ -1,4 +1,4 @@
-"""The gate before a server: rate limits and failures stop all callers together, and one of them tries for all (circuit breaker)."""
+"""The gate before a server: rate limits and failures stop all callers, and one of them tries for all (circuit breaker)."""
 
 import threading
 
@@ -19,11 +19,8 @@ class Gate:
         self._trying: int | None = None  # the thread that tries while the gate is closed
         self._broken: Exception | None = None
 
-    def enter(self) -> int:
+    def enter(self) -> None:
         """Waits while the gate is closed for this caller.
-
-        Returns:
-            The number of answers that have come so far.
 
         Raises:
             Exception: that which broke the gate, as a new one of its kind.
@@ -33,7 +30,11 @@ class Gate:
                 self._changed.wait()
             if self._broken is not None:
                 raise type(self._broken)(*self._broken.args)
-            return self._num_answers
+
+    @property
+    def num_answers(self) -> int:
+        """The answers that all callers have got so far."""
+        return self._num_answers
 
     def answered(self) -> None:
         """An answer came: opens the gate."""
@@ -48,11 +49,6 @@ class Gate:
             self._num_failures += 1
             if self._trying is None and (throttled or self._num_failures >= FAILURES_TO_CLOSE):
                 self._trying = threading.get_ident()
-
-    def is_stuck(self, num_answers: int) -> bool:
-        """Whether no caller has got an answer since there were `num_answers`."""
-        with self._changed:
-            return self._num_answers == num_answers
 
     def break_with(self, error: Exception) -> None:
         """Ends all calls with `error`; the first error stays."""

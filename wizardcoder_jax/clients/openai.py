@@ -79,21 +79,22 @@ class OpenAIClient:
             InputError: the request can never succeed.
             StoppedEarlyError: it kept failing, but may succeed later.
         """
-        num_attempts, before = 0, self._gate.enter()
+        num_attempts, num_answers = 0, self._gate.num_answers
         try:
             while True:
+                self._gate.enter()
                 try:
                     completion = self._attempt(request)
                     self._gate.answered()
                     return completion
                 except _RetryableError as error:
-                    # A server that throttles us while it answers others of our calls is not failing.
-                    num_attempts += not error.throttled or self._gate.is_stuck(before)
+                    # A server that throttles this call while it answers others is not failing.
+                    is_progress = error.throttled and self._gate.num_answers > num_answers
+                    num_attempts, num_answers = num_attempts + (not is_progress), self._gate.num_answers
                     if num_attempts >= self._config.max_attempts or (error.retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
                         raise StoppedEarlyError(f"{error} ({num_attempts} attempts); the same command resumes") from error
                     self._gate.failed(throttled=error.retry_after_s is not None)
                     self._sleep(_delay_s(max(num_attempts, 1), error.retry_after_s))
-                    before = self._gate.enter()
         except Exception as error:
             self._gate.break_with(error)
             raise

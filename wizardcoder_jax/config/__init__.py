@@ -3,8 +3,8 @@
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
-from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.report import ReportConfig
+from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
 from wizardcoder_jax.config.server import ServerConfig
 from wizardcoder_jax.config.shared import Protocol, default_cache_dir
@@ -23,8 +23,8 @@ __all__ = [
     "OptimConfig",
     "Protocol",
     "RegularisationConfig",
-    "ReproduceConfig",
     "ReportConfig",
+    "ReproduceConfig",
     "SampleConfig",
     "ServerConfig",
     "TeacherConfig",

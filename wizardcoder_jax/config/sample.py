@@ -11,7 +11,7 @@ API = "api:"  # what a model behind a server begins with
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ApiConfig(ServerConfig):
-    """The server behind --model api:NAME. Limits hold for all runs into one output together; unknown tokens count at their worst."""
+    """The server behind --model api:NAME. Limits hold for all runs into one output together."""
 
     section: ClassVar[str] = "api"
 

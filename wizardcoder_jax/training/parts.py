@@ -52,7 +52,9 @@ def update_in_parts(update: Update, key: jax.Array, grads: dict[str, Any], state
     return updates, jax.tree.unflatten(treedef, joined)
 
 
-def _by_layer(one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any) -> tuple[Any, Any, Any]:
+def _by_layer(
+    one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any
+) -> tuple[Any, Any, Any]:
     """`one` of every layer: updates and states take the place of the gradients and states that they are made of."""
 
     def layer(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
