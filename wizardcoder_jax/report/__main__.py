@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wizardcoder_jax.benchmarks.problem import Benchmark
     from wizardcoder_jax.report.chart import Point
     from wizardcoder_jax.report.page import BenchmarkPart
-    from wizardcoder_jax.report.problems import Answer, Shown
+    from wizardcoder_jax.report.problems import Answer
     from wizardcoder_jax.report.results import Result
 
 CURVE_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -81,9 +81,10 @@ def _part(
         if benchmark is not None and path is None:
             notes.append(f"{label}: no samples file, so its answers are not shown; name it with --samples.")
         shown.append(Shown(label=label, result=result, answers=answers))
-        notes += _doubts(label, result)
-    prompts = {} if benchmark is None else _prompts(benchmark, results[0])
     curves = [_curve(result) for result in results]
+    for (label, result, _), curve in zip(own, curves, strict=True):
+        notes += _doubts(label, result, curve)
+    prompts = {} if benchmark is None else _prompts(benchmark, results[0])
     return BenchmarkPart(name=name, shown=shown, prompts=prompts, curves=curves, notes=notes)
 
 
@@ -138,7 +139,7 @@ def _curve(result: "Result") -> "list[Point]":
     return [(k, mean, *interval) for k in ks for mean, interval in [mean_pass_at_k(counts, k)]]
 
 
-def _doubts(label: str, result: "Result") -> list[str]:
+def _doubts(label: str, result: "Result", curve: "Sequence[Point]") -> list[str]:
     """What in a results file a reader must not miss."""
     doubts = []
     if result.missing:
@@ -149,7 +150,6 @@ def _doubts(label: str, result: "Result") -> list[str]:
     broken = sum(outcome.reason == "sandbox" for own in result.problems.values() for outcome in own)
     if broken:
         doubts.append(f"{label}: {broken} samples count as failed because the sandbox failed, not they.")
-    curve = _curve(result)
     if curve and abs(curve[0][1] - result.score.pass_at_k[1]) > 1e-6:
         doubts.append(f"{label}: pass@1 does not follow from the verdicts in {result.path}; the file was changed by hand.")
     return doubts

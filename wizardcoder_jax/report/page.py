@@ -16,6 +16,7 @@ from wizardcoder_jax.report.results import Score
 
 MAX_FLIPS = 400  # rows of a comparison
 MAX_REASONS = 12  # rows of a count of reasons
+_NAMES = ("model", "problem", "version")  # columns whose cells may be long words
 _ASSETS = Path(__file__).with_name("assets")
 
 
@@ -65,7 +66,7 @@ def _hash(text: str) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     """A table of cells that are HTML already; the columns `numbers` are set to the right."""
-    kinds = ["number" if i in numbers else "" for i in range(len(header))]
+    kinds = ["number" if i in numbers else "name" if name in _NAMES else "" for i, name in enumerate(header)]
     heads = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in zip(header, kinds, strict=True))
     lines = (
         "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
@@ -152,8 +153,8 @@ def _comparison(first: Shown, second: Shown, problems: ProblemList) -> str:
         return f"{title}<p>They have no problem in common.</p>"
     low, high = found.interval
     summary = (
-        f"<p>pass@1 changes by <strong>{100 * found.change:+.1f}</strong> points [{100 * low:+.1f}, {100 * high:+.1f}] over the "
-        f"{found.num_problems} problems of both: {len(found.gained)} gained, {len(found.lost)} lost.</p>"
+        f"<p>pass@1 changes by <strong>{100 * found.change:+.1f}</strong> points [{100 * low:+.1f}, {100 * high:+.1f}] "
+        f"over the {found.num_problems} problems of both: {len(found.gained)} gained, {len(found.lost)} lost.</p>"
     )
     made = differences(first.result, second.result)
     rows = [[short(name), short(a, 300), short(b, 300)] for name, a, b in made]

@@ -74,9 +74,10 @@ class ProblemList:
         prompt = self._prompts.get(task_id)
         asked = '<p class="note">The prompt is not at hand.</p>' if prompt is None else block(prompt, self._max_chars)
         bodies = "".join(self._answers(part, task_id, outcomes) for part, outcomes in own)
-        words = " ".join([task_id, *{outcome.reason for _, outcomes in own for outcome in outcomes}])
+        reasons = sorted({outcome.reason for _, outcomes in own for outcome in outcomes})
+        words = short(" ".join([task_id, *reasons]).lower(), 400)
         return (
-            f'<details class="problem" id="{self.anchor(task_id)}" data-state="{_states(own)}" data-words="{short(words.lower(), 400)}">'
+            f'<details class="problem" id="{self.anchor(task_id)}" data-state="{_states(own)}" data-words="{words}">'
             f'<summary><span class="name">{short(task_id, 80)}</span>{badges}</summary>'
             f"<h4>Prompt</h4>{asked}{bodies}</details>"
         )

@@ -69,9 +69,8 @@ def read_result(path: str) -> Result:
     content = read_json(path)
     texts = {key: _of_kind(path, content, key, str) for key in ("benchmark", "benchmark_version", "protocol")}
     problems = _of_kind(path, content, "problems", dict)
-    sandbox = content.get("sandbox") if isinstance(content.get("sandbox"), dict) else {}
+    sandbox, libraries = _mapping(content.get("sandbox")), _mapping(content.get("libraries"))
     runnable, missing = content.get("runnable"), content.get("missing")
-    libraries = content.get("libraries") if isinstance(content.get("libraries"), dict) else {}
     if not problems:
         raise InputError(f'{path}: "problems" is empty; nothing was evaluated')
     return Result(
