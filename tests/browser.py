@@ -90,12 +90,11 @@ class Browser:
 
     def open(self, path, fragment=""):
         """Loads a local page to its end."""
-        self.events.clear()
-        self.send("Page.navigate", url="about:blank")
-        self.events.clear()
-        self.send("Page.navigate", url=f"file://{path}{fragment}")
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
+        for url in ("about:blank", f"file://{path}{fragment}"):  # a change of the fragment alone loads nothing
+            self.events.clear()
+            self.send("Page.navigate", url=url)
+            while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+                self.events.append(self._next())
 
     def value(self, expression):
         """The JSON value of a JavaScript expression."""

@@ -56,7 +56,7 @@ def test_every_problem_has_prompt_raw_answer_cleaned_code_and_detail(place):
     raw = "Here:\n```python\ndef f(): return {}[7]\n```\n"
     write_samples(place / "s.jsonl", {("T/3", 0): (raw, "def f(): return {}[7]\n")})
     page = page_of(place, "a.json", more=["--samples", str(place / "s.jsonl")])
-    blocks = [html.unescape(block) for block in re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.S)]
+    blocks = [html.unescape(block) for block in re.findall(r"<pre[^>]*>\n(.*?)</pre>", page, re.S)]
     assert blocks[1:] == [detail, raw, "def f(): return {}[7]\n"]
     assert "def f():  # T/3" in blocks[0] and "self-contained Python script" in blocks[0]
 
@@ -250,7 +250,7 @@ def test_equal_answers_are_shown_once_and_long_ones_are_cut_with_a_note(place):
     page = page_of(place, "a.json", more=["--samples", str(place / "s.jsonl")])
     assert "Sample 0, 1, 2" in page and "and 27 more with the same code" in page
     assert "10,000 of 50,000 characters are shown" in page
-    assert page.count(">same</pre>") == 2  # raw and cleaned
+    assert page.count(">\nsame</pre>") == 2  # raw and cleaned
 
 
 def test_the_page_of_many_samples_is_bounded_and_counts_all(tmp_path):

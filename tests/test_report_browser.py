@@ -55,7 +55,8 @@ def compared(tmp_path_factory):
 
 def visible_tasks(browser):
     return browser.value(
-        "[...document.querySelectorAll('.problem')].filter(p => p.checkVisibility()).map(p => p.querySelector('.name').textContent)"
+        "[...document.querySelectorAll('.problem')].filter(p => p.checkVisibility())"
+        ".map(p => p.querySelector('.name').textContent)"
     )
 
 
@@ -73,7 +74,7 @@ def test_hostile_texts_stay_text_and_nothing_is_fetched(browser, tmp_path):
     meta = {"model": HOSTILE[0], "temperature": HOSTILE[2], "top_p": HOSTILE[7], "seed": HOSTILE[8]}
     hostile = {"samples_meta": meta, "sandbox": {"tier": HOSTILE[3]}, "environment": {"python": HOSTILE[4]}}
     score = {"num_problems": 1, "pass_at_k": {"1": 0.0}, "confidence_95": {"1": [0, 0]}}
-    first = results(problems, libraries={text: score for text in HOSTILE}, **hostile)
+    first = results(problems, libraries=dict.fromkeys(HOSTILE, score), **hostile)
     second = results({task: [True] for task in tasks}, samples_meta={"model": "other"})
     samples = {(task, 0): (text, text) for task, text in zip(tasks, HOSTILE, strict=True)}
     browser.open(write_page(tmp_path, [first, second], [samples, samples], tasks))
@@ -90,8 +91,7 @@ def test_hostile_texts_stay_text_and_nothing_is_fetched(browser, tmp_path):
     )
     texts = browser.value("[...document.querySelectorAll('.problem pre')].map(p => p.textContent)")
     for text in HOSTILE:
-        assert visible(text)[:10_000].rstrip("\n") in {shown.rstrip("\n") for shown in texts} or len(text) > 10_000
-    assert "A" in browser.value("document.body.innerText")
+        assert visible(text[:10_000]) in texts
 
 
 def test_the_policy_of_the_page_stops_a_script_even_if_one_got_in(browser, compared, tmp_path):
@@ -167,7 +167,8 @@ CONTRAST = """
     const [a, b] = [parse(getComputedStyle(element).color), back(element)].map(light).sort((p, q) => q - p);
     return (a + 0.05) / (b + 0.05);
   };
-  const selectors = ["body", "h2", "td", "th", ".note", ".interval", "a", ".badge.pass", ".badge.fail", "pre", "h5", ".legend li"];
+  const selectors = ["body", "h2", "td", "th", ".note", ".interval", "a", ".badge.mixed", ".badge.fail", "pre", "h5",
+    ".badge.pass", ".legend li"];
   return selectors.map((s) => [s, contrast(document.querySelector(s))]);
 })()
 """

@@ -36,4 +36,5 @@ def short(text: object, max_chars: int = 200) -> str:
 def block(text: str, max_chars: int) -> str:
     """`text` as a preformatted block that the keyboard can scroll; cut after `max_chars`, which is said."""
     note = f'<p class="note">Cut: {max_chars:,} of {len(text):,} characters are shown.</p>' if len(text) > max_chars else ""
-    return f'<pre tabindex="0">{escaped(text[:max_chars])}</pre>{note}' if text else '<p class="note">Empty.</p>'
+    # HTML drops one newline after <pre>: ours, not the text's.
+    return f'<pre tabindex="0">\n{escaped(text[:max_chars])}</pre>{note}' if text else '<p class="note">Empty.</p>'

@@ -30,7 +30,7 @@ function reveal() {
   }
 }
 addEventListener("hashchange", reveal);
-reveal();
+addEventListener("load", reveal); // after the browser's own jump, which takes the focus away
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=search]")) return;
