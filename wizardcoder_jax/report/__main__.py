@@ -151,7 +151,7 @@ def _doubts(label: str, result: "Result", curve: "Sequence[Point]") -> list[str]
     if broken:
         doubts.append(f"{label}: {broken} samples count as failed because the sandbox failed, not they.")
     if curve and abs(curve[0][1] - result.score.pass_at_k[1]) > 1e-6:
-        doubts.append(f"{label}: pass@1 does not follow from the verdicts in {result.path}; the file was changed by hand.")
+        doubts.append(f"{label}: pass@1 does not follow from the verdicts in {result.path}; one of them was changed.")
     return doubts
 
 

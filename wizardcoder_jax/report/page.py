@@ -17,6 +17,7 @@ from wizardcoder_jax.report.results import Score
 MAX_FLIPS = 400  # rows of a comparison
 MAX_REASONS = 12  # rows of a count of reasons
 _NAMES = ("model", "problem", "version")  # columns whose cells may be long words
+_DECODING = ("temperature", "top_p", "seed", "max_length")
 _ASSETS = Path(__file__).with_name("assets")
 
 
@@ -83,6 +84,7 @@ def _benchmark(key: str, part: BenchmarkPart, share: float) -> str:
     comparisons = "".join(_comparison(part.shown[0], other, problems) for other in part.shown[1:])
     return (
         f"<section><h2>{short(part.name, 60)}</h2>{warnings}{_scores(part.shown)}{chart}{_libraries(part.shown)}"
+        f"{_conditions(part.shown)}"
         f"{_reasons(part.shown)}{comparisons}{_published(part.name)}"
         f'<section><h3 id="problems-{key}" tabindex="-1">Problems</h3>{_tools(key, len(part.shown) > 1)}{problems.to_html()}'
         "</section></section>"
@@ -99,27 +101,34 @@ def _rate(score: Score, k: int) -> str:
 
 def _scores(shown: Sequence[Shown]) -> str:
     ks = sorted({k for part in shown for k in part.result.score.pass_at_k})
+    has_runnable = any(part.result.runnable is not None for part in shown)
     rows = []
     for i, part in enumerate(shown):
         result = part.result
-        rate, interval = result.score.pass_at_k[1], result.score.confidence_95.get(1)
-        bar = interval_bar(rate, *interval, i) if interval else ""
-        decoding = ", ".join(
-            f"{name.replace('_', '-')} {result.meta[name]}" for name in ("temperature", "top_p", "seed") if name in result.meta
-        )
-        forgeable = f", {result.num_forgeable} forgeable" if result.num_forgeable else ""
-        missing = f" ({result.missing} missing)" if result.missing else ""
+        interval = result.score.confidence_95.get(1)
+        bar = interval_bar(result.score.pass_at_k[1], *interval, i) if interval else ""
         cells = [escaped(part.label), f"{short(result.model, 80)}{bar}", *(_rate(result.score, k) for k in ks)]
-        cells += ["" if result.runnable is None else f"{_rate(result.runnable, 1)} of {result.runnable.num_problems}"]
-        cells += [f"{result.score.num_problems}{missing}", str(result.num_samples), short(result.protocol, 60)]
-        rows.append(
-            [*cells, short(decoding or "not recorded", 80), short(result.tier, 40) + forgeable, short(result.version, 80)]
-        )
-    header = ["", "model", *(f"pass@{k}" for k in ks), "runnable, pass@1", "problems", "samples each"]
-    header += ["protocol", "decoding", "sandbox", "version"]
-    kept = [i for i, name in enumerate(header) if name != "runnable, pass@1" or any(row[i] for row in rows)]
-    rows = [[row[i] for i in kept] for row in rows]
-    return "<h3>Measured</h3>" + table([header[i] for i in kept], rows, numbers=range(2, 2 + len(ks)))
+        if has_runnable:
+            cells.append("" if result.runnable is None else f"{_rate(result.runnable, 1)} of {result.runnable.num_problems}")
+        missing = f" ({result.missing} missing)" if result.missing else ""
+        rows.append([*cells, f"{result.score.num_problems}{missing}", str(result.num_samples)])
+    header = ["", "model", *(f"pass@{k}" for k in ks), *(["runnable, pass@1"] if has_runnable else [])]
+    header += ["problems", "samples each"]
+    return "<h3>Measured</h3>" + table(header, rows, numbers=range(2, len(header)))
+
+
+def _conditions(shown: Sequence[Shown]) -> str:
+    rows = []
+    for part in shown:
+        result, usage = part.result, part.result.meta.get("usage")
+        decoding = [f"{name.replace('_', '-')} {result.meta[name]}" for name in _DECODING if result.meta.get(name) is not None]
+        if isinstance(usage, dict):  # of a model behind a server
+            decoding.append(f"served by {usage.get('served_by')}, ${usage.get('usd')}")
+        forgeable = f", {result.num_forgeable} forgeable" if result.num_forgeable else ""
+        python = str(result.environment.get("python", "not recorded"))
+        cells = [", ".join(decoding) or "not recorded", result.tier + forgeable, python, result.version]
+        rows.append([escaped(part.label), short(result.protocol, 60), *(short(cell) for cell in cells)])
+    return "<h3>How</h3>" + table(["", "protocol", "decoding", "sandbox", "Python", "version"], rows)
 
 
 def _libraries(shown: Sequence[Shown]) -> str:
