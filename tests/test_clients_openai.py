@@ -165,6 +165,21 @@ def test_a_bare_prompt_goes_to_the_completions_endpoint():
     assert completion.text.startswith(("def f", "I am sorry")) and completion.prompt_tokens == 2
 
 
+def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
+    refusal = b'{"error": {"message": "Unsupported parameter: max_tokens. Use max_completion_tokens instead."}}'
+    with LoopbackTeacher([(400, JSON, refusal)]) as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url))
+        for _ in range(2):
+            client.complete({"model": "m", "messages": QUESTION, "max_tokens": 7})
+        client.close()
+    limits = [{name: value for name, value in request.items() if "tokens" in name} for request in server.requests]
+    assert limits == [{"max_tokens": 7}, {"max_completion_tokens": 7}, {"max_completion_tokens": 7}]
+    with LoopbackTeacher([(400, JSON, refusal)] * 9) as server:
+        with pytest.raises(InputError, match="400"):
+            ask(server)
+        assert len(server.requests) == 2
+
+
 def ask_together(server, num_callers, client):
     """What each caller got: a completion's text or an error."""
     results = [None] * num_callers

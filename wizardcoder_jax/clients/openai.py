@@ -23,6 +23,7 @@ from wizardcoder_jax.errors import InputError, StoppedEarlyError
 KEY_VARIABLE = "OPENAI_API_KEY"
 FIRST_DELAY_S = 0.5  # before the second attempt; doubles with each further one
 MAX_DELAY_S = 60.0
+RENAMED_LIMIT = "max_completion_tokens"  # what OpenAI's later chat models call max_tokens (API reference, chat completions)
 MAX_RETRY_AFTER_S = 300.0  # a server that asks for longer is not waited for
 EXCERPT_CHARS = 200
 REDACTED_KEY_MIN_CHARS = 12  # shorter "keys" are placeholders for local servers ("EMPTY"), and may be words of a text
@@ -54,6 +55,7 @@ class OpenAIClient:
 
     def __init__(self, config: ServerConfig, sleep: Callable[[float], object] = time.sleep) -> None:
         self._config, self._sleep, self._gate = config, sleep, Gate()
+        self._limit_is_renamed = False
         self._base_url = _checked_base_url(config)
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (self._key.isascii() and (self._key.isprintable() or not self._key)):
@@ -105,14 +107,20 @@ class OpenAIClient:
 
     def _attempt(self, request: Mapping[str, Any]) -> Completion:
         url = f"{self._base_url}/{'chat/completions' if 'messages' in request else 'completions'}"
+        body = dict(request)
+        if self._limit_is_renamed and "max_tokens" in body:
+            body[RENAMED_LIMIT] = body.pop("max_tokens")
         try:
-            response = self._client.post(url, json=dict(request))
+            response = self._client.post(url, json=body)
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
             raise InputError(f"the address {url} is not usable ({error}); check {self._flag}") from error
         except httpx2.TimeoutException as error:
             raise _RetryableError(f"{url} gave no answer within {self._config.timeout_s:g} s") from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise _RetryableError(f"{url} cannot be reached ({error or type(error).__name__})") from error
+        if response.status_code == 400 and "max_tokens" in body and RENAMED_LIMIT.encode() in response.content:
+            self._limit_is_renamed = True
+            return self._attempt(request)
         self._check_status(url, response)
         return self._completion(url, response, str(request["model"]))
 

@@ -52,10 +52,12 @@ class Asking:
     def settings(self, index: int) -> dict[str, Any]:
         """The body without the prompt."""
         stops = {"stop": list(self.stops[:MAX_STOPS])} if self.stops else {}
+        # Some servers take a temperature or a top_p, not both; greedy needs no top_p.
+        top_p = {} if self.temperature == 0 and self.top_p == 1 else {"top_p": self.top_p}
         return {
             "model": self.model,
             "temperature": self.temperature,
-            "top_p": self.top_p,
+            **top_p,
             "seed": self.seed + index,
             "max_tokens": self.max_answer_tokens,
             **stops,
