@@ -62,9 +62,8 @@ def _grid(ks, x, y) -> str:  # noqa: ANN001 (two functions from a value to a pla
 
 def interval_bar(rate: float, low: float, high: float, series: int) -> str:
     """A small bar from 0 to 100 % with a dot at `rate` and a line over its interval; for a table cell."""
-    start, end = 100 * low, 100 * high
     return (
-        f'<svg class="bar series-{series % NUM_COLOURS}" viewBox="0 0 104 12" aria-hidden="true">'
-        f'<line class="track" x1="2" x2="102" y1="6" y2="6"/><line class="whisker" x1="{2 + start:.1f}" x2="{2 + end:.1f}" '
-        f'y1="6" y2="6"/><circle cx="{2 + 100 * rate:.1f}" cy="6" r="4"/></svg>'
+        f'<svg class="bar series-{series % NUM_COLOURS}" viewBox="-5 0 110 12" aria-hidden="true">'
+        f'<line class="track" x1="0" x2="100" y1="6" y2="6"/><line class="whisker" x1="{100 * low:.1f}" x2="{100 * high:.1f}" '
+        f'y1="6" y2="6"/><circle cx="{100 * rate:.1f}" cy="6" r="4"/></svg>'
     )

@@ -120,10 +120,13 @@ def _scores(shown: Sequence[Shown]) -> str:
 def _conditions(shown: Sequence[Shown]) -> str:
     rows = []
     for part in shown:
-        result, usage = part.result, part.result.meta.get("usage")
+        result = part.result
         decoding = [f"{name.replace('_', '-')} {result.meta[name]}" for name in _DECODING if result.meta.get(name) is not None]
+        usage = result.meta.get("usage")
         if isinstance(usage, dict):  # of a model behind a server
-            decoding.append(f"served by {usage.get('served_by')}, ${usage.get('usd')}")
+            names, usd = usage.get("served_by"), usage.get("usd")
+            decoding.append(f"served by {', '.join(map(str, names)) if isinstance(names, list) else names}")
+            decoding += [f"${usd:.4f}"] if isinstance(usd, float) and usd else []
         forgeable = f", {result.num_forgeable} forgeable" if result.num_forgeable else ""
         python = str(result.environment.get("python", "not recorded"))
         cells = [", ".join(decoding) or "not recorded", result.tier + forgeable, python, result.version]
