@@ -75,14 +75,15 @@ def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
     from wizardcoder_jax.clients.sampler import Asking, ask_all, claimed_ledger
 
     protocol = questions.protocol
+    in_chat = config.protocol == CHAT if protocol is None else protocol.needs_chat_template
     asking = Asking(
         model=model,
-        in_chat=config.protocol == CHAT if protocol is None else protocol.needs_chat_template,
+        in_chat=in_chat,
         temperature=config.temperature,
         top_p=config.top_p,
         seed=config.seed,
         max_answer_tokens=config.max_length,
-        stops=() if protocol is None else protocol.stop_strings,
+        stops=() if protocol is None or in_chat else protocol.stop_strings,  # a chat answer may begin with words
     )
     with claimed_ledger(config.output, overwrite=config.overwrite) as ledger:
         answers, usage = ask_all(asking, config.api, ledger, questions.texts, config.num_samples)
