@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require
+from wizardcoder_jax.config.shared import Dtype, Protocol, Split, default_cache_dir, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -11,8 +11,10 @@ class SampleConfig:
 
     model: str  # checkpoint folder, Hugging Face folder, hub id or .gguf file
     output: str  # samples file; its .meta.json goes beside it
-    benchmark: str | None = None  # humaneval, mini, mini-dev
+    benchmark: str | None = None  # humaneval, mbpp, mini, ... (see evaluate)
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
+    benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; by default the newest
+    split: Split | None = None  # part of mbpp or mbpp-sanitized
     prompts: str | None = None  # JSONL of {"instruction"}: sample these instead of a benchmark
     protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt variant and cleaner
     limit: int | None = None  # only the first so many problems
@@ -20,6 +22,7 @@ class SampleConfig:
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0  # nucleus: the smallest set of tokens with this probability
     seed: int = 0  # answer (task, index) depends on it, the task and the index only
+    legacy_decode: bool = False  # tidy spaces before punctuation, as the author's published answers were
     max_length: int = 2048  # tokens of prompt and answer together
     batch_size: int = 16  # sequences decoded together
     mesh: str = "1x1"  # devices: DATAxMODEL

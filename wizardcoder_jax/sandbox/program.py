@@ -38,6 +38,7 @@ class Verdict:
     reason: str  # passed, assertion, exception:<Type>, syntax, timeout, memory, exit or sandbox
     detail: str  # a short text for people, e.g. the exception's message
     seconds: float  # wall clock, start of the sandbox included
+    forgeable: bool = True  # candidate and test shared an interpreter, so that the candidate could fake this
 
     @property
     def passed(self) -> bool:
