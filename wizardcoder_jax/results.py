@@ -92,9 +92,11 @@ def print_score(results: Mapping[str, Any], output: str) -> None:
     for name, own in results.get("libraries", {}).items():
         _say(f"  {name} ({own['num_problems']}): {_percents(own)}")
     if results.get("runnable", {}).get("pass_at_k"):
-        _print_pass_at_k(f"of the {results['runnable']['num_problems']} problems whose reference runs here, ", results["runnable"])
+        _print_pass_at_k(
+            f"of the {results['runnable']['num_problems']} problems whose reference runs here, ", results["runnable"]
+        )
     if results.get("missing"):
-        _say(f"warning: {len(results['missing'])} problems have no sample and are left out; this is no score of the benchmark")
+        _say(f"warning: {len(results['missing'])} problems without a sample are left out: no score of the whole benchmark")
     broken = sum(entry["reason"] == "sandbox" for own in results["problems"].values() for entry in own)
     if broken:
         _say(f"warning: {broken} programs count as failed because the sandbox failed, not they")

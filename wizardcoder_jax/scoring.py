@@ -112,6 +112,7 @@ def as_program(assembled: Assembled, python: str | None) -> Program:
         candidate=assembled.candidate,
         test=assembled.test,
         entry_point=assembled.entry_point,
+        helpers=assembled.helpers,
         language=assembled.language,
         python=python if assembled.language == "python" else None,
     )

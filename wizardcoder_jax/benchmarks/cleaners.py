@@ -26,7 +26,7 @@ def wizardcoder_humaneval(raw: str, problem: Problem) -> str:
 
 
 def wizardcoder_mbpp(raw: str, problem: Problem) -> str:
-    """WizardCoder's cleaning of an MBPP answer: "\\r" stays, a fence ends at a line of its own, examples are cut too.
+    """WizardCoder's cleaning of an MBPP answer: carriage returns stay, a fence ends at a line of its own, examples are cut too.
 
     Source: nlpxucan/WizardLM @de100f9, WizardCoder/src/mbpp_gen.py and src/process_mbpp.py --add_prompt.
     """
@@ -85,9 +85,9 @@ def chat(raw: str, problem: Problem) -> str:
 
 
 def evalplus(raw: str, problem: Problem) -> str:
-    """evalplus' sanitizer over the answer; over prompt and answer, where the answer alone does not define the entry point.
+    """The sanitizer of evalplus over the answer; over prompt and answer, where the answer does not define the entry point.
 
-    evalplus reads instruct answers as a `solution` and base models' as prompt + "\\n" + `completion`.
+    evalplus reads instruct answers as a `solution`, and base models' as prompt, newline and `completion`.
     """
     if problem.entry_point is None:
         return sanitize(raw, None)

@@ -51,7 +51,7 @@ def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
     question = required(place, record, "text" if "text" in record else "prompt", str)
     code, tests = required(place, record, "code", str), _texts(place, record, "test_list")
     setup = "\n".join([*_texts(place, record, "test_imports"), record.get("test_setup_code") or ""])
-    entry_point, isolated = _called(place, setup, tests)
+    entry_point, helpers = _called(place, setup, tests)
     shown = tuple(tests)
     return Problem(
         task_id=f"Mbpp/{number}",
@@ -60,7 +60,8 @@ def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
         canonical_solution=code,
         test="\n" + "\n".join([setup, *tests]) + "\n",
         follows_prompt=False,
-        isolated=isolated,
+        helpers=helpers or (),
+        isolated=helpers is not None,
         question=question,
         examples=(_LONG_EXAMPLES[number],) if number in _LONG_EXAMPLES else shown,
         stop_strings=STOPS,
@@ -75,27 +76,26 @@ def _texts(place: str, record: dict[str, Any], key: str) -> list[str]:
     return value
 
 
-def _called(place: str, setup: str, tests: Sequence[str]) -> tuple[str | None, bool]:
-    """(the tested function, whether the tests need nothing else of the candidate).
+def _called(place: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
+    """(the tested function, what else of the candidate the tests call; None where calls are not all they need).
 
-    Some tests make objects of a class that the candidate defines, or use a module that it has imported: 367, 596, 601, 927.
+    Some tests make objects of a class that the candidate defines (367, 601, 927); 596 uses a module that it has imported.
     """
     try:
-        tree = ast.parse("\n".join([setup, *tests]))
+        asserts, tree = ast.parse("\n".join(tests)), ast.parse("\n".join([setup, *tests]))
     except (SyntaxError, ValueError) as error:
         raise InputError(f"{place}: its tests are not Python: {error}") from error
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     bound |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    free = {node.id for node in names} - bound
-    own = {name for name in free if not hasattr(builtins, name)}
-    if own:
-        called = next((node.func.id for node in _calls(tree) if node.func.id in own), None)
-        return called, len(own) == 1 and called is not None
-    called = next((node.func.id for node in _calls(tree)), None)  # MBPP/126 tests a function by the name of `sum`
-    return called, called is not None
+    own = {node.id for node in names if not hasattr(builtins, node.id)} - bound
+    # MBPP/126 tests a function by the name of `sum`: where the tests have no name of their own, the first call counts.
+    entry_point = next((name for name in _calls(asserts) if name in own or not own), None)
+    helpers = own - {entry_point}
+    return entry_point, tuple(sorted(helpers)) if entry_point and helpers <= set(_calls(tree)) else None
 
 
-def _calls(tree: ast.AST) -> list[Any]:
-    """Calls of bare names, as they are written."""
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+def _calls(tree: ast.AST) -> list[str]:
+    """The bare names that are called, outer calls first."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [function.id for function in calls if isinstance(function, ast.Name)]

@@ -83,5 +83,10 @@ def check_tools(language: str) -> None:
 def javatuples() -> str | None:
     """The path of the library that every Java prompt imports: from CLASSPATH, or where packages put it."""
     named = [Path(part) for part in os.environ.get("CLASSPATH", "").split(os.pathsep) if "javatuples" in part]
-    places = [*named, Path("/usr/share/java", JAVATUPLES), Path("/usr/share/java/javatuples.jar"), Path("/usr/multiple", JAVATUPLES)]
+    places = [
+        *named,
+        Path("/usr/share/java", JAVATUPLES),
+        Path("/usr/share/java/javatuples.jar"),
+        Path("/usr/multiple", JAVATUPLES),
+    ]
     return next((str(path) for path in places if path.is_file()), None)

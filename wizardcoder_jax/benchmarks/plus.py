@@ -73,8 +73,6 @@ def _problem(benchmark: str, place: str, record: dict[str, Any]) -> Problem:
         canonical_solution=solution,
         test=_test(benchmark, int(number), entry_point, prompt + solution, *_inputs(place, record)),
         sanitized_alone=True,
-        # Their results are objects (re.Match); all that counts is whether there is one.
-        isolated=not (benchmark == "mbpp" and entry_point in plus_test.NOT_NONE),
         question=question,
         examples=examples,
         stop_strings=mbpp.STOPS if benchmark == "mbpp" else HUMANEVAL_STOPS,

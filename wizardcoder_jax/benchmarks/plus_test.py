@@ -11,6 +11,8 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 RELATIVE_TOLERANCE = 1e-07  # as numpy.testing.assert_allclose
 FLOAT_TOLERANCE = 1e-6  # of expected values made of floats, where the problem has none of its own
@@ -41,13 +43,13 @@ class CallTimeout(BaseException):
     """A call took longer than its limit; no `except Exception` of a candidate catches this."""
 
 
-def _all_tuples(value):
+def _all_tuples(value: Any) -> Any:
     return tuple(_all_tuples(part) for part in value) if isinstance(value, list) else value
 
 
-def typed(number, arguments):
+def typed(number: int, arguments: list[Any]) -> Any:
     """The arguments of one call of the MBPP problem `number`, with the types that JSON does not have."""
-    first, rest = (arguments[0], list(arguments[1:])) if arguments else (None, [])
+    first: Any = arguments[0] if arguments else None
     if number in TUPLES:
         return [tuple(value) for value in arguments]
     if number in LISTS_OF_TUPLES:
@@ -69,7 +71,7 @@ def typed(number, arguments):
     if number == 307:
         return [tuple(first), arguments[1], arguments[2]]
     if number == 722:
-        return [{key: tuple(value) for key, value in first.items()}, *rest]
+        return [{key: tuple(value) for key, value in first.items()}, *arguments[1:]]
     if number == 252:
         return [complex(first)]
     if number in TUPLES_ALL_THE_WAY:
@@ -77,37 +79,36 @@ def typed(number, arguments):
     return arguments
 
 
-def surface_area(base_edge, height):
+def surface_area(base_edge: float, height: float) -> int:
     """MBPP/581, where the height is taken as the distance from the base to the apex."""
     slant_height = math.sqrt((base_edge / 2) ** 2 + height**2)
     return round(base_edge**2 + 4 * (base_edge * slant_height) / 2)
 
 
-def digit_distance(first, second):
+def digit_distance(first: Any, second: Any) -> int:
     """MBPP/558, where the shorter number is filled up with zeros."""
     width = max(len(str(first)), len(str(second)))
-    digits = zip(str(first).zfill(width), str(second).zfill(width))  # noqa: B905 (older interpreters run this)
+    digits = zip(str(first).zfill(width), str(second).zfill(width), strict=True)
     return sum(abs(int(one) - int(other)) for one, other in digits)
 
 
-def polynomial(coefficients, x):
+def polynomial(coefficients: list[float], x: float) -> float:
     """HumanEval/32: the value at x, which is to be near zero."""
     return sum(coefficient * math.pow(x, i) for i, coefficient in enumerate(coefficients))
 
 
-def is_floats(value):
+def is_floats(value: Any) -> bool:
     """Whether a value is a float, or a list or tuple of nothing but floats."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return bool(value) and all(isinstance(part, float) for part in value)
     return isinstance(value, float)
 
 
-def is_close(value, expected, tolerance):
+def is_close(value: Any, expected: Any, tolerance: float) -> bool:
     """numpy.allclose of numbers and of lists of equal shape; False for anything else."""
-    if isinstance(value, (list, tuple)) and isinstance(expected, (list, tuple)):
-        pairs = zip(value, expected)  # noqa: B905
-        return len(value) == len(expected) and all(is_close(one, other, tolerance) for one, other in pairs)
-    if not (isinstance(value, (int, float, complex)) and isinstance(expected, (int, float, complex))):
+    if isinstance(value, list | tuple) and isinstance(expected, list | tuple):
+        return len(value) == len(expected) and all(map(is_close, value, expected, [tolerance] * len(value)))
+    if not (isinstance(value, int | float | complex) and isinstance(expected, int | float | complex)):
         return False
     if value == expected:
         return True
@@ -118,13 +119,13 @@ def is_close(value, expected, tolerance):
 class Comparison:
     """Compares results of one run over inputs; once an expected value was made of floats, the tolerance stays."""
 
-    def __init__(self, benchmark, entry_point, tolerance):
+    def __init__(self, benchmark: str, entry_point: str, tolerance: float) -> None:
         self.benchmark, self.entry_point, self.tolerance = benchmark, entry_point, tolerance
 
-    def holds(self, arguments, value, expected):
+    def holds(self, arguments: Any, value: Any, expected: Any) -> bool:
         """Whether a candidate's `value` for the arguments is correct, where the reference's is `expected`."""
         if self.benchmark == "humaneval" and self.entry_point == "find_zero":
-            return abs(polynomial(*arguments, value)) <= self.tolerance
+            return abs(polynomial(arguments[0], value)) <= self.tolerance
         exact = self._exact(arguments, value, expected)
         if self.tolerance == 0 and is_floats(expected):
             self.tolerance = FLOAT_TOLERANCE
@@ -132,7 +133,7 @@ class Comparison:
             return exact
         return type(value) is type(expected) and is_close(value, expected, self.tolerance)
 
-    def _exact(self, arguments, value, expected):
+    def _exact(self, arguments: Any, value: Any, expected: Any) -> bool:
         name = self.entry_point if self.benchmark == "mbpp" else None
         if name in SAME_SET:
             return set(value) == set(expected)
@@ -147,15 +148,15 @@ class Comparison:
         return name == "digit_distance_nums" and value == digit_distance(*arguments)
 
 
-def limited(function, arguments, limit_s):
+def limited(function: Callable[..., Any], arguments: Any, limit_s: float) -> Any:
     """The function's result.
 
     Raises:
         CallTimeout: it takes longer than the limit.
     """
 
-    def interrupt(*_):
-        raise CallTimeout("a call took longer than %g s" % limit_s)
+    def interrupt(*_: Any) -> None:
+        raise CallTimeout(f"a call took longer than {limit_s:g} s")
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, limit_s)
@@ -165,7 +166,15 @@ def limited(function, arguments, limit_s):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def check_all(candidate, benchmark, number, entry_point, reference, tolerance, inputs):
+def check_all(
+    candidate: Callable[..., Any],
+    benchmark: str,
+    number: int,
+    entry_point: str,
+    reference: str,
+    tolerance: float,
+    inputs: str,
+) -> None:
     """Compares the candidate with the reference on every input.
 
     Args:
@@ -182,10 +191,10 @@ def check_all(candidate, benchmark, number, entry_point, reference, tolerance, i
         CallTimeout: a call takes far longer than the reference's.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(compile(reference, "<reference>", "exec"), namespace)
     # Parsed twice: a function may change its arguments.
-    for (label, calls), (_, own_calls) in zip(json.loads(inputs), json.loads(inputs)):  # noqa: B905
+    for (label, calls), (_, own_calls) in zip(json.loads(inputs), json.loads(inputs), strict=True):
         comparison = Comparison(benchmark, entry_point, tolerance)
         for i, call in enumerate(calls):
             arguments, own = (typed(number, one) if benchmark == "mbpp" else one for one in (call, own_calls[i]))
@@ -198,5 +207,5 @@ def check_all(candidate, benchmark, number, entry_point, reference, tolerance, i
             try:
                 correct = comparison.holds(arguments, value, expected)
             except Exception as error:
-                raise AssertionError("%s input %d: %s: %s" % (label, i, type(error).__name__, error)) from None
-            assert correct, "%s input %d: got %.80r, expected %.80r" % (label, i, value, expected)
+                raise AssertionError(f"{label} input {i}: {type(error).__name__}: {error}") from None
+            assert correct, f"{label} input {i}: got {repr(value)[:80]}, expected {repr(expected)[:80]}"

@@ -17,7 +17,8 @@ class Problem:
     canonical_solution: str | None = None  # reference completion; None where the benchmark has none
     follows_prompt: bool = True  # a completion goes on from the prompt in the program; else it is the whole program
     sanitized_alone: bool = False  # a completion that `evalplus` has sanitized is the whole program
-    isolated: bool = True  # the test only calls the entry point, with plain values, so that it can run in another process
+    helpers: tuple[str, ...] = ()  # what else of the candidate the test calls
+    isolated: bool = True  # calls are all that the test needs of the candidate, so that it can run in another process
     text_name: str | None = None  # the test takes the candidate as text under this name, and runs it itself
     question: str | None = None  # what is to be written, in words
     examples: tuple[str, ...] = ()  # asserts that are shown with the question

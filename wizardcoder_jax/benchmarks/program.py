@@ -14,6 +14,7 @@ class Assembled:
     candidate: str  # what the model wrote
     test: str
     entry_point: str | None  # the tested function, where the two parts can run in separate processes
+    helpers: tuple[str, ...]  # what else of the candidate the test calls
     language: str
 
 
@@ -59,5 +60,6 @@ def _assembled(problem: Problem, candidate: str) -> Assembled:
         candidate=candidate if problem.text_name is None else f"{problem.text_name} = {candidate!r}\n",
         test=problem.test,
         entry_point=problem.entry_point if problem.isolated else None,
+        helpers=problem.helpers,
         language=problem.language,
     )

@@ -72,9 +72,7 @@ _ALL = (
     EvaluationProtocol(name="wizardcoder-humaneval-v2", write_prompt=_humaneval_v2, clean=cleaners.wizardcoder_humaneval),
     EvaluationProtocol(name="wizardcoder-mbpp", write_prompt=_mbpp, clean=cleaners.wizardcoder_mbpp),
     EvaluationProtocol(name="wizardcoder-mbppplus", write_prompt=_mbppplus, clean=cleaners.wizardcoder_mbppplus),
-    EvaluationProtocol(
-        name="completion", write_prompt=_as_it_stands, clean=cleaners.completion, ends_at_stop_strings=True
-    ),
+    EvaluationProtocol(name="completion", write_prompt=_as_it_stands, clean=cleaners.completion, ends_at_stop_strings=True),
     EvaluationProtocol(name="chat", write_prompt=_chat, clean=cleaners.chat, needs_chat_template=True),
     EvaluationProtocol(
         name="evalplus",

@@ -59,7 +59,7 @@ class TaskIds:
         self._first = problems[0].task_id
         self._known = {problem.task_id: problem.task_id for problem in problems}
         for problem in problems:
-            stem, slash, number = problem.task_id.rpartition("/")
+            _, slash, number = problem.task_id.rpartition("/")
             forms = (number, problem.task_id.lower()) if slash and number.isdecimal() else (problem.task_id.lower(),)
             for form in forms:
                 self._known.setdefault(form, problem.task_id)

@@ -8,6 +8,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 MAX_LINES, MAX_CHARS = 5_000, 500_000  # longer answers stay as they are: the search takes the square of the lines
 
@@ -104,7 +105,7 @@ def _reached(code: str, tree: ast.Module, entry_point: str | None) -> Iterator[s
             yield source.of(node)
 
 
-def _is_definition(node: ast.stmt) -> bool:
+def _is_definition(node: ast.stmt) -> TypeGuard[Definition]:
     """Functions that return, classes and assignments; neither what is decorated nor what stands in an `if`."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return not node.decorator_list and any(isinstance(part, ast.Return) for part in ast.walk(node))
@@ -113,11 +114,10 @@ def _is_definition(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign | ast.AnnAssign)
 
 
-def _name(node: ast.stmt) -> str | None:
+def _name(node: Definition) -> str | None:
     """What a definition is filed under: for `a[0] = b` that is b, the first bare name in the statement."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return node.name
-    assert isinstance(node, ast.Assign | ast.AnnAssign)
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     sides = [*targets[:1], *([node.value] if len(targets) == 1 else [])]
     return next((side.id for side in sides if isinstance(side, ast.Name)), None)

@@ -54,7 +54,7 @@ def find(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
         path = _downloaded(address)
     except InputError as error:
         raise InputError(
-            f"no problems of {name}: give --benchmark-file FILE, or point WIZARDCODER_DATA at a folder with {files[0]} ({error})"
+            f"no problems of {name} ({error}): give --benchmark-file FILE, or set WIZARDCODER_DATA to a folder with {files[0]}"
         ) from error
     return path, address.partition("://")[2]
 
