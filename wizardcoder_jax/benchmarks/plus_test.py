@@ -17,7 +17,7 @@ from typing import Any
 RELATIVE_TOLERANCE = 1e-07  # as numpy.testing.assert_allclose
 FLOAT_TOLERANCE = 1e-6  # of expected values made of floats, where the problem has none of its own
 MIN_LIMIT_S, LIMIT_FACTOR = 1.0, 4.0  # a call may take so long, or so many times as long as the reference's
-LOAD_FACTOR = 10.0  # these are wall-clock limits, and other programs run beside
+LOAD_FACTOR = 5.0  # these are wall-clock limits, and other programs run beside
 
 NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")  # only whether a result is there counts
 SAME_SET = (
