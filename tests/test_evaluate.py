@@ -336,7 +336,7 @@ def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isola
         plus, "_library", lambda: Path(plus_test.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 0.2")
     )
     alone, run = [], Sandbox.run
-    monkeypatch.setattr(Sandbox, "run", lambda self, program, limit: alone.append(program) or run(self, program, limit))
+    monkeypatch.setattr(Sandbox, "run", lambda self, program, timeout_s: alone.append(program) or run(self, program, timeout_s))
     main([*arguments(files, "--protocol", "stored", "--timeout-s", "20"), "--benchmark", "humaneval+"])
     assert [entry["reason"] for entry in results_of(files)["problems"]["HumanEval/0"]] == ["passed", "assertion", "timeout"]
     assert alone[-1].candidate.endswith(bodies[2])

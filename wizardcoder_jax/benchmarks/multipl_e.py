@@ -78,9 +78,7 @@ def check_tools(language: str) -> None:
     if missing:
         raise InputError(f"multipl-e-{language} needs {' and '.join(missing)}, not found on PATH: apt-get install {package}")
     if language == "java" and javatuples() is None:
-        raise InputError(
-            f"multipl-e-java needs the library javatuples: apt-get install libjavatuples-java, or name {JAVATUPLES} in CLASSPATH"
-        )
+        raise InputError(f"multipl-e-java needs {JAVATUPLES}: apt-get install libjavatuples-java, or set CLASSPATH to it")
 
 
 def javatuples() -> str | None:
