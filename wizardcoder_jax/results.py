@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
@@ -69,12 +70,23 @@ def results_of(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str
 
 
 def _environment(config: EvaluateConfig, benchmark: Benchmark) -> dict[str, Any]:
+    """Versions of what evaluated, and where it was another interpreter, of what ran the programs."""
+    names = PACKAGES if benchmark.runs_anywhere else PACKAGES + DS1000_PACKAGES
     environment: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
-    environment["packages"] = _versions(PACKAGES if benchmark.runs_anywhere else PACKAGES + DS1000_PACKAGES)
+    environment["packages"] = _versions(names)
     if config.python is not None:
-        said = subprocess.run([config.python, "-V"], capture_output=True, text=True, check=False)
-        environment["programs_python"] = f"{config.python} ({(said.stdout or said.stderr).strip()})"
+        said = subprocess.run([config.python, "-c", _SAY_VERSIONS, *names], capture_output=True, text=True, check=False)
+        environment["programs"] = json.loads(said.stdout) if said.returncode == 0 else {"python": config.python}
     return environment
+
+
+_SAY_VERSIONS = """
+import json, platform, sys
+from importlib import metadata
+installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+packages = {name: installed[name] for name in sys.argv[1:] if name in installed}
+print(json.dumps({"python": platform.python_version(), "packages": packages}))
+"""
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:
