@@ -1,5 +1,6 @@
 import ast
 import random
+import time
 import warnings
 
 import pytest
@@ -89,6 +90,15 @@ def test_the_search_finds_what_trying_every_run_finds():
 )
 def test_what_the_entry_point_reaches_is_kept(text, kept):
     assert sanitize(text, "f") == kept
+
+
+@pytest.mark.parametrize("line", ["x = (", "def f():", "x = 1", '"""', "    ", "word word", "if x: \\"])
+def test_the_search_ends_soon_on_any_long_answer(line):
+    start = time.process_time()
+    found = sanitize("\n".join([line] * 2000), "f")
+    assert sanitize(f"{line}\n" * 100_000, "f") == f"{line}\n" * 100_000
+    assert time.process_time() - start < 60
+    assert found
 
 
 def test_without_an_entry_point_every_definition_is_kept():

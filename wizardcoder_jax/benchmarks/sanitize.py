@@ -1,16 +1,19 @@
 """evalplus' sanitizer: the longest run of valid lines of an answer, then what its entry point needs of it.
 
 Source: evalplus 0.3.1, evalplus/sanitize.py (Apache-2.0), which reads the valid lines with tree-sitter. The lines parse by
-then, so that Python's own `ast` finds the same definitions. What differs: a comment at the end of a function may be left out.
+then, so that Python's own `ast` finds the same definitions. What differs cannot change a verdict: a comment at the end of a
+function may be left out, and where not even the first line parses, tree-sitter may still find an import in it.
 """
 
 import ast
+import bisect
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-MAX_LINES, MAX_CHARS = 5_000, 500_000  # longer answers stay as they are: the search takes the square of the lines
+MAX_CHARS = 200_000  # longer answers stay as they are
+MAX_PARSED_CHARS = 50_000_000  # of all runs of lines that are tried: then the longest so far is taken
 
 _ALLOW_INCOMPLETE = 0x4000  # PyCF_ALLOW_INCOMPLETE_INPUT: says whether more lines could make a text valid
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
@@ -26,8 +29,11 @@ def sanitize(text: str, entry_point: str | None) -> str:
         entry_point: the function that is tested; None keeps every definition.
 
     Returns:
-        A program; where no definition is left, the valid lines themselves (the first line, where none are).
+        A program; where no definition is left, the valid lines themselves (the first line, where none are). An answer that
+        is too long for a program stays as it is.
     """
+    if len(text) > MAX_CHARS:
+        return text
     code = longest_valid_lines(text)
     tree = _parse(code)
     kept = "" if tree is None else "\n".join(_reached(code, tree, entry_point)).strip()
@@ -37,30 +43,39 @@ def sanitize(text: str, entry_point: str | None) -> str:
 def longest_valid_lines(text: str) -> str:
     """The run of at least two lines that parses and has the most lines that are not blank; of equal ones the first.
 
-    The first line, where there is no such run; the whole text, where it is too long to search.
+    The first line, where there is no such run.
     """
     lines = text.split("\n")
-    if len(lines) > MAX_LINES or len(text) > MAX_CHARS:
-        return text
-    filled = [bool(line.strip()) for line in lines]
-    most, best = 0, (0, 0)
-    for i in range(len(lines)):
-        if sum(filled[i:]) <= most:
+    filled = [i for i, line in enumerate(lines) if line.strip()]
+    most, best, left = 0, (0, 0), MAX_PARSED_CHARS
+    for first in range(len(lines)):
+        num_filled = len(filled) - bisect.bisect_left(filled, first)
+        if num_filled <= most or left <= 0:
             break
-        for j in _valid_ends(lines, i):
-            count = sum(filled[i : j + 1])
-            if count > most:
-                most, best = count, (i, j)
+        for last, num_parsed in _valid_ends(lines, first, filled[-1]):
+            left -= num_parsed
+            count = bisect.bisect_right(filled, last) - len(filled) + num_filled if last is not None else 0
+            if last is not None and count > most:
+                most, best = count, (first, last)
+            if left <= 0:
+                break
     return "\n".join(lines[best[0] : best[1] + 1])
 
 
-def _valid_ends(lines: Sequence[str], first: int) -> Iterator[int]:
-    """Each `last` > `first` for which lines first..last parse, ascending; stops where no further line can help."""
+def _valid_ends(lines: Sequence[str], first: int, end: int) -> Iterator[tuple[int | None, int]]:
+    """Each `last` > `first` for which lines first..last parse (None: they do not), with the characters that were parsed.
+
+    Stops where no further line can help: at once, where all lines up to `end`, the last that is not blank, parse.
+    """
+    whole = "\n".join(lines[first : end + 1])
+    if end > first and _parse(whole) is not None:
+        yield end, len(whole)
+        return
     for last in range(first + 1, len(lines)):
         text = "\n".join(lines[first : last + 1])
-        if _parse(text) is not None:
-            yield last
-        elif not _may_continue(text):
+        valid = _parse(text) is not None
+        yield last if valid else None, 2 * len(text)
+        if not valid and not _may_continue(text):
             return
 
 
