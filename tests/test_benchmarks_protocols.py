@@ -1,9 +1,9 @@
+import dataclasses
 import typing
 
 import pytest
 
 from wizardcoder_jax import config, prompts
-from wizardcoder_jax.benchmarks import cleaners
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.protocols import PROTOCOLS, get_protocol
 from wizardcoder_jax.errors import InputError
@@ -27,9 +27,9 @@ def test_wizardcoder_prompts_differ_by_one_blank_line():
     assert v2 == f"{prompts.HEADER}\n\n\n{ask}"
 
 
-def test_only_the_chat_protocol_needs_a_template_and_only_completion_stops_early():
-    assert [name for name, protocol in PROTOCOLS.items() if protocol.needs_chat_template] == ["chat"]
-    assert [name for name, protocol in PROTOCOLS.items() if protocol.stop_strings] == ["completion"]
+def test_only_chat_protocols_need_a_template_and_answers_of_instruct_models_have_no_stop_words():
+    assert [name for name, protocol in PROTOCOLS.items() if protocol.needs_chat_template] == ["chat", "evalplus"]
+    assert [name for name, protocol in PROTOCOLS.items() if protocol.stops(PROBLEM)] == ["completion", "evalplus"]
     assert get_protocol("completion").prompt(PROBLEM) == PROBLEM.prompt
     assert PROBLEM.prompt.strip() in get_protocol("chat").prompt(PROBLEM)
 
@@ -39,57 +39,25 @@ def test_stored_answers_cannot_be_sampled():
         get_protocol("stored").prompt(PROBLEM)
 
 
-MAIN = 'if __name__ == "__main__":'
+def test_the_mbpp_prompt_shows_the_question_and_its_asserts_after_a_blank_line():
+    problem = dataclasses.replace(PROBLEM, question="Add    it.", examples=("assert f(1) == 2", "assert f(2) == 3"))
+    asked = "Create a Python script for this problem:\n\nAdd\tit.\nTest examples:\nassert f(1) == 2\nassert f(2) == 3"
+    assert get_protocol("wizardcoder-mbpp").prompt(problem) == f"{prompts.HEADER}\n\n### Instruction:\n{asked}\n\n### Response:"
 
 
-@pytest.mark.parametrize(
-    ("raw", "cleaned"),
-    [
-        ("\n    return 1\n", "\n    return 1\n"),  # no rule: nothing is stripped
-        ("def f():\n\treturn\t1", "def f():\n    return    1"),
-        ("a\r\nb\r", "a\nb"),
-        ("Sure:\n```python\ndef f():\n    pass\n```\nIt works.", "def f():\n    pass"),
-        ("```python\nx = 1\n", "\nx = 1"),  # fence left open
-        ("```python\na\n```python\nb\n```\nc", "a\n\nb"),  # every opening goes before the closing is looked for
-        ("```python\na\n```\n```python\nb\n```", "a"),  # first fence, not last
-        ("```\nx = 1\n```", "```\nx = 1\n```"),  # an unnamed fence is no fence
-        (f"def f(): pass\n\n{MAIN}\n    f()", "def f(): pass"),
-        ('x = __name__ == "__main__"\n', 'x = __name__ == "__main__"\n'),  # the author's raises here
-        ("def f(): pass\n\n# Example usage:\nf()", "def f(): pass"),
-        (f"  a\n# Example usage\n{MAIN}\n", "a"),
-        ("```python\na\n# Example usage\nb\n```", "a"),
-        ("", ""),
-    ],
-)
-def test_wizardcoder_cleaning_follows_the_authors_rules(raw, cleaned):
-    assert cleaners.wizardcoder_humaneval(raw) == cleaned
+def test_the_mbppplus_prompt_shows_one_assert_in_a_fence_after_two_blank_lines():
+    problem = dataclasses.replace(PROBLEM, question="Add it.", examples=("assert f(1) == 2", "assert f(2) == 3"))
+    asked = "Add it. Your code should satisfy the following assertion:\n```python\nassert f(1) == 2\n```"
+    expected = f"{prompts.HEADER}\n\n\n### Instruction:\n{asked}\n\n### Response:"
+    assert get_protocol("wizardcoder-mbppplus").prompt(problem) == expected
 
 
-def test_wizardcoder_cleaning_finds_the_answer_with_and_without_its_prompt():
-    prompt = prompts.wizardcoder_humaneval_v1("def f():\n")
-    for raw in ("\nA", "\nA### Response:\nB", prompt + "\nA", prompt + "\nA### Response:B", "### Response:\nA"):
-        assert cleaners.wizardcoder_humaneval(raw) == "\nA"
+@pytest.mark.parametrize("name", ["wizardcoder-mbpp", "wizardcoder-mbppplus"])
+def test_an_mbpp_prompt_of_another_benchmark_is_refused(name):
+    with pytest.raises(InputError, match=f"{name}.* is for the MBPP benchmarks; T/0"):
+        get_protocol(name).prompt(PROBLEM)
 
 
-@pytest.mark.parametrize("stop", cleaners.COMPLETION_STOPS)
-def test_a_completion_ends_at_each_stop_string_and_keeps_its_indentation(stop):
-    assert cleaners.completion(f"    return 1\n{stop}x\nprint(1)") == "    return 1\n"
-
-
-def test_a_completion_without_stop_string_is_untouched():
-    assert cleaners.completion("    return 1  \n\n") == "    return 1  \n\n"
-
-
-@pytest.mark.parametrize(
-    ("raw", "cleaned"),
-    [
-        ("Here:\n```python\n    a\n```\nand\n```python\nb\n```", "    a\n"),
-        ("```\na\n```", "a\n"),
-        ("```py\na\nb", "a\nb"),
-        ("    return 1", "    return 1"),
-        ("use `x` and ``` here", "use `x` and ``` here"),
-        ("```python\n```", ""),
-    ],
-)
-def test_a_chat_answer_is_its_first_fenced_block(raw, cleaned):
-    assert cleaners.chat(raw) == cleaned
+def test_an_answer_under_evalplus_begins_inside_a_fence():
+    assert get_protocol("evalplus").answer_prefix.endswith(":\n```python\n")
+    assert get_protocol("evalplus").prompt(PROBLEM) == get_protocol("chat").prompt(PROBLEM)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.samples import Sample, meta_path, read_meta, read_samples
+from wizardcoder_jax.benchmarks.samples import Sample, meta_path, read_meta, read_samples, write_evalplus, write_human_eval
 from wizardcoder_jax.errors import InputError
 
 
@@ -40,6 +40,32 @@ def test_every_layout_is_read(problems, tmp_path):
     assert [(s.task_id, s.sample_index, s.solution) for s in bigcode] == [("T/0", 0, "a"), ("T/0", 1, "b"), ("T/1", 0, "c")]
 
 
+def test_a_task_may_be_named_by_its_number(problems, tmp_path):
+    rows = [{"task_id": named, "completion": "c"} for named in (1, "1", "T/1", "t/1")]
+    found = read_samples(write_lines(tmp_path / "s.jsonl", *rows), problems)
+    assert [(sample.task_id, sample.sample_index) for sample in found] == [("T/1", i) for i in range(4)]
+
+
+def test_rows_of_the_author_carry_the_answer_and_all_code(problems, tmp_path):
+    row = {"task_id": "T/0", "completion": "c", "all_code": "prompt c"}
+    assert read_samples(write_lines(tmp_path / "s.jsonl", row), problems)[0].completion == "c"
+
+
+def test_bytes_that_are_not_utf8_are_named(problems, tmp_path):
+    (tmp_path / "s.jsonl").write_bytes(json.dumps(GOOD).encode() + b'\n{"task_id": "T/1", "completion": "\xff"}\n')
+    with pytest.raises(InputError, match=r"s\.jsonl: not UTF-8 at byte"):
+        read_samples(str(tmp_path / "s.jsonl"), problems)
+
+
+@pytest.mark.parametrize("name", ["s.jsonl", "s.jsonl.gz"])
+def test_what_is_written_for_other_harnesses_is_read_again(problems, tmp_path, name):
+    path = str(tmp_path / name)
+    write_human_eval(path, [("T/0", "    return '\u2028é'"), ("T/1", "")])
+    assert [(s.task_id, s.completion) for s in read_samples(path, problems)] == [("T/0", "    return '\u2028é'"), ("T/1", "")]
+    write_evalplus(path, [("T/1", "x = 1\n")])
+    assert [(s.task_id, s.solution) for s in read_samples(path, problems)] == [("T/1", "x = 1\n")]
+
+
 GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
 
 
@@ -50,6 +76,9 @@ GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
         (GOOD, r"s\.jsonl:2: sample 0 of T/0 occurs twice"),
         ({"completion": "c"}, r's\.jsonl:2: no "task_id"'),
         ({"task_id": "T/1"}, r's\.jsonl:2: none of "completion"'),
+        (GOOD | {"task_id": ["T/0"]}, r's\.jsonl:2: "task_id" must be a str or int, found list'),
+        (GOOD | {"task_id": True}, r's\.jsonl:2: "task_id" must be a str or int, found bool'),
+        (GOOD | {"task_id": 7}, r"s\.jsonl:2: no task '7'"),
         (GOOD | {"sample_index": "1"}, r's\.jsonl:2: "sample_index" must be a int'),
         (GOOD | {"sample_index": True}, r's\.jsonl:2: "sample_index" must be a int'),
         (GOOD | {"sample_index": -1}, r"at least 0, got -1"),

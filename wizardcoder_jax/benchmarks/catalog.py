@@ -1,35 +1,82 @@
 """The table of benchmarks: a new benchmark is one file in this folder and one row here."""
 
-import hashlib
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from wizardcoder_jax.benchmarks import humaneval, mini
-from wizardcoder_jax.benchmarks.problem import Benchmark
+from wizardcoder_jax.benchmarks import ds1000, humaneval, mbpp, mini, multipl_e, plus
+from wizardcoder_jax.benchmarks.problem import Benchmark, Problem
+from wizardcoder_jax.benchmarks.sources import content_hash
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import open_bytes
 
-BENCHMARKS: dict[str, Callable[[], tuple[str, str]]] = {  # name -> finds the problem file: (path, label)
-    "humaneval": humaneval.locate,
-    "mini": mini.locate_mini,
-    "mini-dev": mini.locate_mini_dev,
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """How one benchmark is found and read."""
+
+    locate: Callable[..., tuple[str, str]]  # (path, label) of the problem file
+    read: Callable[..., tuple[Problem, ...]]
+    timeout_s: float = 3.0
+    split: str | None = None  # the default; None where the benchmark has no splits
+    has_versions: bool = False
+    runs_anywhere: bool = True
+
+
+_PLUS = {"timeout_s": plus.TIMEOUT_S, "has_versions": True}
+_MBPP = {"read": mbpp.read_problems, "timeout_s": mbpp.TIMEOUT_S}
+
+BENCHMARKS: dict[str, Entry] = {
+    "humaneval": Entry(locate=humaneval.locate, read=humaneval.read_problems),
+    "humaneval+": Entry(locate=functools.partial(plus.locate, "humaneval+"), read=plus.read_humaneval_plus, **_PLUS),
+    "mbpp": Entry(locate=mbpp.locate, split="test", **_MBPP),
+    "mbpp-sanitized": Entry(locate=mbpp.locate_sanitized, split="all", **_MBPP),
+    "mbpp+": Entry(locate=functools.partial(plus.locate, "mbpp+"), read=plus.read_mbpp_plus, **_PLUS),
+    "ds1000": Entry(locate=ds1000.locate, read=ds1000.read_problems, timeout_s=ds1000.TIMEOUT_S, runs_anywhere=False),
+    **{
+        f"multipl-e-{language}": Entry(
+            locate=functools.partial(multipl_e.locate, language),
+            read=functools.partial(multipl_e.read_problems, language=language),
+            timeout_s=multipl_e.TIMEOUT_S,
+        )
+        for language in multipl_e.TOOLS
+    },
+    "mini": Entry(locate=mini.locate_mini, read=humaneval.read_problems),
+    "mini-dev": Entry(locate=mini.locate_mini_dev, read=humaneval.read_problems),
 }
 
 
-def load_benchmark(name: str, benchmark_file: str | None = None) -> Benchmark:
+def load_benchmark(
+    name: str, benchmark_file: str | None = None, *, split: str | None = None, version: str | None = None
+) -> Benchmark:
     """Loads a benchmark by name.
 
     Args:
         name: a key of BENCHMARKS.
         benchmark_file: problems to use instead of the benchmark's own file; the form is the benchmark's.
+        split: which part of MBPP; None for the usual one.
+        version: which release of HumanEval+ or MBPP+; None for the newest.
 
     Raises:
-        InputError: no such benchmark, or its problems are missing or malformed.
+        InputError: no such benchmark, split or version, or its problems are missing or malformed.
     """
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
-    path, label = (benchmark_file, PurePosixPath(benchmark_file).name) if benchmark_file else BENCHMARKS[name]()
-    problems = humaneval.read_problems(path)
-    with open_bytes(path) as file:  # decompressed: the same problems have the same hash, plain or .gz
-        digest = hashlib.sha256(file.read()).hexdigest()
-    return Benchmark(name=name, version=f"{label} sha256:{digest[:12]}", problems=problems)
+    entry = BENCHMARKS[name]
+    if split is not None and entry.split is None:
+        raise InputError(f"{name} has no splits; leave --split out")
+    if version is not None and (not entry.has_versions or benchmark_file is not None):
+        raise InputError(f"--benchmark-version is for {' and '.join(plus.VERSIONS)} without --benchmark-file; leave it out")
+    if benchmark_file:
+        path, label = benchmark_file, PurePosixPath(benchmark_file).name
+    else:
+        path, label = entry.locate(version) if entry.has_versions else entry.locate()
+    chosen = split or entry.split
+    problems = entry.read(path) if chosen is None else entry.read(path, chosen)
+    return Benchmark(
+        name=name,
+        version=f"{label}{'' if chosen is None else f' split {chosen}'} sha256:{content_hash(path)}",
+        problems=problems,
+        timeout_s=entry.timeout_s,
+        runs_anywhere=entry.runs_anywhere,
+    )

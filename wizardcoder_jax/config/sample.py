@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from wizardcoder_jax.config.server import ServerConfig, require_limits, require_prices
-from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
+from wizardcoder_jax.config.shared import Dtype, Protocol, Split, default_cache_dir, require, require_range
 
 API = "api:"  # what a model behind a server begins with
 
@@ -31,8 +31,10 @@ class SampleConfig:
 
     model: str  # checkpoint folder, Hugging Face folder, hub id, .gguf file, or api:NAME (a model behind a server)
     output: str  # samples file; its .meta.json goes beside it
-    benchmark: str | None = None  # humaneval, mini, mini-dev
+    benchmark: str | None = None  # humaneval, mbpp, mini, ... (see evaluate)
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
+    benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; by default the newest
+    split: Split | None = None  # part of mbpp or mbpp-sanitized
     prompts: str | None = None  # JSONL of {"instruction"}: sample these instead of a benchmark
     protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt variant and cleaner
     limit: int | None = None  # only the first so many problems
@@ -40,6 +42,7 @@ class SampleConfig:
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0  # nucleus: the smallest set of tokens with this probability
     seed: int = 0  # answer (task, index) depends on it, the task and the index only
+    legacy_decode: bool = False  # tidy spaces before punctuation, as the author's published answers were
     max_length: int = 2048  # tokens of prompt and answer together; of the answer alone where a server counts them
     batch_size: int = 16  # sequences decoded together
     mesh: str = "1x1"  # devices: DATAxMODEL

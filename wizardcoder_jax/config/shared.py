@@ -4,7 +4,17 @@ import os
 from typing import Literal
 
 Dtype = Literal["float32", "bfloat16", "float16"]  # the last is understood, and refused
-Protocol = Literal["wizardcoder-humaneval-v1", "wizardcoder-humaneval-v2", "completion", "chat", "stored"]
+Protocol = Literal[
+    "wizardcoder-humaneval-v1",
+    "wizardcoder-humaneval-v2",
+    "wizardcoder-mbpp",
+    "wizardcoder-mbppplus",
+    "completion",
+    "chat",
+    "evalplus",
+    "stored",
+]
+Split = Literal["test", "train", "validation", "prompt", "all"]
 
 
 def require(condition: bool, message: str) -> None:

@@ -95,7 +95,9 @@ def _load(config: ReportConfig, result: "Result", notes: list[str]) -> "Benchmar
     named = result.config.get("benchmark_file")
     recorded = named if isinstance(named, str) and os.path.isfile(named) else None
     try:
-        return load_benchmark(result.benchmark, config.benchmark_file or recorded)
+        named = {key: result.config.get(key) for key in ("split", "benchmark_version")}
+        version = None if recorded or config.benchmark_file else named["benchmark_version"]
+        return load_benchmark(result.benchmark, config.benchmark_file or recorded, split=named["split"], version=version)
     except InputError as error:
         if config.benchmark_file is not None:
             raise
@@ -109,10 +111,10 @@ def _answers(benchmark: "Benchmark", result: "Result", path: str, notes: list[st
     from wizardcoder_jax.benchmarks.samples import read_samples
     from wizardcoder_jax.report.problems import Answer
 
-    protocol = get_protocol(result.protocol)
+    protocol, problems = get_protocol(result.protocol), {problem.task_id: problem for problem in benchmark.problems}
     found = {}
     for sample in read_samples(path, benchmark.problems):
-        cleaned = completion_of(sample, protocol) if sample.solution is None else sample.solution
+        cleaned = completion_of(problems[sample.task_id], sample, protocol) if sample.solution is None else sample.solution
         found[sample.task_id, sample.sample_index] = Answer(raw=sample.raw, cleaned=cleaned)
     wanted = {(task_id, outcome.sample_index) for task_id, own in result.problems.items() for outcome in own}
     if missing := len(wanted - found.keys()):

@@ -15,14 +15,19 @@ SANDBOX = "sandbox"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """An untrusted candidate and the trusted test that follows it; both are Python source."""
+    """An untrusted candidate and the trusted test that follows it."""
 
     candidate: str
     test: str
+    entry_point: str | None = None  # Python: the tested function, where the test can call it through a proxy
+    helpers: tuple[str, ...] = ()  # further names of the candidate that the test may call
+    language: str = "python"  # or a language of MultiPL-E, whose file is candidate + test
+    python: str | None = None  # another interpreter to run it with
 
     def digest(self) -> str:
-        """A key for a verdict: changes with the candidate and the test."""
-        encoded = [part.encode("utf-8", "surrogatepass") for part in (self.candidate, self.test)]
+        """A key for a verdict: changes with everything in the program."""
+        parts = (self.candidate, self.test, self.entry_point or "", *self.helpers, self.language, self.python or "")
+        encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
         return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in encoded)).hexdigest()
 
 
@@ -33,6 +38,7 @@ class Verdict:
     reason: str  # passed, assertion, exception:<Type>, syntax, timeout, memory, exit or sandbox
     detail: str  # a short text for people, e.g. the exception's message
     seconds: float  # wall clock, start of the sandbox included
+    forgeable: bool = True  # candidate and test shared an interpreter, so that the candidate could fake this
 
     @property
     def passed(self) -> bool:

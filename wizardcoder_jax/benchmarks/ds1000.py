@@ -1,0 +1,53 @@
+"""DS-1000: data science problems, each tested by its own code_context, which runs the solution as text.
+
+Source: xlang-ai/DS-1000 (CC-BY-SA-4.0), its simplified format; a program is code_context + test_execution(code), and
+test_string(code) where that is defined, as in its test_ds1000.py. Which references pass depends on the installed libraries:
+the reference environment is Python 3.10 with numpy 1.26.4, pandas 1.5.3, scipy 1.12, scikit-learn 1.4.0, matplotlib 3.8.4
+(scripts/ds1000_environment.sh builds it).
+"""
+
+from typing import Any
+
+from wizardcoder_jax.benchmarks.fields import required
+from wizardcoder_jax.benchmarks.problem import Problem
+from wizardcoder_jax.benchmarks.reading import read_problem_file
+from wizardcoder_jax.benchmarks.sources import find
+from wizardcoder_jax.errors import InputError
+
+STOPS = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "### END SOLUTION")
+TIMEOUT_S = 120.0  # as in its execution.py
+_FILES = ("ds1000/ds1000.jsonl.gz", "ds1000/ds1000.jsonl", "ds1000/ds1000-even.jsonl.gz")
+_HUB = "hf://datasets/xlangai/DS-1000/test.jsonl"
+
+
+def locate() -> tuple[str, str]:
+    """(path, label) of the problem file."""
+    return find("ds1000", _FILES, _HUB)
+
+
+def read_problems(path: str) -> tuple[Problem, ...]:
+    """The problems of a file in DS-1000's simplified format.
+
+    Raises:
+        InputError: the file is missing, malformed or empty (file and line named).
+    """
+    return read_problem_file(path, _problem)
+
+
+def _problem(place: str, record: dict[str, Any]) -> Problem:
+    metadata = record.get("metadata")
+    if not isinstance(metadata, dict):
+        raise InputError(f'{place}: "metadata" must be an object')
+    context = required(place, record, "code_context", str)
+    calls = ["test_execution(code)", *(["test_string(code)"] if "test_string(" in context else [])]
+    return Problem(
+        task_id=f"DS-1000/{required(place, metadata, 'problem_id', int)}",
+        prompt=required(place, record, "prompt", str),
+        canonical_solution=required(place, record, "reference_code", str),
+        test="\n".join([context, *calls]) + "\n",
+        follows_prompt=False,
+        isolated=False,  # the tests look at arrays, frames and figures
+        text_name="code",
+        stop_strings=STOPS,
+        library=required(place, metadata, "library", str),
+    )

@@ -1,0 +1,101 @@
+"""MBPP, whole and sanitized: a program is code + test_setup_code (or test_imports) + asserts.
+
+Source: google-research/google-research, mbpp/mbpp.jsonl and mbpp/sanitized-mbpp.json (CC-BY-4.0); splits by task id as in
+its README; prompt and stop strings of base models as in bigcode-evaluation-harness, bigcode_eval/tasks/mbpp.py.
+"""
+
+import ast
+import builtins
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from wizardcoder_jax.benchmarks.fields import required
+from wizardcoder_jax.benchmarks.problem import Problem
+from wizardcoder_jax.benchmarks.reading import read_problem_file
+from wizardcoder_jax.benchmarks.sources import find
+from wizardcoder_jax.errors import InputError
+
+SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
+STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
+TIMEOUT_S = 5.0
+_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}  # the author shows the signature alone
+_HUB = "hf://datasets/google-research-datasets/mbpp/full/test-00000-of-00001.parquet"
+_HUB_SANITIZED = "hf://datasets/google-research-datasets/mbpp/sanitized/test-00000-of-00001.parquet"
+
+
+def locate() -> tuple[str, str]:
+    """(path, label) of the whole MBPP; the hub's file holds the test split only."""
+    return find("mbpp", ["mbpp/mbpp.jsonl"], _HUB)
+
+
+def locate_sanitized() -> tuple[str, str]:
+    """(path, label) of the sanitized MBPP; the hub's file holds the test split only."""
+    return find("mbpp-sanitized", ["mbpp/sanitized-mbpp.json"], _HUB_SANITIZED)
+
+
+def read_problems(path: str, split: str) -> tuple[Problem, ...]:
+    """The problems of one split ("all" for every), whole or sanitized, in file order.
+
+    Raises:
+        InputError: the file is missing or malformed (file and line named), or has none of the split.
+    """
+    ids = range(10**9) if split == "all" else SPLITS[split]
+    return read_problem_file(path, functools.partial(_problem, ids), f"problem of the split {split!r}")
+
+
+def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
+    number = required(place, record, "task_id", int)
+    if number not in ids:
+        return None
+    question = required(place, record, "text" if "text" in record else "prompt", str)
+    code, tests = required(place, record, "code", str), _texts(place, record, "test_list")
+    setup = "\n".join([*_texts(place, record, "test_imports"), record.get("test_setup_code") or ""])
+    entry_point, helpers = _called(place, setup, tests)
+    shown = tuple(tests)
+    return Problem(
+        task_id=f"Mbpp/{number}",
+        prompt='"""\n' + "\n".join([question, *shown]) + '\n"""\n',
+        entry_point=entry_point,
+        canonical_solution=code,
+        test="\n" + "\n".join([setup, *tests]) + "\n",
+        follows_prompt=False,
+        helpers=helpers or (),
+        isolated=helpers is not None,
+        question=question,
+        examples=(_LONG_EXAMPLES[number],) if number in _LONG_EXAMPLES else shown,
+        stop_strings=STOPS,
+    )
+
+
+def _texts(place: str, record: dict[str, Any], key: str) -> list[str]:
+    value = record.get(key)
+    value = [] if value is None else value
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise InputError(f'{place}: "{key}" must be a list of texts')
+    return value
+
+
+def _called(place: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
+    """(the tested function, what else of the candidate the tests call; None where calls are not all they need).
+
+    Some tests make objects of a class that the candidate defines (367, 601, 927); 596 uses a module that it has imported.
+    """
+    try:
+        asserts, tree = ast.parse("\n".join(tests)), ast.parse("\n".join([setup, *tests]))
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"{place}: its tests are not Python: {error}") from error
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    own = {node.id for node in names if not hasattr(builtins, node.id)} - bound
+    # MBPP/126 tests a function by the name of `sum`: where the tests have no name of their own, the first call counts.
+    entry_point = next((name for name in _calls(asserts) if name in own or not own), None)
+    helpers = own - {entry_point}
+    return entry_point, tuple(sorted(helpers)) if entry_point and helpers <= set(_calls(tree)) else None
+
+
+def _calls(tree: ast.AST) -> list[str]:
+    """The bare names that are called, outer calls first."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [function.id for function in calls if isinstance(function, ast.Name)]

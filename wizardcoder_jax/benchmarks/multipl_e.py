@@ -1,0 +1,93 @@
+"""MultiPL-E: HumanEval in other languages; a program is prompt + completion + tests, compiled and run by the language's tools.
+
+Source: nuprl/MultiPL-E (the prompts' own stop strings; evaluation/src for the tools); prompts as on the hub, or as carried by
+deepseek-ai/DeepSeek-Coder @2f9fd85.
+"""
+
+import functools
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wizardcoder_jax.benchmarks.fields import required
+from wizardcoder_jax.benchmarks.problem import Problem
+from wizardcoder_jax.benchmarks.reading import read_problem_file
+from wizardcoder_jax.benchmarks.sources import find
+from wizardcoder_jax.errors import InputError
+
+TOOLS = {  # language -> (programs that are needed, Debian packages that bring them)
+    "js": (("node",), "nodejs"),
+    "java": (("javac", "java"), "default-jdk-headless"),
+    "cpp": (("g++",), "g++"),
+    "sh": (("bash",), "bash"),
+    "php": (("php",), "php-cli"),
+    "rust": (("rustc",), "rustc"),
+    "rs": (("rustc",), "rustc"),
+    "go": (("go",), "golang-go"),
+    "r": (("Rscript",), "r-base-core"),
+}
+TIMEOUT_S = 15.0  # CPU seconds, compiling included
+JAVATUPLES = "javatuples-1.2.jar"
+_HUB_NAMES = {"rust": "rs"}  # MultiPL-E's own name is known too
+
+
+def locate(language: str) -> tuple[str, str]:
+    """(path, label) of the problem file of a language."""
+    short = _HUB_NAMES.get(language, language)
+    names = [f"multipl-e/humaneval-{name}.jsonl" for name in dict.fromkeys((language, short))]
+    address = f"hf://datasets/nuprl/MultiPL-E/humaneval-{short}/test-00000-of-00001.parquet"
+    return find(f"multipl-e-{language}", names, address)
+
+
+def read_problems(path: str, language: str) -> tuple[Problem, ...]:
+    """The problems of a language's file.
+
+    Raises:
+        InputError: the file is missing, malformed or empty (file and line named).
+    """
+    return read_problem_file(path, functools.partial(_problem, language))
+
+
+def _problem(language: str, place: str, record: dict[str, Any]) -> Problem:
+    written = str(record.get("language", language))
+    if written not in (language, _HUB_NAMES.get(language), f"{language}_test.go"):
+        raise InputError(f"{place}: a problem in {written!r}, but the benchmark is multipl-e-{language}")
+    stops = record.get("stop_tokens")
+    if not isinstance(stops, Sequence) or isinstance(stops, str) or not all(isinstance(stop, str) for stop in stops):
+        raise InputError(f'{place}: "stop_tokens" must be a list of texts')
+    return Problem(
+        task_id=required(place, record, "name", str),
+        prompt=required(place, record, "prompt", str),
+        test="\n" + required(place, record, "tests", str),
+        isolated=False,
+        stop_strings=tuple(stops),
+        language=language,
+    )
+
+
+def check_tools(language: str) -> None:
+    """Whether programs in a language can be compiled and run here.
+
+    Raises:
+        InputError: something is missing; names it and says what to install.
+    """
+    programs, package = TOOLS[language]
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        raise InputError(f"multipl-e-{language} needs {' and '.join(missing)}, not found on PATH: apt-get install {package}")
+    if language == "java" and javatuples() is None:
+        raise InputError(f"multipl-e-java needs {JAVATUPLES}: apt-get install libjavatuples-java, or set CLASSPATH to it")
+
+
+def javatuples() -> str | None:
+    """The path of the library that every Java prompt imports: from CLASSPATH, or where packages put it."""
+    named = [Path(part) for part in os.environ.get("CLASSPATH", "").split(os.pathsep) if "javatuples" in part]
+    places = [
+        *named,
+        Path("/usr/share/java", JAVATUPLES),
+        Path("/usr/share/java/javatuples.jar"),
+        Path("/usr/multiple", JAVATUPLES),
+    ]
+    return next((str(path) for path in places if path.is_file()), None)
