@@ -95,9 +95,9 @@ def _load(config: ReportConfig, result: "Result", notes: list[str]) -> "Benchmar
     named = result.config.get("benchmark_file")
     recorded = named if isinstance(named, str) and os.path.isfile(named) else None
     try:
-        named = {key: result.config.get(key) for key in ("split", "benchmark_version")}
-        version = None if recorded or config.benchmark_file else named["benchmark_version"]
-        return load_benchmark(result.benchmark, config.benchmark_file or recorded, split=named["split"], version=version)
+        file, split = config.benchmark_file or recorded, result.config.get("split")
+        version = None if file else result.config.get("benchmark_version")
+        return load_benchmark(result.benchmark, file, split=split, version=version)
     except InputError as error:
         if config.benchmark_file is not None:
             raise
