@@ -90,7 +90,7 @@ class _Watched(Channel):
 
 def _is_function(value: Any) -> bool:
     kinds = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.BuiltinMethodType, type)
-    return isinstance(value, kinds) and value not in (exit, quit, sys.exit, os._exit)
+    return isinstance(value, kinds) and value not in (sys.exit, os._exit)
 
 
 def _tested(channel: Channel, names: tuple[str, ...], test: bytes) -> tuple[str, str]:

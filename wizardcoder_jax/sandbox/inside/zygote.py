@@ -5,6 +5,8 @@ job's connection, which is for the tester. The zygote then watches the job from 
 it left behind, and answers {} or {"reason", "detail"}.
 """
 
+import _sitebuiltins
+import builtins
 import contextlib
 import gc
 import importlib
@@ -41,6 +43,8 @@ def main(control_fd: int, described: str) -> None:
         adopt_orphans()
     for name in OFTEN_NEEDED:
         importlib.import_module(name)
+    for name in ("exit", "quit"):  # as the module site does
+        setattr(builtins, name, _sitebuiltins.Quitter(name, ""))
     gc.collect()
     gc.freeze()  # collections in forked processes then leave these pages shared
     while True:
