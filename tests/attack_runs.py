@@ -39,7 +39,7 @@ class Host:
             file.write("secret")
         os.chmod(self.secret, 0o644)
         os.environ["SECRET_TOKEN"] = "secret"
-        self.abstract = secrets.token_hex(8)
+        self.abstract = f"x{secrets.token_hex(8)}"  # no digit may follow the \0
         self.heard = []
         self.victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
         unix = os.path.join(folder, "listening")

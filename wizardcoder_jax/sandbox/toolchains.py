@@ -71,7 +71,7 @@ LANGUAGES = {
         package="rustc",
         version=("rustc", "--version"),
         file="program.rs",
-        steps=(("rustc", "--edition=2021", "program.rs", "-o", "program"), ("./program",)),
+        steps=(("rustc", "--edition=2021", "-C", "link-arg=-fuse-ld=bfd", "program.rs", "-o", "program"), ("./program",)),
         slowness=4.0,
     ),
     "go": Language(

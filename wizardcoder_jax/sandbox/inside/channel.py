@@ -115,6 +115,7 @@ class Channel:
         self._numbers: dict[int, int] = {}  # id -> place in _exported, which keeps it alive
         self._proxies: dict[int, Proxy] = {}
         self._lock = threading.RLock()
+        self._torn = False
 
     def export(self, value: Any) -> int:
         """The number under which the other side knows a value."""
@@ -213,16 +214,22 @@ class Channel:
         return self._exported[number]
 
     def _send(self, frame: bytes) -> None:
-        try:
-            wire.send(self._connection, frame)
-        except wire.Gone as error:
-            raise Broken(str(error)) from error
+        self._whole_or_broken(wire.send, self._connection, frame)
 
     def _receive(self) -> bytes:
+        return self._whole_or_broken(wire.receive, self._connection)
+
+    def _whole_or_broken(self, transfer: Callable[..., Any], *arguments: Any) -> Any:
+        """Transfers a frame; one that a signal's handler interrupted leaves nothing that could be gone on with."""
+        if self._torn:
+            raise Broken("a call was interrupted")
+        self._torn = True
         try:
-            return wire.receive(self._connection)
+            result = transfer(*arguments)
         except wire.Gone as error:
             raise Broken(str(error)) from error
+        self._torn = False
+        return result
 
 
 def _same(old: Any, new: Any) -> bool:

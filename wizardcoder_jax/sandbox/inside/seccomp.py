@@ -22,7 +22,7 @@ _X32_BIT = 0x40000000
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET, TIME
 
 # name: (x86_64, aarch64); None: no such call there
-_REFUSED: dict[str, tuple[int | None, int | None]] = {
+REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -113,8 +113,8 @@ _CLONE, _SOCKET = (56, 220), (41, 198)
 _FCNTL, _IOCTL, _PRLIMIT = (72, 25), (16, 29), (302, 261)
 
 # Where namespaces do not do it:
-_SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # to itself only
-_REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
+SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # to itself only
+REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "tkill": (200, 130),
@@ -133,7 +133,7 @@ _REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
 }
-_REFUSED_AS_ONESELF: dict[str, tuple[int | None, int | None]] = {  # with the user's own id: it may own what it sees
+REFUSED_AS_ONESELF: dict[str, tuple[int | None, int | None]] = {  # with the user's own id: it may own what it sees
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -181,10 +181,10 @@ def program(around: Surroundings, pid: int) -> bytes:
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT_ARCH[machine], 1, 0), _op(_RETURN, _KILL_PROCESS), _op(_LOAD, 0)]
     if machine == "x86_64":
         code += [_op(_JGE, _X32_BIT, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
-    refused = dict(_REFUSED)
+    refused = dict(REFUSED)
     if not around.namespaces:
-        refused |= _REFUSED_WITHOUT_NAMESPACES
-        refused |= {} if around.own_uid else _REFUSED_AS_ONESELF
+        refused |= REFUSED_WITHOUT_NAMESPACES
+        refused |= {} if around.own_uid else REFUSED_AS_ONESELF
     for numbers, error in ((refused, errno.EPERM), (_UNKNOWN_TO_FALL_BACK, errno.ENOSYS)):
         for both in numbers.values():
             if both[column] is not None:
@@ -210,7 +210,7 @@ def _rules(around: Surroundings, pid: int, column: int) -> list[tuple[int, list[
     for both, place in _OWN_PROCESS_ONLY.values():
         rules.append((both[column], [_argument(place), _op(_JEQ, 0, 1, 0), no, yes]))
     if not around.signals_scoped:
-        for both in _SIGNALS_BY_PID.values():
+        for both in SIGNALS_BY_PID.values():
             rules.append((both[column], [_argument(0), _op(_JEQ, pid, 1, 0), no, yes]))
     return rules
 

@@ -70,12 +70,13 @@ class _Watched(Channel):
 
     def __init__(self, connection: socket.socket, pid: int, channel: socket.socket) -> None:
         super().__init__(channel, may_export=_is_function, operations=("call",))
-        self._verdict, self._pid = connection, pid
+        self._verdict, self._pid, self._started = connection, pid, False
 
     def _receive(self) -> bytes:
         frame = super()._receive()
-        if not frame:  # before anything untrusted ran
+        if not frame and not self._started:
             _say(self._verdict, "sandbox", self._connection.recv(1000).decode(errors="replace"))
+        self._started = True
         return frame
 
     def ask(self, *args: Any, **kwargs: Any) -> Any:
