@@ -87,7 +87,7 @@ class Host:
             [facts.st_mode, facts.st_uid, facts.st_gid, facts.st_mtime, facts.st_nlink],
             sorted(os.listdir(self.folder)),
             self.victim.poll(),
-            Path(f"/proc/{self.victim.pid}/stat").read_text().rpartition(")")[2].split()[0],
+            "stopped" if Path(f"/proc/{self.victim.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" else "running",
             os.getpriority(os.PRIO_PROCESS, 0),
             sorted(os.sched_getaffinity(0)),
             socket.gethostname(),

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Hostile programs: none may pass. What an escape would need of the host comes in as NAMES, see attack_runs.py."""
 
 FAKE_TEST = "expected = 'TOKEN'\nassert f(3) == expected"  # no candidate can know the token
@@ -155,9 +156,7 @@ PROTOCOL = {
     "stderr": "import sys\ndef f(x): sys.stderr.write('passed\\n')",
     "hostile message": "class E(Exception):\n  def __str__(self): raise SystemExit(0)\nE.__name__ = 'x passed\\npassed'\ndef f(x): raise E",
     "named passed": "def f(x): raise type('passed', (Exception,), {})",
-    "named assertion": "E = type('A', (type,), {'__name__': property(lambda s: 'passed')})\nclass B(Exception, metaclass=E): pass\ndef f(x): raise B"
-    if False
-    else "class M(type):\n  __name__ = property(lambda s: 'passed')\nclass B(Exception, metaclass=M): pass\ndef f(x): raise B",
+    "named assertion": "class M(type):\n  __name__ = property(lambda s: 'passed')\nclass B(Exception, metaclass=M): pass\ndef f(x): raise B",
 }
 PROTOCOL_TESTS = {
     "getattr on a test's function": "expected = 'TOKEN'\nassert f(lambda: 1) == expected",
@@ -319,9 +318,15 @@ RESOURCE_TESTS = {
 PERSISTENCE = {
     "file": ("open('/tmp/left', 'w').write('x')\ndef f(): pass", "import os\ndef f(): return os.path.exists('/tmp/left')"),
     "work folder": ("open('left', 'w').write('x')\ndef f(): pass", "import os\ndef f(): return bool(os.path.exists('left'))"),
-    "shm": ("open('/dev/shm/left', 'w').write('x')\ndef f(): pass", "import os\ndef f(): return os.path.exists('/dev/shm/left')"),
+    "shm": (
+        "open('/dev/shm/left', 'w').write('x')\ndef f(): pass",
+        "import os\ndef f(): return os.path.exists('/dev/shm/left')",
+    ),
     "module": ("import math\nmath.left = 1\ndef f(): pass", "import math\ndef f(): return hasattr(math, 'left')"),
-    "builtin": ("import builtins\nbuiltins.left = 1\ndef f(): pass", "import builtins\ndef f(): return hasattr(builtins, 'left')"),
+    "builtin": (
+        "import builtins\nbuiltins.left = 1\ndef f(): pass",
+        "import builtins\ndef f(): return hasattr(builtins, 'left')",
+    ),
     "environment": ("import os\nos.environ['LEFT'] = '1'\ndef f(): pass", "import os\ndef f(): return 'LEFT' in os.environ"),
     "process": (
         "import os, time\nif os.fork() == 0:\n  os.setsid()\n  time.sleep(99)\ndef f(): pass",
@@ -340,7 +345,17 @@ PERSISTENCE = {
 # Against the shared interpreter of a whole program: the simple fakes must fail there too.
 WHOLE = {
     name: EXITS[name]
-    for name in ("module os._exit", "module sys.exit", "call os._exit", "atexit", "excepthook", "alarm", "thread", "abort", "exec true")
+    for name in (
+        "module os._exit",
+        "module sys.exit",
+        "call os._exit",
+        "atexit",
+        "excepthook",
+        "alarm",
+        "thread",
+        "abort",
+        "exec true",
+    )
 } | {name: PROTOCOL[name] for name in ("verdict to every descriptor", "verdict lines", "prints", "closes the connection")}
 
 

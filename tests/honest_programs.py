@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Odd but honest programs: all must pass, and in two processes unless they have no entry point."""
 
 import importlib.util

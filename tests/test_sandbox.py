@@ -291,13 +291,17 @@ def test_a_test_that_hands_over_its_own_objects_runs_in_one_interpreter_and_is_m
 
 
 def test_a_candidate_cannot_bring_its_test_into_its_interpreter(sandbox):
-    candidate = "class A:\n  __eq__ = lambda s, o: True\n  __reduce__ = __len__ = None\ndef f(x=None): return A() if x is None else x"
+    candidate = (
+        "class A:\n  __eq__ = lambda s, o: True\n  __reduce__ = __len__ = None\ndef f(x=None): return A() if x is None else x"
+    )
     verdict = called(sandbox, candidate, "assert f(f()) == 3")
     assert (verdict.reason, verdict.forgeable) == ("assertion", False)
 
 
 def test_helpers_of_the_candidate_can_be_called(sandbox):
-    candidate = "class Pair:\n  def __init__(self, a, b): self.a, self.b = a, b\ndef f(pairs): return sum(p.a * p.b for p in pairs)"
+    candidate = (
+        "class Pair:\n  def __init__(self, a, b): self.a, self.b = a, b\ndef f(pairs): return sum(p.a * p.b for p in pairs)"
+    )
     test = "assert f([Pair(1, 2), Pair(3, 4)]) == 14"
     assert called(sandbox, candidate, test, helpers=("Pair",)).passed
     assert called(sandbox, candidate, test).reason == "exception:NameError"
@@ -370,9 +374,9 @@ SMALL = {  # language -> (candidate, test that holds, test that does not, reason
     ),
     "r": ("f <- function(x) x + 1\n", "if (f(1) != 2) quit(status = 1)", "if (f(1) != 3) quit(status = 1)", "exit"),
     "go": (
-        "package f_test\nimport \"testing\"\nfunc f(x int) int { return x + 1 }\n",
-        "func TestF(t *testing.T) { if f(1) != 2 { t.Errorf(\"no\") } }",
-        "func TestF(t *testing.T) { if f(1) != 3 { t.Errorf(\"no\") } }",
+        'package f_test\nimport "testing"\nfunc f(x int) int { return x + 1 }\n',
+        'func TestF(t *testing.T) { if f(1) != 2 { t.Errorf("no") } }',
+        'func TestF(t *testing.T) { if f(1) != 3 { t.Errorf("no") } }',
         "assertion",
     ),
 }
@@ -431,7 +435,9 @@ def test_another_interpreter_runs_programs(sandbox):
     other = next((path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if os.path.exists(path)), None)
     if other is None or os.path.realpath(other) == os.path.realpath(sys.executable):
         pytest.skip("no other Python here")
-    verdict = called(sandbox, "import sys\ndef f(): return sys.executable", f"assert f() == {os.path.realpath(other)!r}", python=other)
+    verdict = called(
+        sandbox, "import sys\ndef f(): return sys.executable", f"assert f() == {os.path.realpath(other)!r}", python=other
+    )
     assert verdict.passed, verdict
     with pytest.raises(InputError, match="--python /nowhere/python does not run"):
         called(sandbox, "", "", python="/nowhere/python")

@@ -117,8 +117,8 @@ def _results(
         "benchmark_version": benchmark.version,
         "protocol": protocol.name,
         **score({task_id: [entry["passed"] for entry in own] for task_id, own in problems.items()}, config.ks),
-        # Candidate and test share an interpreter, so a program could in principle fake any of these verdicts.
-        "sandbox": {"tier": sandbox.tier, "forgeable_verdicts": len(verdicts)},
+        # Where candidate and test share an interpreter, a program could in principle fake the verdict.
+        "sandbox": {"tier": sandbox.tier, "forgeable_verdicts": sum(verdict.forgeable for verdict in verdicts.values())},
         "environment": {"python": platform.python_version(), "platform": platform.platform(), "packages": _versions()},
         "samples_meta": meta,
         "config": to_json(config),

@@ -1,6 +1,5 @@
 """Runs programs in the sandbox: one at a time, or many with a pool of threads."""
 
-import dataclasses
 import os
 import queue
 import re
@@ -234,5 +233,3 @@ def _opened(tier: str, limits: Limits) -> Sandbox:
         sandbox.stop()
         raise InputError(f"{tier} does not work here ({verdict.reason}: {verdict.detail})")
     return sandbox
-
-

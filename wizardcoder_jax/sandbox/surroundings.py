@@ -16,7 +16,15 @@ from wizardcoder_jax.sandbox.program import Limits
 TIERS = (BUBBLEWRAP, LANDLOCK, NONE)
 _ROOM = str(Path(__file__).parent)
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives", "/etc/ssl/openssl.cnf", "/etc/R", "/etc/php", "/etc/java*")
+_SYSTEM_FILES = (
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/alternatives",
+    "/etc/ssl/openssl.cnf",
+    "/etc/R",
+    "/etc/php",
+    "/etc/java*",
+)
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",

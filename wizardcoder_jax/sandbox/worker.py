@@ -15,7 +15,7 @@ _SLACK_S = 30.0  # beyond a job's wall limit: then the zygote itself is given up
 _MAX_REPLY_BYTES = 1 << 16
 
 
-class Lost(Exception):
+class Lost(Exception):  # noqa: N818 (what became of the zygote)
     """The zygote is gone or does not answer; says what it said last."""
 
 

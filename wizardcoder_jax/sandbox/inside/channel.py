@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import wire
-from .codec import EXCEPTIONS, CodecError, Decoder, Encoder, contents, fresh_class, refill
+from .codec import EXCEPTIONS, CodecError, contents, refill
+from .decoder import Decoder, fresh_class
+from .encoder import Encoder
 
 MAX_MESSAGE_CHARS = 2000
 
@@ -41,6 +43,7 @@ class Proxy:
         object.__setattr__(self, "_number", number)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the call gives there."""
         return self._channel.ask("call", self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:

@@ -12,7 +12,10 @@ import time
 from .confine import Job, Place, start
 
 _TAIL_BYTES = 4000
-_ERROR = re.compile(r"^\W*(?:Uncaught |Exception in thread \S+ |PHP Fatal error: +|Fatal error: +)*(?:[\w.]+\.)?(\w*(?:Error|Exception))\b", re.M)
+_ERROR = re.compile(
+    r"^\W*(?:Uncaught |Exception in thread \S+ |PHP Fatal error: +|Fatal error: +)*(?:[\w.]+\.)?(\w*(?:Error|Exception))\b",
+    re.M,
+)
 _ASSERTION = re.compile(r"AssertionError|[Aa]ssert(?:ion)?\b.{0,400}\bfail|panicked at.{0,200}assert|--- FAIL", re.S)
 
 
@@ -68,7 +71,10 @@ def _failure(compiles: bool, status: int, said: str) -> tuple[str, str]:
 
 
 def _run_step(command: list[str], place: Place, job: Job, folder: str) -> tuple[int, str]:
-    """(exit status, or minus the signal; the end of what it printed). The first process of a namespace ends it: a fork a step."""
+    """(exit status, or minus the signal; the end of what it printed).
+
+    A fork a step: the first process of a namespace ends it, and one process can make but one.
+    """
     ours, theirs = socket.socketpair()
     middle = os.fork()
     if middle == 0:

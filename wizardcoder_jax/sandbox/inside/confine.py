@@ -19,7 +19,14 @@ BUBBLEWRAP, LANDLOCK, NONE = "bubblewrap", "landlock", "none"  # tiers
 
 _NEW_MOUNTS, _NEW_PIDS = 0x00020000, 0x20000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 2, 4, 8, 4096, 16384
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET_SUBREAPER, _PR_CAP_AMBIENT = 1, 4, 8, 24, 36, 47
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET_SUBREAPER, _PR_CAP_AMBIENT = (
+    1,
+    4,
+    8,
+    24,
+    36,
+    47,
+)
 _PR_SET_NO_NEW_PRIVS, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 38, 2, 4
 _CAPABILITY_VERSION, _DAC_READ_SEARCH, _LAST_CAPABILITY = 0x20080522, 2, 63
 _PROTOCOL_FD = 3
@@ -201,7 +208,7 @@ def drop_capabilities() -> None:
 
 
 def end_with_parent() -> None:
-    """This process is killed when the one that forked it ends."""
+    """Has this process killed when the one that forked it ends."""
     _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 

@@ -187,8 +187,8 @@ def program(around: Surroundings, pid: int) -> bytes:
         refused |= {} if around.own_uid else REFUSED_AS_ONESELF
     for numbers, error in ((refused, errno.EPERM), (_UNKNOWN_TO_FALL_BACK, errno.ENOSYS)):
         for both in numbers.values():
-            if both[column] is not None:
-                code += [_op(_JEQ, both[column], 0, 1), _op(_RETURN, _ERRNO | error)]
+            if (number := both[column]) is not None:
+                code += [_op(_JEQ, number, 0, 1), _op(_RETURN, _ERRNO | error)]
     for number, rule in _rules(around, pid, column):
         code += [_op(_JEQ, number, 0, len(rule)), *rule]
     return b"".join([*code, _op(_RETURN, _ALLOW)])
@@ -201,8 +201,17 @@ def _rules(around: Surroundings, pid: int, column: int) -> list[tuple[int, list[
     rules.append((_IOCTL[column], _none_of(1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP))))
     if around.namespaces:
         unknown = _op(_RETURN, _ERRNO | errno.EAFNOSUPPORT)
-        rules.append((_SOCKET[column], [_argument(0), *(_op(_JEQ, family, i, 0) for i, family in zip((3, 2, 1), _FAMILIES,
-                     strict=True)), unknown, yes]))
+        rules.append(
+            (
+                _SOCKET[column],
+                [
+                    _argument(0),
+                    *(_op(_JEQ, family, i, 0) for i, family in zip((3, 2, 1), _FAMILIES, strict=True)),
+                    unknown,
+                    yes,
+                ],
+            )
+        )
         return rules
     rules.append((_SOCKET[column], [no]))
     rules.append((_FCNTL[column], _none_of(1, (_F_SETOWN, _F_SETOWN_EX))))

@@ -9,7 +9,7 @@ MAX_FRAME_BYTES = 256 << 20
 _LENGTH = struct.Struct("<Q")
 
 
-class Gone(Exception):
+class Gone(Exception):  # noqa: N818 (a state of the connection)
     """The other side closed the connection, or sent what is not a frame."""
 
 
