@@ -73,8 +73,10 @@ class Worker:
     def _reply(self) -> dict[str, Any]:
         try:
             reply = self._control.recv(_MAX_REPLY_BYTES)
+        except TimeoutError as error:
+            raise Lost("the zygote does not answer") from error
         except OSError as error:
-            raise Lost(str(error)) from error
+            raise Lost(self._last_words() or str(error)) from error
         if not reply:
             raise Lost(self._last_words() or "the zygote ended")
         return json.loads(reply)
