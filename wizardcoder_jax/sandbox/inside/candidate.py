@@ -48,9 +48,7 @@ def _as_a_fresh_interpreter() -> None:
     """What a program can tell from one that was started for it alone."""
     sys.argv = ["program.py"]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    if "random" in sys.modules:
-        sys.modules["random"].seed()
-    if "numpy" in sys.modules:
+    if "numpy" in sys.modules:  # the module random does so itself after a fork
         sys.modules["numpy"].random.seed()
 
 

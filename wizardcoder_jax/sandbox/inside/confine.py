@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET
     47,
 )
 _PR_SET_NO_NEW_PRIVS, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 38, 2, 4
-_CAPABILITY_VERSION, _DAC_READ_SEARCH, _LAST_CAPABILITY = 0x20080522, 2, 63
+_CAPABILITY_VERSION, _DAC_READ_SEARCH = 0x20080522, 2
 _PROTOCOL_FD = 3
 _NAMESPACE_OWN_PROCESSES = 8  # of a non-root user in its namespace: zygote, tester, bubblewrap
 
@@ -125,12 +125,27 @@ def confine(place: Place, job: Job, folder: str) -> None:
         own = (*place.readable, f"/proc/{os.getpid()}", *_PROC_FILES)
         landlock.restrict(landlock.Paths(readable=own, writable=(folder, *_DEVICES)))
     if place.tier != NONE:
-        around = seccomp.Surroundings(
-            namespaces=place.tier == BUBBLEWRAP,
-            own_uid=bool(job.uid),
-            signals_scoped=landlock.abi() >= landlock.SIGNALS_SCOPED_SINCE,
-        )
-        seccomp.install(seccomp.program(around, os.getpid()))
+        seccomp.install(_filter(place.tier, bool(job.uid)) or seccomp.program(_surroundings(place.tier, bool(job.uid)), os.getpid()))
+
+
+@functools.cache
+def _surroundings(tier: str, own_uid: bool) -> seccomp.Surroundings:
+    scoped = landlock.abi() >= landlock.SIGNALS_SCOPED_SINCE
+    return seccomp.Surroundings(namespaces=tier == BUBBLEWRAP, own_uid=own_uid, signals_scoped=scoped)
+
+
+@functools.cache
+def _filter(tier: str, own_uid: bool) -> bytes | None:
+    """The filter where it is the same for every process; None where it names the process."""
+    around = _surroundings(tier, own_uid)
+    return seccomp.program(around, 0) if around.namespaces or around.signals_scoped else None
+
+
+def prepare(place: Place) -> None:
+    """Makes once what each job would otherwise make anew."""
+    for own_uid in (False, True):
+        _filter(place.tier, own_uid)
+    _last_capability()
 
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -188,7 +203,7 @@ def _privileges(place: Place, job: Job) -> None:
     _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0)
     kept = 1 << _DAC_READ_SEARCH if place.read_all and job.uid else 0
-    for capability in range(_LAST_CAPABILITY + 1):
+    for capability in range(_last_capability() + 1):
         if not kept >> capability & 1:
             libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     if job.uid:
@@ -200,6 +215,12 @@ def _privileges(place: Place, job: Job) -> None:
     if kept:
         _checked(libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, _DAC_READ_SEARCH, 0, 0), "reading the interpreter")
     libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # else /proc/self is root's
+
+
+@functools.cache
+def _last_capability() -> int:
+    with open("/proc/sys/kernel/cap_last_cap") as file:
+        return int(file.read())
 
 
 def drop_capabilities() -> None:

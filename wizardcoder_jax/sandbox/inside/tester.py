@@ -59,8 +59,6 @@ def _split(connection: socket.socket, header: dict, source: bytes, place: Place,
     wire.send_json(connection, "ready")
     test = wire.receive(connection)
     sys.setrecursionlimit(_RECURSION_LIMIT)
-    if "random" in sys.modules:
-        sys.modules["random"].seed()
     reason, detail = _tested(_Watched(connection, pid, ours), names, test)
     _say(connection, reason, detail)
 

@@ -23,7 +23,7 @@ import traceback
 from typing import Any
 
 from . import tester, usage
-from .confine import BUBBLEWRAP, NONE, Job, Place, adopt_orphans, kill_all_of
+from .confine import BUBBLEWRAP, NONE, Job, Place, adopt_orphans, kill_all_of, prepare
 
 OFTEN_NEEDED = (
     *("abc", "array", "ast", "bisect", "calendar", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime"),
@@ -31,7 +31,7 @@ OFTEN_NEEDED = (
     *("numbers", "operator", "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "typing"),
     *("unicodedata", "warnings"),
 )
-_FIRST_LOOK_S, _LONGEST_PAUSE_S, _DISK_EVERY = 0.01, 0.05, 5
+_FIRST_LOOK_S, _LONGEST_PAUSE_S, _DISK_EVERY = 0.03, 0.05, 5
 _MOMENT_S = 10.0  # for what is killed to be gone
 
 
@@ -43,6 +43,8 @@ def main(control_fd: int, described: str) -> None:
         adopt_orphans()
     for name in OFTEN_NEEDED:
         importlib.import_module(name)
+    if place.tier != NONE:
+        prepare(place)
     for name in ("exit", "quit"):  # as the module site does
         setattr(builtins, name, _sitebuiltins.Quitter(name, ""))
     gc.collect()
@@ -132,28 +134,33 @@ def _end_all(place: Place, job: Job) -> None:
     Raises:
         TimeoutError: one does not go.
     """
-    deadline = time.monotonic() + _MOMENT_S
+    if place.tier == BUBBLEWRAP:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # all of this namespace, and of those in it; the first process is spared
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+    deadline, again = time.monotonic() + _MOMENT_S, False
     while time.monotonic() < deadline:
-        if place.tier == BUBBLEWRAP:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)  # all of this namespace, and of those in it; the first process is spared
-        else:
-            if job.uid:
-                kill_all_of(job.uid)
-            for pid in usage.descendants():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in usage.descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if again and job.uid:  # one that forks faster than it is found
+            kill_all_of(job.uid)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
             return
         time.sleep(0.0005)
+        again = True
     raise TimeoutError("a process of the job does not end")
 
 
 def _remove(folder: str) -> None:
     """Removes a work folder whatever its modes and depth."""
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)  # most are empty
     for command in (["rm", "-rf", folder], ["chmod", "-R", "u+rwX", folder], ["rm", "-rf", folder]):
         if os.path.lexists(folder):
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
