@@ -174,7 +174,11 @@ def test_results_of_different_benchmarks_stand_apart(place):
     write_json(place / "b.json", results({"mini/0": [False]}, benchmark="mini", protocol="wizardcoder-humaneval-v1"))
     main(["--results", str(place / "a.json"), str(place / "b.json"), "--output", str(place / "r.html")])
     page = (place / "r.html").read_text()
-    assert "<h2>humaneval</h2>" in page and "<h2>mini</h2>" in page and "flipped</h3>" not in page
+    assert ">humaneval</h2>" in page and ">mini</h2>" in page and "flipped</h3>" not in page
+    overview = text_of("<body>" + page[page.index("All benchmarks") : page.index("<h2 id=")] + "<script>")
+    assert "humaneval A our-model chat 100.0 %" in overview and "mini B our-model wizardcoder-humaneval-v1 0.0 %" in overview
+    for target in re.findall(r'<a href="#([^"]*)">', page):
+        assert f'id="{target}"' in page
 
 
 def test_published_scores_stand_apart_with_source_and_protocol(place):
