@@ -230,11 +230,13 @@ def test_a_file_that_holds_no_results_is_one_clear_line(place, content, complain
         (["--results", "{place}/a.json", "--samples", "none.jsonl"], "cannot read none.jsonl"),
         (["--results", "{place}/a.json", "--benchmark-file", "none.jsonl"], "cannot read none.jsonl"),
         (["--results", "{place}/a.json", "--output", "{place}"], "is a folder"),
+        (["--results", "{place}/a.json", "{place}/b.json", "--benchmark-file", "p"], "--benchmark-file is for one benchmark"),
         ([], "results"),
     ],
 )
 def test_a_bad_setting_is_one_clear_line(place, more, complaint):
     write_json(place / "a.json", results({"T/0": [True]}))
+    write_json(place / "b.json", results({"T/0": [True]}, benchmark="mini"))
     done = run_python("-m", "wizardcoder_jax.report", *(part.replace("{place}", str(place)) for part in more), cwd=place)
     assert done.returncode == 2 and complaint in done.stderr.splitlines()[-1], done.stderr
     assert "Traceback" not in done.stderr
