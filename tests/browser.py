@@ -60,8 +60,13 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self._process.kill()
-        self._process.wait()
+        self._session = None
+        try:
+            self.send("Browser.close")
+            self._process.wait(timeout=TIMEOUT_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
         os.close(self._read)
         os.close(self._write)
 

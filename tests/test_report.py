@@ -174,7 +174,11 @@ def test_results_of_different_benchmarks_stand_apart(place):
     write_json(place / "b.json", results({"mini/0": [False]}, benchmark="mini", protocol="wizardcoder-humaneval-v1"))
     main(["--results", str(place / "a.json"), str(place / "b.json"), "--output", str(place / "r.html")])
     page = (place / "r.html").read_text()
-    assert "<h2>humaneval</h2>" in page and "<h2>mini</h2>" in page and "flipped</h3>" not in page
+    assert ">humaneval</h2>" in page and ">mini</h2>" in page and "flipped</h3>" not in page
+    overview = text_of("<body>" + page[page.index("All benchmarks") : page.index("<h2 id=")] + "<script>")
+    assert "humaneval A our-model chat 100.0 %" in overview and "mini B our-model wizardcoder-humaneval-v1 0.0 %" in overview
+    for target in re.findall(r'<a href="#([^"]*)">', page):
+        assert f'id="{target}"' in page
 
 
 def test_published_scores_stand_apart_with_source_and_protocol(place):
@@ -226,11 +230,13 @@ def test_a_file_that_holds_no_results_is_one_clear_line(place, content, complain
         (["--results", "{place}/a.json", "--samples", "none.jsonl"], "cannot read none.jsonl"),
         (["--results", "{place}/a.json", "--benchmark-file", "none.jsonl"], "cannot read none.jsonl"),
         (["--results", "{place}/a.json", "--output", "{place}"], "is a folder"),
+        (["--results", "{place}/a.json", "{place}/b.json", "--benchmark-file", "p"], "--benchmark-file is for one benchmark"),
         ([], "results"),
     ],
 )
 def test_a_bad_setting_is_one_clear_line(place, more, complaint):
     write_json(place / "a.json", results({"T/0": [True]}))
+    write_json(place / "b.json", results({"T/0": [True]}, benchmark="mini"))
     done = run_python("-m", "wizardcoder_jax.report", *(part.replace("{place}", str(place)) for part in more), cwd=place)
     assert done.returncode == 2 and complaint in done.stderr.splitlines()[-1], done.stderr
     assert "Traceback" not in done.stderr

@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     groups: dict[str, list[int]] = {}
     for i, result in enumerate(results):
         groups.setdefault(result.benchmark, []).append(i)
+    if config.benchmark_file is not None and len(groups) > 1:
+        raise InputError(
+            f"--benchmark-file is for one benchmark; the results are of {', '.join(groups)}; make a report of each"
+        )
     notes = {name: _refused(config, [results[i] for i in own]) for name, own in groups.items()}
     parts = [
         _part(config, name, [(labels[i], results[i], samples[i]) for i in own], notes[name]) for name, own in groups.items()

@@ -47,6 +47,7 @@ def report_page(parts: Sequence[BenchmarkPart]) -> str:
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
     names = ", ".join(dict.fromkeys(short(part.name, 60) for part in parts))
+    overview = _overview(parts) if len(parts) > 1 else ""
     sections = "".join(_benchmark(f"b{i}", part, 1 / len(parts)) for i, part in enumerate(parts))
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -57,7 +58,8 @@ def report_page(parts: Sequence[BenchmarkPart]) -> str:
         f"<h1>Evaluation: {names}</h1><p>pass@k is the unbiased estimate over all samples of a problem; brackets and bars are "
         "95 % intervals by bootstrap over problems. Scores of different protocols are not the same measurement.</p>"
     )
-    body = f'<a class="skip" href="#problems-b0">Skip to the problems</a><header>{intro}</header><main>{sections}</main>'
+    skip = '<a class="skip" href="#problems-b0">Skip to the problems</a>'
+    body = f"{skip}<header>{intro}</header><main>{overview}{sections}</main>"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}<script>{script}</script></body></html>\n'
 
 
@@ -83,12 +85,23 @@ def _benchmark(key: str, part: BenchmarkPart, share: float) -> str:
     chart = pass_at_k_chart(curves) if any(len(points) > 1 for points in part.curves) else ""
     comparisons = "".join(_comparison(part.shown[0], other, problems) for other in part.shown[1:])
     return (
-        f"<section><h2>{short(part.name, 60)}</h2>{warnings}{_scores(part.shown)}{chart}{_libraries(part.shown)}"
-        f"{_conditions(part.shown)}"
+        f'<section><h2 id="{key}">{short(part.name, 60)}</h2>{warnings}'
+        f"{_scores(part.shown)}{chart}{_libraries(part.shown)}{_conditions(part.shown)}"
         f"{_reasons(part.shown)}{comparisons}{_published(part.name)}"
         f'<section><h3 id="problems-{key}" tabindex="-1">Problems</h3>{_tools(key, len(part.shown) > 1)}{problems.to_html()}'
         "</section></section>"
     )
+
+
+def _overview(parts: Sequence[BenchmarkPart]) -> str:
+    rows = []
+    for i, part in enumerate(parts):
+        for shown in part.shown:
+            link = f'<a href="#b{i}">{short(part.name, 60)}</a>'
+            cells = [link, escaped(shown.label), short(shown.result.model, 80), short(shown.result.protocol, 60)]
+            rows.append([*cells, _rate(shown.result.score, 1), str(shown.result.score.num_problems)])
+    header = ["benchmark", "", "model", "protocol", "pass@1", "problems"]
+    return "<section><h2>All benchmarks</h2>" + table(header, rows, numbers=(4, 5)) + "</section>"
 
 
 def _rate(score: Score, k: int) -> str:
