@@ -46,6 +46,18 @@ def test_a_task_may_be_named_by_its_number(problems, tmp_path):
     assert [(sample.task_id, sample.sample_index) for sample in found] == [("T/1", i) for i in range(4)]
 
 
+def test_the_files_of_a_folder_are_read_together(problems, tmp_path):
+    (tmp_path / "rows").mkdir()
+    write_lines(tmp_path / "rows" / "1.jsonl", {"task_id": "T/1", "completion": "b"})
+    write_lines(tmp_path / "rows" / "0.jsonl.gz", {"task_id": "T/0", "completion": "a"}, {"task_id": "T/1", "completion": "c"})
+    found = read_samples(str(tmp_path / "rows"), problems)
+    assert [(s.task_id, s.sample_index, s.completion) for s in found] == [("T/0", 0, "a"), ("T/1", 0, "c"), ("T/1", 1, "b")]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no sample"):
+        read_samples(str(tmp_path / "none"), problems)
+    assert meta_path("a/rows/") == "a/rows.meta.json"
+
+
 def test_rows_of_the_author_carry_the_answer_and_all_code(problems, tmp_path):
     row = {"task_id": "T/0", "completion": "c", "all_code": "prompt c"}
     assert read_samples(write_lines(tmp_path / "s.jsonl", row), problems)[0].completion == "c"

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples import Sample
-from wizardcoder_jax.config import EvaluateConfig, ValidationConfig
+from wizardcoder_jax.config import ValidationConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
@@ -21,11 +21,9 @@ from wizardcoder_jax.processes import is_first
 from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
 from wizardcoder_jax.sandbox.program import Program
 from wizardcoder_jax.sandbox.runner import Sandbox
-from wizardcoder_jax.scoring import Questions, programs_of
+from wizardcoder_jax.scoring import Questions, programs_of, verdicts_of
 from wizardcoder_jax.sharding import RULES
 from wizardcoder_jax.training.step import shardings
-
-TIMEOUT_S = EvaluateConfig.timeout_s  # CPU seconds of a program, as `evaluate` has by default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +103,7 @@ class Examiner:
         sandbox, keys = Sandbox.open(), [program.digest() for program in programs]
         unique = dict(zip(keys, programs, strict=True))
         names = list(unique)
-        verdicts = sandbox.run_all(list(unique.values()), TIMEOUT_S, self._settings.num_workers)
+        verdicts = verdicts_of(sandbox, list(unique.values()), self._benchmark.timeout_s, self._settings.num_workers)
         passed = {names[i] for i, verdict in verdicts if verdict.passed}
         return sum(key in passed for key in keys)
 

