@@ -97,6 +97,8 @@ GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
         (GOOD | {"sample_index": 1, "completion": ["c"]}, r's\.jsonl:2: "completion" must be a str, found list'),
         ('{"task_id": "T/1", "comp', r"s\.jsonl:2: malformed JSON"),
         ("[1]", r"s\.jsonl:2: expected a JSON object"),
+        ('{"task_id": ' + "1" * 5000 + "}", r"s\.jsonl:2: malformed JSON"),
+        ('{"task_id": ' + "[" * 100_000, r"s\.jsonl:2: malformed JSON"),
     ],
 )
 def test_a_bad_sample_is_named_with_its_line(problems, tmp_path, record, complaint):
@@ -113,6 +115,12 @@ def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
         read_samples(str(path), problems)
     with pytest.raises(InputError, match="cannot read"):
         read_samples(str(tmp_path / "absent.jsonl"), problems)
+
+
+def test_a_list_of_lists_that_is_nested_too_deep_is_an_input_error(problems, tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"deep\.json: malformed JSON"):
+        read_samples(str(tmp_path / "deep.json"), problems)
 
 
 def test_the_settings_of_a_samples_file_lie_beside_it(tmp_path):

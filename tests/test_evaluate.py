@@ -282,6 +282,13 @@ def test_answers_that_are_no_program_are_counted_failures(isolated, files):
     assert passed == [False, False, False, False, True, False]
 
 
+def test_an_error_whose_text_fits_in_no_file_is_reported(isolated, files):
+    write_lines(files / "samples.jsonl", [{"task_id": "T/0", "completion": "    raise ValueError('\\ud800 \\x00')"}])
+    main(arguments(files, "--protocol", "stored", "--limit", "1"))
+    (entry,) = results_of(files)["problems"]["T/0"]
+    assert entry["reason"] == "exception:ValueError" and "ud800" in entry["detail"]
+
+
 def test_a_list_of_lists_of_programs_is_scored(isolated, files):
     programs = [["def f(): return 1"], ["def f(): return 2"], ["def f(: 1"]]
     (files / "generations.json").write_text(json.dumps(programs))

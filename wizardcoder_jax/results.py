@@ -40,7 +40,8 @@ def results_of(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str
     problems: dict[str, list[dict[str, Any]]] = {}
     for (task_id, index), verdict in evaluation.verdicts.items():
         entry = {"sample_index": index, "passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
-        problems.setdefault(task_id, []).append({**entry, "detail": verdict.detail})
+        detail = verdict.detail.encode("utf-8", "backslashreplace").decode()  # lone surrogates fit in no file
+        problems.setdefault(task_id, []).append({**entry, "detail": detail})
     passed = {task_id: [entry["passed"] for entry in own] for task_id, own in problems.items()}
     results: dict[str, Any] = {
         "benchmark": benchmark.name,

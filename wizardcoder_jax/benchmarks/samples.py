@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def _read_nested(path: str) -> list[Any] | None:
     try:
         with open_bytes(path) as file:
             value = json.load(file)
-    except (ValueError, OSError, EOFError):  # read_records will name what is wrong
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error):  # read_records will name what is wrong
         return None
     return value if isinstance(value, list) and value and isinstance(value[0], list) else None
 
