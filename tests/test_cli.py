@@ -106,6 +106,7 @@ def test_a_missing_preset_is_named():
         (["--num-steps"], "--num-steps"),
         (["--compute-dtype", "float8"], "float8"),
         (["stray"], "stray"),
+        (["--compute-dtype", "float16"], "compute_dtype float16 has too small a range"),
         (["--batch-size", "10", "--accumulation", "4"], "batch_size 10 does not divide into accumulation 4"),
         (["--optim.peak-lr", "0"], "optim.peak_lr must be > 0, got 0"),
     ],

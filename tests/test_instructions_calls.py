@@ -2,12 +2,12 @@ import sqlite3
 
 import pytest
 
+from wizardcoder_jax.clients.budget import Budget
+from wizardcoder_jax.clients.completion import Completion
+from wizardcoder_jax.clients.ledger import Ledger, Spent
 from wizardcoder_jax.config import TeacherConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.instructions.budget import Budget
 from wizardcoder_jax.instructions.calls import Calls
-from wizardcoder_jax.instructions.ledger import Ledger
-from wizardcoder_jax.instructions.teachers import Completion
 
 PRICED = TeacherConfig(usd_per_million_prompt_tokens=1.0, usd_per_million_completion_tokens=2.0, max_tokens=100)
 
@@ -30,7 +30,7 @@ class CountingTeacher:
 
 
 def asked(path, teacher, *prompts, config=PRICED, record_id="seed-1", round_=1, purpose="answer"):
-    free = Budget(max_requests=None, max_usd=None, spent_requests=0, spent_usd=0.0)
+    free = Budget(max_requests=None, max_usd=None)
     with Ledger(path) as ledger:
         calls = Calls(teacher=teacher, config=config, ledger=ledger, budget=free)
         return [calls.ask(prompt, purpose=purpose, record_id=record_id, round_=round_) for prompt in prompts]
@@ -48,7 +48,7 @@ def test_cost_follows_from_the_tokens_and_is_in_the_totals(tmp_path):
     ((_, usage),) = asked(path, CountingTeacher(), "p")
     assert usage.usd == pytest.approx((10 * 1.0 + 20 * 2.0) / 1e6)
     with Ledger(path) as ledger:
-        assert ledger.totals() == (1, usage.usd)
+        assert ledger.totals() == Spent(requests=1, usd=usage.usd, tokens=30)
 
 
 def test_tokens_that_the_server_does_not_report_are_counted_at_their_worst(tmp_path):
@@ -75,7 +75,7 @@ def test_the_same_prompt_for_another_purpose_is_another_call(tmp_path, other):
 
 def test_a_row_is_durable_before_the_answer_is_used(tmp_path):
     path = tmp_path / "ledger.sqlite"
-    free = Budget(max_requests=None, max_usd=None, spent_requests=0, spent_usd=0.0)
+    free = Budget(max_requests=None, max_usd=None)
     with Ledger(path) as ledger:
         Calls(teacher=CountingTeacher(), config=PRICED, ledger=ledger, budget=free).ask(
             "p", purpose="answer", record_id="seed-1", round_=1

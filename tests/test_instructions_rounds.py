@@ -1,12 +1,12 @@
 import pytest
 from loopback_teacher import answer
 
+from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions.methods import draw_method
 from wizardcoder_jax.instructions.records import Record, Usage, seed_id
 from wizardcoder_jax.instructions.rounds import Evolution, run_rounds
 from wizardcoder_jax.instructions.rules import Rule
-from wizardcoder_jax.instructions.teachers import Completion
 
 
 def seed(instruction, output="x = 1"):

@@ -161,10 +161,10 @@ def test_two_processes_find_what_one_finds(place, one_device):
 
 def test_stop_strings_are_those_of_the_protocol_for_the_benchmark():
     benchmark = load_benchmark("mini")
-    assert set(Questions.of(benchmark, get_protocol("completion")).stop_strings) == set(HUMANEVAL_STOPS)
-    assert "\n```\n" in Questions.of(benchmark, get_protocol("evalplus")).stop_strings
+    assert set(Questions.of(benchmark, get_protocol("completion")).stops) == set(HUMANEVAL_STOPS)
+    assert "\n```\n" in Questions.of(benchmark, get_protocol("evalplus")).stops
     wizardcoder = Questions.of(benchmark, get_protocol("wizardcoder-humaneval-v1"))
-    assert wizardcoder.stop_strings == () and wizardcoder.stopped(Spelling()) is None
+    assert wizardcoder.stops == () and wizardcoder.stopped(Spelling()) is None
 
 
 class Spelling:

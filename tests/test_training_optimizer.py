@@ -315,3 +315,40 @@ def test_moments_whose_blocks_would_be_of_one_number_stay_in_full():
     params = {"tokens": nnx.Param(jnp.zeros((4099, 1)), axes=("vocab", None))}
     state = make_optimizer(constant("adamw", moment_dtype="int8"), 10).init(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.size > 1} == {np.dtype("float32")}
+
+
+PARTS = {KERNEL: (3, 256, 256), "blocks.mlp.up.bias": (3, 256), "blocks.attention.key.kernel": (3, 64, 64), "tokens": (64, 128)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
+def test_an_update_in_parts_is_that_of_all_at_once(name, dtype):
+    config, rng = constant(name, moment_dtype=dtype, weight_decay=0.1), np.random.default_rng(0)
+    draw = lambda: params_of({key: rng.normal(size=shape) for key, shape in PARTS.items()})  # noqa: E731
+    params, grads = draw(), [draw() for _ in range(3)]
+    found = []
+    for in_parts in (False, True):
+        optimizer = make_optimizer(config, 10, in_parts)
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
+        for grad in grads:
+            updates, state = update(grad, state, params)
+        assert int(step_count(state)) == 3
+        found.append((updates, state))
+    (whole, whole_state), (parts, parts_state) = found
+    assert jax.tree.structure(whole_state) == jax.tree.structure(parts_state)
+    for key in PARTS:
+        whole_update, update = np.asarray(whole[key][...]), np.asarray(parts[key][...])
+        if dtype == "float32":
+            np.testing.assert_allclose(update, whole_update, rtol=1e-5, atol=1e-7)
+        else:  # the roundings are drawn anew
+            assert np.corrcoef(update.ravel(), whole_update.ravel())[0, 1] > 0.97
+
+
+def test_each_layer_is_rounded_by_itself():
+    params = params_of({KERNEL: np.zeros((2, 256, 256))})
+    optimizer = make_optimizer(constant("adamw", moment_dtype="bfloat16"), 10, in_parts=True)
+    grad = params_of({KERNEL: np.broadcast_to(np.random.default_rng(0).normal(size=(256, 256)), (2, 256, 256))})
+    _, state = jax.jit(optimizer.update)(grad, optimizer.init(params), params)
+    first, second = (np.asarray(leaf[...], np.float32) for leaf in jax.tree.leaves(state) if leaf.ndim == 3)
+    for moment in (first, second):
+        assert 0.2 < (moment[0] != moment[1]).mean() < 0.8

@@ -16,13 +16,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the settings and runs all rounds."""
     config = parse_cli(EvolveConfig, argv)
 
+    from wizardcoder_jax.clients.budget import Budget
+    from wizardcoder_jax.clients.ledger import Ledger
     from wizardcoder_jax.instructions import outputs
-    from wizardcoder_jax.instructions.budget import Budget
     from wizardcoder_jax.instructions.calls import Calls
     from wizardcoder_jax.instructions.card import summarise
     from wizardcoder_jax.instructions.decontaminate import Contamination
     from wizardcoder_jax.instructions.estimate import estimate
-    from wizardcoder_jax.instructions.ledger import FILE_NAME, Ledger
     from wizardcoder_jax.instructions.records import read_seeds
     from wizardcoder_jax.instructions.rounds import Evolution, RoundResult, run_rounds
     from wizardcoder_jax.instructions.teachers import load_teacher
@@ -32,12 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         contextlib.closing(load_teacher(config.teacher)) as teacher,
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
-        Ledger(folder / FILE_NAME) as ledger,
+        Ledger(folder / outputs.LEDGER_NAME) as ledger,
     ):
-        spent_requests, spent_usd = ledger.totals()
-        budget = Budget(
-            max_requests=config.max_requests, max_usd=config.max_usd, spent_requests=spent_requests, spent_usd=spent_usd
-        )
+        spent = ledger.totals()
+        budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, spent=spent)
         calls = Calls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget)
         evolution = Evolution(
             ask=calls.ask,
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             extra_rules=(contamination.rule,) if contamination else (),
         )
         _say(f"{len(seeds)} seeds ({num_duplicate_seeds} repeats left out), {config.rounds} rounds: {estimate(config, seeds)}")
-        _say(f"the ledger holds {spent_requests} calls, ${spent_usd:.4f}")
+        _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
         results: list[RoundResult] = []
         for result in run_rounds(evolution, seeds, config.rounds, concurrency=config.teacher.concurrency):
             outputs.write_round(folder, result)

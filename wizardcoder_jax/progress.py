@@ -1,5 +1,6 @@
 """Progress of long work on stderr: a bar on a terminal, plain lines otherwise."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -27,7 +28,11 @@ class Progress:
         self._last_line = self._start
         self._bar, self._shown = None, shown
         if shown and sys.stderr.isatty():
-            self._bar = tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", initial=done, dynamic_ncols=True)
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            width_of: dict[str, Any] = (
+                {"dynamic_ncols": True} if width else {"ncols": 80, "nrows": 24}
+            )  # some say they have none
+            self._bar = tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", initial=done, **width_of)
 
     def update(self, count: int = 1, **facts: Any) -> None:
         """Adds `count` finished units; `facts` (loss=..., passed=...) are shown beside the count."""

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
     from wizardcoder_jax.sampling.engine import Answer, Request
 
+CHAT = "chat"  # the protocol in which a prompt is a user message
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Samples, or goes on sampling, into `output`."""
     config = parse_cli(SampleConfig, argv)
     questions = _questions(config)
+    if config.api_model is not None:
+        _sample_api(config, config.api_model, questions)
+        return
 
     import jax
     import jax.numpy as jnp
@@ -66,6 +71,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_jsonl(config.output, [rows[name] for name in wanted])
 
 
+def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
+    """The answers of a model behind a server; without jax. The ledger stays: the same command is free the second time."""
+    from wizardcoder_jax.clients.sampler import Asking, ask_all, claimed_ledger
+
+    protocol = questions.protocol
+    in_chat = config.protocol == CHAT if protocol is None else protocol.needs_chat_template
+    asking = Asking(
+        model=model,
+        in_chat=in_chat,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        seed=config.seed,
+        max_answer_tokens=config.max_length,
+        stops=() if in_chat else questions.stops,  # a chat answer may begin with words
+    )
+    with claimed_ledger(config.output, overwrite=config.overwrite) as ledger:
+        answers, usage = ask_all(asking, config.api, ledger, questions.texts, config.num_samples)
+        rows = []
+        for (task_id, index), answer in answers.items():
+            raw = answer.text.encode("utf-8", "replace").decode()  # a lone surrogate, which no file can hold
+            row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
+            rows.append({**row, "num_tokens": answer.completion_tokens, "finish_reason": answer.finish_reason})
+        write_jsonl(meta_path(config.output), [{**_meta(config, questions), "usage": usage}])
+        write_jsonl(config.output, rows)
+
+
 def _row(
     task_id: str, index: int, answer: "Answer", questions: Questions, tokenizer: "Tokenizer", legacy: bool
 ) -> dict[str, object]:
@@ -84,7 +115,9 @@ def _questions(config: SampleConfig) -> Questions:
             task_id = str(record.get("id", record.get("task_id", i)))
             if task_id in texts:
                 raise InputError(f"{place}: the id {task_id!r} occurs twice; make ids unique or leave them out")
-            texts[task_id] = prompts.wizardcoder(instruction)
+            # A chat model behind a server is asked as it is.
+            in_chat = config.api_model is not None and config.protocol == CHAT
+            texts[task_id] = instruction if in_chat else prompts.wizardcoder(instruction)
         if not texts:
             raise InputError(f"{config.prompts} holds no prompt")
         return Questions(version=os.path.basename(config.prompts), texts=texts, protocol=None)

@@ -67,14 +67,14 @@ class Questions:
         return found
 
     @property
-    def stop_strings(self) -> tuple[str, ...]:
-        """Where decoding may end under the protocol: the strings of all problems, which in a benchmark do not differ."""
-        own = [] if self.protocol is None else [set(self.protocol.stops(problem)) for problem in self.problems.values()]
-        return tuple(sorted(set.intersection(*own))) if own else ()
+    def stops(self) -> tuple[str, ...]:
+        """Strings that end an answer under the protocol: those that all problems share; in a benchmark they do not differ."""
+        own = [] if self.protocol is None else [self.protocol.stops(problem) for problem in self.problems.values()]
+        return tuple(stop for stop in own[0] if all(stop in stops for stops in own)) if own else ()
 
     def stopped(self, tokenizer: Encoder) -> Callable[[list[int]], bool] | None:
-        """Whether an answer so far holds a stop string; None where nothing but the model ends an answer."""
-        stops = self.stop_strings
+        """Whether an answer so far holds a stop string; None where there is none."""
+        stops = self.stops
         return (lambda tokens: any(stop in tokenizer.decode(tokens) for stop in stops)) if stops else None
 
 

@@ -3,13 +3,16 @@
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
+from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
-from wizardcoder_jax.config.sample import SampleConfig
+from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
+from wizardcoder_jax.config.server import ServerConfig
 from wizardcoder_jax.config.shared import Protocol, default_cache_dir
 from wizardcoder_jax.config.train import RegularisationConfig, TrainConfig, ValidationConfig
 from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 
 __all__ = [
+    "ApiConfig",
     "ConvertConfig",
     "EvaluateConfig",
     "EvolveConfig",
@@ -20,8 +23,10 @@ __all__ = [
     "OptimConfig",
     "Protocol",
     "RegularisationConfig",
+    "ReportConfig",
     "ReproduceConfig",
     "SampleConfig",
+    "ServerConfig",
     "TeacherConfig",
     "TrainConfig",
     "ValidationConfig",

@@ -3,7 +3,7 @@
 import os
 from typing import Literal
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]  # the last is understood, and refused
 Protocol = Literal[
     "wizardcoder-humaneval-v1",
     "wizardcoder-humaneval-v2",
@@ -21,6 +21,11 @@ def require(condition: bool, message: str) -> None:
     """Raises ValueError with `message` unless `condition` holds."""
     if not condition:
         raise ValueError(message)
+
+
+def require_range(name: str, dtype: Dtype) -> None:
+    """Raises ValueError for float16."""
+    require(dtype != "float16", f"{name} float16 has too small a range for these models; use bfloat16, of the same size")
 
 
 def default_cache_dir() -> str:

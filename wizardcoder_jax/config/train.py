@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
-from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require
+from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,7 @@ class TrainConfig:
         for name in ("loss_group", "keep_every_steps", "profile_step"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+        require_range("compute_dtype", self.compute_dtype)
         require(self.max_length >= 2, f"max_length must be at least 2, got {self.max_length}")
         require(bool(self.data) or self.task is not None, "data names no file, and there is no task")
         require(self.freeze_layers >= 0, f"freeze_layers must be >= 0, got {self.freeze_layers}")

@@ -11,9 +11,9 @@ from typing import Any
 from wizardcoder_jax import files
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions import card
-from wizardcoder_jax.instructions.ledger import FILE_NAME as LEDGER_NAME
 from wizardcoder_jax.instructions.rounds import RoundResult
 
+LEDGER_NAME = "ledger.sqlite"
 DERIVED_NAMES = ("evolved.jsonl", "rejected.jsonl", "data_card.md", "summary.json")
 SETTINGS_OF_THE_RUN = ("max_usd", "max_requests", "overwrite")  # they bound the work, and say nothing about its result
 

@@ -8,12 +8,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from wizardcoder_jax.clients.completion import Completion
+from wizardcoder_jax.clients.workers import map_in_order
 from wizardcoder_jax.instructions import rules
 from wizardcoder_jax.instructions.methods import Method, draw_method
 from wizardcoder_jax.instructions.records import Record, Rejection, Usage, evolved_id
 from wizardcoder_jax.instructions.rules import Candidate, Rule
-from wizardcoder_jax.instructions.teachers import Completion
-from wizardcoder_jax.instructions.workers import map_in_order
 from wizardcoder_jax.progress import Progress
 
 

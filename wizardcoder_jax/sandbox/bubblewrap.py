@@ -1,21 +1,20 @@
-"""The command line that puts a Python script into a bubblewrap sandbox."""
+"""The command line that puts a zygote into a bubblewrap sandbox."""
 
 import dataclasses
 import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.sandbox.program import Limits
 
-INSTALL_HINT = "install it with `apt-get install bubblewrap`, or accept the risk with --unsafe-no-sandbox"
-SCRIPT_INSIDE = "/bootstrap.py"
+ROOM_INSIDE = "/sandbox"  # where the package `inside` appears
 _SIZE_SINCE = (0, 7)  # first version with --size
-_LINKED_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # links into /usr on most systems
+_KEPT = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE")  # of the zygote: to make a job's namespaces,
+#   give root away, end and measure its processes; no candidate has any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,7 @@ class Bubblewrap:
 
     executable: str
     version: tuple[int, ...]
-    as_root: bool  # we are root: no user namespace, the script gives root away itself
+    as_root: bool  # we are root: no user namespace, each candidate gets a user id of its own
 
     @staticmethod
     def find() -> "Bubblewrap":
@@ -35,33 +34,38 @@ class Bubblewrap:
         """
         executable = shutil.which("bwrap")
         if executable is None:
-            raise InputError(f"programs cannot be isolated: bubblewrap is missing; {INSTALL_HINT}")
+            raise InputError("bubblewrap is missing")
         try:
             shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=30).stdout
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"programs cannot be isolated: {executable} does not run ({error}); {INSTALL_HINT}") from error
+            raise InputError(f"{executable} does not run ({error})") from error
         version = tuple(int(number) for number in re.findall(r"\d+", shown))
         return Bubblewrap(executable=executable, version=version, as_root=os.geteuid() == 0)
 
-    def command(self, script: str, limits: Limits) -> list[str]:
-        """Runs `script` (which appears as SCRIPT_INSIDE) with this Python, isolated; the script's arguments may follow."""
+    def command(self, room: str, folders: Iterable[str], limits: Limits) -> list[str]:
+        """What comes before the command that is to run inside.
+
+        Args:
+            room: folder with the package `inside`.
+            folders: what else is visible, read-only.
+            limits: sizes of the zygote's own /tmp and /dev/shm; each job gets new ones.
+        """
         return [
             self.executable,
             *self._namespaces(),
-            *("--die-with-parent", "--new-session", "--hostname", "sandbox"),
+            *("--as-pid-1", "--new-session", "--hostname", "sandbox"),
             *("--proc", "/proc", "--dev", "/dev"),
             *self._sized_tmpfs("/dev/shm", limits.tmp_bytes),
             *self._sized_tmpfs("/tmp", limits.tmp_bytes),
-            *_visible_folders(),  # after /tmp: the Python installation may lie below it
-            *("--ro-bind", script, SCRIPT_INSIDE),
+            *_bound(folders),  # after /tmp: a Python installation may lie below it
+            *("--ro-bind", os.path.join(room, "inside"), f"{ROOM_INSIDE}/inside"),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
-            *python_command(SCRIPT_INSIDE),
         ]
 
     def _namespaces(self) -> list[str]:
+        kept = [argument for name in _KEPT for argument in ("--cap-add", f"CAP_{name}")]
         if not self.as_root:
-            return ["--unshare-all", "--cap-drop", "ALL"]
-        kept = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]  # to give root away; gone with it
+            return ["--unshare-all", "--cap-drop", "ALL", *kept]
         separate = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         return [*separate, "--cap-drop", "ALL", *kept]
 
@@ -70,34 +74,20 @@ class Bubblewrap:
         return ["--perms", "1777", *size, "--tmpfs", folder]
 
 
-def python_command(script: str) -> list[str]:
-    """Runs `script` with this interpreter (not the virtual environment's link to it), without site customisation.
-
-    -S skips .pth files, which may run code and name folders that are not visible inside; package folders are passed as
-    arguments instead.
-    """
-    return [os.path.realpath(sys.executable), "-s", "-S", "-P", "-B", script, *_package_folders()]
-
-
-def _package_folders() -> list[str]:
-    return list(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
-
-
-def _visible_folders() -> list[str]:
-    args = ["--ro-bind", "/usr", "/usr"]
-    for folder in _LINKED_FOLDERS:
-        if os.path.islink(folder):
+def _bound(folders: Iterable[str]) -> list[str]:
+    args: list[str] = []
+    made = {"/tmp", "/dev", "/proc"}
+    for folder in sorted(dict.fromkeys(folders)):
+        if os.path.islink(folder) and folder.count("/") == 1:  # /bin and its like: links into /usr on most systems
             args += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            args += ["--ro-bind", folder, folder]
-    args += ["--dir", "/etc"]
-    for file in ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives"):
-        args += ["--ro-bind-try", file, file]
-    interpreter = os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))
-    folders = dict.fromkeys([interpreter, sys.base_prefix, *_package_folders()])
-    for folder in sorted(folders):
-        if not folder.startswith("/usr/") and folder not in ("/", "/usr"):
-            for parent in reversed(Path(folder).parents[:-1]):
+            continue
+        for parent in reversed(Path(folder).parents[:-1]):
+            if str(parent) not in made and not _within(str(parent), folders):
                 args += ["--dir", str(parent)]  # readable by all; by itself bubblewrap would make /root unreadable
-            args += ["--ro-bind-try", folder, folder]
+                made.add(str(parent))
+        args += ["--ro-bind-try", folder, folder]
     return args
+
+
+def _within(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)

@@ -1,148 +1,186 @@
 """Runs programs in the sandbox: one at a time, or many with a pool of threads."""
 
-import contextlib
-import dataclasses
 import os
 import queue
 import re
-import secrets
-import select
-import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
-from typing import IO
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.sandbox.bubblewrap import INSTALL_HINT, Bubblewrap, python_command
-from wizardcoder_jax.sandbox.program import EXIT, SANDBOX, TIMEOUT, Limits, Program, Verdict, wall_limit_s
+from wizardcoder_jax.sandbox.bubblewrap import Bubblewrap
+from wizardcoder_jax.sandbox.inside.confine import BUBBLEWRAP, LANDLOCK, NONE
+from wizardcoder_jax.sandbox.interpreter import find
+from wizardcoder_jax.sandbox.program import PYTHON, SANDBOX, TIMEOUT, Limits, Program, Verdict, wall_limit_s
+from wizardcoder_jax.sandbox.surroundings import TIERS, Surroundings, landlock_lacks
+from wizardcoder_jax.sandbox.toolchains import Toolchain, toolchain
+from wizardcoder_jax.sandbox.worker import Lost, Worker
 
-TIER_BUBBLEWRAP = "bubblewrap"
-TIER_NONE = "none"
-
-_BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
-_REASON = re.compile(r"passed|assertion|syntax|memory|exit|exception:[\w\\.]{1,80}", re.ASCII)
-_VERDICT_LIMIT_BYTES = 1 << 16  # far more than a verdict; a program that floods the pipe is stopped here
+TIER_VARIABLE = "WIZARDCODER_SANDBOX"  # environment variable that names the tier to use
+INSTALL_HINT = "install it with `apt-get install bubblewrap`, or accept the risk with --unsafe-no-sandbox"
+_REASON = re.compile(r"passed|assertion|syntax|timeout|memory|exit|sandbox|exception:\w{1,80}", re.ASCII)
 _NUM_UIDS = 64
 _FIRST_UID, _UID_SPACE = 61_184, 4_288  # systemd's range for short-lived users: no host gives these to people
-_ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "HOME": "/tmp",
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # the same verdict each time, also where the order of a set decides it
-    "MPLBACKEND": "Agg",
-    "OMP_NUM_THREADS": "1",  # numerical libraries start a thread for each core, beyond the process limit on big hosts
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+_PROBE = Program(candidate="def f(): return [1]", test="import json\nassert f() == [1]", entry_point="f")
+_PRELOADED = re.compile(r"^[ \t]*(?:from|import)[ \t]+(numpy|pandas|scipy|sklearn|matplotlib)\b", re.M)
+_PRELOAD_AS = {"matplotlib": "matplotlib.pyplot"}
+_OPEN_AT_A_TIME = 4  # programs handed to the pool for each worker: memory stays bounded however many there are
+_Kind = tuple[str | None, str]  # of a worker: (interpreter, language)
 
 
 class Sandbox:
     """Runs untrusted programs; make one with `Sandbox.open`."""
 
-    def __init__(self, bubblewrap: Bubblewrap | None, limits: Limits) -> None:
-        self.tier = TIER_NONE if bubblewrap is None else TIER_BUBBLEWRAP
-        self._limits = limits
-        self._command = python_command(str(_BOOTSTRAP)) if bubblewrap is None else bubblewrap.command(str(_BOOTSTRAP), limits)
+    def __init__(self, around: Surroundings) -> None:
+        self.tier = around.tier
+        self._around = around
         self._uids: queue.SimpleQueue[int] = queue.SimpleQueue()
         first = os.getpid() * _NUM_UIDS % _UID_SPACE
         for i in range(_NUM_UIDS):
-            gives_root_away = bubblewrap is not None and bubblewrap.as_root
-            self._uids.put(_FIRST_UID + (first + i) % _UID_SPACE if gives_root_away else 0)
-        self._running: set[subprocess.Popen[bytes]] = set()
+            self._uids.put(_FIRST_UID + (first + i) % _UID_SPACE if around.gives_root_away() else 0)
+        self._idle: dict[_Kind, list[Worker]] = {}
+        self._running: set[Worker] = set()
         self._stopped = False
         self._lock = threading.Lock()
 
     @staticmethod
-    def open(*, unsafe: bool = False, limits: Limits | None = None) -> "Sandbox":
-        """A sandbox that has been seen to work.
+    def open(*, unsafe: bool = False, limits: Limits | None = None, tier: str | None = None) -> "Sandbox":
+        """A sandbox that has been seen to work: the first tier of "bubblewrap", "landlock" that does.
 
         Args:
             unsafe: run programs without isolation.
             limits: what each program may use.
+            tier: use this one or none; by default what the environment variable WIZARDCODER_SANDBOX says.
 
         Raises:
             InputError: programs cannot be isolated here; says what to install.
         """
-        sandbox = Sandbox(None if unsafe else Bubblewrap.find(), limits or Limits())
-        verdict = sandbox.run(Program(candidate="", test="import json"), timeout_s=10.0)
-        if not verdict.passed:
-            found = f"{verdict.reason}: {verdict.detail}"
-            if unsafe:
-                raise InputError(f"programs cannot be run here ({found}); check the Python installation")
-            raise InputError(f"programs cannot be isolated: bubblewrap does not work here ({found}); {INSTALL_HINT}")
-        return sandbox
+        tier = tier or os.environ.get(TIER_VARIABLE) or None
+        if tier is not None and tier not in TIERS[:2]:
+            raise InputError(f"{TIER_VARIABLE}={tier}: no such tier; there are {' and '.join(TIERS[:2])}")
+        reasons: list[str] = []
+        for name in (NONE,) if unsafe else TIERS[:2] if tier is None else (tier,):
+            try:
+                return _opened(name, limits or Limits())
+            except InputError as error:
+                reasons.append(str(error))
+        if unsafe:
+            raise InputError(f"programs cannot be run here ({reasons[0]}); check the Python installation")
+        raise InputError(f"programs cannot be isolated: {'; '.join(reasons)}; {INSTALL_HINT}")
 
     def run(self, program: Program, timeout_s: float) -> Verdict:
         """Runs one program.
 
         Args:
             program: candidate and test.
-            timeout_s: CPU seconds it may take; `wall_limit_s` of it is the wall-clock limit.
+            timeout_s: CPU seconds it may take, the test included; `wall_limit_s` of it is the wall-clock limit.
+
+        Raises:
+            InputError: its interpreter or toolchain is not there.
         """
         start = time.monotonic()
+        tools = None if program.language == PYTHON else toolchain(program.language)
+        whole = program.entry_point is None or tools is not None
+        said = self._attempt(program, timeout_s, tools, whole)
+        if said.get("cannot_cross"):
+            whole, said = True, self._attempt(program, timeout_s, tools, True)
+        reason, detail = said["reason"], " ".join(str(said["detail"]).split())
+        if not _REASON.fullmatch(reason):
+            reason = "exception:" + (re.sub(r"\W", "_", reason.removeprefix("exception:"), flags=re.ASCII)[:80] or "unnamed")
+        return Verdict(reason=reason, detail=detail, seconds=round(time.monotonic() - start, 3), forgeable=whole)
+
+    def _attempt(self, program: Program, timeout_s: float, tools: Toolchain | None, whole: bool) -> dict[str, Any]:
+        kind = (program.python, program.language)
+        job = self._job(program, timeout_s, tools)
+        header: dict[str, Any] = {"mode": "whole"}
+        if tools is not None:
+            header = {"mode": "commands", **tools.steps()}
+        elif not whole:
+            header = {"mode": "split", "names": [str(program.entry_point), *program.helpers]}
+        joined = "\n" if whole and tools is None else ""
+        sources = [text.encode("utf-8", "surrogatepass") for text in (program.candidate, joined + program.test)]
+        for attempt in range(2):  # a zygote that died since its last job is replaced
+            try:
+                return self._with_worker(kind, tools, job, header, sources)
+            except Lost as error:
+                lost = str(error)
+            except OSError as error:
+                lost = f"could not be started: {error}"
+            if self._stopped or attempt:
+                break
+        return {"reason": SANDBOX, "detail": lost}
+
+    def _job(self, program: Program, timeout_s: float, tools: Toolchain | None) -> dict[str, Any]:
+        limits = self._around.limits
+        found = dict.fromkeys(_PRELOADED.findall(program.candidate + "\n" + program.test)) if tools is None else {}
+        return {
+            "cpu_s": timeout_s if tools is None else timeout_s * tools.slowness,
+            "wall_s": wall_limit_s(timeout_s if tools is None else timeout_s * tools.slowness),
+            "num_processes": limits.num_processes if tools is None else limits.num_processes * 4,
+            "limit_address_space": tools is None,
+            "imports": [_PRELOAD_AS.get(name, name) for name in found],
+        }
+
+    def _with_worker(
+        self, kind: _Kind, tools: Toolchain | None, job: dict[str, Any], header: dict[str, Any], sources: list[bytes]
+    ) -> dict[str, Any]:
         uid = self._uids.get()
         try:
-            with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
-                reason, detail = self._run_in(folder, program, timeout_s, uid)
-        except OSError as error:
-            reason, detail = SANDBOX, f"could not be started: {error}"
+            worker = self._worker(kind, tools)
+            try:
+                said = worker.run({**job, "uid": uid}, header, *sources)
+            except BaseException:
+                self._running.discard(worker)
+                worker.close()
+                raise
+            with self._lock:
+                self._running.discard(worker)
+                keep = not self._stopped
+                if keep:
+                    self._idle.setdefault(kind, []).append(worker)
+            if not keep:
+                worker.close()
+            return said
         finally:
             self._uids.put(uid)
-        return Verdict(reason=reason, detail=detail, seconds=round(time.monotonic() - start, 3))
 
-    def _run_in(self, folder: str, program: Program, timeout_s: float, uid: int) -> tuple[str, str]:
-        nonce = secrets.token_hex(16)
-        with tempfile.TemporaryFile() as job:
-            self._write_job(job, nonce, program, timeout_s, uid)
-            process = subprocess.Popen(
-                self._command,
-                stdin=job,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                env=_ENVIRONMENT,
-                start_new_session=True,
-            )
+    def _worker(self, kind: _Kind, tools: Toolchain | None) -> Worker:
+        """An idle worker of that kind, or a new one."""
+        interpreter, more = find(kind[0]), tools.folders if tools else ()
         with self._lock:
-            self._running.add(process)
             if self._stopped:
-                _kill(process)
-        try:
-            return _watch(process, nonce, timeout_s)
-        finally:
-            with self._lock:  # from here on no other thread kills it: its id may become another's once it is reaped
-                self._running.discard(process)
-            _kill(process)
-            process.wait()
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
-
-    def _write_job(self, job: IO[bytes], nonce: str, program: Program, timeout_s: float, uid: int) -> None:
-        limits = self._limits
-        processes = limits.num_processes if self.tier == TIER_BUBBLEWRAP else 0  # else all processes of the user count
-        numbers = (uid, round(timeout_s * 1000), limits.memory_bytes, limits.file_bytes, processes, limits.num_files)
-        job.write(" ".join([nonce, *map(str, numbers)]).encode() + b"\n")
-        job.write((program.candidate + program.test).encode("utf-8", "surrogatepass"))
-        job.seek(0)
+                raise Lost("stopped")
+            idle = self._idle.get(kind)
+            worker = idle.pop() if idle else None
+            if worker is not None:
+                self._running.add(worker)
+                return worker
+        worker = Worker(lambda fd: self._around.command(interpreter, fd, more), self._around.environment())
+        with self._lock:
+            self._running.add(worker)
+            if self._stopped:
+                worker.kill()
+        return worker
 
     def run_all(self, programs: Sequence[Program], timeout_s: float, num_workers: int) -> Iterator[tuple[int, Verdict]]:
         """Runs programs side by side and yields (index, verdict) as they end.
 
         A timeout (or a sandbox that failed) beside other programs is not believed: such programs run again at the end,
         alone, and only that verdict counts.
+
+        Raises:
+            InputError: an interpreter or a toolchain is not there; nothing has run then.
         """
+        for python, language in dict.fromkeys((program.python, program.language) for program in programs):
+            find(python)
+            if language != PYTHON:
+                toolchain(language)
         doubtful: list[int] = []
         executor = ThreadPoolExecutor(max_workers=num_workers)
         try:
-            futures = {executor.submit(self.run, program, timeout_s): i for i, program in enumerate(programs)}
-            for future in as_completed(futures):
-                index, verdict = futures[future], future.result()
+            for index, verdict in self._in_parallel(executor, programs, timeout_s, num_workers):
                 if verdict.reason in (TIMEOUT, SANDBOX) and num_workers > 1:
                     doubtful.append(index)
                 else:
@@ -155,90 +193,43 @@ class Sandbox:
         for index in sorted(doubtful):
             yield index, self.run(programs[index], timeout_s)
 
+    def _in_parallel(
+        self, executor: ThreadPoolExecutor, programs: Sequence[Program], timeout_s: float, num_workers: int
+    ) -> Iterator[tuple[int, Verdict]]:
+        waiting = iter(enumerate(programs))
+        pending: dict[Future[Verdict], int] = {}
+        while True:
+            while len(pending) < num_workers * _OPEN_AT_A_TIME and (following := next(waiting, None)) is not None:
+                index, program = following
+                pending[executor.submit(self.run, program, timeout_s)] = index
+            if not pending:
+                return
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                yield pending.pop(future), future.result()
+
     def stop(self) -> None:
-        """Kills whatever is running; this sandbox runs nothing any more."""
+        """Ends whatever is running, and every zygote; this sandbox runs nothing any more."""
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                _kill(process)
+            idle = [worker for workers in self._idle.values() for worker in workers]
+            self._idle.clear()
+            for worker in self._running:
+                worker.kill()
+        for worker in idle:
+            worker.close()
 
 
-@dataclasses.dataclass
-class _Report:
-    """What has come through the verdict pipe."""
+def _opened(tier: str, limits: Limits) -> Sandbox:
+    """A sandbox of that tier.
 
-    nonce: str
-    received: bytes = b""
-
-    def started(self) -> bool:
-        return f"{self.nonce} started\n".encode() in self.received
-
-    def verdict(self) -> tuple[str, str] | None:
-        for line in self.received.split(b"\n")[:-1]:
-            word, _, rest = line.decode("ascii", "replace").partition(" ")
-            reason, _, detail = rest.partition(" ")
-            if word == self.nonce and _REASON.fullmatch(reason):
-                return reason, detail
-        return None
-
-
-def _watch(process: subprocess.Popen[bytes], nonce: str, timeout_s: float) -> tuple[str, str]:
-    """Waits for the verdict or the end of the process; (reason, detail)."""
-    assert process.stdout is not None and process.stderr is not None
-    report = _Report(nonce)
-    deadline = time.monotonic() + wall_limit_s(timeout_s)
-    poll = select.poll()
-    poll.register(process.stdout, select.POLLIN | select.POLLHUP)
-    while len(report.received) < _VERDICT_LIMIT_BYTES:
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return TIMEOUT, "wall-clock limit"
-        chunk = os.read(process.stdout.fileno(), _VERDICT_LIMIT_BYTES)
-        report.received += chunk
-        verdict = report.verdict()
-        if verdict is not None:
-            return verdict
-        if not chunk:
-            return _without_verdict(process, report, deadline, timeout_s)
-    return EXIT, "flooded the verdict pipe"
-
-
-def _without_verdict(process: subprocess.Popen[bytes], report: _Report, deadline: float, timeout_s: float) -> tuple[str, str]:
-    """What happened to a process that closed the verdict pipe without a verdict."""
-    assert process.stderr is not None
-    status = _exit_status(process, deadline)
-    if status is None:
-        return TIMEOUT, "wall-clock limit"
-    if not report.started():
-        os.set_blocking(process.stderr.fileno(), False)
-        with contextlib.suppress(BlockingIOError):
-            said = os.read(process.stderr.fileno(), 2000).decode("utf-8", "replace").strip()
-            return SANDBOX, (said.splitlines() or ["ended before the program started"])[-1]
-        return SANDBOX, "ended before the program started"
-    seconds_run = time.monotonic() - (deadline - wall_limit_s(timeout_s))
-    if status in (signal.SIGXCPU, signal.SIGPROF) or (status == signal.SIGKILL and seconds_run > timeout_s):
-        return TIMEOUT, "CPU limit"
-    return EXIT, f"killed by signal {status}" if status else "exited before the test ended"
-
-
-def _exit_status(process: subprocess.Popen[bytes], deadline: float) -> int | None:
-    """The signal that ended the process (0: none), once it ended; None at the deadline.
-
-    The process is left to be reaped later: until then its group cannot become another's, and killing it is safe.
+    Raises:
+        InputError: it does not work here; says why.
     """
-    while True:
-        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is not None:
-            break
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.005)
-    if ended.si_code != os.CLD_EXITED:
-        return ended.si_status
-    return max(0, ended.si_status - 128)  # as bubblewrap passes on the signal that ended its child
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills the process group; bubblewrap's own child dies with it, and with that child all that the program started."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    if tier == LANDLOCK and (lack := landlock_lacks()):
+        raise InputError(lack)
+    sandbox = Sandbox(Surroundings(tier=tier, bubblewrap=Bubblewrap.find() if tier == BUBBLEWRAP else None, limits=limits))
+    verdict = sandbox.run(_PROBE, timeout_s=10.0)
+    if not verdict.passed:
+        sandbox.stop()
+        raise InputError(f"{tier} does not work here ({verdict.reason}: {verdict.detail})")
+    return sandbox

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 STACK = "blocks."  # names of parameters whose leading dim is the layer begin so
 MIN_LAYER = 1 << 16  # numbers of a layer: smaller ones are updated together
@@ -52,7 +53,9 @@ def update_in_parts(update: Update, key: jax.Array, grads: dict[str, Any], state
     return updates, jax.tree.unflatten(treedef, joined)
 
 
-def _by_layer(one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any) -> tuple[Any, Any, Any]:
+def _by_layer(
+    one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any
+) -> tuple[Any, Any, Any]:
     """`one` of every layer: updates and states take the place of the gradients and states that they are made of."""
 
     def layer(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -63,6 +66,6 @@ def _by_layer(one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: An
         return put(grad, new_grad), put(own, new_own), shared
 
     shared = jax.eval_shape(one, key, grad, own, param)[2]
-    zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shared)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shared)
     num_layers = jax.tree.leaves(grad)[0].shape[0]
     return jax.lax.fori_loop(0, num_layers, layer, (grad, own, zeros))

@@ -16,9 +16,9 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.sharding import Rules
+from wizardcoder_jax.training.parts import STACK
 
 Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
-_STACK = "blocks."  # weights whose leading dim is the layer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Partition:
             trained = frozenset(names) - frozenset(_frozen(names, config.freeze))
         if not trained:
             raise InputError(f"freeze {' '.join(config.freeze)} leaves no weight to train; leave some out")
-        if config.freeze_layers >= model.arch.num_layers and all(name.startswith(_STACK) for name in trained):
+        if config.freeze_layers >= model.arch.num_layers and all(name.startswith(STACK) for name in trained):
             raise InputError(f"freeze_layers {config.freeze_layers} leaves nothing of {model.arch.num_layers} layers to train")
         return cls(names=names, trained=trained, treedef=treedef, freeze_layers=config.freeze_layers, rules=model.rules)
 
@@ -69,7 +69,7 @@ class Partition:
             moves = jnp.arange(array.shape[0]) >= self.freeze_layers
             return jnp.where(moves.reshape(-1, *(1,) * (array.ndim - 1)), array, 0)
 
-        return {name: jax.tree.map(cut, param) if name.startswith(_STACK) else param for name, param in updates.items()}
+        return {name: jax.tree.map(cut, param) if name.startswith(STACK) else param for name, param in updates.items()}
 
 
 def _params(model: Transformer) -> tuple[Params, Any]:

@@ -1,7 +1,8 @@
 """The models that evolve instructions and answer them: a server, or answers recorded in a file."""
 
+from wizardcoder_jax.clients.completion import Completion, Message
 from wizardcoder_jax.config import TeacherConfig
-from wizardcoder_jax.instructions.teachers.teacher import Completion, Message, Teacher
+from wizardcoder_jax.instructions.teachers.teacher import Teacher
 
 __all__ = ["Completion", "Message", "Teacher", "load_teacher"]
 

@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from wizardcoder_jax.clients.completion import Completion, Message
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records
-from wizardcoder_jax.instructions.teachers.teacher import Completion, Message
 
 SHOWN_CHARS = 80
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from wizardcoder_jax.instructions.workers import map_in_order
+from wizardcoder_jax.clients.workers import map_in_order
 
 
 def ignore(_):

@@ -1,8 +1,9 @@
-"""The ledger: every answer of a teacher, written durably before it is used, so that no call is ever paid for twice.
+"""The ledger: every answer of a paid model, written durably before it is used, so that no call is ever paid for twice.
 
 One sqlite file, one row a call. WAL with synchronous=FULL: a row that was written survives kill -9 and power loss.
 """
 
+import dataclasses
 import json
 import sqlite3
 import threading
@@ -11,22 +12,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from wizardcoder_jax.clients.completion import Completion, Message
 from wizardcoder_jax.errors import InputError, StoppedEarlyError
-from wizardcoder_jax.instructions.teachers import Completion, Message
-
-FILE_NAME = "ledger.sqlite"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY,        -- hash of teacher, decoding settings, messages, purpose, record and round
-    purpose TEXT NOT NULL,       -- evolve, answer or judge
-    record_id TEXT NOT NULL,     -- the parent of the evolution
-    round INTEGER NOT NULL,
-    messages TEXT NOT NULL,      -- JSON
+    key TEXT PRIMARY KEY,        -- hash of model, decoding settings and all that follows up to `messages`
+    purpose TEXT NOT NULL,       -- evolve, answer, judge or sample
+    record_id TEXT NOT NULL,     -- the parent of the evolution, or the task
+    round INTEGER NOT NULL,      -- of the evolution, or the sample's index
+    messages TEXT NOT NULL,      -- JSON: the messages, or the bare prompt
     completion TEXT NOT NULL,    -- JSON: the fields of Completion
     usd REAL NOT NULL            -- what the call cost
 ) WITHOUT ROWID
 """
+# A text has no more tokens than bytes, its JSON no fewer bytes than the text: what a server did not say is not undercounted.
+_TOTALS = """
+SELECT COUNT(*), TOTAL(usd), TOTAL(
+    COALESCE(json_extract(completion, '$.prompt_tokens'), LENGTH(messages))
+    + COALESCE(json_extract(completion, '$.completion_tokens'), LENGTH(completion))
+) FROM calls
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What calls have cost."""
+
+    requests: int = 0
+    usd: float = 0.0
+    tokens: int = 0  # of prompts and answers
 
 
 class Ledger:
@@ -61,8 +76,8 @@ class Ledger:
         *,
         purpose: str,
         record_id: str,
-        round_: int,
-        messages: Sequence[Message],
+        number: int,
+        asked: Sequence[Message] | str,
         completion: Completion,
         usd: float,
     ) -> None:
@@ -71,19 +86,18 @@ class Ledger:
         Raises:
             StoppedEarlyError: it cannot be written, e.g. because the disk is full.
         """
-        texts = json.dumps([dict(message) for message in messages]), json.dumps(vars(completion))
-        row = (key, purpose, record_id, round_, *texts, usd)
+        row = (key, purpose, record_id, number, json.dumps(asked), json.dumps(vars(completion)), usd)
         try:
             with self._lock:
                 self._connection.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.OperationalError as error:
-            raise StoppedEarlyError(f"cannot write {FILE_NAME} ({error}); make room, then the same command resumes") from error
+            raise StoppedEarlyError(f"cannot write the ledger ({error}); make room, then the same command resumes") from error
 
-    def totals(self) -> tuple[int, float]:
-        """The number of calls and their cost in USD, of all runs so far."""
+    def totals(self) -> Spent:
+        """What all runs so far have spent."""
         with self._lock:
-            num_calls, usd = self._connection.execute("SELECT COUNT(*), TOTAL(usd) FROM calls").fetchone()
-        return num_calls, usd
+            totals = self._connection.execute(_TOTALS).fetchone()
+        return Spent(requests=totals[0], usd=totals[1], tokens=int(totals[2]))
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,12 @@
+import threading
+
 import pytest
 from loopback_teacher import LoopbackTeacher, chat_body
 
-from wizardcoder_jax.config import TeacherConfig
+from wizardcoder_jax.clients.openai import MAX_RETRY_AFTER_S, OpenAIClient
+from wizardcoder_jax.config import ApiConfig, TeacherConfig
 from wizardcoder_jax.errors import InputError, StoppedEarlyError
-from wizardcoder_jax.instructions.teachers.openai import MAX_RETRY_AFTER_S, OpenAITeacher
+from wizardcoder_jax.instructions.teachers.openai import OpenAITeacher
 
 KEY = "sk-loopback-0123456789abcdef"
 QUESTION = [{"role": "user", "content": "Write f."}]
@@ -116,7 +119,7 @@ def test_other_client_errors_are_final_and_quote_the_body_but_never_the_key():
     [
         (b"<html><body>Welcome</body></html>", "text/html, not JSON: <html>"),
         (b"\xff\xfe", "not JSON"),
-        (b'{"choices": []}', "without choices"),
+        (b'{"choices": [7]}', "without choices"),
         (b"[]", "without choices"),
         (b'{"error": "x"}', "without choices"),
         (b'{"choices": [{"text": "x"}]}', "without a message text"),
@@ -141,3 +144,108 @@ def test_a_key_that_no_header_can_hold_is_refused(monkeypatch):
     with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
         OpenAITeacher(TeacherConfig())
     assert "sk-" not in str(caught.value)
+
+
+def test_an_answer_without_any_choice_is_asked_for_again():
+    with LoopbackTeacher([(200, JSON, b'{"choices": []}')] * 2) as server:
+        assert ask(server).text
+        assert len(server.requests) == 3
+    empty = [(200, JSON, b'{"choices": []}')] * 2
+    with LoopbackTeacher(empty) as server, pytest.raises(StoppedEarlyError, match="without choices"):
+        ask(server, max_attempts=2)
+
+
+def test_a_bare_prompt_goes_to_the_completions_endpoint():
+    with LoopbackTeacher() as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url))
+        completion = client.complete({"model": "m", "prompt": "def f():", "max_tokens": 5})
+        client.close()
+    assert server.paths == ["/v1/completions"]
+    assert server.requests == [{"model": "m", "prompt": "def f():", "max_tokens": 5}]
+    assert completion.text.startswith(("def f", "I am sorry")) and completion.prompt_tokens == 2
+
+
+def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
+    refusal = b'{"error": {"message": "Unsupported parameter: max_tokens. Use max_completion_tokens instead."}}'
+    with LoopbackTeacher([(400, JSON, refusal)]) as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url))
+        for _ in range(2):
+            client.complete({"model": "m", "messages": QUESTION, "max_tokens": 7})
+        client.close()
+    limits = [{name: value for name, value in request.items() if "tokens" in name} for request in server.requests]
+    assert limits == [{"max_tokens": 7}, {"max_completion_tokens": 7}, {"max_completion_tokens": 7}]
+    with LoopbackTeacher([(400, JSON, refusal)] * 9) as server:
+        with pytest.raises(InputError, match="400"):
+            ask(server)
+        assert len(server.requests) == 2
+
+
+def ask_together(server, num_callers, client):
+    """What each caller got: a completion's text or an error."""
+    results = [None] * num_callers
+
+    def call(i):
+        try:
+            results[i] = client.complete({"model": "m", "prompt": f"p{i}"}).text
+        except (InputError, StoppedEarlyError) as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(num_callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    client.close()
+    return results
+
+
+def test_a_dead_server_is_tried_by_one_caller_for_all():
+    with LoopbackTeacher([(500, {}, b"down")] * 1000) as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=16, max_attempts=8), sleep=lambda _: None)
+        results = ask_together(server, 16, client)
+        num_requests = len(server.requests)
+    assert all(isinstance(result, StoppedEarlyError) for result in results)
+    assert num_requests <= 16 + 8  # without the gate: 16 * 8
+
+
+def test_a_server_that_comes_back_answers_all():
+    with LoopbackTeacher([(503, {}, b"down")] * 5) as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=8), sleep=lambda _: None)
+        assert all(isinstance(result, str) for result in ask_together(server, 8, client))
+
+
+def test_while_a_server_asks_to_wait_nobody_asks_it():
+    waiting, release = threading.Event(), threading.Event()
+
+    def sleep(seconds):
+        assert seconds == 9
+        waiting.set()
+        release.wait(timeout=30)
+
+    with LoopbackTeacher([(429, {"Retry-After": "9"}, b"")]) as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url), sleep=sleep)
+        first = threading.Thread(target=lambda: client.complete({"model": "m", "prompt": "a"}))
+        first.start()
+        assert waiting.wait(timeout=30)
+        second = threading.Thread(target=lambda: client.complete({"model": "m", "prompt": "b"}))
+        second.start()
+        second.join(timeout=0.2)
+        assert second.is_alive() and len(server.requests) == 1
+        release.set()
+        for thread in (first, second):
+            thread.join(timeout=30)
+        assert [request["prompt"] for request in server.requests][:2] == ["a", "a"] and len(server.requests) == 3
+        client.close()
+
+
+def test_being_throttled_while_others_are_answered_is_no_failure():
+    turned_away, other = (429, {"Retry-After": "0"}, b""), {"model": "m", "prompt": "other"}
+    with LoopbackTeacher([turned_away, None] * 10) as server:
+        client = OpenAIClient(ApiConfig(base_url=server.base_url, max_attempts=2), sleep=lambda _: client.complete(other))
+        assert client.complete({"model": "m", "prompt": "p"}).text
+        client.close()
+        assert len(server.requests) == 21
+    with LoopbackTeacher([turned_away] * 10) as server:
+        with pytest.raises(StoppedEarlyError, match="429"):
+            ask(server, max_attempts=2)
+        assert len(server.requests) == 2

@@ -2,12 +2,13 @@ import threading
 
 import pytest
 
+from wizardcoder_jax.clients.budget import Budget
+from wizardcoder_jax.clients.ledger import Spent
 from wizardcoder_jax.errors import StoppedEarlyError
-from wizardcoder_jax.instructions.budget import Budget
 
 
-def budget(max_requests=None, max_usd=None, spent_requests=0, spent_usd=0.0):
-    return Budget(max_requests=max_requests, max_usd=max_usd, spent_requests=spent_requests, spent_usd=spent_usd)
+def budget(max_requests=None, max_usd=None, max_tokens=None, **spent):
+    return Budget(max_requests=max_requests, max_usd=max_usd, max_tokens=max_tokens, spent=Spent(**spent))
 
 
 def test_no_limit_is_no_limit():
@@ -18,9 +19,9 @@ def test_no_limit_is_no_limit():
 
 def test_calls_of_earlier_runs_count():
     with pytest.raises(StoppedEarlyError, match="--max-requests 5"):
-        budget(max_requests=5, spent_requests=5).reserve(0.0)
+        budget(max_requests=5, requests=5).reserve(0.0)
     with pytest.raises(StoppedEarlyError, match="--max-usd 1"):
-        budget(max_usd=1.0, spent_usd=0.9).reserve(0.2)
+        budget(max_usd=1.0, usd=0.9).reserve(0.2)
 
 
 def test_a_failed_call_gives_its_reservation_back():
@@ -72,3 +73,13 @@ def test_many_threads_cannot_overshoot():
         thread.join()
     assert num_calls == 40
     assert most_usd <= 3.0 + 1e-9
+
+
+def test_tokens_in_flight_and_of_earlier_runs_count():
+    limited = budget(max_tokens=100, tokens=40)
+    limited.reserve(0.0, tokens=50)
+    limited.settle(0.0, requests=1, usd=0.0, reserved_tokens=50, tokens=10)
+    limited.reserve(0.0, tokens=50)
+    limited.settle(0.0, requests=0, usd=0.0, reserved_tokens=50, tokens=0)
+    with pytest.raises(StoppedEarlyError, match=r"--max-tokens 100 leaves no room for a call of up to 51 .50 spent."):
+        limited.reserve(0.0, tokens=51)

