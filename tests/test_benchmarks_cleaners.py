@@ -2,12 +2,14 @@ import random
 
 import pytest
 
-from wizardcoder_jax import prompts
+from wizardcoder_jax import prompts, sample
 from wizardcoder_jax.benchmarks import cleaners
 from wizardcoder_jax.benchmarks.problem import HUMANEVAL_STOPS, Problem
 from wizardcoder_jax.benchmarks.program import assemble
 from wizardcoder_jax.benchmarks.protocols import PROTOCOLS, get_protocol
 from wizardcoder_jax.benchmarks.samples import Sample
+from wizardcoder_jax.config import SampleConfig
+from wizardcoder_jax.scoring import Questions
 
 PROBLEM = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
 MAIN = 'if __name__ == "__main__":'
@@ -172,12 +174,12 @@ def test_evalplus_reads_an_instruct_answer_alone_and_a_continuation_after_the_pr
 
 
 def test_what_evalplus_sanitized_stands_alone_only_where_its_own_checker_runs_it():
-    sample = Sample(task_id="T/0", sample_index=0, completion="def f():\n    return 1\n\nprint(f())")
+    row = Sample(task_id="T/0", sample_index=0, completion="def f():\n    return 1\n\nprint(f())")
     plus = Problem(task_id="T/0", prompt="PROMPT\n", entry_point="f", test="", sanitized_alone=True)
     plain = Problem(task_id="T/0", prompt="PROMPT\n", entry_point="f", test="")
     protocol = get_protocol("evalplus")
-    assert assemble(plus, sample, protocol).candidate == "def f():\n    return 1"
-    assert assemble(plain, sample, protocol).candidate == "PROMPT\ndef f():\n    return 1"
+    assert assemble(plus, row, protocol).candidate == "def f():\n    return 1"
+    assert assemble(plain, row, protocol).candidate == "PROMPT\ndef f():\n    return 1"
     solution = Sample(task_id="T/0", sample_index=0, solution="x()\ndef f():\n    return 1\nx()")
     assert assemble(plus, solution, protocol).candidate == "def f():\n    return 1"
 
@@ -194,3 +196,18 @@ def test_no_cleaner_raises(protocol, raw):
 def test_legacy_decoding_moves_punctuation_and_contractions_to_the_word_before():
     text = "f(a , b) . It 's what I 'm told , is n't it ? ' x '"
     assert cleaners.legacy_decode(text) == "f(a, b). It's what I'm told, isn't it?'x '"
+
+
+@pytest.mark.parametrize(("legacy", "raw"), [(False, "x = 1 , 2"), (True, "x = 1, 2")])
+def test_answers_are_decoded_as_they_are_unless_the_authors_way_is_asked_for(legacy, raw):
+    class Tokenizer:
+        def decode(self, tokens):
+            return "x = 1 , 2"
+
+    class Answer:
+        tokens, finish_reason = (1,), "stop"
+
+    questions = Questions(version="v", texts={}, protocol=get_protocol("stored"), problems={"T/0": PROBLEM})
+    assert not SampleConfig(model="m", output="o", benchmark="mini").legacy_decode
+    row = sample._row("T/0", 0, Answer(), questions, Tokenizer(), legacy)
+    assert (row["raw"], row["completion"]) == (raw, raw)

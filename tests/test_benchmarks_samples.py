@@ -46,6 +46,18 @@ def test_a_task_may_be_named_by_its_number(problems, tmp_path):
     assert [(sample.task_id, sample.sample_index) for sample in found] == [("T/1", i) for i in range(4)]
 
 
+def test_the_files_of_a_folder_are_read_together(problems, tmp_path):
+    (tmp_path / "rows").mkdir()
+    write_lines(tmp_path / "rows" / "1.jsonl", {"task_id": "T/1", "completion": "b"})
+    write_lines(tmp_path / "rows" / "0.jsonl.gz", {"task_id": "T/0", "completion": "a"}, {"task_id": "T/1", "completion": "c"})
+    found = read_samples(str(tmp_path / "rows"), problems)
+    assert [(s.task_id, s.sample_index, s.completion) for s in found] == [("T/0", 0, "a"), ("T/1", 0, "c"), ("T/1", 1, "b")]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no sample"):
+        read_samples(str(tmp_path / "none"), problems)
+    assert meta_path("a/rows/") == "a/rows.meta.json"
+
+
 def test_rows_of_the_author_carry_the_answer_and_all_code(problems, tmp_path):
     row = {"task_id": "T/0", "completion": "c", "all_code": "prompt c"}
     assert read_samples(write_lines(tmp_path / "s.jsonl", row), problems)[0].completion == "c"
@@ -85,6 +97,8 @@ GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
         (GOOD | {"sample_index": 1, "completion": ["c"]}, r's\.jsonl:2: "completion" must be a str, found list'),
         ('{"task_id": "T/1", "comp', r"s\.jsonl:2: malformed JSON"),
         ("[1]", r"s\.jsonl:2: expected a JSON object"),
+        ('{"task_id": ' + "1" * 5000 + "}", r"s\.jsonl:2: malformed JSON"),
+        ('{"task_id": ' + "[" * 100_000, r"s\.jsonl:2: malformed JSON"),
     ],
 )
 def test_a_bad_sample_is_named_with_its_line(problems, tmp_path, record, complaint):
@@ -101,6 +115,12 @@ def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
         read_samples(str(path), problems)
     with pytest.raises(InputError, match="cannot read"):
         read_samples(str(tmp_path / "absent.jsonl"), problems)
+
+
+def test_a_list_of_lists_that_is_nested_too_deep_is_an_input_error(problems, tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"deep\.json: malformed JSON"):
+        read_samples(str(tmp_path / "deep.json"), problems)
 
 
 def test_the_settings_of_a_samples_file_lie_beside_it(tmp_path):

@@ -233,6 +233,7 @@ def test_bad_input_is_one_line_and_status_2(files):
 
 def test_without_isolation_it_refuses_unless_told_and_records_it(files):
     bare = {key: value for key, value in os.environ.items() if key != "PATH"} | {"PATH": str(files)}
+    bare["WIZARDCODER_SANDBOX"] = "bubblewrap"  # not the next tier
     refused = subprocess.run(
         command(*arguments(files, "--protocol", "stored")), capture_output=True, text=True, cwd=REPOSITORY, env=bare
     )
@@ -257,10 +258,23 @@ def test_settings_that_do_not_fit_are_refused(files, more, complaint):
         main(arguments(files, "--protocol", "stored", *more))
 
 
-def test_a_missing_toolchain_is_refused_before_anything_else(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="multipl-e-go needs go"):
-        main(["--benchmark", "multipl-e-go", "--samples", "absent.jsonl", "--protocol", "completion"])
+def test_a_missing_toolchain_is_refused_before_anything_else(tmp_path):
+    args = command("--benchmark", "multipl-e-go", "--samples", "absent.jsonl", "--protocol", "completion")
+    bare = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(args, capture_output=True, text=True, cwd=REPOSITORY, env=bare)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: go programs cannot run: go is missing; apt-get install golang-go"
+
+
+def test_programs_in_another_language_are_scored_with_its_tools(isolated, files):
+    record = {"language": "sh", "prompt": "f() {\n", "tests": "}\nset -e\n[[ $(f) = 1 ]]", "stop_tokens": ["\n}"]}
+    write_lines(files / "problems.jsonl", [record | {"name": "A"}, record | {"name": "B"}])
+    answers = {"A": "    echo 1\n}\nmore(", "B": "    echo 2\n}"}
+    write_lines(files / "samples.jsonl", [{"task_id": name, "completion": answer} for name, answer in answers.items()])
+    main([*arguments(files, "--protocol", "completion", "--timeout-s", "10"), "--benchmark", "multipl-e-sh"])
+    results = results_of(files)
+    assert {name: own[0]["passed"] for name, own in results["problems"].items()} == {"A": True, "B": False}
+    assert "bash" in results["environment"]["toolchain"]
 
 
 def test_a_samples_file_cut_in_the_middle_of_a_line_is_one_line(files):
@@ -280,6 +294,13 @@ def test_answers_that_are_no_program_are_counted_failures(isolated, files):
     main(arguments(files, "--protocol", "stored", "--limit", "1", "--timeout-s", "3"))
     passed = [entry["passed"] for entry in results_of(files)["problems"]["T/0"]]
     assert passed == [False, False, False, False, True, False]
+
+
+def test_an_error_whose_text_fits_in_no_file_is_reported(isolated, files):
+    write_lines(files / "samples.jsonl", [{"task_id": "T/0", "completion": "    raise ValueError('\\ud800 \\x00')"}])
+    main(arguments(files, "--protocol", "stored", "--limit", "1"))
+    (entry,) = results_of(files)["problems"]["T/0"]
+    assert entry["reason"] == "exception:ValueError" and "ud800" in entry["detail"]
 
 
 def test_a_list_of_lists_of_programs_is_scored(isolated, files):

@@ -6,11 +6,16 @@ import pytest
 import tiny_models
 from processes import run_python, start_together
 
+from wizardcoder_jax import prompts
+from wizardcoder_jax.benchmarks.catalog import load_benchmark
+from wizardcoder_jax.benchmarks.problem import HUMANEVAL_STOPS
+from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.config.train import ValidationConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.examination import Examiner, for_sampling
 from wizardcoder_jax.sampling import engine
 from wizardcoder_jax.sandbox import bubblewrap
+from wizardcoder_jax.scoring import Questions
 from wizardcoder_jax.sharding import make_mesh
 
 # Examines the model of a folder as a training would hold it, several times; prints what was found.
@@ -130,6 +135,7 @@ def test_what_cannot_be_examined_is_refused_before_training(place, opened, chang
 
 def test_a_missing_sandbox_is_refused_before_training(place, opened, monkeypatch):
     monkeypatch.setattr(bubblewrap.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setenv("WIZARDCODER_SANDBOX", "bubblewrap")  # not the next tier
     with pytest.raises(InputError, match="bubblewrap"):
         examiner(place, opened)
 
@@ -152,3 +158,32 @@ def test_two_processes_find_what_one_finds(place, one_device):
     assert [process.returncode for process in run] == [0, 0], said[0][1][-3000:]
     # Gloo, which joins CPU processes, talks on stdout too
     assert [json.loads(out.splitlines()[-1]) for out, _ in said] == [one_device[0], one_device[0]]
+
+
+def test_stop_strings_are_those_of_the_protocol_for_the_benchmark():
+    benchmark = load_benchmark("mini")
+    assert set(Questions.of(benchmark, get_protocol("completion")).stops) == set(HUMANEVAL_STOPS)
+    assert "\n```\n" in Questions.of(benchmark, get_protocol("evalplus")).stops
+    wizardcoder = Questions.of(benchmark, get_protocol("wizardcoder-humaneval-v1"))
+    assert wizardcoder.stops == () and wizardcoder.stopped(Spelling()) is None
+
+
+class Spelling:
+    """A tokenizer whose tokens are characters."""
+
+    def encode(self, text):
+        return [ord(character) for character in text]
+
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+    def chat_prompt(self, message):
+        return f"<user>{message}<assistant>"
+
+
+def test_a_completion_is_stopped_and_an_evalplus_answer_begins_in_its_fence():
+    benchmark, spelling = load_benchmark("mini").first(1), Spelling()
+    stopped = Questions.of(benchmark, get_protocol("completion")).stopped(spelling)
+    assert stopped(spelling.encode("    return 1\nprint")) and not stopped(spelling.encode("    return 1\n"))
+    (ids,) = Questions.of(benchmark, get_protocol("evalplus")).prompt_ids(spelling, 10_000).values()
+    assert spelling.decode(ids).endswith("<assistant>" + prompts.EVALPLUS_ANSWER_PREFIX)

@@ -61,11 +61,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _load(config: EvaluateConfig) -> "Benchmark":
     from wizardcoder_jax.benchmarks.catalog import load_benchmark
-    from wizardcoder_jax.benchmarks.multipl_e import TOOLS, check_tools
+    from wizardcoder_jax.benchmarks.multipl_e import LANGUAGES, check_libraries
+    from wizardcoder_jax.sandbox.toolchains import toolchain
 
     language = config.benchmark.removeprefix("multipl-e-")
-    if language != config.benchmark and language in TOOLS:
-        check_tools(language)
+    if language != config.benchmark and language in LANGUAGES:
+        toolchain(language)
+        check_libraries(language)
     if config.python is not None and not (os.path.isfile(config.python) and os.access(config.python, os.X_OK)):
         raise InputError(f"--python {config.python} is not a program; give the path of a Python interpreter")
     return load_benchmark(config.benchmark, config.benchmark_file, split=config.split, version=config.benchmark_version)

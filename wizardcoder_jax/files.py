@@ -182,7 +182,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
 def _parse(place: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSONDecodeError; ValueError: a number of too many digits
         where = f"{place}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) and error.lineno > 1 else place
         raise InputError(f"{where}: malformed JSON ({getattr(error, 'msg', error)}); fix or remove it") from error
 

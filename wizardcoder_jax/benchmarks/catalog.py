@@ -39,7 +39,7 @@ BENCHMARKS: dict[str, Entry] = {
             read=functools.partial(multipl_e.read_problems, language=language),
             timeout_s=multipl_e.TIMEOUT_S,
         )
-        for language in multipl_e.TOOLS
+        for language in multipl_e.LANGUAGES
     },
     "mini": Entry(locate=mini.locate_mini, read=humaneval.read_problems),
     "mini-dev": Entry(locate=mini.locate_mini_dev, read=humaneval.read_problems),

@@ -18,7 +18,7 @@ from wizardcoder_jax.benchmarks.sources import find
 from wizardcoder_jax.errors import InputError
 
 VERSIONS = {"humaneval+": ("v0.1.10",), "mbpp+": ("v0.2.0", "v0.1.0")}  # the first is the default
-TIMEOUT_S = 180.0  # CPU seconds of candidate and reference; single calls have limits of their own (plus_test.py)
+TIMEOUT_S = 120.0  # CPU seconds of candidate and reference; single calls have limits of their own (plus_test.py)
 _FILES = {"humaneval+": "HumanEvalPlus", "mbpp+": "MbppPlus"}
 
 

