@@ -152,7 +152,7 @@ class Channel:
                     return self._answer(frame, encoder.table)
                 self.serve(frame)
 
-    def serve(self, frame: bytes | None = None) -> None:
+    def serve(self, frame: bytearray | None = None) -> None:
         """Answers one question: `frame`, or the next that comes."""
         frame = self._receive() if frame is None else frame
         decoder, (operation, target, args, kwargs) = self._decode(frame)
@@ -180,7 +180,7 @@ class Channel:
                 found.append((number, new))
         return tuple(found)
 
-    def _answer(self, frame: bytes, table: list[Any]) -> Any:
+    def _answer(self, frame: bytes | bytearray, table: list[Any]) -> Any:
         _, (changes, result) = self._decode(frame, table)
         try:
             for number, held in changes:
@@ -193,8 +193,8 @@ class Channel:
             raise rebuilt(result)
         raise Broken("not an answer")
 
-    def _decode(self, frame: bytes, table: tuple[Any, ...] | list[Any] = ()) -> tuple[Decoder, tuple[Any, ...]]:
-        decoder = Decoder(frame[1:], self._resolve, table)
+    def _decode(self, frame: bytes | bytearray, table: tuple[Any, ...] | list[Any] = ()) -> tuple[Decoder, tuple[Any, ...]]:
+        decoder = Decoder(memoryview(frame)[1:], self._resolve, table)
         try:
             value = decoder.decode()
         except CodecError as error:
@@ -217,10 +217,10 @@ class Channel:
             raise CodecError("a name for nothing")
         return self._exported[number]
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes | bytearray) -> None:
         self._whole_or_broken(wire.send, self._connection, frame)
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> bytearray:
         return self._whole_or_broken(wire.receive, self._connection)
 
     def _whole_or_broken(self, transfer: Callable[..., Any], *arguments: Any) -> Any:
