@@ -148,7 +148,7 @@ def run_attacks(tier):
         alive = sandbox.run(Program(candidate="def f(): return 1", test="assert f() == 1", entry_point="f"), TIMEOUT_S)
         sandbox.stop()
         time.sleep(0.2)
-        uids = {os.getuid()} if os.getuid() else {61184 + (os.getpid() * 64 + i) % 4288 for i in range(64)}
+        uids = set(sandbox.uids) or {os.getuid()}
         effects = host.effects()
         host.close()
         return {

@@ -69,7 +69,7 @@ class Examiner:
         self._questions = Questions.of(self._benchmark, self._protocol)
         self._prompts = self._questions.prompt_ids(tokenizer, validation.max_length)
         if is_first():
-            Sandbox.open()
+            Sandbox.open().stop()
 
     def examine(self, model: Transformer, mesh: Mesh) -> Score:
         """The model's score; every process of the run calls this at the same moment.
@@ -105,6 +105,7 @@ class Examiner:
         names = list(unique)
         verdicts = verdicts_of(sandbox, list(unique.values()), self._benchmark.timeout_s, self._settings.num_workers)
         passed = {names[i] for i, verdict in verdicts if verdict.passed}
+        sandbox.stop()
         return sum(key in passed for key in keys)
 
 

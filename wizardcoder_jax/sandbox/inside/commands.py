@@ -20,7 +20,7 @@ _ASSERTION = re.compile(r"AssertionError|[Aa]ssert(?:ion)?\b.{0,400}\bfail|panic
 
 
 def run(
-    steps: list[dict], file: str, footer: str | None, program: bytes, place: Place, job: Job, folder: str
+    steps: list[dict], file: str, footer: str | None, program: bytes | bytearray, place: Place, job: Job, folder: str
 ) -> tuple[str, str]:
     """(reason, detail) of compiling and running a program.
 

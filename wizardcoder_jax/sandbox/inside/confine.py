@@ -125,7 +125,9 @@ def confine(place: Place, job: Job, folder: str) -> None:
         own = (*place.readable, f"/proc/{os.getpid()}", *_PROC_FILES)
         landlock.restrict(landlock.Paths(readable=own, writable=(folder, *_DEVICES)))
     if place.tier != NONE:
-        seccomp.install(_filter(place.tier, bool(job.uid)) or seccomp.program(_surroundings(place.tier, bool(job.uid)), os.getpid()))
+        seccomp.install(
+            _filter(place.tier, bool(job.uid)) or seccomp.program(_surroundings(place.tier, bool(job.uid)), os.getpid())
+        )
 
 
 @functools.cache

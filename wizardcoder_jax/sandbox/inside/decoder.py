@@ -35,7 +35,9 @@ class Decoder:
         table: the mutable containers of the message before, in its order.
     """
 
-    def __init__(self, data: bytes, resolve: Callable[[bytes, int], Any], table: Iterable[Any] = ()) -> None:
+    def __init__(
+        self, data: bytes | bytearray | memoryview, resolve: Callable[[bytes, int], Any], table: Iterable[Any] = ()
+    ) -> None:
         self._data, self._at, self._resolve = memoryview(data), 0, resolve
         self.table = list(table)
         self._num_items = 0

@@ -38,20 +38,21 @@ class Encoder:
         self._handle_of = handle_of
         self.table = list(table)  # also keeps everything alive, so that an id stays one object's
         self._seen = {id(container): i for i, container in enumerate(self.table)}
-        self._out: list[bytes] = []
+        self._out = bytearray()
         self._alive: list[Any] = []
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: Any) -> bytearray:
         """The bytes of `value`.
 
         Raises:
             CodecError: too deep or too many items, or a value that cannot cross at all.
         """
         self._value(value, 0)
-        return b"".join(self._out)
+        return self._out
 
     def _put(self, *parts: bytes) -> None:
-        self._out.extend(parts)
+        for part in parts:
+            self._out += part
 
     def _blob(self, letter: bytes, data: bytes) -> None:
         self._put(letter, COUNT.pack(len(data)), data)

@@ -48,7 +48,7 @@ def _say(connection: socket.socket, reason: str, detail: str, **more: Any) -> No
         os._exit(0)
 
 
-def _split(connection: socket.socket, header: dict, source: bytes, place: Place, job: Job, folder: str) -> None:
+def _split(connection: socket.socket, header: dict, source: bytearray, place: Place, job: Job, folder: str) -> None:
     names = tuple(header["names"])
     ours, theirs = socket.socketpair()
     pid = start(lambda fd: candidate.answer(source, names, fd), place, job, folder, theirs.fileno())
@@ -70,7 +70,7 @@ class _Watched(Channel):
         super().__init__(channel, may_export=_is_function, operations=("call",))
         self._verdict, self._pid, self._started = connection, pid, False
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> bytearray:
         frame = super()._receive()
         if not frame and not self._started:
             _say(self._verdict, "sandbox", self._connection.recv(1000).decode(errors="replace"))
@@ -92,7 +92,7 @@ def _is_function(value: Any) -> bool:
     return isinstance(value, kinds) and value not in (sys.exit, os._exit)
 
 
-def _tested(channel: Channel, names: tuple[str, ...], test: bytes) -> tuple[str, str]:
+def _tested(channel: Channel, names: tuple[str, ...], test: bytearray) -> tuple[str, str]:
     """(reason, detail) of loading the candidate and running the test."""
     try:
         what, value = channel.proxy(0)()
@@ -109,7 +109,7 @@ def _tested(channel: Channel, names: tuple[str, ...], test: bytes) -> tuple[str,
     return "passed", ""
 
 
-def _whole(connection: socket.socket, header: dict, source: bytes, place: Place, job: Job, folder: str) -> None:
+def _whole(connection: socket.socket, header: dict, source: bytearray, place: Place, job: Job, folder: str) -> None:
     wire.send_json(connection, "ready")
     program, nonce = source + wire.receive(connection), secrets.token_hex(16)
     ours, theirs = socket.socketpair()
@@ -127,7 +127,7 @@ def _whole(connection: socket.socket, header: dict, source: bytes, place: Place,
     _say(connection, reason, detail)
 
 
-def _commands(connection: socket.socket, header: dict, source: bytes, place: Place, job: Job, folder: str) -> None:
+def _commands(connection: socket.socket, header: dict, source: bytearray, place: Place, job: Job, folder: str) -> None:
     wire.send_json(connection, "ready")
     program = source + wire.receive(connection)
     reason, detail = commands.run(header["steps"], header["file"], header.get("footer"), program, place, job, folder)

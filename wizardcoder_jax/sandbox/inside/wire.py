@@ -13,7 +13,7 @@ class Gone(Exception):  # noqa: N818 (a state of the connection)
     """The other side closed the connection, or sent what is not a frame."""
 
 
-def send(connection: socket.socket, data: bytes) -> None:
+def send(connection: socket.socket, data: bytes | bytearray) -> None:
     """Sends one frame.
 
     Raises:
@@ -29,7 +29,7 @@ def send(connection: socket.socket, data: bytes) -> None:
         raise Gone(str(error)) from error
 
 
-def receive(connection: socket.socket) -> bytes:
+def receive(connection: socket.socket) -> bytearray:
     """Receives one frame, and not a byte more.
 
     Raises:
@@ -51,15 +51,15 @@ def receive_json(connection: socket.socket) -> Any:
     return json.loads(receive(connection))
 
 
-def _exactly(connection: socket.socket, num_bytes: int) -> bytes:
-    parts, missing = [], num_bytes
-    while missing:
+def _exactly(connection: socket.socket, num_bytes: int) -> bytearray:
+    received, filled = bytearray(num_bytes), 0
+    view = memoryview(received)
+    while filled < num_bytes:
         try:
-            part = connection.recv(min(missing, 1 << 20))
+            size = connection.recv_into(view[filled:], min(num_bytes - filled, 1 << 20))
         except ConnectionError as error:
             raise Gone(str(error)) from error
-        if not part:
+        if not size:
             raise Gone("the connection was closed")
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)
+        filled += size
+    return received

@@ -23,6 +23,7 @@ import traceback
 from typing import Any
 
 from . import tester, usage
+from .channel import warm_up
 from .confine import BUBBLEWRAP, NONE, Job, Place, adopt_orphans, kill_all_of, prepare
 
 OFTEN_NEEDED = (
@@ -47,6 +48,7 @@ def main(control_fd: int, described: str) -> None:
         prepare(place)
     for name in ("exit", "quit"):  # as the module site does
         setattr(builtins, name, _sitebuiltins.Quitter(name, ""))
+    warm_up()
     gc.collect()
     gc.freeze()  # collections in forked processes then leave these pages shared
     while True:
