@@ -142,7 +142,9 @@ class Decoder:
             joined, ends = self._text(), list(itertools.accumulate(packed))
             if min(packed, default=0) < 0 or (ends or [0])[-1] != len(joined):
                 raise CodecError("texts of other lengths")
-            return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+            known: dict[str, str] = {}  # equal texts are one object, as they mostly were on the other side
+            texts = (joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
+            return [known.setdefault(text, text) for text in texts]
         raise CodecError(f"unknown sequence {letter!r}")
 
     def _extended(self, letter: bytes, depth: int) -> Any:
