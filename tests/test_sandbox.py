@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import os
+import random
 import re
 import shutil
 import struct
@@ -13,6 +15,9 @@ import pytest
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.sandbox import bubblewrap, runner, surroundings
 from wizardcoder_jax.sandbox.inside import confine, seccomp
+from wizardcoder_jax.sandbox.inside.codec import CodecError
+from wizardcoder_jax.sandbox.inside.decoder import Decoder
+from wizardcoder_jax.sandbox.inside.encoder import Encoder
 from wizardcoder_jax.sandbox.program import Limits, Program, Verdict
 from wizardcoder_jax.sandbox.runner import Sandbox
 from wizardcoder_jax.sandbox.toolchains import LANGUAGES, toolchain, toolchains
@@ -478,3 +483,41 @@ def test_limits_are_never_raised(monkeypatch):
     confine.lower(0, 80)
     confine.lower(0, 400)
     assert set_to == [(80, 80), (100, 100)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [(1, 2)] * 5,
+        [("a", "")] * 5,
+        [(1.5,)] * 5,
+        [(1, "a")] * 5,
+        [()] * 5,
+        [(1 << 70, 2)] * 5,
+        ["", "\ud83d", "\ude00", "é"],
+        [True, 1, 2, 3],
+        [(1, 2), (3,), (4, 5), (6, 7)],
+        {(1, 2), (3, 4), (5, 6), (7, 8)},
+        {(1, 2): 3, (4, 5): 6, (7, 8): 9, (0, 0): 0},
+    ],
+)
+def test_values_cross_unchanged(value):
+    def no_handle(*_):
+        raise CodecError("no handle")
+
+    found = Decoder(Encoder(no_handle).encode(value), no_handle).decode()
+    assert found == value and repr(found) == repr(value)
+
+
+def test_no_message_is_believed():
+    def no_handle(*_):
+        raise CodecError("no handle")
+
+    whole = bytes(Encoder(no_handle).encode([[(1, 2)] * 5, ["ab", "c", "d", "e"], {"k": {1.5}}, 1 << 99, ("x", b"y", None)]))
+    generator = random.Random(0)
+    for _ in range(3000):
+        damaged = bytearray(whole)
+        for _ in range(generator.randint(1, 3)):
+            damaged[generator.randrange(len(damaged))] = generator.choice(b"xmqfsltdezNTFUAMrRDQVYhH\x00\x01\xff")
+        with contextlib.suppress(CodecError):
+            Decoder(damaged[: generator.randint(1, len(damaged))], no_handle).decode()

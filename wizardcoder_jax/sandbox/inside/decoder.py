@@ -4,6 +4,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import itertools
 import sys
 from array import array
 from collections.abc import Callable, Iterable
@@ -126,6 +127,11 @@ class Decoder:
             if count > len(self._data) - self._at:  # each takes a byte or more
                 raise CodecError("a message that is cut off")
             return [self._value(depth + 1) for _ in range(count)]
+        if letter == b"m":
+            flat = self._items(depth)
+            if not count or not flat or len(flat) % count:
+                raise CodecError("tuples of unequal lengths")
+            return list(zip(*[iter(flat)] * (len(flat) // count), strict=True))
         packed = array("d" if letter == b"f" else "q")
         packed.frombytes(self._take(8 * count))
         if sys.byteorder == "big":
@@ -133,7 +139,12 @@ class Decoder:
         if letter in (b"q", b"f"):
             return packed.tolist()
         if letter == b"s":
-            return [bytes(self._take(size)).decode("utf-8", "surrogatepass") for size in packed]
+            joined, ends = self._text(), list(itertools.accumulate(packed))
+            if min(packed, default=0) < 0 or (ends or [0])[-1] != len(joined):
+                raise CodecError("texts of other lengths")
+            known: dict[str, str] = {}  # equal texts are one object, as they mostly were on the other side
+            texts = (joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
+            return [known.setdefault(text, text) for text in texts]
         raise CodecError(f"unknown sequence {letter!r}")
 
     def _extended(self, letter: bytes, depth: int) -> Any:

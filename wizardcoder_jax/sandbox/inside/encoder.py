@@ -4,6 +4,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import itertools
 import sys
 from array import array
 from collections.abc import Callable, Iterable
@@ -119,7 +120,7 @@ class Encoder:
             self._items(list(value), depth)
 
     def _items(self, items: list[Any], depth: int) -> None:
-        """A sequence: numbers or texts of one type in one piece, else one by one."""
+        """A sequence: numbers or texts of one type, or tuples of them, in one piece; else one by one."""
         kinds = set(map(type, items)) if len(items) > 3 else set()
         if kinds == {int}:
             try:
@@ -133,9 +134,16 @@ class Encoder:
             self._put(b"f", COUNT.pack(len(items)), _native(array("d", items)))
             return
         elif kinds == {str}:
-            texts = [item.encode("utf-8", "surrogatepass") for item in items]
-            self._put(b"s", COUNT.pack(len(items)), _native(array("q", map(len, texts))), *texts)
+            joined = "".join(items).encode("utf-8", "surrogatepass")
+            self._put(b"s", COUNT.pack(len(items)), _native(array("q", map(len, items))))
+            self._blob(b"", joined)
             return
+        elif kinds == {tuple} and len(set(map(len, items))) == 1:
+            flat = list(itertools.chain.from_iterable(items))
+            if set(map(type, flat)) in ({int}, {float}, {str}):
+                self._put(b"m", COUNT.pack(len(items)))
+                self._items(flat, depth)
+                return
         self._put(b"x", COUNT.pack(len(items)))
         for item in items:
             self._value(item, depth + 1)
