@@ -209,3 +209,4 @@ def check_all(
             except Exception as error:
                 raise AssertionError(f"{label} input {i}: {type(error).__name__}: {error}") from None
             assert correct, f"{label} input {i}: got {repr(value)[:80]}, expected {repr(expected)[:80]}"
+            del value, expected, arguments, own  # they can be big: not two calls' at once
