@@ -96,7 +96,7 @@ def _one_line(complaint: str) -> str:
 def _program_name() -> str:
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    return f"python -m {spec.name}" if spec else os.path.basename(sys.argv[0])
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else os.path.basename(sys.argv[0])
 
 
 def _take_preset(args: list[str]) -> tuple[str | None, list[str]]:
