@@ -7,7 +7,9 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import venv
 from pathlib import Path
 
 import pytest
@@ -453,6 +455,17 @@ def test_another_interpreter_runs_programs(sandbox):
     assert verdict.passed, verdict
     with pytest.raises(InputError, match="--python /nowhere/python does not run"):
         called(sandbox, "", "", python="/nowhere/python")
+
+
+def test_packages_of_an_interpreter_below_tmp_are_seen(sandbox):
+    """Each job has a /tmp of its own, and still sees these."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        venv.create(folder)
+        [packages] = Path(folder).glob("lib/python*/site-packages")
+        (packages / "only_there.py").write_text("x = 5\n")
+        python = os.path.join(folder, "bin/python")
+        verdict = called(sandbox, "def f():\n    import only_there\n    return only_there.x", "assert f() == 5", python=python)
+    assert verdict.passed, verdict
 
 
 def test_the_filter_is_well_formed_on_both_processors(monkeypatch):

@@ -64,9 +64,9 @@ def own_folders(place: Place) -> None:
     Raises:
         OSError: it is not permitted.
     """
-    covered = [folder for folder in place.readable if folder.startswith("/tmp/") and os.path.isdir(folder)]
-    opened = [(folder, os.open(folder, os.O_PATH)) for folder in covered]
     _checked(_libc().unshare(_NEW_MOUNTS), "mount namespace")
+    covered = [folder for folder in place.readable if folder.startswith("/tmp/") and os.path.isdir(folder)]
+    opened = [(folder, os.open(folder, os.O_PATH)) for folder in covered]  # in this namespace: no other's can be bound
     for folder in ("/tmp", "/dev/shm"):
         _mount("tmpfs", folder, "tmpfs", _NOSUID | _NODEV, f"size={place.tmp_bytes},nr_inodes=65536,mode=1777")
     for folder, fd in opened:  # a Python that is installed below /tmp
