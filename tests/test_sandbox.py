@@ -460,7 +460,7 @@ def test_another_interpreter_runs_programs(sandbox):
 def test_packages_of_an_interpreter_below_tmp_are_seen(sandbox):
     """Each job has a /tmp of its own, and still sees these."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        venv.create(folder)
+        venv.create(folder, symlinks=True)
         [packages] = Path(folder).glob("lib/python*/site-packages")
         (packages / "only_there.py").write_text("x = 5\n")
         python = os.path.join(folder, "bin/python")

@@ -12,6 +12,7 @@ import resource
 import signal
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 from . import landlock, seccomp
 
@@ -65,12 +66,15 @@ def own_folders(place: Place) -> None:
         OSError: it is not permitted.
     """
     _checked(_libc().unshare(_NEW_MOUNTS), "mount namespace")
-    covered = [folder for folder in place.readable if folder.startswith("/tmp/") and os.path.isdir(folder)]
+    below = [folder for folder in place.readable if folder.startswith("/tmp/") and os.path.isdir(folder)]
+    covered = [folder for folder in below if not any(str(above) in below for above in Path(folder).parents)]
     opened = [(folder, os.open(folder, os.O_PATH)) for folder in covered]  # in this namespace: no other's can be bound
     for folder in ("/tmp", "/dev/shm"):
         _mount("tmpfs", folder, "tmpfs", _NOSUID | _NODEV, f"size={place.tmp_bytes},nr_inodes=65536,mode=1777")
     for folder, fd in opened:  # a Python that is installed below /tmp
         os.makedirs(folder, exist_ok=True)
+        for above in Path(folder).parents[:-2]:  # below /tmp
+            above.chmod(0o755)
         _mount(f"/proc/self/fd/{fd}", folder, "", _BIND | _RECURSIVE, "")
         os.close(fd)
 
