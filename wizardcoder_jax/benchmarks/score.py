@@ -74,26 +74,3 @@ def score_groups(
     """
     names = sorted({group for task_id in verdicts if (group := groups[task_id]) is not None})
     return {name: score({task: own for task, own in verdicts.items() if groups[task] == name}, ks) for name in names}
-
-
-def comparable(results_a: Mapping[str, Any], results_b: Mapping[str, Any]) -> str | None:
-    """Why two results files must not be compared; None where they may.
-
-    Args:
-        results_a: the content of one results.json.
-        results_b: that of the other.
-    """
-    reasons = [
-        f"{what} {a!r} and {b!r}"
-        for key, what in (("benchmark", "benchmarks"), ("benchmark_version", "versions"), ("protocol", "protocols"))
-        if (a := _identity(key, results_a)) != (b := _identity(key, results_b))
-    ]
-    if set(results_a.get("problems", ())) != set(results_b.get("problems", ())):
-        reasons.append("the problems that were scored")
-    return f"they differ in {', '.join(reasons)}" if reasons else None
-
-
-def _identity(key: str, results: Mapping[str, Any]) -> Any:
-    """What is compared: of a version only the hash of the problems, as the same file has many names."""
-    value = results.get(key)
-    return value.rpartition("sha256:")[2] if key == "benchmark_version" and isinstance(value, str) else value

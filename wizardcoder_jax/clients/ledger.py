@@ -3,11 +3,14 @@
 One sqlite file, one row a call. WAL with synchronous=FULL: a row that was written survives kill -9 and power loss.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,6 +45,29 @@ class Spent:
     requests: int = 0
     usd: float = 0.0
     tokens: int = 0  # of prompts and answers
+
+
+@contextlib.contextmanager
+def held(descriptor: int, complaint: str) -> Iterator[None]:
+    """Holds an open file or folder, so that no second process pays for the same answers; closes it at the end.
+
+    Raises:
+        InputError: another process holds it; in the words of `complaint`.
+    """
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(complaint) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_ledger(path: Path) -> None:
+    """Removes a ledger that nobody has open, with sqlite's files beside it; one that is not there is no matter."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
 class Ledger:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from wizardcoder_jax.clients.budget import Budget
 from wizardcoder_jax.clients.calls import Calls
 from wizardcoder_jax.clients.completion import Completion
-from wizardcoder_jax.clients.ledger import Ledger, Spent
+from wizardcoder_jax.clients.ledger import Ledger, Spent, held, remove_ledger
 from wizardcoder_jax.clients.openai import OpenAIClient
 from wizardcoder_jax.clients.workers import map_in_order
 from wizardcoder_jax.config import ApiConfig
@@ -83,18 +82,11 @@ def claimed_ledger(output: str, *, overwrite: bool) -> Iterator[Ledger]:
     ensure_dir(path.parent)
     lock_path = path.with_name(f".{path.name}.lock")
     descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"another sample is at work on {output}; wait for it or choose another --output") from error
+    with held(descriptor, f"another sample is at work on {output}; wait for it or choose another --output"):
         if overwrite:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+            remove_ledger(path)
         with Ledger(path) as ledger:
             yield ledger
-    finally:
-        os.close(descriptor)
 
 
 def ask_all(

@@ -1,7 +1,6 @@
 """The output folder of a run: held by one process, its files a function of the settings and the ledger."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax import files
+from wizardcoder_jax.clients.ledger import held, remove_ledger
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions import card
 from wizardcoder_jax.instructions.rounds import RoundResult
@@ -32,21 +32,14 @@ def claimed(output_dir: str, settings: dict[str, Any], *, overwrite: bool) -> It
     files.ensure_dir(output_dir)
     folder = Path(output_dir)
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"another evolve is at work in {folder}; wait for it or choose another --output-dir") from error
+    with held(descriptor, f"another evolve is at work in {folder}; wait for it or choose another --output-dir"):
         _prepare(folder, settings, overwrite)
         yield folder
-    finally:
-        os.close(descriptor)
 
 
 def _prepare(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     if overwrite:
-        for suffix in ("", "-wal", "-shm"):
-            (folder / f"{LEDGER_NAME}{suffix}").unlink(missing_ok=True)
+        remove_ledger(folder / LEDGER_NAME)
     earlier = _written_settings(folder)
     if overwrite or (earlier is not None and earlier != _of_the_result(settings)):
         for path in (*(folder / "rounds").glob("round-*.jsonl"), *(folder / name for name in DERIVED_NAMES)):

@@ -4,12 +4,8 @@ import dataclasses
 import hashlib
 
 PASSED = "passed"
-ASSERTION = "assertion"
 EXCEPTION = "exception"  # followed by ":<Type>"
-SYNTAX = "syntax"
 TIMEOUT = "timeout"
-MEMORY = "memory"
-EXIT = "exit"
 SANDBOX = "sandbox"
 
 
