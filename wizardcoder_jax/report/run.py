@@ -35,13 +35,14 @@ def _scores(scores: list[dict[str, Any]]) -> Section:
         [score["benchmark"], score["model"], score["protocol"], _percent(score), _counts(score), score["benchmark_version"]]
         for score in scores
     ]
+    forgeable = sum(score["sandbox"]["forgeable_verdicts"] for score in scores)
     return Section(
         heading="Scores",
         paragraphs=[
             "Greedy decoding, one answer a problem; 95 % intervals by bootstrap over problems. Scores of different "
             "protocols are not the same measurement: before and after are compared under one protocol.",
             "No problem of these benchmarks is in the training data. "
-            f"Sandbox: {scores[0]['sandbox']['tier']}; every verdict shares a process with the program that it is on.",
+            f"Sandbox: {scores[0]['sandbox']['tier']}; {forgeable} verdicts could have been faked by the program they are on.",
         ],
         table=Table(header=["benchmark", "model", "protocol", "pass@1", "passed", "version"], rows=rows),
     )
