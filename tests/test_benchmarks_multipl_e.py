@@ -50,16 +50,6 @@ def test_stop_strings_must_be_texts(tmp_path, stops):
         read(tmp_path, RECORD | {"stop_tokens": stops})
 
 
-def test_java_needs_a_library(monkeypatch, tmp_path):
-    monkeypatch.setenv("CLASSPATH", "")
-    if multipl_e.javatuples() is None:
-        with pytest.raises(InputError, match="javatuples"):
-            multipl_e.check_libraries("java")
-    (tmp_path / "javatuples-1.2.jar").write_bytes(b"")
-    monkeypatch.setenv("CLASSPATH", f"x.jar:{tmp_path / 'javatuples-1.2.jar'}")
-    multipl_e.check_libraries("java")
-
-
 @pytest.mark.parametrize(("language", "count"), [("js", 161), ("java", 158), ("cpp", 161), ("sh", 158)])
 def test_the_published_files_are_read(language, count):
     problems = load_benchmark(f"multipl-e-{language}", shared(f"multipl-e/humaneval-{language}.jsonl")).problems

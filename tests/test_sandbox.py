@@ -22,7 +22,7 @@ from wizardcoder_jax.sandbox.inside.decoder import Decoder
 from wizardcoder_jax.sandbox.inside.encoder import Encoder
 from wizardcoder_jax.sandbox.program import Limits, Program, Verdict
 from wizardcoder_jax.sandbox.runner import Sandbox
-from wizardcoder_jax.sandbox.toolchains import LANGUAGES, toolchain, toolchains
+from wizardcoder_jax.sandbox.toolchains import LANGUAGES, check_libraries, javatuples, toolchain, toolchains
 
 TIERS = ("bubblewrap", "landlock")
 
@@ -437,6 +437,16 @@ def test_every_toolchain_is_there_or_named_as_missing(monkeypatch):
     toolchain.cache_clear()
     with pytest.raises(InputError, match="no language 'cobol'; there are python, js"):
         toolchain("cobol")
+
+
+def test_java_needs_a_library(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLASSPATH", "")
+    if javatuples() is None:
+        with pytest.raises(InputError, match="javatuples"):
+            check_libraries("java")
+    (tmp_path / "javatuples-1.2.jar").write_bytes(b"")
+    monkeypatch.setenv("CLASSPATH", f"x.jar:{tmp_path / 'javatuples-1.2.jar'}")
+    check_libraries("java")
 
 
 def test_a_missing_toolchain_is_found_before_anything_runs(sandbox):

@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _load(config: EvaluateConfig) -> "Benchmark":
     from wizardcoder_jax.benchmarks.catalog import load_benchmark
-    from wizardcoder_jax.benchmarks.multipl_e import LANGUAGES, check_libraries
-    from wizardcoder_jax.sandbox.toolchains import toolchain
+    from wizardcoder_jax.benchmarks.multipl_e import LANGUAGES
+    from wizardcoder_jax.sandbox.toolchains import check_libraries, toolchain
 
     language = config.benchmark.removeprefix("multipl-e-")
     if language != config.benchmark and language in LANGUAGES:
@@ -119,14 +119,13 @@ def _run(
     known = {record.pop("key"): Verdict(**record) for record in map(dict, journal.records if journal else ())}
     verdicts = {key: verdict for key, verdict in known.items() if key in unique}
     waiting = {key: program for key, program in unique.items() if key not in verdicts}
-    waiting_keys = list(waiting)
     num_passed = sum(verdict.passed for verdict in verdicts.values())
     with Progress("evaluate", total=len(unique), unit="program", done=len(verdicts)) as progress:
         timeout_s = _timeout_s(config, benchmark)
-        for i, verdict in verdicts_of(sandbox, list(waiting.values()), timeout_s, config.num_workers):
-            verdicts[waiting_keys[i]] = verdict
+        for key, verdict in verdicts_of(sandbox, waiting, timeout_s, config.num_workers):
+            verdicts[key] = verdict
             if journal and verdict.reason != SANDBOX:  # a sandbox that failed is tried again by the next run
-                journal.append({"key": waiting_keys[i], **dataclasses.asdict(verdict)})
+                journal.append({"key": key, **dataclasses.asdict(verdict)})
             num_passed += verdict.passed
             progress.update(passed=num_passed)
     return {sample: verdicts[key] for sample, key in keys.items()}

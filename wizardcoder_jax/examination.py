@@ -102,9 +102,8 @@ class Examiner:
         """How many programs pass; equal ones run once."""
         sandbox, keys = Sandbox.open(), [program.digest() for program in programs]
         unique = dict(zip(keys, programs, strict=True))
-        names = list(unique)
-        verdicts = verdicts_of(sandbox, list(unique.values()), self._benchmark.timeout_s, self._settings.num_workers)
-        passed = {names[i] for i, verdict in verdicts if verdict.passed}
+        verdicts = verdicts_of(sandbox, unique, self._benchmark.timeout_s, self._settings.num_workers)
+        passed = {key for key, verdict in verdicts if verdict.passed}
         sandbox.stop()
         return sum(key in passed for key in keys)
 

@@ -119,24 +119,15 @@ def as_program(assembled: Assembled, python: str | None) -> Program:
 
 
 def verdicts_of(
-    sandbox: Sandbox, programs: Sequence[Program], timeout_s: float, num_workers: int
-) -> Iterator[tuple[int, Verdict]]:
-    """Runs programs as `Sandbox.run_all` does, and gives the plus tests' own limit on single calls its name.
+    sandbox: Sandbox, programs: Mapping[str, Program], timeout_s: float, num_workers: int
+) -> Iterator[tuple[str, Verdict]]:
+    """Runs programs as `Sandbox.run_all` does; yields (key, verdict) as they end.
 
-    Such a limit is in wall-clock time: where programs ran side by side the verdict counts only after a run alone.
+    The plus tests' own limit on single calls is a timeout too, in wall-clock time.
     """
-    doubtful: list[int] = []
-    for i, verdict in sandbox.run_all(programs, timeout_s, num_workers):
-        if verdict.reason == _CALL_TIMEOUT and num_workers > 1:
-            doubtful.append(i)
-        else:
-            yield i, _named(verdict)
-    for i in sorted(doubtful):
-        yield i, _named(sandbox.run(programs[i], timeout_s))
-
-
-def _named(verdict: Verdict) -> Verdict:
-    return dataclasses.replace(verdict, reason=TIMEOUT) if verdict.reason == _CALL_TIMEOUT else verdict
+    keys = list(programs)
+    for i, verdict in sandbox.run_all(list(programs.values()), timeout_s, num_workers, doubted=(_CALL_TIMEOUT,)):
+        yield keys[i], dataclasses.replace(verdict, reason=TIMEOUT) if verdict.reason == _CALL_TIMEOUT else verdict
 
 
 _CALL_TIMEOUT = f"{EXCEPTION}:{CallTimeout.__name__}"

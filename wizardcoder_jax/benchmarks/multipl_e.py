@@ -5,9 +5,7 @@ deepseek-ai/DeepSeek-Coder @2f9fd85.
 """
 
 import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.benchmarks.fields import required
@@ -18,7 +16,6 @@ from wizardcoder_jax.errors import InputError
 
 LANGUAGES = ("js", "java", "cpp", "sh", "php", "rust", "rs", "go", "r")
 TIMEOUT_S = 15.0  # CPU seconds, compiling included
-JAVATUPLES = "javatuples-1.2.jar"
 _HUB_NAMES = {"rust": "rs"}  # MultiPL-E's own name is known too
 
 
@@ -54,25 +51,3 @@ def _problem(language: str, place: str, record: dict[str, Any]) -> Problem:
         stop_strings=tuple(stops),
         language=language,
     )
-
-
-def check_libraries(language: str) -> None:
-    """Whether the library that every Java prompt imports is here; other languages need none.
-
-    Raises:
-        InputError: it is missing; says what to install.
-    """
-    if language == "java" and javatuples() is None:
-        raise InputError(f"multipl-e-java needs {JAVATUPLES}: apt-get install libjavatuples-java, or set CLASSPATH to it")
-
-
-def javatuples() -> str | None:
-    """The path of that library: from CLASSPATH, or where packages put it."""
-    named = [Path(part) for part in os.environ.get("CLASSPATH", "").split(os.pathsep) if "javatuples" in part]
-    places = [
-        *named,
-        Path("/usr/share/java", JAVATUPLES),
-        Path("/usr/share/java/javatuples.jar"),
-        Path("/usr/multiple", JAVATUPLES),
-    ]
-    return next((str(path) for path in places if path.is_file()), None)

@@ -1,8 +1,9 @@
 """A short document of headings, paragraphs and tables, written as Markdown or as one self-contained HTML page."""
 
 import dataclasses
-import html
 from collections.abc import Sequence
+
+from wizardcoder_jax.report.escape import escaped
 
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #ccc;padding:.3rem .7rem;text-align:left}
@@ -47,17 +48,17 @@ class Document:
 
     def to_html(self) -> str:
         """The document as an HTML page without outside assets."""
-        parts = [f"<h1>{html.escape(self.title)}</h1>"]
+        parts = [f"<h1>{escaped(self.title)}</h1>"]
         for section in self.sections:
-            parts.append(f"<h2>{html.escape(section.heading)}</h2>")
-            parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
+            parts.append(f"<h2>{escaped(section.heading)}</h2>")
+            parts += [f"<p>{escaped(paragraph)}</p>" for paragraph in section.paragraphs]
             if section.table is not None:
                 parts.append(f"<table>{_row('th', section.table.header)}")
                 parts += [_row("td", row) for row in section.table.rows]
                 parts.append("</table>")
-        head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
+        head = f'<meta charset="utf-8"><title>{escaped(self.title)}</title><style>{_STYLE}</style>'
         return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
 def _row(cell: str, values: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{html.escape(value)}</{cell}>" for value in values) + "</tr>"
+    return "<tr>" + "".join(f"<{cell}>{escaped(value)}</{cell}>" for value in values) + "</tr>"

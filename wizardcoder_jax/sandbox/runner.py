@@ -6,7 +6,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -166,11 +166,19 @@ class Sandbox:
                 worker.kill()
         return worker
 
-    def run_all(self, programs: Sequence[Program], timeout_s: float, num_workers: int) -> Iterator[tuple[int, Verdict]]:
+    def run_all(
+        self, programs: Sequence[Program], timeout_s: float, num_workers: int, doubted: Collection[str] = ()
+    ) -> Iterator[tuple[int, Verdict]]:
         """Runs programs side by side and yields (index, verdict) as they end.
 
         A timeout (or a sandbox that failed) beside other programs is not believed: such programs run again at the end,
         alone, and only that verdict counts.
+
+        Args:
+            programs: what runs.
+            timeout_s: see `run`.
+            num_workers: how many run at once.
+            doubted: further reasons that are not believed beside other programs.
 
         Raises:
             InputError: an interpreter or a toolchain is not there; nothing has run then.
@@ -183,7 +191,7 @@ class Sandbox:
         executor = ThreadPoolExecutor(max_workers=num_workers)
         try:
             for index, verdict in self._in_parallel(executor, programs, timeout_s, num_workers):
-                if verdict.reason in (TIMEOUT, SANDBOX) and num_workers > 1:
+                if verdict.reason in (TIMEOUT, SANDBOX, *doubted) and num_workers > 1:
                     doubtful.append(index)
                 else:
                     yield index, verdict

@@ -88,7 +88,8 @@ LANGUAGES = {
     ),
 }  # fmt: skip
 ALIASES = {"go_test.go": "go", "rust": "rs", "javascript": "js", "c++": "cpp", "bash": "sh"}
-_JARS = "/usr/share/java/javatuples.jar"  # what MultiPL-E's Java programs import; Debian: libjavatuples-java
+JAVATUPLES = "javatuples-1.2.jar"  # what MultiPL-E's Java programs import; Debian: libjavatuples-java
+_PLACES_OF_JARS = (f"/usr/share/java/{JAVATUPLES}", "/usr/share/java/javatuples.jar", f"/usr/multiple/{JAVATUPLES}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ class Toolchain:
     def steps(self) -> dict[str, Any]:
         """What the tester is told: {"steps", "file", "footer"}."""
         language = LANGUAGES[self.language]
-        jars = ":".join([".", *([_JARS] if os.path.exists(_JARS) else []), *_class_path()])
+        jars = ":".join(dict.fromkeys([".", *filter(None, [javatuples()]), *_class_path()]))
         steps = [
             {
                 "command": [self.paths.get(word, jars if word == "JARS" else word) for word in step],
@@ -148,6 +149,22 @@ def toolchain(name: str) -> Toolchain:
         folders += tuple(_installation(path) for path in paths.values() if not path.startswith("/usr/"))
     version = _said(name, (paths[language.version[0]], *language.version[1:]))
     return Toolchain(language=name, version=version, paths=paths, folders=tuple(dict.fromkeys(folders)))
+
+
+def check_libraries(language: str) -> None:
+    """Whether the library that every Java program of MultiPL-E imports is here; other languages need none.
+
+    Raises:
+        InputError: it is missing; says what to install.
+    """
+    if language == "java" and javatuples() is None:
+        raise InputError(f"multipl-e-java needs {JAVATUPLES}: apt-get install libjavatuples-java, or set CLASSPATH to it")
+
+
+def javatuples() -> str | None:
+    """The path of that library: from CLASSPATH, or where packages put it."""
+    named = [jar for jar in _class_path() if "javatuples" in jar]
+    return next((jar for jar in (*named, *_PLACES_OF_JARS) if os.path.isfile(jar)), None)
 
 
 def toolchains() -> dict[str, str | InputError]:
