@@ -21,7 +21,7 @@ from wizardcoder_jax.scoring import Questions
 
 if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
-    from wizardcoder_jax.sampling.engine import Answer, Request
+    from wizardcoder_jax.sampling.engine import Request
 
 CHAT = "chat"  # the protocol in which a prompt is a user message
 
@@ -64,8 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
                 for index, answer in answers:
-                    rows[left[index]] = _row(*left[index], answer, questions, tokenizer, config.legacy_decode)
-                    journal.append(rows[left[index]])
+                    text = tokenizer.decode(answer.tokens)
+                    raw = legacy_decode(text) if config.legacy_decode else text
+                    row = _row(questions, left[index], raw, len(answer.tokens), answer.finish_reason)
+                    rows[left[index]] = row
+                    journal.append(row)
                     progress.update()
         write_jsonl(meta_path(config.output), [_meta(config, questions)])
         write_jsonl(config.output, [rows[name] for name in wanted])
@@ -89,20 +92,20 @@ def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
     with claimed_ledger(config.output, overwrite=config.overwrite) as ledger:
         answers, usage = ask_all(asking, config.api, ledger, questions.texts, config.num_samples)
         rows = []
-        for (task_id, index), answer in answers.items():
+        for name, answer in answers.items():
             raw = answer.text.encode("utf-8", "replace").decode()  # a lone surrogate, which no file can hold
-            row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
-            rows.append({**row, "num_tokens": answer.completion_tokens, "finish_reason": answer.finish_reason})
+            rows.append(_row(questions, name, raw, answer.completion_tokens, answer.finish_reason))
         write_jsonl(meta_path(config.output), [{**_meta(config, questions), "usage": usage}])
         write_jsonl(config.output, rows)
 
 
 def _row(
-    task_id: str, index: int, answer: "Answer", questions: Questions, tokenizer: "Tokenizer", legacy: bool
+    questions: Questions, name: tuple[str, int], raw: str, num_tokens: int | None, finish_reason: str | None
 ) -> dict[str, object]:
-    raw = legacy_decode(tokenizer.decode(answer.tokens)) if legacy else tokenizer.decode(answer.tokens)
+    """A line of the samples file."""
+    task_id, index = name
     row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
-    return {**row, "num_tokens": len(answer.tokens), "finish_reason": answer.finish_reason}
+    return {**row, "num_tokens": num_tokens, "finish_reason": finish_reason}
 
 
 def _questions(config: SampleConfig) -> Questions:
