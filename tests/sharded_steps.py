@@ -186,7 +186,7 @@ def careless():
     per_device, arch, rules = Rules.per_device, architecture("starcoder2"), RULES["fsdp_tensor"]
 
     def left_to_the_compiler(self, function, in_axes, out):
-        is_attention = getattr(function, "func", None) is attention._attend_part
+        is_attention = getattr(function, "func", None) is attention._attend_in_chunks
         return function if is_attention else per_device(self, function, in_axes, out)
 
     with mock.patch.object(Rules, "per_device", left_to_the_compiler):
