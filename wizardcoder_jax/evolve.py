@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.instructions import outputs
     from wizardcoder_jax.instructions.calls import Calls
     from wizardcoder_jax.instructions.card import summarise
-    from wizardcoder_jax.instructions.decontaminate import Contamination
+    from wizardcoder_jax.instructions.contamination.search import Contamination
     from wizardcoder_jax.instructions.estimate import estimate
     from wizardcoder_jax.instructions.records import read_seeds
     from wizardcoder_jax.instructions.rounds import Evolution, RoundResult, run_rounds
