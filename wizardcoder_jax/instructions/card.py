@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.files import open_bytes
 from wizardcoder_jax.instructions.methods import METHODS
 from wizardcoder_jax.instructions.records import Usage
-from wizardcoder_jax.instructions.rounds import RoundResult
 from wizardcoder_jax.instructions.rules import CONTAMINATED
+from wizardcoder_jax.instructions.statistics import RoundStatistics
 
 USD_DECIMALS = 6
 TEACHER_FIELDS = {  # what of the settings says who answered; a recording answers as it was recorded
@@ -22,51 +21,44 @@ TEACHER_FIELDS = {  # what of the settings says who answered; a recording answer
 
 def sha256_of(path: str) -> str:
     """The hash of a file's content: the same records have the same hash, plain or .gz."""
+    digest = hashlib.sha256()
     with open_bytes(path) as file:
-        return hashlib.sha256(file.read()).hexdigest()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def summarise(
-    config: EvolveConfig, results: Sequence[RoundResult], *, num_duplicate_seeds: int, num_problems: int | None
+    config: EvolveConfig,
+    rounds: Sequence[RoundStatistics],
+    usage: Usage,
+    *,
+    num_duplicate_seeds: int,
+    num_problems: int | None,
 ) -> dict[str, Any]:
     """The content of summary.json.
 
     Args:
         config: of the run.
-        results: round 0 (the seeds), then each round.
+        rounds: round 0 (the seeds), then each round.
+        usage: of all records, dropped ones too.
         num_duplicate_seeds: seeds that were left out as repeats.
         num_problems: benchmark problems that records were compared with; None if they were not.
     """
-    rejections = [rejection for result in results for rejection in result.rejected]
-    usage = sum((record.usage for result in results for record in result.kept), Usage())
-    usage = sum((rejection.record.usage for rejection in rejections), usage)
-    contaminated = Counter(rejection.record.round for rejection in rejections if rejection.rule == CONTAMINATED)
+    contaminated = {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]}
     return {
-        "num_records": sum(len(result.kept) for result in results),
-        "num_rejected": len(rejections),
+        "num_records": sum(entry.num_kept for entry in rounds),
+        "num_rejected": sum(entry.rejected.total() for entry in rounds),
         "num_duplicate_seeds": num_duplicate_seeds,
-        "rounds": [_counts(result) for result in results],
+        "rounds": [entry.to_json() for entry in rounds],
         "num_calls": usage.num_calls,
         "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
         "cost_usd": round(usage.usd, USD_DECIMALS),
-        "teachers": sorted({record.teacher for result in results for record in result.kept if record.teacher}),
+        "teachers": sorted(set[str]().union(*(entry.teachers for entry in rounds))),
         "teacher": {name: getattr(config.teacher, name) for name in TEACHER_FIELDS[config.teacher.kind]},
         "seed": config.seed,
         "seeds": {"file": os.path.basename(config.seeds), "sha256": sha256_of(config.seeds)},
-        "decontamination": None
-        if num_problems is None
-        else {"num_problems": num_problems, "dropped": {str(round_): n for round_, n in sorted(contaminated.items())}},
-    }
-
-
-def _counts(result: RoundResult) -> dict[str, Any]:
-    methods = Counter(record.method for record in result.kept if record.method is not None)
-    return {
-        "round": result.round,
-        "pool": result.pool_size,
-        "kept": len(result.kept),
-        "rejected": dict(sorted(Counter(rejection.rule for rejection in result.rejected).items())),
-        "methods": {str(number): methods[number] for number in sorted(methods)},
+        "decontamination": None if num_problems is None else {"num_problems": num_problems, "dropped": contaminated},
     }
 
 
