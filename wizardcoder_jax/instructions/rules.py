@@ -150,13 +150,13 @@ def _only_punctuation_or_stop_words(candidate: Candidate) -> str | None:
     return excerpt(candidate.newest) if STOP_WORDS.issuperset(words) else None
 
 
-_ANY_TEXT = (
+ANY_TEXT = (
     Rule(name="empty", check=_empty),
     Rule(name="not_utf8", check=_not_utf8),
     Rule(name="truncated", check=_truncated),
 )
 INSTRUCTION_RULES: tuple[Rule, ...] = (
-    *_ANY_TEXT,
+    *ANY_TEXT,
     Rule(name="only_punctuation_or_stop_words", check=_only_punctuation_or_stop_words),
     Rule(name="refused", check=_refused),
     Rule(name="identical_to_parent", check=_identical_to_parent),
@@ -166,7 +166,7 @@ INSTRUCTION_RULES: tuple[Rule, ...] = (
     Rule(name="lost_code", check=_lost_code),
 )
 RESPONSE_RULES: tuple[Rule, ...] = (
-    *_ANY_TEXT,
+    *ANY_TEXT,
     Rule(name="sorry", check=_sorry),
     Rule(name="only_punctuation_or_stop_words", check=_only_punctuation_or_stop_words),
     Rule(name="refused", check=_refused),
