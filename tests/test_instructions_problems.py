@@ -1,11 +1,21 @@
 import asyncio
+import json
+import re
 
 import pytest
 
+from wizardcoder_jax.clients.calls import Answer
 from wizardcoder_jax.clients.completion import Completion
+from wizardcoder_jax.files import read_records
+from wizardcoder_jax.instructions.evolution import Evolution
+from wizardcoder_jax.instructions.outputs import RoundFiles
 from wizardcoder_jax.instructions.problems import PROMPT, make_seed, parse_problem
+from wizardcoder_jax.instructions.recipe import Recipe
 from wizardcoder_jax.instructions.records import Record, Rejection
-from wizardcoder_jax.instructions.snippets import Snippet
+from wizardcoder_jax.instructions.rounds import Rounds
+from wizardcoder_jax.instructions.snippets import Snippet, SnippetFile
+
+ROUND_0, ROUND_1 = "rounds/round-00.jsonl", "rounds/round-01.jsonl"
 
 SNIPPET = Snippet(id="snippet-1", code="x = {1: 2}", language="python")
 GOOD = "[Problem Description]\nAdd two numbers.\n\n[Solution]\n```python\ndef add(a, b):\n    return a + b\n```"
@@ -83,3 +93,35 @@ def test_a_reply_that_is_no_seed_is_dropped_by_the_named_rule(reply, finish_reas
     assert isinstance(rejection, Rejection) and (rejection.rule, len(asked)) == (rule, 1)
     assert rejection.evidence and rejection.record.round == 0
     "".join(map(str, rejection.to_json().values())).encode("utf-8")
+
+
+def test_snippets_go_through_the_rounds_as_seeds_do_and_carry_their_cost(tmp_path):
+    """Round 0 is the problems that could be made, each with its call; round 1 evolves them; nothing is lost."""
+    (tmp_path / "code.jsonl").write_text("".join(json.dumps({"snippet": f"x{i} = {i}"}) + "\n" for i in range(20)))
+
+    async def ask(prompt, *, purpose, record_id, round_):
+        (number,) = re.findall(r"^x(\d+) = ", prompt, re.MULTILINE) or [None]
+        made = GOOD.replace("two numbers", f"{number} numbers") if number and int(number) % 4 else "No idea."
+        text = (
+            made
+            if purpose == "problem"
+            else prompt.split("\n\n")[-1] + " Harder."
+            if purpose == "evolve"
+            else "```python\nf()\n```"
+        )
+        completion = Completion(text=text, finish_reason="stop", prompt_tokens=3, completion_tokens=2, model="t-1")
+        return Answer(completion, 0.5, f"{purpose}/{record_id}/{round_}")
+
+    snippets = SnippetFile(str(tmp_path / "code.jsonl"), 0)
+    evolution = Evolution(ask=ask, recipe=Recipe(run_seed=0), judges=(), make_seed=make_seed)
+    with RoundFiles(tmp_path / "out") as files:
+        asyncio.run(Rounds(evolution=evolution, store=files, concurrency=8).run(snippets, 20, 1))
+    read = {
+        name: [entry for _, entry in read_records(tmp_path / "out" / name)] for name in ("rejected.jsonl", ROUND_0, ROUND_1)
+    }
+    assert [entry["rule"] for entry in read["rejected.jsonl"]] == ["unparsable_problem"] * 5
+    assert [entry["call_ids"] for entry in read[ROUND_0]] == [
+        [f"problem/{snippet.id}/0"] for i, snippet in enumerate(snippets) if i % 4
+    ]
+    assert all(entry["usage"] == {"prompt_tokens": 3, "completion_tokens": 2} for entry in read[ROUND_0])
+    assert [entry["parent_id"] for entry in read[ROUND_1]] == [entry["id"] for entry in read[ROUND_0]]
