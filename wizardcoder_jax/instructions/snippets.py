@@ -50,12 +50,10 @@ class SnippetFile:
     def __init__(self, path: str, run_seed: int) -> None:
         self._path, self._run_seed = path, run_seed
         self.num_repeats = 0
-        self._ids = hashlib.sha256()
 
-    @property
     def sha256(self) -> str:
-        """What tells this reading from one of other files, or with another run seed."""
-        return self._ids.hexdigest()
+        """A hash of all snippets, in order: it tells the files' content and the run seed's draws. Reads the files."""
+        return hashlib.sha256("\n".join(snippet.id for snippet in self).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Snippet]:
         """Yields the snippets.
@@ -63,7 +61,7 @@ class SnippetFile:
         Raises:
             InputError: nothing is there, a file is not text, or a record has no code (file, line and field named).
         """
-        self.num_repeats, self._ids = 0, hashlib.sha256()
+        self.num_repeats = 0
         seen: set[int] = set()
         for place, text, language in self._texts():
             code = _lines(text, draws.number(self._run_seed, place, "start"), draws.number(self._run_seed, place, "length"))
@@ -73,9 +71,7 @@ class SnippetFile:
                 self.num_repeats += 1
                 continue
             seen.add(int(digest, 16))
-            snippet = Snippet(id=f"snippet-{digest}", code=code, language=language)
-            self._ids.update(f"{snippet.id}\n".encode())
-            yield snippet
+            yield Snippet(id=f"snippet-{digest}", code=code, language=language)
         if not seen:
             raise InputError(f'{self._path} holds no snippets; expected source files, or records of {{"snippet", "language"?}}')
 
