@@ -44,7 +44,7 @@ def report_page(parts: Sequence[BenchmarkPart]) -> str:
     """The page; needs nothing from outside, and runs no script but its own."""
     style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src '{content_hash(style)}'; script-src '{content_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
     names = ", ".join(dict.fromkeys(short(part.name, 60) for part in parts))
     overview = _overview(parts) if len(parts) > 1 else ""
@@ -63,7 +63,8 @@ def report_page(parts: Sequence[BenchmarkPart]) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}<script>{script}</script></body></html>\n'
 
 
-def _hash(text: str) -> str:
+def content_hash(text: str) -> str:
+    """How a page's policy names a style or script that it lets in."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
