@@ -14,6 +14,7 @@ let shown = []; // numbers of the trees in the list
 let found = new Map(); // number of a tree: the nodes that hold all words
 let current = -1; // place in `shown`
 let turn = 0; // of the search; a later one ends an earlier
+let searched = ""; // what the list answers
 const parts = new Map();
 
 function element(name, className, text) {
@@ -64,8 +65,12 @@ function haystack(node) {
   return `${node.instruction}\n${node.output}\n${names.filter(Boolean).join("\n")}`.toLowerCase();
 }
 
+function holds(text, terms) {
+  return terms.every((term) => text.includes(term));
+}
+
 async function update() {
-  const mine = ++turn, terms = wanted(), hits = new Map();
+  const mine = ++turn, text = search.value, terms = wanted(), hits = new Map();
   const candidates = [...index.keys()].filter((tree) => passes(index[tree][2]));
   let kept = candidates;
   if (terms.length) {
@@ -74,7 +79,7 @@ async function update() {
     for (const tree of candidates) {
       const nodes = await nodesOf(tree);
       if (turn !== mine) return;
-      const own = [...nodes.keys()].filter((i) => { const text = haystack(nodes[i]); return terms.every((term) => text.includes(term)); });
+      const own = [...nodes.keys()].filter((i) => holds(haystack(nodes[i]), terms));
       if (own.length) { kept.push(tree); hits.set(tree, new Set(own)); }
       if (performance.now() - checked > 40) { // let keys and the screen have their turn
         status.textContent = `${kept.length.toLocaleString("en")} found, searching\u2026`;
@@ -90,6 +95,7 @@ async function update() {
   rows.style.height = `${shown.length * ROW}px`;
   list.scrollTop = 0;
   await choose(shown.length ? 0 : -1, false);
+  searched = text;
 }
 
 // ---- the list ----

@@ -79,9 +79,7 @@ def count(entries: Iterable[Entry]) -> Counts:
     """Counts everything, in one pass over the entries."""
     rounds: dict[int, RoundCounts] = {}
     filters: Counter[tuple[str, ...]] = Counter()
-    counts = Counts(
-        rounds=rounds, rules=[], trees={}, teachers=Counter(), num_chars=0, prompt_tokens=0, completion_tokens=0
-    )
+    counts = Counts(rounds=rounds, rules=[], trees={}, teachers=Counter(), num_chars=0, prompt_tokens=0, completion_tokens=0)
     for entry in entries:
         rounds.setdefault(entry.round, RoundCounts()).add(entry)
         counts.trees.setdefault(entry.seed_id, len(counts.trees))

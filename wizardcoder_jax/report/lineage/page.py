@@ -2,19 +2,16 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.files import atomic_write
 from wizardcoder_jax.report.escape import escaped, short
+from wizardcoder_jax.report.head import asset, head
 from wizardcoder_jax.report.lineage import charts
 from wizardcoder_jax.report.lineage.counts import Counts
 from wizardcoder_jax.report.lineage.run import Run, shown
 from wizardcoder_jax.report.lineage.trees import MAX_PACKED_BYTES, Forest, fitting, plant
-from wizardcoder_jax.report.page import content_hash
 
-_ASSETS = Path(__file__).parents[1] / "assets"
-_STYLES, _SCRIPTS = ("page.css", "lineage.css"), ("diff.js", "lineage.js")
 _KEYS = (
     "<kbd>/</kbd> search, <kbd>j</kbd> <kbd>k</kbd> or arrows next and previous, <kbd>Enter</kbd> into the tree, "
     "<kbd>d</kbd> differences or text"
@@ -34,11 +31,10 @@ def write_page(path: str, run: Run, counts: Counts) -> None:
     while forest.num_bytes > MAX_PACKED_BYTES and number > 1:  # texts that compress badly
         number = max(1, int(0.95 * number * MAX_PACKED_BYTES / forest.num_bytes))
         forest = plant(counts, run.entries(), number)
-    style = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in _STYLES)
-    script = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    style, script = asset("page.css", "lineage.css"), asset("diff.js", "lineage.js")
     summary = run.summary()
     with atomic_write(path) as file:
-        file.write(_head(style, script, summary).encode("utf-8"))
+        file.write(f'<!doctype html>\n<html lang="en">{head(_title(summary), style, [script])}'.encode())
         file.write(_body(summary, counts, forest).encode("utf-8", "replace"))
         file.write(f'<script type="text/plain" id="index">{forest.index}</script>'.encode("ascii"))
         for i, part in enumerate(forest.parts):
@@ -46,23 +42,10 @@ def write_page(path: str, run: Run, counts: Counts) -> None:
         file.write(f"<script>{script}</script></body></html>\n".encode())
 
 
-def _head(style: str, script: str, summary: dict[str, Any]) -> str:
-    policy = (
-        f"default-src 'none'; style-src '{content_hash(style)}'; script-src '{content_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>Lineage: {_seeds_name(summary)}</title>'
-        f"<style>{style}</style></head>"
-    )
-
-
-def _seeds_name(summary: dict[str, Any]) -> str:
+def _title(summary: dict[str, Any]) -> str:
     seeds = summary.get("seeds")
     name = seeds.get("file") if isinstance(seeds, dict) else None
-    return short(os.path.basename(name), 60) if isinstance(name, str) and name else "evolved records"
+    return "Lineage" + (f" of {short(os.path.basename(name), 60)}" if isinstance(name, str) and name else "")
 
 
 def _method_names(summary: dict[str, Any]) -> dict[int, str]:
@@ -81,15 +64,16 @@ def _body(summary: dict[str, Any], counts: Counts, forest: Forest) -> str:
     pictures = charts.methods(counts, names)
     return (
         '<body class="lineage"><a class="skip" href="#trees">Skip to the trees</a>'
-        f"<header><h1>Lineage: {_seeds_name(summary)}</h1>{_intro(counts)}{_figures(summary, counts)}</header><main>"
+        f"<header><h1>{_title(summary)}</h1>{_intro(counts)}{_figures(summary, counts)}</header><main>"
         f'<section><h2>What the rules left</h2><p class="note">Each step shows what it dropped, the bar what was left of the '
         f"round's pool. A rejected evolution returns its parent to the next pool. The name of a rule shows its trees.</p>"
         f"{charts.funnel(counts)}</section>"
-        f'<section><h2>Methods and lengths</h2><div class="columns">{pictures}{lengths}</div></section>'
+        f'<section><h2>Methods and lengths</h2>{pictures}<div class="columns">{lengths}</div></section>'
         f'<section><h2 id="trees" tabindex="-1">Trees</h2>{_sample_note(counts, forest)}{_tools(counts, names)}'
         '<noscript><p class="warning">The trees need scripts; everything above does without.</p></noscript>'
         '<div class="browser" hidden><div class="list" role="listbox" tabindex="0" aria-label="Trees, by their seeds">'
-        '<div class="rows" role="presentation"></div></div><article class="tree" tabindex="-1" aria-label="Tree"></article></div>'
+        '<div class="rows" role="presentation"></div></div>'
+        '<article class="tree" tabindex="-1" aria-label="Tree"></article></div>'
         f"</section></main>{_meta(counts, names)}"
     )
 
