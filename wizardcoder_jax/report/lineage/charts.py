@@ -60,7 +60,7 @@ def methods(counts: Counts, names: Mapping[int, str]) -> str:
     if not numbers:
         return ""
     largest = max(kept[number] + rejected[number] for number in numbers)
-    scale = (_WIDTH - 150 - 130) / largest
+    scale = (_WIDTH - 150 - 170) / largest
     rows, said = [], []
     for i, number in enumerate(numbers):
         name, y = names.get(number, f"method {number}"), 8 + 30 * i
