@@ -66,7 +66,8 @@ def test_seeds_and_all_rounds_are_the_training_data_in_a_fixed_order(seeds, tmp_
         evolve.main(arguments(server, seeds, tmp_path / "out"))
     records, rejected = read(tmp_path / "out" / "evolved.jsonl"), read(tmp_path / "out" / "rejected.jsonl")
     assert list(records[0]) == [
-        *("id", "parent_id", "seed_id", "round", "method", "instruction", "output", "teacher", "usage", "filters")
+        *("id", "parent_id", "seed_id", "round", "method", "instruction", "output", "teacher", "usage", "filters"),
+        *("task", "language", "call_ids"),
     ]
     assert list(rejected[0]) == [*records[0], "rule", "evidence"]
     order = {record["id"]: i for i, record in enumerate(records[:NUM_SEEDS])}

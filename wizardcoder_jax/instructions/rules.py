@@ -9,6 +9,8 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+from wizardcoder_jax.instructions.tasks import GENERATE
+
 NO_INFORMATION_GAIN = "no_information_gain"
 CONTAMINATED = "contaminated"
 
@@ -57,6 +59,8 @@ class Candidate:
     instruction: str
     response: str | None = None  # None until the teacher has answered
     finish_reason: str | None = None  # of the newest answer
+    task: str = GENERATE
+    language: str | None = None  # programming language asked for; None where it is not said
 
     @property
     def newest(self) -> str:
