@@ -20,11 +20,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.clients.ledger import Ledger
     from wizardcoder_jax.instructions import outputs
     from wizardcoder_jax.instructions.calls import Calls
-    from wizardcoder_jax.instructions.card import summarise
     from wizardcoder_jax.instructions.decontaminate import Contamination
     from wizardcoder_jax.instructions.estimate import estimate
     from wizardcoder_jax.instructions.records import read_seeds
     from wizardcoder_jax.instructions.rounds import Evolution, RoundResult, run_rounds
+    from wizardcoder_jax.instructions.statistics import RoundStatistics
+    from wizardcoder_jax.instructions.summary import summarise
     from wizardcoder_jax.instructions.teachers import load_teacher
 
     seeds, num_duplicate_seeds = read_seeds(config.seeds)
@@ -46,11 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         _say(f"{len(seeds)} seeds ({num_duplicate_seeds} repeats left out), {config.rounds} rounds: {estimate(config, seeds)}")
         _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
         results: list[RoundResult] = []
+        rounds: list[RoundStatistics] = []
         for result in run_rounds(evolution, seeds, config.rounds, concurrency=config.teacher.concurrency):
             outputs.write_round(folder, result)
             results.append(result)
+            statistics = RoundStatistics(result.round)
+            for outcome in (*result.kept, *result.rejected):
+                statistics.add(outcome)
+            rounds.append(statistics)
         num_problems = contamination.num_problems if contamination else None
-        summary = summarise(config, results, num_duplicate_seeds=num_duplicate_seeds, num_problems=num_problems)
+        summary = summarise(config, rounds, num_duplicate_seeds=num_duplicate_seeds, num_problems=num_problems)
         outputs.write_results(folder, results, summary)
         usage = summary["usage"]
         _say(

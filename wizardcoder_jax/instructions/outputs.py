@@ -12,6 +12,7 @@ from wizardcoder_jax.clients.ledger import held, remove_ledger
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions import card
 from wizardcoder_jax.instructions.rounds import RoundResult
+from wizardcoder_jax.instructions.summary import describe_files
 
 LEDGER_NAME = "ledger.sqlite"
 DERIVED_NAMES = ("evolved.jsonl", "rejected.jsonl", "data_card.md", "summary.json")
@@ -67,5 +68,6 @@ def write_results(folder: Path, results: Sequence[RoundResult], summary: dict[st
     """Writes the union of all rounds, what was rejected, the summary and the data card."""
     files.write_jsonl(folder / "evolved.jsonl", (record.to_json() for result in results for record in result.kept))
     files.write_jsonl(folder / "rejected.jsonl", (entry.to_json() for result in results for entry in result.rejected))
+    summary = {**summary, "files": describe_files(folder, ("evolved.jsonl", "rejected.jsonl"))}
     files.write_text(folder / "data_card.md", card.data_card(summary))
     files.write_json(folder / "summary.json", summary)
