@@ -81,6 +81,13 @@ class Record:
             "call_ids": list(self.call_ids),
         }
 
+    @staticmethod
+    def from_json(entry: dict[str, Any]) -> "Record":
+        """The record of a line of evolved.jsonl; what it cost in USD is not in it."""
+        usage = Usage(**entry["usage"], num_calls=len(entry["call_ids"]))
+        lists = {name: tuple(entry[name]) for name in ("filters", "call_ids")}
+        return Record(**{**entry, "usage": usage, **lists})
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rejection:
