@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -35,21 +36,25 @@ def completion_body(text: str, finish_reason: str = "stop", usage: dict[str, int
 class LoopbackTeacher:
     """A context manager; `scripted` replies (status, headers, body) are sent first, one a request; None answers as usual.
 
-    With `hold_after=n`, requests after the n-th are answered only once `release` is called; `held` counts them.
+    A status of None breaks the connection; bytes are sent as they are, and then it is broken. With `hold_after=n`, requests
+    after the n-th (or those whose number `hold` picks) are answered only once `release` is called; `held` counts them. With
+    `drip_s` every byte of a body waits so long.
     """
 
-    def __init__(self, scripted=(), hold_after: int | None = None) -> None:
+    def __init__(self, scripted=(), hold_after: int | None = None, port: int = 0, hold=None, drip_s: float = 0.0) -> None:
         self.scripted = list(scripted)
-        self.hold_after = hold_after
+        self._holds = hold or (lambda number: hold_after is not None and number > hold_after)
+        self.drip_s = drip_s
         self.requests: list[dict] = []
         self.paths: list[str] = []
         self.authorizations: list[str | None] = []
         self.held = threading.Semaphore(0)
         self._released = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.port = self._server.server_address[1]
+        self.base_url = f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self):
         # http.server polls for shutdown; a short poll keeps tests fast.
@@ -73,7 +78,7 @@ class LoopbackTeacher:
             self.authorizations.append(authorization)
             number = len(self.requests)
             scripted = self.scripted.pop(0) if self.scripted else None
-        if self.hold_after is not None and number > self.hold_after and not self._released.is_set():
+        if self._holds(number) and not self._released.is_set():
             self.held.release()
             self._released.wait()
         if scripted is not None:
@@ -92,8 +97,13 @@ class LoopbackTeacher:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, headers, content = teacher._reply(self.path, body, self.headers.get("Authorization"))
+                reply = teacher._reply(self.path, body, self.headers.get("Authorization"))
                 try:
+                    if isinstance(reply, bytes):
+                        self.close_connection = True
+                        self.wfile.write(reply)
+                        return
+                    status, headers, content = reply
                     if status is None:  # break the connection
                         self.close_connection = True
                         return
@@ -101,13 +111,21 @@ class LoopbackTeacher:
                     for name, value in {**headers, "Content-Length": str(len(content))}.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(content)
+                    for byte in content if teacher.drip_s else ():
+                        self.wfile.write(bytes([byte]))
+                        self.wfile.flush()
+                        time.sleep(teacher.drip_s)
+                    self.wfile.write(b"" if teacher.drip_s else content)
                 except OSError:
                     self.close_connection = True  # the client was killed meanwhile
 
             def handle(self):
                 with contextlib.suppress(OSError):  # the client was killed meanwhile
                     super().handle()
+
+            def finish(self):
+                with contextlib.suppress(OSError):
+                    super().finish()
 
             def log_message(self, *_):
                 pass

@@ -1,8 +1,11 @@
-import threading
+import asyncio
+import contextlib
+import time
 
 import pytest
 from loopback_teacher import LoopbackTeacher, chat_body
 
+from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.openai import MAX_RETRY_AFTER_S, OpenAIClient
 from wizardcoder_jax.config import ApiConfig, TeacherConfig
 from wizardcoder_jax.errors import InputError, StoppedEarlyError
@@ -18,14 +21,33 @@ def key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
+class Delays(list):
+    """A sleep that does not wait; holds how long it was asked to."""
+
+    async def __call__(self, seconds):
+        self.append(seconds)
+
+
 def ask(server, delays=None, **settings):
-    teacher = OpenAITeacher(
-        TeacherConfig(base_url=server.base_url, **settings), sleep=(delays if delays is not None else []).append
-    )
-    try:
-        return teacher.complete(QUESTION)
-    finally:
-        teacher.close()
+    async def ask_once():
+        teacher = OpenAITeacher(
+            TeacherConfig(base_url=server.base_url, **settings), sleep=Delays() if delays is None else delays
+        )
+        async with contextlib.aclosing(teacher):
+            return await teacher.complete(QUESTION, "draw")
+
+    return asyncio.run(ask_once())
+
+
+def complete_all(server, *requests, sleep=None, **settings):
+    """The completions of `requests`, one after the other, by one client."""
+
+    async def ask_all():
+        client = OpenAIClient(ApiConfig(base_url=server.base_url, **settings), sleep=sleep or Delays())
+        async with contextlib.aclosing(client):
+            return [await client.complete(request) for request in requests]
+
+    return asyncio.run(ask_all())
 
 
 def test_the_answer_and_its_usage_come_back():
@@ -58,7 +80,7 @@ def test_a_null_content_is_an_empty_text():
 
 
 def test_retry_after_is_honoured():
-    delays = []
+    delays = Delays()
     with LoopbackTeacher([(429, {"Retry-After": "0"}, b""), (429, {"Retry-After": "7"}, b"")]) as server:
         ask(server, delays)
     assert delays == [0.0, 7.0]
@@ -72,7 +94,7 @@ def test_a_server_that_asks_for_too_long_a_wait_stops_the_run_resumably():
 
 
 def test_server_errors_are_retried_with_growing_delays():
-    delays = []
+    delays = Delays()
     with LoopbackTeacher([(500, {}, b"oops"), (503, {}, b""), (502, {}, b""), (None, {}, b"")]) as server:
         ask(server, delays)
         assert len(server.requests) == 5
@@ -157,9 +179,7 @@ def test_an_answer_without_any_choice_is_asked_for_again():
 
 def test_a_bare_prompt_goes_to_the_completions_endpoint():
     with LoopbackTeacher() as server:
-        client = OpenAIClient(ApiConfig(base_url=server.base_url))
-        completion = client.complete({"model": "m", "prompt": "def f():", "max_tokens": 5})
-        client.close()
+        [completion] = complete_all(server, {"model": "m", "prompt": "def f():", "max_tokens": 5})
     assert server.paths == ["/v1/completions"]
     assert server.requests == [{"model": "m", "prompt": "def f():", "max_tokens": 5}]
     assert completion.text.startswith(("def f", "I am sorry")) and completion.prompt_tokens == 2
@@ -168,10 +188,7 @@ def test_a_bare_prompt_goes_to_the_completions_endpoint():
 def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
     refusal = b'{"error": {"message": "Unsupported parameter: max_tokens. Use max_completion_tokens instead."}}'
     with LoopbackTeacher([(400, JSON, refusal)]) as server:
-        client = OpenAIClient(ApiConfig(base_url=server.base_url))
-        for _ in range(2):
-            client.complete({"model": "m", "messages": QUESTION, "max_tokens": 7})
-        client.close()
+        complete_all(server, *[{"model": "m", "messages": QUESTION, "max_tokens": 7}] * 2)
     limits = [{name: value for name, value in request.items() if "tokens" in name} for request in server.requests]
     assert limits == [{"max_tokens": 7}, {"max_completion_tokens": 7}, {"max_completion_tokens": 7}]
     with LoopbackTeacher([(400, JSON, refusal)] * 9) as server:
@@ -180,29 +197,21 @@ def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
         assert len(server.requests) == 2
 
 
-def ask_together(server, num_callers, client):
+def ask_together(server, num_callers, **settings):
     """What each caller got: a completion's text or an error."""
-    results = [None] * num_callers
 
-    def call(i):
-        try:
-            results[i] = client.complete({"model": "m", "prompt": f"p{i}"}).text
-        except (InputError, StoppedEarlyError) as error:
-            results[i] = error
+    async def ask_all():
+        client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=num_callers, **settings), sleep=Delays())
+        async with contextlib.aclosing(client):
+            requests = ({"model": "m", "prompt": f"p{i}"} for i in range(num_callers))
+            return await asyncio.gather(*map(client.complete, requests), return_exceptions=True)
 
-    threads = [threading.Thread(target=call, args=(i,)) for i in range(num_callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    client.close()
-    return results
+    return asyncio.run(ask_all())
 
 
 def test_a_dead_server_is_tried_by_one_caller_for_all():
     with LoopbackTeacher([(500, {}, b"down")] * 1000) as server:
-        client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=16, max_attempts=8), sleep=lambda _: None)
-        results = ask_together(server, 16, client)
+        results = ask_together(server, 16, max_attempts=8)
         num_requests = len(server.requests)
     assert all(isinstance(result, StoppedEarlyError) for result in results)
     assert num_requests <= 16 + 8  # without the gate: 16 * 8
@@ -210,42 +219,136 @@ def test_a_dead_server_is_tried_by_one_caller_for_all():
 
 def test_a_server_that_comes_back_answers_all():
     with LoopbackTeacher([(503, {}, b"down")] * 5) as server:
-        client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=8), sleep=lambda _: None)
-        assert all(isinstance(result, str) for result in ask_together(server, 8, client))
+        assert all(isinstance(result, Completion) for result in ask_together(server, 8))
 
 
 def test_while_a_server_asks_to_wait_nobody_asks_it():
-    waiting, release = threading.Event(), threading.Event()
+    async def run(server):
+        waiting, release = asyncio.Event(), asyncio.Event()
 
-    def sleep(seconds):
-        assert seconds == 9
-        waiting.set()
-        release.wait(timeout=30)
+        async def sleep(seconds):
+            assert seconds == 9
+            waiting.set()
+            await release.wait()
+
+        async with contextlib.aclosing(OpenAIClient(ApiConfig(base_url=server.base_url), sleep=sleep)) as client:
+            first = asyncio.create_task(client.complete({"model": "m", "prompt": "a"}))
+            await asyncio.wait_for(waiting.wait(), timeout=30)
+            second = asyncio.create_task(client.complete({"model": "m", "prompt": "b"}))
+            await asyncio.wait([second], timeout=0.2)
+            assert not second.done() and len(server.requests) == 1
+            release.set()
+            await asyncio.gather(first, second)
 
     with LoopbackTeacher([(429, {"Retry-After": "9"}, b"")]) as server:
-        client = OpenAIClient(ApiConfig(base_url=server.base_url), sleep=sleep)
-        first = threading.Thread(target=lambda: client.complete({"model": "m", "prompt": "a"}))
-        first.start()
-        assert waiting.wait(timeout=30)
-        second = threading.Thread(target=lambda: client.complete({"model": "m", "prompt": "b"}))
-        second.start()
-        second.join(timeout=0.2)
-        assert second.is_alive() and len(server.requests) == 1
-        release.set()
-        for thread in (first, second):
-            thread.join(timeout=30)
-        assert [request["prompt"] for request in server.requests][:2] == ["a", "a"] and len(server.requests) == 3
-        client.close()
+        asyncio.run(run(server))
+        assert [request["prompt"] for request in server.requests] == ["a", "a", "b"]
+
+
+def test_answers_to_what_was_in_flight_do_not_shorten_the_wait():
+    async def run(server):
+        waiting, release = asyncio.Event(), asyncio.Event()
+
+        async def sleep(_):
+            waiting.set()
+            await release.wait()
+
+        async with contextlib.aclosing(OpenAIClient(ApiConfig(base_url=server.base_url), sleep=sleep)) as client:
+            before = asyncio.create_task(client.complete({"model": "m", "prompt": "before"}))
+            assert await asyncio.to_thread(server.held.acquire, timeout=30)
+            turned_away = asyncio.create_task(client.complete({"model": "m", "prompt": "turned away"}))
+            await asyncio.wait_for(waiting.wait(), timeout=30)
+            server.release()
+            await before
+            after = asyncio.create_task(client.complete({"model": "m", "prompt": "after"}))
+            await asyncio.wait([after], timeout=0.2)
+            assert len(server.requests) == 2
+            release.set()
+            await asyncio.gather(turned_away, after)
+
+    with LoopbackTeacher([None, (429, {"Retry-After": "9"}, b"")], hold=lambda number: number == 1) as server:
+        asyncio.run(run(server))
+        assert [request["prompt"] for request in server.requests] == ["before", "turned away", "turned away", "after"]
 
 
 def test_being_throttled_while_others_are_answered_is_no_failure():
-    turned_away, other = (429, {"Retry-After": "0"}, b""), {"model": "m", "prompt": "other"}
+    turned_away = (429, {"Retry-After": "0"}, b"")
+
+    async def run(server):
+        async def sleep(_):
+            await client.complete({"model": "m", "prompt": "other"})
+
+        async with contextlib.aclosing(
+            OpenAIClient(ApiConfig(base_url=server.base_url, max_attempts=2), sleep=sleep)
+        ) as client:
+            assert (await client.complete({"model": "m", "prompt": "p"})).text
+
     with LoopbackTeacher([turned_away, None] * 10) as server:
-        client = OpenAIClient(ApiConfig(base_url=server.base_url, max_attempts=2), sleep=lambda _: client.complete(other))
-        assert client.complete({"model": "m", "prompt": "p"}).text
-        client.close()
+        asyncio.run(run(server))
         assert len(server.requests) == 21
     with LoopbackTeacher([turned_away] * 10) as server:
         with pytest.raises(StoppedEarlyError, match="429"):
             ask(server, max_attempts=2)
         assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{",  # the body is shorter
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n" + chat_body("x"),  # or longer
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 20",
+        b"no HTTP at all\r\n\r\n",
+        b"",
+    ],
+)
+def test_a_broken_answer_is_asked_for_again(raw):
+    with LoopbackTeacher([raw] * 2) as server:
+        assert ask(server).text
+        assert len(server.requests) == 3
+    with LoopbackTeacher([raw] * 9) as server, pytest.raises(StoppedEarlyError, match=r"2 attempts") as caught:
+        ask(server, max_attempts=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_that_is_cut_off_is_asked_for_again():
+    with LoopbackTeacher([(200, JSON, chat_body("x" * 100)[:60])] * 2) as server:
+        assert ask(server).text
+        assert len(server.requests) == 3
+
+
+def test_an_answer_that_drips_is_not_waited_for_longer_than_the_timeout():
+    with LoopbackTeacher(drip_s=0.1) as server:
+        began = time.monotonic()
+        with pytest.raises(StoppedEarlyError, match=r"no answer within 0.3 s"):
+            ask(server, max_attempts=2, timeout_s=0.3)
+        assert time.monotonic() - began < 10  # the body would take longer
+
+
+def test_a_redirect_is_not_followed_with_the_key():
+    with (
+        LoopbackTeacher() as other,
+        LoopbackTeacher([(307, {"Location": f"{other.base_url}/chat/completions"}, b"")]) as server,
+    ):
+        with pytest.raises(InputError, match="307"):
+            ask(server)
+        assert other.requests == []
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch):
+    with LoopbackTeacher() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("REQUEST_METHOD", raising=False)
+
+        class Server:
+            base_url = "http://teacher.invalid/v1"
+
+        assert ask(Server).text
+        assert proxy.paths == ["http://teacher.invalid/v1/chat/completions"]
+        monkeypatch.setenv("no_proxy", "teacher.invalid")
+        with pytest.raises(StoppedEarlyError, match="cannot be reached"):
+            ask(Server, max_attempts=1)

@@ -48,7 +48,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
     "etils": {"files.py", "training/checkpoint.py"},
     "torch": {"hf/torch_files.py"},
     "transformers": set(),
-    "httpx2": {"clients"},
+    "aiohttp": {"clients"},
     "jax": {
         "model",
         "hf",
@@ -136,7 +136,7 @@ def test_every_file_is_a_door_a_room_or_the_ground():
         ("report/x.py", "from wizardcoder_jax.report.__main__ import main"),
         ("reproduce.py", "from wizardcoder_jax.report import __main__"),
         ("data/__main__.py", "from wizardcoder_jax.benchmarks import score"),
-        ("instructions/x.py", "import httpx2"),
+        ("instructions/x.py", "import aiohttp"),
         ("clients/x.py", "from wizardcoder_jax.instructions import rules"),
         ("loading.py", "from wizardcoder_jax.data.cache import prepare"),
         ("config/x.py", "from wizardcoder_jax.model import layers"),

@@ -1,3 +1,4 @@
+import asyncio
 import sqlite3
 
 import pytest
@@ -18,7 +19,7 @@ class CountingTeacher:
     def __init__(self, prompt_tokens=10):
         self.num_calls, self.prompt_tokens = 0, prompt_tokens
 
-    def complete(self, messages):
+    async def complete(self, messages, draw):
         self.num_calls += 1
         return Completion(
             text=f"answer {self.num_calls} \ud800\0",
@@ -30,10 +31,13 @@ class CountingTeacher:
 
 
 def asked(path, teacher, *prompts, config=PRICED, record_id="seed-1", round_=1, purpose="answer"):
+    async def ask_all(ask):
+        return [await ask(prompt, purpose=purpose, record_id=record_id, round_=round_) for prompt in prompts]
+
     free = Budget(max_requests=None, max_usd=None)
     with Ledger(path) as ledger:
-        calls = Calls(teacher=teacher, config=config, ledger=ledger, budget=free)
-        return [calls.ask(prompt, purpose=purpose, record_id=record_id, round_=round_) for prompt in prompts]
+        calls = Calls(teacher=teacher, config=config, ledger=ledger, budget=free, run_seed=0)
+        return asyncio.run(ask_all(calls.ask))
 
 
 def test_an_answer_is_paid_for_once_and_comes_back_as_it_was(tmp_path):
@@ -45,15 +49,15 @@ def test_an_answer_is_paid_for_once_and_comes_back_as_it_was(tmp_path):
 
 def test_cost_follows_from_the_tokens_and_is_in_the_totals(tmp_path):
     path = tmp_path / "ledger.sqlite"
-    ((_, usage),) = asked(path, CountingTeacher(), "p")
-    assert usage.usd == pytest.approx((10 * 1.0 + 20 * 2.0) / 1e6)
+    (answer,) = asked(path, CountingTeacher(), "p")
+    assert answer.usd == pytest.approx((10 * 1.0 + 20 * 2.0) / 1e6)
     with Ledger(path) as ledger:
-        assert ledger.totals() == Spent(requests=1, usd=usage.usd, tokens=30)
+        assert ledger.totals() == Spent(requests=1, usd=answer.usd, tokens=30)
 
 
 def test_tokens_that_the_server_does_not_report_are_counted_at_their_worst(tmp_path):
-    ((_, usage),) = asked(tmp_path / "ledger.sqlite", CountingTeacher(prompt_tokens=None), "p" * 1000)
-    assert usage.usd >= (1000 * 1.0 + 100 * 2.0) / 1e6
+    (answer,) = asked(tmp_path / "ledger.sqlite", CountingTeacher(prompt_tokens=None), "p" * 1000)
+    assert answer.usd >= (1000 * 1.0 + 100 * 2.0) / 1e6
 
 
 @pytest.mark.parametrize(
@@ -73,16 +77,30 @@ def test_the_same_prompt_for_another_purpose_is_another_call(tmp_path, other):
     assert teacher.num_calls == 2
 
 
+def test_an_answer_is_named_by_its_row(tmp_path):
+    first, second = asked(tmp_path / "ledger.sqlite", CountingTeacher(), "p", "q")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.get(first.call_id) == (first.completion, first.usd)
+    assert first.call_id != second.call_id
+
+
 def test_a_row_is_durable_before_the_answer_is_used(tmp_path):
     path = tmp_path / "ledger.sqlite"
-    free = Budget(max_requests=None, max_usd=None)
-    with Ledger(path) as ledger:
-        Calls(teacher=CountingTeacher(), config=PRICED, ledger=ledger, budget=free).ask(
-            "p", purpose="answer", record_id="seed-1", round_=1
-        )
+    num_rows = []
+
+    async def ask(calls, prompt):
+        await calls.ask(prompt, purpose="answer", record_id="seed-1", round_=1)
         other = sqlite3.connect(path)
-        assert other.execute("SELECT COUNT(*) FROM calls").fetchone() == (1,)
+        num_rows.append(other.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
         other.close()
+
+    async def ask_together(calls):
+        await asyncio.gather(*(ask(calls, f"p{i}") for i in range(10)))
+
+    with Ledger(path) as ledger:
+        free = Budget(max_requests=None, max_usd=None)
+        asyncio.run(ask_together(Calls(teacher=CountingTeacher(), config=PRICED, ledger=ledger, budget=free, run_seed=0)))
+    assert len(num_rows) == 10 and all(number > i for i, number in enumerate(num_rows))
 
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.instructions.records import read_seeds
+from wizardcoder_jax.instructions.records import SeedFile, read_seeds
 
 
 def written(tmp_path, *lines):
@@ -44,6 +44,10 @@ def test_repeated_seeds_are_kept_once_and_counted(tmp_path):
         ({"instruction": "\ud800", "output": "x"}, "surrogate"),
         ('{"instruction": "A", ', "malformed"),
         ("[1]\n", "seeds.jsonl"),
+        ({"instruction": "A", "output": "x", "task": "explan"}, "explan.*one of generate, explain, summarise"),
+        ({"instruction": "A", "output": "x", "task": ["explain"]}, '"task" is list'),
+        ({"instruction": "A", "output": "x", "language": "en"}, '"language" is .en.*python, javascript'),
+        ({"instruction": "A", "output": "x", "task": "translate", "target_language": 3}, '"target_language" is int'),
     ],
 )
 def test_a_wrong_seed_is_named_with_file_line_and_field(tmp_path, bad, named):
@@ -56,3 +60,32 @@ def test_a_wrong_seed_is_named_with_file_line_and_field(tmp_path, bad, named):
 def test_a_file_without_seeds_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no seeds"):
         read_seeds(written(tmp_path))
+
+
+def test_a_seed_may_say_its_task_and_languages_in_any_of_their_names(tmp_path):
+    entries = [
+        {"instruction": "A", "output": "1"},
+        {"instruction": "A", "output": "1", "task": "explain", "language": "C++"},
+        {"instruction": "A", "output": "1", "task": "translate", "language": "py", "target_language": "JS"},
+        {"instruction": "A", "output": "1", "task": "translate", "language": "py"},
+        {"instruction": "A", "output": "1", "task": None, "language": None},
+        {"instruction": "A", "output": "1", "task": "", "language": ""},
+    ]
+    seeds, repeats = read_seeds(written(tmp_path, *entries))
+    assert [(seed.task, seed.language) for seed in seeds] == [
+        ("generate", None),
+        ("explain", "cpp"),
+        ("translate", "javascript"),
+        ("translate", None),
+    ]
+    assert repeats == 2 and len({seed.id for seed in seeds}) == 4
+    assert (seeds[2].to_json()["task"], seeds[2].to_json()["language"], seeds[2].to_json()["call_ids"]) == (
+        *("translate", "javascript"),
+        [],
+    )
+
+
+def test_a_file_of_seeds_can_be_read_again_and_counts_its_repeats_anew(tmp_path):
+    seeds = SeedFile(written(tmp_path, *[{"instruction": "A", "output": "1"}] * 3))
+    assert list(seeds) == list(seeds)
+    assert seeds.num_repeats == 2

@@ -1,9 +1,14 @@
+import asyncio
 import json
 
 import pytest
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions.teachers.replay import ReplayTeacher
+
+
+def complete(teacher, messages):
+    return asyncio.run(teacher.complete(messages, "draw"))
 
 
 def recording(tmp_path, *entries):
@@ -21,7 +26,7 @@ def test_an_answer_is_found_by_its_exact_messages(tmp_path):
     teacher = ReplayTeacher(
         recording(tmp_path, entry("a", "1", usage=usage, finish_reason="length", model="m"), entry("a ", "2"))
     )
-    first = teacher.complete([{"content": "a", "role": "user"}])
+    first = complete(teacher, [{"content": "a", "role": "user"}])
     assert (first.text, first.finish_reason, first.prompt_tokens, first.completion_tokens, first.model) == (
         "1",
         "length",
@@ -29,13 +34,13 @@ def test_an_answer_is_found_by_its_exact_messages(tmp_path):
         5,
         "m",
     )
-    assert teacher.complete([{"role": "user", "content": "a "}]).text == "2"
+    assert complete(teacher, [{"role": "user", "content": "a "}]).text == "2"
 
 
 def test_a_missing_answer_is_named_with_its_file(tmp_path):
     teacher = ReplayTeacher(recording(tmp_path, entry("a", "1")))
     with pytest.raises(InputError, match=r"teacher\.jsonl holds no answer to 'Write x") as caught:
-        teacher.complete([{"role": "user", "content": "Write x" + "y" * 500 + "end"}])
+        complete(teacher, [{"role": "user", "content": "Write x" + "y" * 500 + "end"}])
     assert len(str(caught.value)) < 400 and "end'" in str(caught.value)
 
 

@@ -1,63 +1,126 @@
 """seeds.jsonl -> evolved.jsonl: makes instructions harder, round by round, and answers them (Code Evol-Instruct).
 
 Also writes rejected.jsonl, ledger.sqlite (every call: a re-run replays it for free), rounds/round-0N.jsonl, data_card.md,
-summary.json and config.json. The same command resumes; what it writes does not depend on concurrency or interruptions.
+summary.json, lineage.html, exports and config.json. The same command resumes; what it writes does not depend on concurrency
+or interruptions.
 """
 
+import asyncio
 import contextlib
+import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import EvolveConfig
+from wizardcoder_jax.errors import InputError, StoppedEarlyError
+
+if TYPE_CHECKING:
+    from wizardcoder_jax.clients.ledger import Ledger
+    from wizardcoder_jax.instructions.contamination.search import Contamination
+    from wizardcoder_jax.instructions.estimate import Sources
+    from wizardcoder_jax.instructions.outputs import RoundFiles
+    from wizardcoder_jax.instructions.records import SeedFile
+    from wizardcoder_jax.instructions.teachers import Teacher
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the settings and runs all rounds."""
     config = parse_cli(EvolveConfig, argv)
 
-    from wizardcoder_jax.clients.budget import Budget
     from wizardcoder_jax.clients.ledger import Ledger
     from wizardcoder_jax.instructions import outputs
-    from wizardcoder_jax.instructions.calls import Calls
-    from wizardcoder_jax.instructions.card import summarise
     from wizardcoder_jax.instructions.contamination.search import Contamination
-    from wizardcoder_jax.instructions.estimate import estimate
-    from wizardcoder_jax.instructions.records import read_seeds
-    from wizardcoder_jax.instructions.rounds import Evolution, RoundResult, run_rounds
+    from wizardcoder_jax.instructions.estimate import Sources
+    from wizardcoder_jax.instructions.exports import write_exports
+    from wizardcoder_jax.instructions.records import SeedFile
+    from wizardcoder_jax.instructions.summary import summarise
     from wizardcoder_jax.instructions.teachers import load_teacher
+    from wizardcoder_jax.report.lineage import write_lineage
 
-    seeds, num_duplicate_seeds = read_seeds(config.seeds)
+    seeds = SeedFile(config.seeds)
+    sources = Sources.counted(seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
+    teacher = load_teacher(config.teacher)
     with (
-        contextlib.closing(load_teacher(config.teacher)) as teacher,
+        _a_full_disk_resumes(),
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
         Ledger(folder / outputs.LEDGER_NAME) as ledger,
     ):
-        spent = ledger.totals()
-        budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, spent=spent)
-        calls = Calls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget)
-        evolution = Evolution(
-            ask=calls.ask,
-            run_seed=config.seed,
-            judge_information_gain=config.judge_information_gain,
-            extra_rules=(contamination.rule,) if contamination else (),
-        )
-        _say(f"{len(seeds)} seeds ({num_duplicate_seeds} repeats left out), {config.rounds} rounds: {estimate(config, seeds)}")
-        _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
-        results: list[RoundResult] = []
-        for result in run_rounds(evolution, seeds, config.rounds, concurrency=config.teacher.concurrency):
-            outputs.write_round(folder, result)
-            results.append(result)
+        with outputs.RoundFiles(folder) as files:
+            num_new = asyncio.run(_run(config, teacher, seeds, sources, contamination, ledger, files))
         num_problems = contamination.num_problems if contamination else None
-        summary = summarise(config, results, num_duplicate_seeds=num_duplicate_seeds, num_problems=num_problems)
-        outputs.write_results(folder, results, summary)
+        summary = summarise(config, files.statistics, num_duplicate_seeds=sources.num_repeats, num_problems=num_problems)
+        files.write_results(summary)
+        write_exports(folder, config.exports)
+        if config.lineage:
+            write_lineage(folder)
         usage = summary["usage"]
         _say(
-            f"{summary['num_calls']} calls ({calls.num_new} new), {usage['prompt_tokens']} prompt and "
+            f"{summary['num_calls']} calls ({num_new} new), {usage['prompt_tokens']} prompt and "
             f"{usage['completion_tokens']} completion tokens, ${summary['cost_usd']:.4f}"
         )
-        _say(f"{summary['num_records']} records -> {folder / 'evolved.jsonl'}, {summary['num_rejected']} rejected")
+        _say(f"{summary['num_records']} records -> {folder / outputs.EVOLVED_NAME}, {summary['num_rejected']} rejected")
+
+
+async def _run(
+    config: EvolveConfig,
+    teacher: "Teacher",
+    seeds: "SeedFile",
+    sources: "Sources",
+    contamination: "Contamination | None",
+    ledger: "Ledger",
+    files: "RoundFiles",
+) -> int:
+    """Runs all rounds; returns the number of calls that were made for it now."""
+    from wizardcoder_jax.clients.budget import Budget
+    from wizardcoder_jax.instructions import rules
+    from wizardcoder_jax.instructions.calls import Calls
+    from wizardcoder_jax.instructions.estimate import estimate
+    from wizardcoder_jax.instructions.evolution import Evolution
+    from wizardcoder_jax.instructions.judges import INFORMATION_GAIN
+    from wizardcoder_jax.instructions.recipe import Recipe
+    from wizardcoder_jax.instructions.rounds import Rounds
+
+    spent = ledger.totals()
+    budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
+    calls = Calls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
+    extra_rules = (contamination.rule,) if contamination else ()
+    evolution = Evolution(
+        ask=calls.ask,
+        recipe=Recipe(
+            run_seed=config.seed,
+            method_weights=config.method_weights,
+            breadth_rate=config.breadth_rate,
+            languages=config.languages,
+        ),
+        instruction_rules=(*rules.INSTRUCTION_RULES, *extra_rules),
+        response_rules=(*rules.RESPONSE_RULES, *extra_rules),
+        judges=(INFORMATION_GAIN,) if config.judge_information_gain else (),
+        seed_rules=extra_rules,
+    )
+    cost = estimate(config, sources, evolution)
+    _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
+    _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
+    async with contextlib.aclosing(teacher):
+        rounds = Rounds(evolution=evolution, store=files, concurrency=config.teacher.concurrency)
+        await rounds.run(seeds, sources.num, config.rounds)
+    return calls.num_new
+
+
+@contextlib.contextmanager
+def _a_full_disk_resumes() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, InputError) as error:
+        cause = error.__cause__ if isinstance(error, InputError) else error
+        if not (isinstance(cause, OSError) and cause.errno in FULL):
+            raise
+        reason = f"cannot write {cause.filename or 'the output'} ({cause.strerror}); make room, then the same command resumes"
+        raise StoppedEarlyError(reason) from error
 
 
 def _say(line: str) -> None:

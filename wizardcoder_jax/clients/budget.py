@@ -1,6 +1,6 @@
 """Hard limits on calls, money and tokens: a call reserves its greatest cost before it is made, so none can be overshot."""
 
-import threading
+import asyncio
 
 from wizardcoder_jax.clients.ledger import Spent
 from wizardcoder_jax.errors import StoppedEarlyError
@@ -9,7 +9,7 @@ NOTHING = Spent()
 
 
 class Budget:
-    """Counts what is spent and what is reserved; may be used from several threads.
+    """Counts what is spent and what is reserved, for all callers of one event loop.
 
     Args:
         max_requests: answered calls of all runs together, None for no limit. Retries of a failed attempt are not counted.
@@ -31,34 +31,33 @@ class Budget:
         self._max_requests, self._max_usd, self._max_tokens, self._flags = max_requests, max_usd, max_tokens, flags
         self._requests, self._usd, self._tokens = spent.requests, spent.usd, spent.tokens
         self._num_reserved, self._reserved_usd, self._reserved_tokens = 0, 0.0, 0
-        self._changed = threading.Condition()
+        self._settled = asyncio.Event()  # since a caller began to wait
 
-    def reserve(self, usd: float, tokens: int = 0) -> None:
+    async def reserve(self, usd: float, tokens: int = 0) -> None:
         """Sets one call of at most `usd` and `tokens` aside; waits while only calls in flight stand in its way.
 
         Raises:
             StoppedEarlyError: there is no room for it.
         """
-        with self._changed:
-            while (shortage := self._shortage(usd, tokens)) is not None:
-                if self._num_reserved == 0:
-                    raise StoppedEarlyError(f"{shortage}; what is done is kept, the same command with a larger limit resumes")
-                self._changed.wait()
-            self._num_reserved += 1
-            self._reserved_usd += usd
-            self._reserved_tokens += tokens
+        while (shortage := self._shortage(usd, tokens)) is not None:
+            if self._num_reserved == 0:
+                raise StoppedEarlyError(f"{shortage}; what is done is kept, the same command with a larger limit resumes")
+            self._settled.clear()
+            await self._settled.wait()
+        self._num_reserved += 1
+        self._reserved_usd += usd
+        self._reserved_tokens += tokens
 
     def settle(self, reserved_usd: float, *, requests: int, usd: float, reserved_tokens: int = 0, tokens: int = 0) -> None:
         """Ends a reservation: the call was answered (requests=1) and cost `usd` and `tokens`, or it failed (all 0)."""
-        with self._changed:
-            self._num_reserved -= 1
-            # Differences of floats leave dust; with nothing in flight nothing is reserved.
-            self._reserved_usd = self._reserved_usd - reserved_usd if self._num_reserved else 0.0
-            self._reserved_tokens -= reserved_tokens
-            self._requests += requests
-            self._usd += usd
-            self._tokens += tokens
-            self._changed.notify_all()
+        self._num_reserved -= 1
+        # Differences of floats leave dust; with nothing in flight nothing is reserved.
+        self._reserved_usd = self._reserved_usd - reserved_usd if self._num_reserved else 0.0
+        self._reserved_tokens -= reserved_tokens
+        self._requests += requests
+        self._usd += usd
+        self._tokens += tokens
+        self._settled.set()
 
     def _shortage(self, usd: float, tokens: int) -> str | None:
         if self._max_requests is not None and self._requests + self._num_reserved + 1 > self._max_requests:

@@ -2,20 +2,25 @@
 
 import hashlib
 import json
-import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 from wizardcoder_jax.clients.budget import Budget
-from wizardcoder_jax.clients.completion import Completion, Message
-from wizardcoder_jax.clients.ledger import Ledger
+from wizardcoder_jax.clients.completion import Completion, Message, most_tokens
+from wizardcoder_jax.clients.ledger import Ledger, Row
 from wizardcoder_jax.config import ServerConfig
 
-TOKENS_PER_MESSAGE = 16  # more than any chat template adds around one message
+
+class Answer(NamedTuple):
+    """What a call gave."""
+
+    completion: Completion
+    usd: float  # its cost
+    call_id: str  # the key of its row in the ledger
 
 
 class Calls:
-    """The only way to a paid model; may be used from several threads.
+    """The only way to a paid model, for all callers of one event loop.
 
     Args:
         prices: the settings with the prices of the server.
@@ -27,7 +32,6 @@ class Calls:
     def __init__(self, *, prices: ServerConfig, max_answer_tokens: int, ledger: Ledger, budget: Budget) -> None:
         self._prices, self._max_answer_tokens = prices, max_answer_tokens
         self._ledger, self._budget = ledger, budget
-        self._lock = threading.Lock()
         self._num_new = 0
 
     @property
@@ -35,17 +39,17 @@ class Calls:
         """Calls that this process made; the others came from the ledger."""
         return self._num_new
 
-    def ask(
+    async def ask(
         self,
-        complete: Callable[[], Completion],
+        complete: Callable[[], Awaitable[Completion]],
         *,
         identity: Sequence[Any],
         asked: Sequence[Message] | str,
         purpose: str,
         record_id: str,
         number: int,
-    ) -> tuple[Completion, float]:
-        """The answer, and what it cost in USD.
+    ) -> Answer:
+        """The answer and its cost.
 
         Args:
             complete: makes the call.
@@ -63,36 +67,22 @@ class Calls:
         key = hashlib.sha256(content.encode()).hexdigest()
         known = self._ledger.get(key)
         if known is not None:
-            return known
-        most_prompt, most_answer = _most_tokens(prompt), self._max_answer_tokens
-        most_tokens, most_usd = most_prompt + most_answer, self._prices.cost_usd(most_prompt, most_answer)
-        self._budget.reserve(most_usd, tokens=most_tokens)
+            return Answer(*known, key)
+        most_prompt, most_answer = most_tokens(prompt), self._max_answer_tokens
+        most, most_usd = most_prompt + most_answer, self._prices.cost_usd(most_prompt, most_answer)
+        await self._budget.reserve(most_usd, tokens=most)
         requests, usd, tokens = 0, 0.0, 0
         try:
-            completion = complete()
-            requests, tokens, usd = 1, most_tokens, most_usd  # what the server does not say is counted at its worst
+            completion = await complete()
+            requests, tokens, usd = 1, most, most_usd  # what the server does not say is counted at its worst
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
                 tokens = completion.prompt_tokens + completion.completion_tokens
                 usd = self._prices.cost_usd(completion.prompt_tokens, completion.completion_tokens)
-            self._ledger.put(
-                key,
-                purpose=purpose,
-                record_id=record_id,
-                number=number,
-                asked=prompt,
-                completion=completion,
-                usd=usd,
+            row = Row(
+                key=key, purpose=purpose, record_id=record_id, number=number, asked=prompt, completion=completion, usd=usd
             )
+            await self._ledger.put(row)
         finally:
-            self._budget.settle(most_usd, requests=requests, usd=usd, reserved_tokens=most_tokens, tokens=tokens)
-        with self._lock:
-            self._num_new += 1
-        return completion, usd
-
-
-def _most_tokens(asked: Sequence[Message] | str) -> int:
-    """The most tokens a prompt can have: no tokenizer makes more tokens than UTF-8 bytes."""
-    if isinstance(asked, str):
-        return len(asked.encode("utf-8", "replace")) + 1  # a beginning-of-text token
-    num_bytes = sum(len(message["content"].encode("utf-8", "replace")) for message in asked)
-    return num_bytes + TOKENS_PER_MESSAGE * len(asked)
+            self._budget.settle(most_usd, requests=requests, usd=usd, reserved_tokens=most, tokens=tokens)
+        self._num_new += 1
+        return Answer(completion, usd, key)

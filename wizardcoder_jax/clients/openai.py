@@ -1,19 +1,22 @@
 """The client of any server with the OpenAI API (OpenAI, vLLM, llama.cpp, ...): chat completions and bare completions.
 
 The key comes from the environment variable OPENAI_API_KEY and goes into one request header, nowhere else. 408, 429, 5xx,
-timeouts, broken connections and answers with no choice in them are retried with exponential backoff; every other failure is
-final. While a server is overloaded or down, one caller tries for all (gate.py).
+timeouts, broken connections, cut-off JSON and answers with no choice in them are retried with exponential backoff; every
+other failure is final. While a server is overloaded or down, one caller tries for all (gate.py).
 """
 
+import asyncio
 import datetime
 import email.utils
+import json
 import os
 import random
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
+import urllib.parse
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
-import httpx2
+import aiohttp
 
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.gate import Gate
@@ -42,8 +45,14 @@ class _RetryableError(Exception):
         self.retry_after_s, self.throttled = retry_after_s, throttled
 
 
+class _Response(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class OpenAIClient:
-    """Asks the server at `config.base_url`; may be used from several threads.
+    """Asks the server at `config.base_url`, for all callers of one event loop.
 
     Args:
         config: address, concurrency, retries.
@@ -53,25 +62,22 @@ class OpenAIClient:
         InputError: the address or the key is not usable.
     """
 
-    def __init__(self, config: ServerConfig, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(self, config: ServerConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._config, self._sleep, self._gate = config, sleep, Gate()
         self._limit_is_renamed = False
         self._base_url = _checked_base_url(config)
+        self._proxy = _proxy_of(self._base_url)
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (self._key.isascii() and (self._key.isprintable() or not self._key)):
             raise InputError(f"{KEY_VARIABLE} holds characters that no key has; set it again")
-        self._client = httpx2.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx2.Timeout(config.timeout_s),
-            limits=httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
-        )
+        self._open_session: aiohttp.ClientSession | None = None
 
     @property
     def identity(self) -> str:
         """The kind and the address."""
         return f"openai:{self._base_url}"
 
-    def complete(self, request: Mapping[str, Any]) -> Completion:
+    async def complete(self, request: Mapping[str, Any]) -> Completion:
         """Asks until the server answers, at most `max_attempts` times.
 
         Args:
@@ -84,9 +90,9 @@ class OpenAIClient:
         num_attempts, num_answers = 0, self._gate.num_answers
         try:
             while True:
-                self._gate.enter()
+                await self._gate.enter()
                 try:
-                    completion = self._attempt(request)
+                    completion = await self._attempt(request)
                     self._gate.answered()
                     return completion
                 except _RetryableError as error:
@@ -96,56 +102,81 @@ class OpenAIClient:
                     if num_attempts >= self._config.max_attempts or (error.retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
                         raise StoppedEarlyError(f"{error} ({num_attempts} attempts); the same command resumes") from error
                     self._gate.failed(throttled=error.retry_after_s is not None)
-                    self._sleep(_delay_s(max(num_attempts, 1), error.retry_after_s))
+                    await self._sleep(_delay_s(max(num_attempts, 1), error.retry_after_s))
         except Exception as error:
             self._gate.break_with(error)
             raise
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        if self._open_session is not None:
+            await self._open_session.close()
 
-    def _attempt(self, request: Mapping[str, Any]) -> Completion:
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._open_session is None:  # it belongs to an event loop: made in it
+            self._open_session = aiohttp.ClientSession(
+                headers={
+                    "Content-Type": "application/json",
+                    **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+                },
+                timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
+                connector=aiohttp.TCPConnector(limit=self._config.concurrency),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=self._proxy,
+            )
+        return self._open_session
+
+    async def _attempt(self, request: Mapping[str, Any]) -> Completion:
         url = f"{self._base_url}/{'chat/completions' if 'messages' in request else 'completions'}"
         body = dict(request)
         if self._limit_is_renamed and "max_tokens" in body:
             body[RENAMED_LIMIT] = body.pop("max_tokens")
-        try:
-            response = self._client.post(url, json=body)
-        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
-            raise InputError(f"the address {url} is not usable ({error}); check {self._flag}") from error
-        except httpx2.TimeoutException as error:
-            raise _RetryableError(f"{url} gave no answer within {self._config.timeout_s:g} s") from error
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise _RetryableError(f"{url} cannot be reached ({error or type(error).__name__})") from error
-        if response.status_code == 400 and "max_tokens" in body and RENAMED_LIMIT.encode() in response.content:
+        response = await self._post(url, json.dumps(body).encode())
+        if response.status == 400 and "max_tokens" in body and RENAMED_LIMIT.encode() in response.content:
             self._limit_is_renamed = True
-            return self._attempt(request)
+            return await self._attempt(request)
         self._check_status(url, response)
         return self._completion(url, response, str(request["model"]))
+
+    async def _post(self, url: str, content: bytes) -> _Response:
+        try:
+            # A redirect is not followed: it would carry the key elsewhere.
+            async with self._session.post(url, data=content, allow_redirects=False) as response:
+                return _Response(response.status, response.headers, await response.read())
+        except aiohttp.InvalidURL as error:
+            raise InputError(f"the address {url} is not usable ({self._redacted(str(error))}); check {self._flag}") from error
+        except TimeoutError as error:
+            raise _RetryableError(f"{url} gave no answer within {self._config.timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = " ".join(self._redacted(str(error)).split()) or type(error).__name__
+            raise _RetryableError(f"{url} cannot be reached ({reason[:EXCERPT_CHARS]})") from error
 
     @property
     def _flag(self) -> str:
         return f"--{self._config.section}.base-url"
 
-    def _check_status(self, url: str, response: httpx2.Response) -> None:
-        status = response.status_code
+    def _check_status(self, url: str, response: _Response) -> None:
+        status = response.status
         if status == 200:
             return
         if status in (401, 403):  # no excerpt: servers quote the key in it
             raise InputError(f"{url} refused the key (HTTP {status}); check {KEY_VARIABLE}")
         message = f"{url} answered HTTP {status}: {self._excerpt(response)}"
         if status in (408, 429) or status >= 500:
-            raise _RetryableError(message, _retry_after_s(response.headers.get("retry-after")), throttled=status == 429)
+            raise _RetryableError(message, _retry_after_s(response.headers.get("Retry-After")), throttled=status == 429)
         raise InputError(f"{message}; check {self._flag}, the model's name and the decoding settings")
 
-    def _completion(self, url: str, response: httpx2.Response, model: str) -> Completion:
+    def _completion(self, url: str, response: _Response, model: str) -> Completion:
         hint = f"is this an OpenAI-compatible address? Check {self._flag} (it usually ends in /v1)"
+        kind = response.headers.get("Content-Type", "no content type")
         try:
-            body = response.json()
-        except ValueError as error:  # malformed JSON or not UTF-8
-            kind = response.headers.get("content-type", "no content type")
-            raise InputError(f"{url} answered {kind}, not JSON: {self._excerpt(response)}; {hint}") from error
+            body = json.loads(response.content)
+        except (ValueError, RecursionError) as error:  # malformed JSON or not UTF-8
+            message = f"{url} answered {kind}, not JSON: {self._excerpt(response)}"
+            if "json" in kind.lower():  # meant as JSON, and cut off
+                raise _RetryableError(message) from error
+            raise InputError(f"{message}; {hint}") from error
         choices = body.get("choices") if isinstance(body, dict) else None
         if choices == []:
             raise _RetryableError(f"{url} answered without choices: {self._excerpt(response)}")
@@ -164,7 +195,7 @@ class OpenAIClient:
             model=self._redacted(str(body.get("model") or model)),
         )
 
-    def _excerpt(self, response: httpx2.Response) -> str:
+    def _excerpt(self, response: _Response) -> str:
         text = " ".join(self._redacted(response.content.decode("utf-8", "replace")).split())
         return text[:EXCERPT_CHARS] or "an empty body"
 
@@ -175,14 +206,22 @@ class OpenAIClient:
 def _checked_base_url(config: ServerConfig) -> str:
     name = f"{config.section}.base_url"
     try:
-        url = httpx2.URL(config.base_url)
-    except httpx2.InvalidURL as error:
+        url = urllib.parse.urlsplit(config.base_url)
+        is_usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError as error:
         raise InputError(f"{name} {config.base_url!r} is no address ({error})") from error
-    if url.userinfo or url.query:
+    if "@" in url.netloc or url.query:
         raise InputError(f"{name} may hold no user, password or query; give the key in {KEY_VARIABLE}")
-    if url.scheme not in ("http", "https") or not url.host:
+    if not is_usable:
         raise InputError(f"{name} must start with http:// or https://, got {config.base_url!r}")
     return config.base_url.rstrip("/")
+
+
+def _proxy_of(base_url: str) -> str | None:
+    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for an address."""
+    url = urllib.parse.urlsplit(base_url)
+    is_bypassed = urllib.request.proxy_bypass(url.netloc)
+    return None if is_bypassed else urllib.request.getproxies().get(url.scheme)
 
 
 def _text(choice: Mapping[str, Any], *, in_chat: bool) -> str | None:

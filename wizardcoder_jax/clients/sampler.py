@@ -1,14 +1,16 @@
 """Answers of a model behind a server to many prompts, several a prompt; each is paid for once, whatever happens to the run."""
 
+import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.clients.budget import Budget
-from wizardcoder_jax.clients.calls import Calls
+from wizardcoder_jax.clients.calls import Answer, Calls
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.ledger import Ledger, Spent, held, remove_ledger
 from wizardcoder_jax.clients.openai import OpenAIClient
@@ -99,17 +101,23 @@ def ask_all(
         StoppedEarlyError: a limit is reached, or the server kept failing; what was answered is in the ledger.
     """
     wanted = [(task_id, i) for task_id in prompts for i in range(num_samples)]
-    spent = ledger.totals()
     limits = {"max_requests": config.max_requests, "max_usd": config.max_usd, "max_tokens": config.max_tokens}
-    budget = Budget(**limits, spent=spent, flags=f"--{config.section}.")
+    budget = Budget(**limits, spent=ledger.totals(), flags=f"--{config.section}.")
     calls = Calls(prices=config, max_answer_tokens=asking.max_answer_tokens, ledger=ledger, budget=budget)
-    with contextlib.closing(OpenAIClient(config)) as client:
+    answers = asyncio.run(_ask_all(asking, config, calls, prompts, wanted))
+    return dict(zip(wanted, (answer.completion for answer in answers), strict=True)), _usage(answers, ledger.totals())
 
-        def ask(name: tuple[str, int]) -> tuple[Completion, float]:
+
+async def _ask_all(
+    asking: Asking, config: ApiConfig, calls: Calls, prompts: Mapping[str, str], wanted: Sequence[tuple[str, int]]
+) -> list[Answer]:
+    async with contextlib.aclosing(OpenAIClient(config)) as client:
+
+        async def ask(name: tuple[str, int]) -> Answer:
             task_id, i = name
             request = asking.request(prompts[task_id], i)
-            return calls.ask(
-                lambda: client.complete(request),
+            return await calls.ask(
+                functools.partial(client.complete, request),
                 identity=[client.identity, asking.settings(i)],
                 asked=request.get("messages") or request["prompt"],
                 purpose=PURPOSE,
@@ -117,17 +125,21 @@ def ask_all(
                 number=i,
             )
 
+        answers = []
         with Progress(PURPOSE, len(wanted), "answer") as progress:
-            answers = map_in_order(ask, wanted, config.concurrency, lambda _: progress.update(new=calls.num_new))
-    return dict(zip(wanted, (completion for completion, _ in answers), strict=True)), _usage(answers, ledger.totals())
+            async with contextlib.aclosing(map_in_order(ask, wanted, config.concurrency)) as results:
+                async for answer in results:
+                    answers.append(answer)
+                    progress.update(new=calls.num_new)
+    return answers
 
 
-def _usage(answers: list[tuple[Completion, float]], spent: Spent) -> dict[str, Any]:
-    completions = [completion for completion, _ in answers]
+def _usage(answers: Sequence[Answer], spent: Spent) -> dict[str, Any]:
+    completions = [answer.completion for answer in answers]
     return {
         "served_by": sorted({completion.model for completion in completions}),
         "prompt_tokens": sum(completion.prompt_tokens or 0 for completion in completions),
         "completion_tokens": sum(completion.completion_tokens or 0 for completion in completions),
-        "usd": sum(usd for _, usd in answers),
+        "usd": sum(answer.usd for answer in answers),
         "usd_of_all_runs": spent.usd,
     }

@@ -1,56 +1,65 @@
-"""Runs one function over many items in threads; the results come back in the order of the items."""
+"""Runs one coroutine function over a stream of items, several at a time; the results come in the order of the items."""
 
-import queue
-import threading
-from collections.abc import Callable, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WINDOW_PER_CALLER = 4  # items begun and not yet handed on, for each that runs: what one slow item may hold up
 
-def map_in_order(
-    step: Callable[[Item], Result], items: Sequence[Item], concurrency: int, on_result: Callable[[Result], None]
-) -> list[Result]:
-    """[step(item) for item in items], `concurrency` at a time; `on_result` is called in this thread, in any order.
 
-    The first error stops new items; items in progress are finished first, because their answers are paid for. Ctrl-C does
-    not wait for them: the threads are daemons.
+async def map_in_order(
+    step: Callable[[Item], Awaitable[Result]], items: Iterable[Item], concurrency: int
+) -> AsyncGenerator[Result, None]:
+    """Yields step(item) for each item, `concurrency` at a time; items are taken from their source as they are needed.
+
+    Results wait for those of earlier items, at most WINDOW_PER_CALLER times `concurrency` of them. The first error stops new
+    items; items in progress are finished first, because their answers are paid for, and the results before the error are
+    still yielded. Leaving the loop cancels what is in progress.
+
+    Args:
+        step: makes a result of an item.
+        items: may be read from a file.
+        concurrency: items in progress together.
     """
-    results: dict[int, Result] = {}
-    errors: dict[int, Exception] = {}
-    events: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # the index of a finished item, or None: a worker ended
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    stop = threading.Event()
-    for index in range(len(items)):
-        waiting.put(index)
+    source = iter(items)
+    begun: deque[asyncio.Task[Result]] = deque()  # in the order of the items
+    ended = asyncio.Event()
+    num_running, has_failed, has_more = 0, False, True
 
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                index = waiting.get_nowait()
-            except queue.Empty:
-                break
-            try:
-                results[index] = step(items[index])
-                events.put(index)
-            except Exception as error:
-                errors[index] = error
-                stop.set()
-        events.put(None)
+    def end(task: asyncio.Task[Result]) -> None:
+        nonlocal num_running, has_failed
+        num_running -= 1
+        has_failed = has_failed or task.cancelled() or task.exception() is not None
+        ended.set()
 
-    num_running = min(concurrency, len(items))
-    for _ in range(num_running):
-        threading.Thread(target=work, daemon=True).start()
+    async def run(item: Item) -> Result:
+        return await step(item)
+
     try:
-        while num_running:
-            index = events.get()
-            if index is None:
-                num_running -= 1
-            else:
-                on_result(results[index])
+        while True:
+            while has_more and not has_failed and num_running < concurrency and len(begun) < WINDOW_PER_CALLER * concurrency:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    has_more = False
+                    break
+                task = asyncio.create_task(run(item))
+                task.add_done_callback(end)
+                begun.append(task)
+                num_running += 1
+            while begun and begun[0].done() and not (has_failed and num_running):
+                yield begun.popleft().result()
+            if not begun:
+                if has_more and not has_failed:
+                    continue
+                return
+            ended.clear()
+            await ended.wait()
     finally:
-        stop.set()
-    if errors:
-        raise errors[min(errors)]
-    return [results[index] for index in range(len(items))]
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)

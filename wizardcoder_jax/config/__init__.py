@@ -7,7 +7,7 @@ from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
 from wizardcoder_jax.config.server import ServerConfig
-from wizardcoder_jax.config.shared import Protocol, default_cache_dir
+from wizardcoder_jax.config.shared import Language, Protocol, default_cache_dir
 from wizardcoder_jax.config.train import RegularisationConfig, TrainConfig, ValidationConfig
 from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 
@@ -18,6 +18,7 @@ __all__ = [
     "EvolveConfig",
     "ExportConfig",
     "GuardConfig",
+    "Language",
     "LoraConfig",
     "Measurement",
     "OptimConfig",

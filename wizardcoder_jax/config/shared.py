@@ -14,6 +14,31 @@ Protocol = Literal[
     "evalplus",
     "stored",
 ]
+Language = Literal[
+    "python",
+    "javascript",
+    "typescript",
+    "java",
+    "c",
+    "cpp",
+    "csharp",
+    "go",
+    "rust",
+    "kotlin",
+    "swift",
+    "scala",
+    "ruby",
+    "php",
+    "perl",
+    "lua",
+    "julia",
+    "r",
+    "haskell",
+    "bash",
+    "sql",
+    "html",
+    "css",
+]
 Split = Literal["test", "train", "validation", "prompt", "all"]
 
 

@@ -1,7 +1,11 @@
-"""One call of the teacher on behalf of a record, and what it adds to the record's usage."""
+"""The calls of the teacher on behalf of one record, and what they add to it."""
+
+import functools
+from typing import Protocol
 
 from wizardcoder_jax.clients import calls
 from wizardcoder_jax.clients.budget import Budget
+from wizardcoder_jax.clients.calls import Answer
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.ledger import Ledger
 from wizardcoder_jax.config import TeacherConfig
@@ -9,11 +13,19 @@ from wizardcoder_jax.instructions.records import Usage
 from wizardcoder_jax.instructions.teachers import Teacher
 
 
-class Calls:
-    """The only way to the teacher; may be used from several threads."""
+class Ask(Protocol):
+    """Asks the teacher one prompt on behalf of one record; `Calls.ask` is one."""
 
-    def __init__(self, *, teacher: Teacher, config: TeacherConfig, ledger: Ledger, budget: Budget) -> None:
-        self._teacher = teacher
+    async def __call__(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> Answer:
+        """The answer and what it cost."""
+        ...
+
+
+class Calls:
+    """The only way to the teacher, for all records of one event loop."""
+
+    def __init__(self, *, teacher: Teacher, config: TeacherConfig, ledger: Ledger, budget: Budget, run_seed: int) -> None:
+        self._teacher, self._run_seed = teacher, run_seed
         self._decoding = [config.model, config.temperature, config.top_p, config.max_tokens]
         self._calls = calls.Calls(prices=config, max_answer_tokens=config.max_tokens, ledger=ledger, budget=budget)
 
@@ -22,25 +34,40 @@ class Calls:
         """Calls that this process made; the others came from the ledger."""
         return self._calls.num_new
 
-    def ask(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> tuple[Completion, Usage]:
+    async def ask(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> Answer:
         """The teacher's answer to `prompt`, alone in a user message, and what it cost.
 
         Raises:
             InputError, StoppedEarlyError: as Teacher.complete, Budget.reserve and Ledger.put.
         """
         messages = [{"role": "user", "content": prompt}]
-        completion, usd = self._calls.ask(
-            lambda: self._teacher.complete(messages),
+        return await self._calls.ask(
+            functools.partial(self._teacher.complete, messages, f"{self._run_seed}/{record_id}/{round_}/{purpose}"),
             identity=[self._teacher.identity, self._decoding],
             asked=messages,
             purpose=purpose,
             record_id=record_id,
             number=round_,
         )
-        usage = Usage(
+
+
+class Inquiry:
+    """What one record asks in one round, a judges.Question, and what that cost so far."""
+
+    def __init__(self, ask: Ask, record_id: str, round_: int) -> None:
+        self._ask, self._record_id, self._round = ask, record_id, round_
+        self.usage = Usage()
+        self.call_ids: tuple[str, ...] = ()
+
+    async def __call__(self, prompt: str, purpose: str) -> Completion:
+        """The teacher's answer."""
+        answer = await self._ask(prompt, purpose=purpose, record_id=self._record_id, round_=self._round)
+        completion = answer.completion
+        self.usage += Usage(
             prompt_tokens=completion.prompt_tokens or 0,
             completion_tokens=completion.completion_tokens or 0,
             num_calls=1,
-            usd=usd,
+            usd=answer.usd,
         )
-        return completion, usage
+        self.call_ids += (answer.call_id,)
+        return completion

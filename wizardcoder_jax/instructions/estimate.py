@@ -1,15 +1,16 @@
 """What a run will cost, before its first call: a guess for the reader and an upper bound on the calls."""
 
 import dataclasses
-from collections.abc import Sequence
 
 from wizardcoder_jax.config import EvolveConfig
+from wizardcoder_jax.instructions.evolution import Evolution
 from wizardcoder_jax.instructions.methods import TEMPLATE
-from wizardcoder_jax.instructions.records import Record
+from wizardcoder_jax.instructions.records import SeedFile
 from wizardcoder_jax.instructions.rules import EQUALITY_PROMPT
 
 BYTES_PER_TOKEN = 4  # English and code, roughly
 GROWTH_PER_ROUND = 1.5  # an evolved instruction against its parent, roughly: the methods add constraints
+TOKENS_PER_VERDICT = 2  # "Not Equal"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,24 +28,45 @@ class Estimate:
         return f"at most {self.max_calls:,} calls, {tokens}{cost}"
 
 
-def estimate(config: EvolveConfig, seeds: Sequence[Record]) -> Estimate:
-    """The cost of evolving `seeds` for all rounds, were nothing in the ledger yet."""
-    instruction = sum(len(seed.instruction.encode()) for seed in seeds) / BYTES_PER_TOKEN
-    output = sum(len(seed.output.encode()) for seed in seeds) / BYTES_PER_TOKEN
-    judged = config.judge_information_gain
-    prompt_tokens = completion_tokens = 0.0
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What round 0 is made of, counted before anything is done."""
+
+    num: int = 0
+    num_repeats: int = 0  # left out
+    instruction_bytes: int = 0
+    output_bytes: int = 0
+
+    @staticmethod
+    def counted(seeds: SeedFile) -> "Sources":
+        """Reads the whole file, and so names what is wrong with it before the first call."""
+        num = instruction_bytes = output_bytes = 0
+        for seed in seeds:
+            num += 1
+            instruction_bytes += len(seed.instruction.encode())
+            output_bytes += len(seed.output.encode())
+        return Sources(num=num, num_repeats=seeds.num_repeats, instruction_bytes=instruction_bytes, output_bytes=output_bytes)
+
+
+def estimate(config: EvolveConfig, sources: Sources, evolution: Evolution) -> Estimate:
+    """The cost of evolving `sources` for all rounds, were nothing in the ledger yet."""
+    instruction, output = sources.instruction_bytes / BYTES_PER_TOKEN, sources.output_bytes / BYTES_PER_TOKEN
+    calls_of_a_seed = sum(judge.max_calls for judge in evolution.seed_judges) + (evolution.make_seed is not None)
+    judge_calls = sum(judge.max_calls for judge in evolution.judges)
+    prompt_tokens = calls_of_a_seed * (instruction + output)
+    completion_tokens = output if evolution.make_seed is not None else 0.0
     for _ in range(config.rounds):
         evolved = instruction * GROWTH_PER_ROUND
         output *= GROWTH_PER_ROUND
-        prompt_tokens += len(seeds) * len(TEMPLATE) / BYTES_PER_TOKEN + instruction + evolved
+        prompt_tokens += sources.num * len(TEMPLATE) / BYTES_PER_TOKEN + instruction + evolved
         completion_tokens += evolved + output
-        if judged:
-            prompt_tokens += len(seeds) * len(EQUALITY_PROMPT) / BYTES_PER_TOKEN + instruction + evolved
-            completion_tokens += len(seeds) * 2  # "Not Equal"
+        if judge_calls:
+            prompt_tokens += judge_calls * (sources.num * len(EQUALITY_PROMPT) / BYTES_PER_TOKEN + instruction + evolved)
+            completion_tokens += judge_calls * sources.num * TOKENS_PER_VERDICT
         instruction = evolved
     prompt, completion = round(prompt_tokens), round(completion_tokens)
     return Estimate(
-        max_calls=len(seeds) * config.rounds * (3 if judged else 2),
+        max_calls=sources.num * (calls_of_a_seed + config.rounds * (2 + judge_calls)),
         prompt_tokens=prompt,
         completion_tokens=completion,
         usd=config.teacher.cost_usd(prompt, completion),

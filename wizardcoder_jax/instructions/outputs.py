@@ -3,19 +3,28 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from wizardcoder_jax import files
 from wizardcoder_jax.clients.ledger import held, remove_ledger
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions import card
-from wizardcoder_jax.instructions.rounds import RoundResult
+from wizardcoder_jax.instructions.evolution import Outcome
+from wizardcoder_jax.instructions.records import Record, Rejection
+from wizardcoder_jax.instructions.statistics import RoundStatistics
+from wizardcoder_jax.instructions.summary import describe_files
 
 LEDGER_NAME = "ledger.sqlite"
-DERIVED_NAMES = ("evolved.jsonl", "rejected.jsonl", "data_card.md", "summary.json")
-SETTINGS_OF_THE_RUN = ("max_usd", "max_requests", "overwrite")  # they bound the work, and say nothing about its result
+EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
+DERIVED_NAMES = (EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME, "data_card.md", "summary.json", "lineage.html")
+EXPORT_PATTERN = "evolved.*.*"  # evolved.alpaca.json and its kind
+SETTINGS_OF_THE_RUN = ("max_usd", "max_requests", "max_tokens", "overwrite")  # they bound the work, not its result
+MALICIOUS_REQUEST = "malicious_request"  # the rule whose rejections are kept apart
+WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 
 
 @contextlib.contextmanager
@@ -42,8 +51,11 @@ def _prepare(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
         remove_ledger(folder / LEDGER_NAME)
     earlier = _written_settings(folder)
     if overwrite or (earlier is not None and earlier != _of_the_result(settings)):
-        for path in (*(folder / "rounds").glob("round-*.jsonl"), *(folder / name for name in DERIVED_NAMES)):
+        names = (folder / name for name in DERIVED_NAMES)
+        for path in (*(folder / "rounds").glob("round-*.jsonl"), *folder.glob(EXPORT_PATTERN), *names):
             path.unlink(missing_ok=True)
+    for left_over in (*folder.glob(".*.tmp"), *(folder / "rounds").glob(".*.tmp")):  # of a run that was killed
+        left_over.unlink(missing_ok=True)
     files.write_json(folder / "config.json", settings)
 
 
@@ -58,14 +70,85 @@ def _of_the_result(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in SETTINGS_OF_THE_RUN}
 
 
-def write_round(folder: Path, result: RoundResult) -> None:
-    """Writes the records that a round added; round 0 holds the seeds."""
-    files.write_jsonl(folder / "rounds" / f"round-{result.round:02d}.jsonl", (record.to_json() for record in result.kept))
+class RoundFiles:
+    """The files of a run while it makes them, a rounds.Store: outcomes go to the disk as they come.
+
+    As a context manager: rejected.jsonl and malicious.jsonl appear where the block ends without an error.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open = contextlib.ExitStack()
+        self.statistics: list[RoundStatistics] = []
+
+    def __enter__(self) -> Self:
+        self._rejected = self._open.enter_context(files.atomic_write(self._folder / REJECTED_NAME))
+        self._malicious = self._open.enter_context(files.atomic_write(self._folder / MALICIOUS_NAME))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    @contextlib.contextmanager
+    def writing(self, round_: int) -> Iterator[Callable[[Outcome], None]]:
+        """Takes the outcomes of a round; its file appears when the context ends without an error."""
+        statistics = RoundStatistics(round_)
+        with files.atomic_write(self._path(round_)) as kept:
+
+            def write(outcome: Outcome) -> None:
+                statistics.add(outcome)
+                if isinstance(outcome, Record):
+                    kept.write(_line(outcome.to_json()))
+                else:
+                    self._reject(outcome)
+
+            yield write
+        self.statistics.append(statistics)
+
+    def _reject(self, rejection: Rejection) -> None:
+        entry = rejection.to_json()
+        if rejection.rule == MALICIOUS_REQUEST:
+            self._malicious.write(_line(entry))
+            entry = {**entry, "instruction": WITHHELD, "output": WITHHELD}
+        self._rejected.write(_line(entry))
+
+    def pool(self, round_: int) -> Iterator[Record]:
+        """What a round evolves: the newest record of each seed, read from the files of the rounds before."""
+        with contextlib.ExitStack() as stack:
+            # Each file is in the order of the seeds, and lacks those whose evolution failed.
+            seeds, *rounds = (_records(stack.enter_context(self._path(number).open("rb"))) for number in range(round_))
+            following = [next(records, None) for records in rounds]
+            for newest in seeds:
+                for i, records in enumerate(rounds):
+                    candidate = following[i]
+                    if candidate is not None and candidate.seed_id == newest.seed_id:
+                        newest, following[i] = candidate, next(records, None)
+                yield newest
+
+    def pool_size(self) -> int:
+        """Seeds that passed."""
+        return self.statistics[0].num_kept
+
+    def write_results(self, summary: dict[str, Any]) -> None:
+        """Writes the union of all rounds, the summary and the data card."""
+        with files.atomic_write(self._folder / EVOLVED_NAME) as whole:
+            for statistics in self.statistics:
+                with self._path(statistics.round).open("rb") as part:
+                    shutil.copyfileobj(part, whole)
+        summary = {**summary, "files": describe_files(self._folder, (EVOLVED_NAME, REJECTED_NAME))}
+        files.write_text(self._folder / "data_card.md", card.data_card(summary))
+        files.write_json(self._folder / "summary.json", summary)
+
+    def _path(self, round_: int) -> Path:
+        return self._folder / "rounds" / f"round-{round_:02d}.jsonl"
 
 
-def write_results(folder: Path, results: Sequence[RoundResult], summary: dict[str, Any]) -> None:
-    """Writes the union of all rounds, what was rejected, the summary and the data card."""
-    files.write_jsonl(folder / "evolved.jsonl", (record.to_json() for result in results for record in result.kept))
-    files.write_jsonl(folder / "rejected.jsonl", (entry.to_json() for result in results for entry in result.rejected))
-    files.write_text(folder / "data_card.md", card.data_card(summary))
-    files.write_json(folder / "summary.json", summary)
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def _records(file: IO[bytes]) -> Iterator[Record]:
+    return (Record.from_json(json.loads(line)) for line in file)

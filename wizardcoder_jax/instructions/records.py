@@ -3,10 +3,14 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records
+from wizardcoder_jax.instructions.languages import LANGUAGE_NAMES, language_named
+from wizardcoder_jax.instructions.rules import excerpt
+from wizardcoder_jax.instructions.tasks import GENERATE, TASK_NAMES, TRANSLATE
 from wizardcoder_jax.prompts import with_input
 
 
@@ -37,9 +41,12 @@ class Record:
         parent_id: the record it was evolved from; None for a seed.
         seed_id: the seed it descends from; its own id for a seed.
         round: 0 for a seed.
-        method: number of the evolution method, 1 to 5; None for a seed.
+        method: number of the evolution method, 1 to 6; None for a seed.
         teacher: the model that wrote it, as the server names it; None for a seed.
         filters: names of the rules it was checked with and passed.
+        task: what is asked of the code, one of TASK_NAMES; all descendants of a seed have its task.
+        language: programming language asked for; None where it is not said.
+        call_ids: keys of the ledger's rows that made it, in the order of the calls.
     """
 
     id: str
@@ -52,6 +59,9 @@ class Record:
     teacher: str | None
     usage: Usage = Usage()
     filters: tuple[str, ...] = ()
+    task: str = GENERATE
+    language: str | None = None
+    call_ids: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as a line of evolved.jsonl."""
@@ -66,7 +76,17 @@ class Record:
             "teacher": self.teacher,
             "usage": {"prompt_tokens": self.usage.prompt_tokens, "completion_tokens": self.usage.completion_tokens},
             "filters": list(self.filters),
+            "task": self.task,
+            "language": self.language,
+            "call_ids": list(self.call_ids),
         }
+
+    @staticmethod
+    def from_json(entry: dict[str, Any]) -> "Record":
+        """The record of a line of evolved.jsonl; what it cost in USD is not in it."""
+        usage = Usage(**entry["usage"], num_calls=len(entry["call_ids"]))
+        lists = {name: tuple(entry[name]) for name in ("filters", "call_ids")}
+        return Record(**{**entry, "usage": usage, **lists})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +102,10 @@ class Rejection:
         return {**self.record.to_json(), "rule": self.rule, "evidence": self.evidence}
 
 
-def seed_id(instruction: str, output: str) -> str:
-    """The id of a seed: a hash of its instruction (its input joined) and output."""
-    return "seed-" + hashlib.sha256(f"{instruction}\0{output}".encode()).hexdigest()[:16]
+def seed_id(instruction: str, output: str, task: str = GENERATE, language: str | None = None) -> str:
+    """The id of a seed: a hash of its instruction (its input joined) and output, and of task and language where it has them."""
+    said = [*([task] if task != GENERATE else []), *([f"language={language}"] if language else [])]
+    return "seed-" + hashlib.sha256("\0".join([instruction, output, *said]).encode()).hexdigest()[:16]
 
 
 def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> str:
@@ -93,24 +114,49 @@ def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> st
     return "evol-" + hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
-    """Reads {"instruction", "input"?, "output"} records as seeds, in the order of the file.
+class SeedFile:
+    """The seeds of a file of {"instruction", "input"?, "output", "task"?, "language"?, "target_language"?} records.
 
-    Returns:
-        The seeds, each content once, and the number of repeats that were left out.
+    Iterating reads the file and yields each content once, in the order of the file; it can be done again.
+
+    Attributes:
+        num_repeats: seeds that the newest reading has left out so far.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self.num_repeats = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yields the seeds.
+
+        Raises:
+            InputError: a field is missing or wrong (file, line and field named), or the file holds no seed.
+        """
+        self.num_repeats = 0
+        seen: set[int] = set()  # of numbers, so that a million seeds take little memory
+        for place, entry in read_records(self._path):
+            seed = _seed(place, entry)
+            number = int(seed.id.removeprefix("seed-"), 16)
+            if number in seen:
+                self.num_repeats += 1
+                continue
+            seen.add(number)
+            yield seed
+        if not seen:
+            raise InputError(
+                f'{os.fspath(self._path)} holds no seeds; expected records of {{"instruction", "input"?, "output"}}'
+            )
+
+
+def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
+    """All seeds of a file, each content once, and the number of repeats that were left out.
 
     Raises:
-        InputError: a field is missing or not a text (file, line and field named), or the file holds no seed.
+        InputError: as SeedFile.
     """
-    seeds: dict[str, Record] = {}
-    num_read = 0
-    for place, entry in read_records(path):
-        num_read += 1
-        seed = _seed(place, entry)
-        seeds.setdefault(seed.id, seed)
-    if not seeds:
-        raise InputError(f'{os.fspath(path)} holds no seeds; expected records of {{"instruction", "input"?, "output"}}')
-    return list(seeds.values()), num_read - len(seeds)
+    seeds = SeedFile(path)
+    return list(seeds), seeds.num_repeats
 
 
 def _seed(place: str, entry: dict[str, Any]) -> Record:
@@ -120,8 +166,42 @@ def _seed(place: str, entry: dict[str, Any]) -> Record:
         raise InputError(f'{place}: "instruction" is empty; fill it in or remove the record')
     extra = _text(place, entry, "input") if entry.get("input") is not None else None
     joined = with_input(instruction, extra)
-    id_ = seed_id(joined, output)
-    return Record(id=id_, parent_id=None, seed_id=id_, round=0, method=None, instruction=joined, output=output, teacher=None)
+    task = _task(place, entry)
+    own, target = _language(place, entry, "language"), _language(place, entry, "target_language")
+    language = target if task == TRANSLATE else own
+    id_ = seed_id(joined, output, task, language)
+    return Record(
+        id=id_,
+        parent_id=None,
+        seed_id=id_,
+        round=0,
+        method=None,
+        instruction=joined,
+        output=output,
+        teacher=None,
+        task=task,
+        language=language,
+    )
+
+
+def _task(place: str, entry: dict[str, Any]) -> str:
+    if entry.get("task") in (None, ""):
+        return GENERATE
+    task = _text(place, entry, "task")
+    if task not in TASK_NAMES:
+        raise InputError(f'{place}: field "task" is {excerpt(task)!r}; it is one of {", ".join(TASK_NAMES)}')
+    return task
+
+
+def _language(place: str, entry: dict[str, Any], field: str) -> str | None:
+    if entry.get(field) in (None, ""):
+        return None
+    name = _text(place, entry, field)
+    language = language_named(name)
+    if language is None:
+        known = ", ".join(LANGUAGE_NAMES)
+        raise InputError(f'{place}: field "{field}" is {excerpt(name)!r}; name one of {known}, or remove the field')
+    return language
 
 
 def _text(place: str, entry: dict[str, Any], field: str) -> str:

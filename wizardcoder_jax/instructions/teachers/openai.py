@@ -1,7 +1,7 @@
 """A teacher behind any server with the OpenAI chat API."""
 
-import time
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from wizardcoder_jax.clients.completion import Completion, Message
 from wizardcoder_jax.clients.openai import OpenAIClient
@@ -19,7 +19,7 @@ class OpenAITeacher:
         InputError: the address or the key is not usable.
     """
 
-    def __init__(self, config: TeacherConfig, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(self, config: TeacherConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._client = OpenAIClient(config, sleep)
         self._settings = {
             "model": config.model,
@@ -33,10 +33,10 @@ class OpenAITeacher:
         """The kind and the address."""
         return self._client.identity
 
-    def complete(self, messages: Sequence[Message]) -> Completion:
+    async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
         """Asks until the server answers, at most `max_attempts` times."""
-        return self._client.complete({**self._settings, "messages": [dict(message) for message in messages]})
+        return await self._client.complete({**self._settings, "messages": [dict(message) for message in messages]})
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        await self._client.aclose()

@@ -34,14 +34,14 @@ class ReplayTeacher:
         """A hash of the recorded answers: an edited file is another teacher."""
         return self._identity
 
-    def complete(self, messages: Sequence[Message]) -> Completion:
+    async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
         """The recorded answer to exactly `messages`."""
         try:
             return self._answers[_key(messages)]
         except KeyError:
             raise InputError(f"{self._file} holds no answer to {_shown(messages)}; record it, or use another teacher") from None
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Nothing is open."""
 
 

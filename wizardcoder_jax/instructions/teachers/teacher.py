@@ -7,15 +7,19 @@ from wizardcoder_jax.clients.completion import Completion, Message
 
 
 class Teacher(Protocol):
-    """A model that answers; may be called from several threads."""
+    """A model that answers, for all callers of one event loop."""
 
     @property
     def identity(self) -> str:
         """What tells this teacher from others in the ledger; holds no secret."""
         ...
 
-    def complete(self, messages: Sequence[Message]) -> Completion:
+    async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
         """Answers `messages`.
+
+        Args:
+            messages: the chat so far.
+            draw: names this answer among others to equal messages; what a teacher of our own draws is a function of it.
 
         Raises:
             InputError: the request can never succeed.
@@ -23,6 +27,6 @@ class Teacher(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Gives up connections; no call may follow."""
         ...
