@@ -31,7 +31,7 @@ ROOMS = {  # room -> the rooms below it
     "measures": {"examination", "subject", "data", "training", "model"},  # what is measured meanwhile
 }
 PACKAGED_DOORS = {"report"}  # a room's own __main__.py: python -m wizardcoder_jax.report
-DOORS = {"evolve", "train", "sample", "evaluate", "convert", "export", "plan", "serve", "doctor", "reproduce"}
+DOORS = {"evolve", "train", "sample", "evaluate", "convert", "export", "decontaminate", "plan", "serve", "doctor", "reproduce"}
 
 FENCES = {  # third-party library -> where alone it may be imported: rooms, doors or files
     "seqio": {"data"},
@@ -207,7 +207,7 @@ def test_help_is_given_without_jax_and_tensorflow(door):
 
 
 def test_the_doors_without_a_model_start_in_under_two_seconds_of_cpu_time():
-    for door in ("evolve", "evaluate", "sample", "report.__main__"):
+    for door in ("evolve", "decontaminate", "evaluate", "sample", "report.__main__"):
         code = (
             f"import time\nfrom wizardcoder_jax.{door} import main\n"
             "try: main(['--help'])\n"

@@ -1,5 +1,6 @@
 """Every setting a user can change: frozen dataclasses, one a door, with units in the names."""
 
+from wizardcoder_jax.config.decontaminate import DecontaminateConfig
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
@@ -14,6 +15,7 @@ from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 __all__ = [
     "ApiConfig",
     "ConvertConfig",
+    "DecontaminateConfig",
     "EvaluateConfig",
     "EvolveConfig",
     "ExportConfig",

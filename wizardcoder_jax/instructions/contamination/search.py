@@ -8,7 +8,10 @@ Tiers, from the plainest evidence to the subtlest:
 """
 
 import dataclasses
+import hashlib
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -76,6 +79,17 @@ class Contamination:
     def num_problems(self) -> int:
         """How many problems are looked for."""
         return len(self.problems)
+
+    @property
+    def num_problems_of(self) -> dict[str, int]:
+        """How many problems each file holds."""
+        return dict(Counter(problem.benchmark for problem in self.problems))
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all problems."""
+        content = json.dumps([dataclasses.astuple(problem)[:-1] for problem in self.problems])  # identifiers are a set
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def rule(self) -> Rule:
