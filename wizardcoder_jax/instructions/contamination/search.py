@@ -26,7 +26,7 @@ from wizardcoder_jax.instructions.contamination.lexing import (
     word_tokens,
     words,
 )
-from wizardcoder_jax.instructions.contamination.problems import read_problems
+from wizardcoder_jax.instructions.contamination.problems import Problem, read_problems
 from wizardcoder_jax.instructions.contamination.rows import RUN_WORDS, Runs, code_rows, long_runs, word_rows
 from wizardcoder_jax.instructions.contamination.stock import SNIPPETS
 from wizardcoder_jax.instructions.rules import CONTAMINATED, Candidate, Rule, excerpt
@@ -113,6 +113,22 @@ class Contamination:
             if number not in best or _plainness(hit) < _plainness(best[number]):
                 best[number] = hit
         return sorted(best.values(), key=_plainness)
+
+    def nearest(self, text: str, num: int) -> list[tuple[Problem, float]]:
+        """The problems of which `text` holds most n-grams, with the share of them; one of those that are alike.
+
+        Problems of one name count as alike: HumanEval's are in several files.
+        """
+        shares: dict[str, tuple[float, int]] = {}
+        word_grams, code_grams = grams(word_tokens(text), WORDS_PER_GRAM), grams(code_tokens(text), CODE_TOKENS_PER_GRAM)
+        for index, own in ((self._words, word_grams), (self._code, code_grams)):
+            rows, scores = index.scores(own)
+            for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+                number = index.rows[row].problem
+                task_id = self.problems[number].task_id
+                shares[task_id] = max(shares.get(task_id, (0.0, number)), (score, number), key=lambda share: share[0])
+        best = sorted(shares.values(), key=lambda share: (-share[0], share[1]))[:num]
+        return [(self.problems[number], score) for score, number in best]
 
     def _word_hits(self, text: str) -> Iterator[tuple[int, Hit]]:
         tokens, joined = word_tokens(text), ""
