@@ -135,7 +135,7 @@ def test_few_ordinary_evolutions_are_dropped_and_all_repeats():
 
 
 def test_memory_is_a_few_hundred_bytes_a_record():
-    generator, filter_, num = random.Random(3), NearDuplicates(0.9), 2 * ROWS_PER_CHUNK
+    generator, filter_, num = random.Random(3), NearDuplicates(0.9), ROWS_PER_CHUNK
     texts = [" ".join(generator.sample(WORDS, 12)) for _ in range(num)]
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
