@@ -22,7 +22,7 @@ _FENCE = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _PYTHON_NAMES = ("", "python", "python3", "py")
 _DECISIONS = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match, ast.FunctionDef, ast.ClassDef)
-_DOES_SOMETHING = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.For, ast.While, ast.If, ast.Assign, ast.Call)
+_PROSE_TOO = (ast.Expr, ast.AnnAssign, ast.Pass)  # "hello" and "Note: important" parse as these
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,12 @@ def _trees(codes: list[str]) -> Iterator[ast.Module]:
                 tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        if any(isinstance(node, _DOES_SOMETHING) for node in ast.walk(tree)):  # a lone word parses too
+        if any(_does_something(node) for node in ast.walk(tree)):
             yield tree
+
+
+def _does_something(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) or (isinstance(node, ast.stmt) and not isinstance(node, _PROSE_TOO))
 
 
 def _complexity(tree: ast.Module) -> int:
