@@ -244,3 +244,17 @@ def test_a_page_of_ten_thousand_trees_opens_and_is_searched(browser, tmp_path):
     find(browser, "evol-9999")
     assert number_found(browser) == 1
     assert time.monotonic() - start < 30
+
+
+def test_who_types_keeps_the_search_in_view_and_the_next_tree_begins_in_view(browser, page):
+    browser.send("Emulation.setDeviceMetricsOverride", width=390, height=700, deviceScaleFactor=1, mobile=False)
+    show(browser, page)
+    browser.value("search.scrollIntoView()")
+    find(browser, "answer250")
+    assert 0 <= browser.value("search.getBoundingClientRect().top") < 700
+    browser.send("Emulation.clearDeviceMetricsOverride")
+    find(browser, "")
+    browser.value("list.focus(), scrollTo(0, document.documentElement.scrollHeight)")
+    browser.press("ArrowDown")
+    wait_for(browser, "document.querySelector('.tree').textContent.includes('number1 ')")
+    assert 0 <= browser.value("document.querySelector('.node').getBoundingClientRect().top") < 900

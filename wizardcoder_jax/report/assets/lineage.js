@@ -92,6 +92,7 @@ async function update() {
   [shown, found] = [kept, hits];
   const of = shown.length === index.length ? "" : ` of ${index.length.toLocaleString("en")}`;
   status.textContent = `${shown.length.toLocaleString("en")}${of} tree${index.length === 1 ? "" : "s"}`;
+  browser.classList.toggle("none", shown.length === 0);
   rows.style.height = `${shown.length * ROW}px`;
   list.scrollTop = 0;
   await choose(shown.length ? 0 : -1, false);
@@ -144,7 +145,8 @@ async function choose(place, scroll = true) {
   const tree = shown[place], nodes = await nodesOf(tree);
   if (shown[current] === tree) {
     article.replaceChildren(...nodes.map((node) => nodeView(node, nodes, tree)));
-    article.scrollTop = 0;
+    if (document.activeElement === search) return; // who types looks at the search
+    if (article.getBoundingClientRect().top < 0) article.scrollIntoView();
     article.querySelector(".node.found")?.scrollIntoView({ block: "nearest" });
   }
 }
@@ -242,7 +244,7 @@ list.addEventListener("keydown", (event) => {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target === search) {
-    if (event.key === "Enter") { event.preventDefault(); list.focus(); }
+    if (event.key === "Enter") { event.preventDefault(); list.focus(); choose(current); }
     if (event.key === "Escape" && search.value) { search.value = ""; update(); }
     return;
   }
