@@ -213,4 +213,6 @@ def test_a_rerun_for_free_writes_the_same_views_and_fewer_where_asked(seeds, tmp
         assert {name: (folder / name).read_bytes() for name in views} == first
         evolve.main([*run, "--no-lineage", "--exports", "parquet"])
         assert [(folder / name).exists() for name in views] == [False, False, False, True]
+        evolve.main(run)
+        assert [(folder / name).exists() for name in views] == [True, False, False, False]
         assert len(server.requests) == num_calls

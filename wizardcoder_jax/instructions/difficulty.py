@@ -10,6 +10,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
+from wizardcoder_jax.instructions.languages import fenced_blocks, language_named
+
 MAX_CODE_CHARS = 20_000
 
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|\n\s*\n|\n\s*(?:[-*]|\d+[.)])\s")
@@ -18,8 +20,6 @@ _CONSTRAINT = re.compile(
     r"except|unless|instead of|rather than|constraints?|require(?:s|d|ments?)?|handle|time complexity|space complexity|O\()",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_PYTHON_NAMES = ("", "python", "python3", "py")
 _DECISIONS = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match, ast.FunctionDef, ast.ClassDef)
 _PROSE_TOO = (ast.Expr, ast.AnnAssign, ast.Pass)  # "hello" and "Note: important" parse as these
@@ -55,7 +55,7 @@ def measure(instruction: str, output: str) -> Difficulty:
 
 def python_tree(output: str) -> ast.Module | None:
     """The syntax tree of the Python in a response: of its first fenced block that is some, else of the whole."""
-    fenced = [code for name, code in _FENCE.findall(output) if name.lower() in _PYTHON_NAMES]
+    fenced = [code for name, code in fenced_blocks(output) if not name or language_named(name) == "python"]
     return next(_trees(fenced or [output]), None)
 
 

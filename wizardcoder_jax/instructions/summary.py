@@ -90,7 +90,13 @@ def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics]) -> dict[str,
     name = os.path.basename(config.seeds)
     is_code_alpaca = is_code_alpaca_name(name) or any(entry.has_code_alpaca for entry in rounds)
     licence = config.seed_licence or (CODE_ALPACA_LICENCE if is_code_alpaca else None)
-    return {"file": name, "sha256": sha256_of(config.seeds), "licence": licence, "is_code_alpaca": is_code_alpaca}
+    return {
+        "file": name,
+        "kind": config.seeds_kind,
+        "sha256": sha256_of(config.seeds),
+        "licence": licence,
+        "is_code_alpaca": is_code_alpaca,
+    }
 
 
 def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> dict[str, Any]:
