@@ -69,6 +69,7 @@ def test_a_seed_may_say_its_task_and_languages_in_any_of_their_names(tmp_path):
         {"instruction": "A", "output": "1", "task": "translate", "language": "py", "target_language": "JS"},
         {"instruction": "A", "output": "1", "task": "translate", "language": "py"},
         {"instruction": "A", "output": "1", "task": None, "language": None},
+        {"instruction": "A", "output": "1", "task": "", "language": ""},
     ]
     seeds, repeats = read_seeds(written(tmp_path, *entries))
     assert [(seed.task, seed.language) for seed in seeds] == [
@@ -77,7 +78,7 @@ def test_a_seed_may_say_its_task_and_languages_in_any_of_their_names(tmp_path):
         ("translate", "javascript"),
         ("translate", None),
     ]
-    assert repeats == 1 and len({seed.id for seed in seeds}) == 4
+    assert repeats == 2 and len({seed.id for seed in seeds}) == 4
     assert (seeds[2].to_json()["task"], seeds[2].to_json()["language"], seeds[2].to_json()["call_ids"]) == (
         *("translate", "javascript"),
         [],

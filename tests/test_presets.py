@@ -46,6 +46,8 @@ TINY_STARCODER = ArchConfig(  # bigcode/tiny_starcoder_py's config.json
         ("wizardcoder_15b_original", TrainConfig),
         ("qlora_15b", TrainConfig),
         ("evolve_wizardcoder", EvolveConfig),
+        ("evolve_improved", EvolveConfig),
+        ("evolve_snippets", EvolveConfig),
     ],
 )
 def test_every_preset_loads(name, kind):

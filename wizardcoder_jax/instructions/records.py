@@ -185,7 +185,7 @@ def _seed(place: str, entry: dict[str, Any]) -> Record:
 
 
 def _task(place: str, entry: dict[str, Any]) -> str:
-    if entry.get("task") is None:
+    if entry.get("task") in (None, ""):
         return GENERATE
     task = _text(place, entry, "task")
     if task not in TASK_NAMES:
@@ -194,7 +194,7 @@ def _task(place: str, entry: dict[str, Any]) -> str:
 
 
 def _language(place: str, entry: dict[str, Any], field: str) -> str | None:
-    if entry.get(field) is None:
+    if entry.get(field) in (None, ""):
         return None
     name = _text(place, entry, field)
     language = language_named(name)

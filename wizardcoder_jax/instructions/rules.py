@@ -2,14 +2,18 @@
 
 Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving" (no information gain, "sorry" in under 80 words, only
 punctuation and stop words, words of the prompt copied) and its appendix (the equality prompt, spelling as published).
-The others (empty, not_utf8, truncated, identical_to_parent) are ours.
+The others are ours: empty, not_utf8, truncated, refused, identical_to_parent, announced (a first line that announces the
+instruction), answered (the instruction brings its own answer), lost_code and no_code (an instruction or answer without the code
+that its task is about), wrong_language.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable
 
-from wizardcoder_jax.instructions.tasks import GENERATE
+from wizardcoder_jax.instructions import leaks
+from wizardcoder_jax.instructions.languages import fenced_blocks, holds_code, language_named
+from wizardcoder_jax.instructions.tasks import GENERATE, TASKS
 
 NO_INFORMATION_GAIN = "no_information_gain"
 CONTAMINATED = "contaminated"
@@ -25,21 +29,6 @@ EQUALITY_PROMPT = (
 )
 
 SORRY_MAX_WORDS = 80  # WizardLM: "relatively short in length (i.e., less than 80 words)"
-
-# WizardLM names "given prompt", "rewritten prompt" and "#Rewritten Prompt#"; the rest are the words of our own template.
-TEMPLATE_WORDS = (
-    "given prompt",
-    "rewritten prompt",
-    "created prompt",
-    "#given",
-    "#rewritten",
-    "#created",
-    "rewritten test",
-    "given programming test question",
-    "programming test question",
-    "increase the difficulty",
-    "increase misdirection",
-)
 
 # fmt: off
 STOP_WORDS = frozenset((
@@ -110,9 +99,45 @@ def _identical_to_parent(candidate: Candidate) -> str | None:
 
 
 def _leaked_template(candidate: Candidate) -> str | None:
-    text, parent = candidate.instruction.lower(), candidate.parent_instruction.lower()
-    # Words that the parent already had are its subject, not a leak.
-    return next((words for words in TEMPLATE_WORDS if words in text and words not in parent), None)
+    return leaks.leaked_words(candidate.instruction, candidate.parent_instruction)
+
+
+def _announced(candidate: Candidate) -> str | None:
+    found = leaks.announcement(candidate.instruction)
+    return excerpt(found) if found else None
+
+
+def _answered(candidate: Candidate) -> str | None:
+    found = leaks.own_answer(candidate.instruction, candidate.parent_instruction)
+    return excerpt(found) if found else None
+
+
+def _refused(candidate: Candidate) -> str | None:
+    short = len(candidate.newest.split()) < SORRY_MAX_WORDS
+    return leaks.refusal(candidate.newest) if short else None
+
+
+def _lost_code(candidate: Candidate) -> str | None:
+    lost = (
+        TASKS[candidate.task].needs_code and holds_code(candidate.parent_instruction) and not holds_code(candidate.instruction)
+    )
+    return f"no code in a question to {candidate.task} it" if lost else None
+
+
+def _no_code(candidate: Candidate) -> str | None:
+    missed = TASKS[candidate.task].answered_with_code and not holds_code(candidate.response or "")
+    return excerpt(candidate.response or "") if missed else None
+
+
+def _wrong_language(candidate: Candidate) -> str | None:
+    """Judged by what fences say alone: syntax is too weak a witness against an answer."""
+    task = TASKS[candidate.task]
+    if candidate.language is None or not (candidate.task == GENERATE or task.answered_with_code):
+        return None
+    named = {language_named(name) for name, _ in fenced_blocks(candidate.response or "")} - {None}
+    if not named or candidate.language in named:
+        return None
+    return f"asked for {candidate.language}, answered in {', '.join(sorted(map(str, named)))}"
 
 
 def _sorry(candidate: Candidate) -> str | None:
@@ -125,20 +150,28 @@ def _only_punctuation_or_stop_words(candidate: Candidate) -> str | None:
     return excerpt(candidate.newest) if STOP_WORDS.issuperset(words) else None
 
 
-_ANY_TEXT = (
+ANY_TEXT = (
     Rule(name="empty", check=_empty),
     Rule(name="not_utf8", check=_not_utf8),
     Rule(name="truncated", check=_truncated),
 )
 INSTRUCTION_RULES: tuple[Rule, ...] = (
-    *_ANY_TEXT,
+    *ANY_TEXT,
+    Rule(name="only_punctuation_or_stop_words", check=_only_punctuation_or_stop_words),
+    Rule(name="refused", check=_refused),
     Rule(name="identical_to_parent", check=_identical_to_parent),
     Rule(name="leaked_template", check=_leaked_template),
+    Rule(name="announced", check=_announced),
+    Rule(name="answered", check=_answered),
+    Rule(name="lost_code", check=_lost_code),
 )
 RESPONSE_RULES: tuple[Rule, ...] = (
-    *_ANY_TEXT,
+    *ANY_TEXT,
     Rule(name="sorry", check=_sorry),
     Rule(name="only_punctuation_or_stop_words", check=_only_punctuation_or_stop_words),
+    Rule(name="refused", check=_refused),
+    Rule(name="no_code", check=_no_code),
+    Rule(name="wrong_language", check=_wrong_language),
 )
 
 

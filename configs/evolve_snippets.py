@@ -1,0 +1,31 @@
+"""Seeds from code instead of instructions (OSS-Instruct), evolved for one round in nine languages.
+
+Source: Magicoder, arXiv 2312.02120, section 2: 1 to 15 lines of an open-source file inspire a problem, its solution comes in
+the same answer; then one round of Code Evol-Instruct, as Magicoder-S trains on both. The languages are those of Magicoder's
+snippets; one is drawn for each seed, and its evolutions ask for it.
+
+    OPENAI_API_KEY=none python -m wizardcoder_jax.evolve --config configs/evolve_snippets.py --seeds path/to/sources
+
+Seeds: a folder of source files under licences that allow it, a glob, or a JSONL file of {"content", "language"} records such as
+bigcode/starcoderdata's; one snippet is drawn from each file or record.
+Hardware: whatever serves the teacher (one GPU of 80 GB); one call a snippet, then up to three a seed.
+Expected: round 0 holds a problem for each snippet whose answer has both sections; Magicoder made about 75,000 of 80,000
+snippets with gpt-3.5-turbo-1106. Not run at that size by us.
+"""
+
+from wizardcoder_jax.config import EvolveConfig, TeacherConfig
+
+config = EvolveConfig(
+    seeds="data/sources",
+    seeds_kind="snippets",
+    output_dir="data/snippets",
+    rounds=1,
+    languages=("python", "cpp", "java", "typescript", "bash", "csharp", "rust", "php", "swift"),
+    teacher=TeacherConfig(
+        kind="openai",
+        base_url="http://127.0.0.1:8000/v1",
+        model="Qwen/Qwen2.5-Coder-32B-Instruct",
+        max_tokens=2500,
+        concurrency=128,
+    ),
+)
