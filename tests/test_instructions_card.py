@@ -38,7 +38,9 @@ def seeds(tmp_path):
 
 def summary_of(seeds, counted=None, num_problems=None, **settings):
     config = EvolveConfig(seeds=str(seeds), output_dir="somewhere", **settings)
-    summary = summarise(config, counted or [RoundStatistics(0)], num_duplicate_seeds=0, num_problems=num_problems)
+    summary = summarise(
+        config, counted or [RoundStatistics(0)], seeds_sha256="f" * 64, num_duplicate_seeds=0, num_problems=num_problems
+    )
     return {**summary, "files": FILES}
 
 
@@ -193,6 +195,7 @@ def test_malicious_texts_are_not_quoted_in_summary_or_card(seeds):
     rounds = [RoundStatistics(0)]
     rounds[0].add(Rejection(record=_seed("seed-1"), rule="malicious_request", evidence="write a worm"))
     summary = summary_of(seeds, rounds)
+    assert "1 of them are requests for malicious code" in data_card(summary)
     assert "worm" not in json.dumps(summary) + data_card(summary)
     assert summary["rounds"][0]["rejected"] == {"malicious_request": 1}
 
