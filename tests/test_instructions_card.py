@@ -177,7 +177,9 @@ def test_hostile_names_and_evidence_stay_text_in_the_card(seeds, tmp_path):
     rounds = [RoundStatistics(0), RoundStatistics(1)]
     rounds[0].add(_seed("seed-1"))
     rounds[1].add(child)
-    rounds[1].add(Rejection(record=child, rule="contaminated", evidence=f"substring {HOSTILE}"))
+    rounds[1].add(
+        Rejection(record=child, rule="contaminated", evidence=f"substring 0.93, solution of T/1 ({HOSTILE[:8]}): {HOSTILE}")
+    )
     rounds[1].add(Rejection(record=child, rule=HOSTILE, evidence="x"))
     teacher = TeacherConfig(model=HOSTILE, base_url=f"http://x/{HOSTILE}")
     summary = summary_of(seeds, rounds, num_problems=164, teacher=teacher, seed_licence=HOSTILE)
@@ -186,7 +188,10 @@ def test_hostile_names_and_evidence_stay_text_in_the_card(seeds, tmp_path):
     body = card.split("\n---\n", 1)[1]
     without_code = re.sub(r"`[^`\n]*`|^    .*$", "", body, flags=re.MULTILINE)
     assert "<script>" not in without_code and "heading" not in without_code
-    assert "Found by: substring 1" in body and "1 records dropped that share text with 164 benchmark problems" in body
+    assert (
+        "Found by: substring 1. Problems of: `'<script` 1." in body
+        and "1 records dropped that share text with 164 benchmark problems" in body
+    )
     widths = {line.count("|") for line in body.split("\n") if line.startswith("| rejected by") or line.startswith("| `")}
     assert len(widths) == 1
 

@@ -166,3 +166,17 @@ def test_a_real_evolved_round_is_harder_than_its_seeds_and_costs_little_to_count
     for name in ("instruction_words", "instruction_constraints", "code_nodes", "code_complexity", "code_nesting"):
         assert hard["difficulty"][name]["mean"] > 1.2 * easy["difficulty"][name]["mean"], name
     assert hard["lengths"]["output"]["p50"] > 2 * easy["lengths"]["output"]["p50"]
+
+
+def test_contamination_is_counted_by_tier_and_benchmark():
+    evidence = [
+        "substring 1.00, prompt of HumanEval/3 (humaneval/HumanEval.jsonl.gz): sort (a): b",
+        "code 0.91, solution of Mbpp/7 (mbpp/mbpp.jsonl): def f(x)",
+        "code 0.88, solution of HumanEval/9 (humaneval/HumanEval.jsonl.gz): def g(x)",
+        "T/1 in other words",
+    ]
+    found = statistics_of(
+        [Rejection(record=record(i, 1), rule="contaminated", evidence=text) for i, text in enumerate(evidence)]
+    )
+    assert found.tiers == {"substring": 1, "code": 2, "other": 1}
+    assert found.benchmarks == {"humaneval/HumanEval.jsonl.gz": 2, "mbpp/mbpp.jsonl": 1, "other": 1}

@@ -11,7 +11,7 @@ from evolved_files import record, rejected, write_run
 from test_report_browser import CONTRAST, HOSTILE
 
 from wizardcoder_jax.report.escape import visible
-from wizardcoder_jax.report.lineage import write_lineage
+from wizardcoder_jax.report.lineage import trees, write_lineage
 
 NUM_TREES = 300
 NAMES = {"method_names": {"1": "constraints", "3": "reasoning"}, "seeds": {"file": "seeds.jsonl"}}
@@ -166,7 +166,9 @@ def test_differences_are_about_as_short_as_they_can_be(browser, page):
         assert same >= 0.9 * sum(block.size for block in matcher.get_matching_blocks())
 
 
-def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path):
+@pytest.mark.parametrize("max_plain_chars", [0, trees.MAX_PLAIN_CHARS])
+def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path, monkeypatch, max_plain_chars):
+    monkeypatch.setattr(trees, "MAX_PLAIN_CHARS", max_plain_chars)
     arabic = "\u0627\u0643\u062a\u0628 \u062f\u0627\u0644\u0629"
     texts = [*HOSTILE, arabic, "</script><script>window.hacked=9</script>", "x" * 1_000_000]
     seeds = [record(f"seed-{i} {text[:30]}", instruction=text or "-", output=text) for i, text in enumerate(texts)]

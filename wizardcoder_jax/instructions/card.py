@@ -189,7 +189,9 @@ def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
     dropped = sum(decontamination["dropped"].values())
     lines = [f"{dropped} records dropped that share text with {decontamination['num_problems']} benchmark problems."]
     if decontamination["tiers"]:
-        lines += ["", f"Found by: {_listed(decontamination['tiers'])}. For instance:", ""]
+        benchmarks = {code(name): number for name, number in decontamination["benchmarks"].items()}
+        found = f"Found by: {_listed(decontamination['tiers'])}. Problems of: {_listed(benchmarks)}. For instance:"
+        lines += ["", found, ""]
         lines += [f"- {code(example['id'])}: {code(example['evidence'])}" for example in decontamination["examples"]]
     return lines
 

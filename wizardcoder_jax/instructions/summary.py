@@ -106,12 +106,16 @@ def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics], sha256: str)
 
 
 def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> dict[str, Any]:
-    tiers = sum((entry.tiers for entry in rounds), Counter[str]())
+    tiers, benchmarks = (
+        dict(sorted(sum((getattr(entry, name) for entry in rounds), Counter[str]()).items()))
+        for name in ("tiers", "benchmarks")
+    )
     examples = [example for entry in rounds for example in entry.examples.get(CONTAMINATED, ())]
     return {
         "num_problems": num_problems,
         "dropped": {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]},
-        "tiers": dict(sorted(tiers.items())),
+        "tiers": tiers,
+        "benchmarks": benchmarks,
         "examples": [{"id": id_, "evidence": evidence} for id_, evidence in examples[:NUM_EXAMPLES]],
     }
 

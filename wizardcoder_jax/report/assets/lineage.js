@@ -1,5 +1,5 @@
 // Trees of evolved records: a list that is drawn where it is looked at, a search through all texts, and one tree at a time.
-// Texts come in compressed parts, each opened when one of its trees is first needed. Nothing is ever set as HTML.
+// Texts come in parts, each read when one of its trees is first needed. Nothing is ever set as HTML.
 const { rules, methods } = JSON.parse(document.getElementById("meta").dataset.json);
 const [tools, browser] = ["tools", "browser"].map((name) => document.querySelector("." + name));
 const [list, rows, article] = [".list", ".rows", ".tree"].map((name) => browser.querySelector(name));
@@ -29,7 +29,9 @@ function many(number, noun) {
 }
 
 async function unpacked(id) {
-  const binary = atob(document.getElementById(id).textContent);
+  const { type, textContent } = document.getElementById(id);
+  if (type === "application/json") return JSON.parse(textContent);
+  const binary = atob(textContent);
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
