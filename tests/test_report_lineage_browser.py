@@ -260,3 +260,16 @@ def test_who_types_keeps_the_search_in_view_and_the_next_tree_begins_in_view(bro
     browser.press("ArrowDown")
     wait_for(browser, "document.querySelector('.tree').textContent.includes('number1 ')")
     assert 0 <= browser.value("document.querySelector('.node').getBoundingClientRect().top") < 900
+
+
+def test_the_address_of_a_record_finds_it(browser, page):
+    browser.open(page, "#evol-seed-77")
+    browser.value("ready")
+    assert number_found(browser) == 1
+    assert browser.value("document.querySelector('.node.found .facts a').textContent") == "evol-seed-77"
+    browser.value("document.querySelector('.node .facts a').click()")
+    wait_for(browser, "search.value === 'seed-77' && searched === 'seed-77'")
+    assert browser.value("document.querySelectorAll('.node.found').length") == 2  # evol-seed-77 holds the name of its parent
+    browser.open(page, "#trees")
+    browser.value("ready")
+    assert number_found(browser) == NUM_TREES and browser.complaints() == []

@@ -209,7 +209,10 @@ function outputView(node, terms) {
 function facts(node) {
   const made = element("div", "facts");
   const add = (parent, name, value) => { const one = element("span"); one.append(element("b", "", name), ` ${value}`); parent.append(one); };
-  add(made, "id", node.id);
+  add(made, "id", "");
+  const link = element("a", "", node.id);
+  link.href = `#${encodeURIComponent(node.id)}`;
+  made.lastChild.append(link);
   if (node.teacher) add(made, "teacher", node.teacher);
   const [prompt, completion] = node.tokens;
   if (prompt || completion) add(made, "tokens", `${prompt.toLocaleString("en")} in, ${completion.toLocaleString("en")} out`);
@@ -268,10 +271,20 @@ for (const button of document.querySelectorAll(".rule")) {
   });
 }
 
+function follow() { // the address of a record: the page, # and its id
+  let id = location.hash.slice(1);
+  try { id = decodeURIComponent(id); } catch { /* as it stands, then */ }
+  if (!id || document.getElementById(id)) return update();
+  [search.value, method.value, rule.value] = [id, "", ""];
+  document.getElementById("trees").scrollIntoView();
+  return update();
+}
+addEventListener("hashchange", follow);
+
 const ready = unpacked("index").then((trees) => {
   index = trees;
   trees.forEach(([number], tree) => { firstOf[number] ??= tree; });
   tools.hidden = browser.hidden = false;
   new ResizeObserver(draw).observe(list);
-  return update();
+  return follow();
 });
