@@ -12,7 +12,7 @@ WINDOW_PER_CALLER = 4  # items begun and not yet handed on, for each that runs: 
 
 
 async def map_in_order(
-    step: Callable[[Item], Awaitable[Result]], items: Iterable[Item], concurrency: int
+    step: Callable[[Item], Awaitable[Result]], items: Iterable[Item | None], concurrency: int
 ) -> AsyncGenerator[Result, None]:
     """Yields step(item) for each item, `concurrency` at a time; items are taken from their source as they are needed.
 
@@ -22,7 +22,7 @@ async def map_in_order(
 
     Args:
         step: makes a result of an item.
-        items: may be read from a file.
+        items: may be read from a file; None where the next is not known before another result has been handed on.
         concurrency: items in progress together.
     """
     source = iter(items)
@@ -46,6 +46,8 @@ async def map_in_order(
                     item = next(source)
                 except StopIteration:
                     has_more = False
+                    break
+                if item is None:
                     break
                 task = asyncio.create_task(run(item))
                 task.add_done_callback(end)
