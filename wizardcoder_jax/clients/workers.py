@@ -1,6 +1,7 @@
 """Runs one coroutine function over a stream of items, several at a time; the results come in the order of the items."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
@@ -8,7 +9,13 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+STEPS_PER_REQUEST = 1.25  # while some write an answer down or check it, others keep the server busy
 WINDOW_PER_CALLER = 4  # items begun and not yet handed on, for each that runs: what one slow item may hold up
+
+
+def steps_for(num_requests: int) -> int:
+    """Steps to have in progress together, for so many requests in flight."""
+    return math.ceil(STEPS_PER_REQUEST * num_requests)
 
 
 async def map_in_order(
