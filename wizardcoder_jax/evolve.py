@@ -84,6 +84,7 @@ async def _run(
 ) -> int:
     """Runs all rounds; returns the number of calls that were made for it now."""
     from wizardcoder_jax.clients.budget import Budget
+    from wizardcoder_jax.clients.workers import steps_for
     from wizardcoder_jax.instructions import rules
     from wizardcoder_jax.instructions.calls import Calls
     from wizardcoder_jax.instructions.estimate import estimate
@@ -115,7 +116,7 @@ async def _run(
     _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
     _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
-        rounds = Rounds(evolution=evolution, store=files, concurrency=config.teacher.concurrency)
+        rounds = Rounds(evolution=evolution, store=files, concurrency=steps_for(config.teacher.concurrency))
         await rounds.run(seeds, sources.num, config.rounds)
     return calls.num_new
 

@@ -48,6 +48,7 @@ class OpenAIClient:
     def __init__(self, config: ServerConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._config, self._sleep, self._gate = config, sleep, Gate()
         self._rates = Rates(requests_per_minute=config.requests_per_minute, tokens_per_minute=config.tokens_per_minute)
+        self._in_flight = asyncio.Semaphore(config.concurrency)
         self._limit_is_renamed = False
         self._base_url = _checked_base_url(config)
         self._proxy = _proxy_of(self._base_url)
@@ -104,7 +105,7 @@ class OpenAIClient:
                     **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
                 },
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
-                connector=aiohttp.TCPConnector(limit=self._config.concurrency),
+                connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=self._proxy,
             )
@@ -115,8 +116,7 @@ class OpenAIClient:
         body = dict(request)
         if self._limit_is_renamed and "max_tokens" in body:
             body[RENAMED_LIMIT] = body.pop("max_tokens")
-        ticket = await self._admitted(request)
-        response = await self._post(url, json.dumps(body).encode())
+        ticket, response = await self._admitted(request, url, json.dumps(body).encode())
         if response.status == 400 and "max_tokens" in body and RENAMED_LIMIT.encode() in response.content:
             self._limit_is_renamed = True
             return await self._attempt(request)
@@ -125,18 +125,26 @@ class OpenAIClient:
         self._rates.settle(ticket, completion.num_tokens)
         return completion
 
-    async def _admitted(self, request: Mapping[str, Any]) -> Ticket:
-        """Waits at the gate and for the rates."""
+    async def _admitted(self, request: Mapping[str, Any], url: str, content: bytes) -> tuple[Ticket, _Response]:
+        """The response to `content`, which is sent when the gate, the others in flight and the rates let it."""
         asked = request.get("messages") or request["prompt"]
         num_tokens = most_tokens(asked) + request.get("max_tokens", 0)
         while True:
             await self._gate.enter()
-            async with self._rates.turn:
-                while self._gate.is_open():
-                    wait_s = self._rates.delay_s(num_tokens)
-                    if wait_s == 0:
-                        return self._rates.take(num_tokens)
-                    await self._rates.wait(wait_s)
+            async with self._in_flight:
+                ticket = await self._ticket(num_tokens)
+                if ticket is not None:
+                    return ticket, await self._post(url, content)
+
+    async def _ticket(self, num_tokens: int) -> Ticket | None:
+        """The right to a request now; None where the gate was closed meanwhile."""
+        async with self._rates.turn:
+            while self._gate.is_open():
+                wait_s = self._rates.delay_s(num_tokens)
+                if wait_s == 0:
+                    return self._rates.take(num_tokens)
+                await self._rates.wait(wait_s)
+        return None
 
     async def _post(self, url: str, content: bytes) -> _Response:
         try:
