@@ -25,6 +25,8 @@ TEMPLATE_WORDS = (
     "be even more rare",
 )
 
+LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line says more than that something follows
+
 _NEW = (
     r"(?:revised|updated|modified|rewritten|evolved|enhanced|improved|increased|harder|"
     r"more (?:difficult|challenging|complex|advanced))"
@@ -67,6 +69,8 @@ def leaked_words(text: str, parent: str) -> str | None:
 def announcement(text: str) -> str | None:
     """The first line where it obliges or announces instead of asking ("Sure!", "Here is a harder version:")."""
     first, _, rest = text.strip().partition("\n")
+    if len(first) > LONGEST_ANNOUNCEMENT:
+        return None
     announced = _OBLIGING.fullmatch(first) or (rest.strip() and _ANNOUNCEMENT.fullmatch(first))
     return first if announced else None
 
