@@ -16,6 +16,10 @@ KEYS = {
     "Enter": ("Enter", 13, "\r"),
     "Tab": ("Tab", 9, ""),
     "/": ("Slash", 191, "/"),
+    "ArrowDown": ("ArrowDown", 40, ""),
+    "End": ("End", 35, ""),
+    "Escape": ("Escape", 27, ""),
+    "d": ("KeyD", 68, "d"),
     "j": ("KeyJ", 74, "j"),
     "k": ("KeyK", 75, "k"),
 }

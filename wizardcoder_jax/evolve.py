@@ -1,7 +1,8 @@
 """seeds.jsonl -> evolved.jsonl: makes instructions harder, round by round, and answers them (Code Evol-Instruct).
 
 Also writes rejected.jsonl, ledger.sqlite (every call: a re-run replays it for free), rounds/round-0N.jsonl, data_card.md,
-summary.json and config.json. The same command resumes; what it writes does not depend on concurrency or interruptions.
+summary.json, lineage.html, exports and config.json. The same command resumes; what it writes does not depend on concurrency
+or interruptions.
 """
 
 import asyncio
@@ -32,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from wizardcoder_jax.clients.ledger import Ledger
     from wizardcoder_jax.instructions import outputs
-    from wizardcoder_jax.instructions.card import summarise
     from wizardcoder_jax.instructions.decontaminate import Contamination
     from wizardcoder_jax.instructions.estimate import Sources
+    from wizardcoder_jax.instructions.exports import write_exports
     from wizardcoder_jax.instructions.records import SeedFile
+    from wizardcoder_jax.instructions.summary import summarise
     from wizardcoder_jax.instructions.teachers import load_teacher
+    from wizardcoder_jax.report.lineage import write_lineage
 
     seeds = SeedFile(config.seeds)
     sources = Sources.counted(seeds)
@@ -50,10 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         with outputs.RoundFiles(folder) as files:
             num_new = asyncio.run(_run(config, teacher, seeds, sources, contamination, ledger, files))
         num_problems = contamination.num_problems if contamination else None
-        summary = summarise(
-            config, files.statistics, files.usage, num_duplicate_seeds=sources.num_repeats, num_problems=num_problems
-        )
+        summary = summarise(config, files.statistics, num_duplicate_seeds=sources.num_repeats, num_problems=num_problems)
         files.write_results(summary)
+        write_exports(folder, config.exports)
+        if config.lineage:
+            write_lineage(folder)
         usage = summary["usage"]
         _say(
             f"{summary['num_calls']} calls ({num_new} new), {usage['prompt_tokens']} prompt and "

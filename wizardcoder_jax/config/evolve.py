@@ -49,6 +49,7 @@ class EvolveConfig:
     max_usd: float | None = None  # stop before this cost, earlier runs included
     max_requests: int | None = None  # stop before this number of answered calls, earlier runs included
     max_tokens: int | None = None  # stop before this number of tokens, prompts and answers together, earlier runs included
+    seed_licence: str | None = None  # licence of the seeds, for the data card; Code Alpaca's is known
     benchmarks_dir: str | None = None  # problems that no record may contain: JSONL files, one folder
     exports: tuple[Literal["alpaca", "messages", "parquet"], ...] = ()  # further forms of evolved.jsonl
     lineage: bool = True  # write lineage.html, the trees of evolutions to look through

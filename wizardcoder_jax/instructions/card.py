@@ -1,120 +1,230 @@
-"""What a run made: `summary.json` for programs, `data_card.md` for readers. Both depend on settings and answers alone."""
+"""What a run made, for readers: data_card.md, a function of summary.json; also the card of a dataset on the hub."""
 
-import hashlib
-import os
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.files import open_bytes
-from wizardcoder_jax.instructions.methods import METHODS
-from wizardcoder_jax.instructions.records import Usage
-from wizardcoder_jax.instructions.rules import CONTAMINATED
-from wizardcoder_jax.instructions.statistics import RoundStatistics
+from wizardcoder_jax.instructions.methods import BREADTH, METHODS
 
-USD_DECIMALS = 6
-TEACHER_FIELDS = {  # what of the settings says who answered; a recording answers as it was recorded
-    "openai": ("kind", "base_url", "model", "temperature", "top_p", "max_tokens"),
-    "replay": ("kind",),
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "bsd-3-clause", "gpl-3.0"}
+_MEASURES = {
+    "instruction_words": "words of the instruction",
+    "instruction_sentences": "sentences of the instruction",
+    "instruction_constraints": "constraints in the instruction",
+    "code_nodes": "syntax tree nodes of the Python",
+    "code_complexity": "cyclomatic complexity of the Python",
+    "code_nesting": "nesting depth of the Python",
 }
-
-
-def sha256_of(path: str) -> str:
-    """The hash of a file's content: the same records have the same hash, plain or .gz."""
-    digest = hashlib.sha256()
-    with open_bytes(path) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def summarise(
-    config: EvolveConfig,
-    rounds: Sequence[RoundStatistics],
-    usage: Usage,
-    *,
-    num_duplicate_seeds: int,
-    num_problems: int | None,
-) -> dict[str, Any]:
-    """The content of summary.json.
-
-    Args:
-        config: of the run.
-        rounds: round 0 (the seeds), then each round.
-        usage: of all records, dropped ones too.
-        num_duplicate_seeds: seeds that were left out as repeats.
-        num_problems: benchmark problems that records were compared with; None if they were not.
-    """
-    contaminated = {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]}
-    return {
-        "num_records": sum(entry.num_kept for entry in rounds),
-        "num_rejected": sum(entry.rejected.total() for entry in rounds),
-        "num_duplicate_seeds": num_duplicate_seeds,
-        "rounds": [entry.to_json() for entry in rounds],
-        "num_calls": usage.num_calls,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
-        "cost_usd": round(usage.usd, USD_DECIMALS),
-        "teachers": sorted(set[str]().union(*(entry.teachers for entry in rounds))),
-        "teacher": {name: getattr(config.teacher, name) for name in TEACHER_FIELDS[config.teacher.kind]},
-        "seed": config.seed,
-        "seeds": {"file": os.path.basename(config.seeds), "sha256": sha256_of(config.seeds)},
-        "decontamination": None if num_problems is None else {"num_problems": num_problems, "dropped": contaminated},
-    }
+_DIVERSITY = {
+    "distinct_1": "distinct-1 of instructions",
+    "distinct_2": "distinct-2 of instructions",
+    "mean_pairwise_jaccard": "mean pairwise Jaccard (word pairs)",
+    "new_vocabulary": "share of words that earlier rounds lack",
+}
+_RISKS = (
+    "The teacher's mistakes, style and biases are in every record; responses are as the teacher wrote them, and code in them "
+    "is unverified unless the execution filter is named below.",
+    "A teacher may recite texts and code that it was trained on, with licences of their own.",
+    "Decontamination finds what shares text or the shape of code with known problems; paraphrases and translations may remain.",
+    "Requests for malicious code are dropped by rule `malicious_request` where it is on, and kept apart in malicious.jsonl; "
+    "what no rule recognises remains.",
+    "Difficulty and diversity are measured on a sample, by counting; they say how rounds differ, not how good a record is.",
+)
 
 
 def data_card(summary: dict[str, Any]) -> str:
     """The content of data_card.md."""
-    teacher, seeds, usage = summary["teacher"], summary["seeds"], summary["usage"]
-    named = ", ".join(summary["teachers"]) or "none"
-    return "\n".join(
-        [
-            "# Data card",
-            "",
-            "Instructions and responses made by Code Evol-Instruct (WizardCoder, arXiv 2306.08568).",
-            "",
-            f"- Records: {summary['num_records']} (all rounds together), {summary['num_rejected']} rejected",
-            f"- Seeds: `{seeds['file']}`, sha256 `{seeds['sha256']}`, {summary['num_duplicate_seeds']} repeats left out",
-            "- Licence of the seeds: as stated by their source",
-            f"- Teacher: {_teacher_line(teacher)}; it names itself: {named}",
-            f"- Run seed: {summary['seed']}",
-            f"- Calls: {summary['num_calls']}, ${summary['cost_usd']:.4f}, "
-            f"{usage['prompt_tokens']} prompt and {usage['completion_tokens']} completion tokens",
-            f"- Decontamination: {_contamination_line(summary['decontamination'])}",
-            "",
-            "## Rounds",
-            "",
-            *_rounds_table(summary["rounds"]),
-            "",
-            "Round 0 is the seeds. Methods:",
-            "",
-            *(f"{method.number}. {method.text}" for method in METHODS),
-            "",
-        ]
-    )
+    sections = [
+        _header(summary),
+        ["# Data card", "", "Instructions and responses made by Code Evol-Instruct (WizardCoder, arXiv 2306.08568)."],
+        _content(summary),
+        ["## Licences and terms", "", *_licences(summary)],
+        ["## Teacher", "", *_teacher(summary)],
+        ["## Rounds", "", *_rounds(summary["rounds"]), "", "Round 0 is the seeds."],
+        ["## Methods", "", *_methods(summary["rounds"])],
+        ["## Filters", "", *_filters(summary["rounds"])],
+        ["## Contamination", "", *_contamination(summary["decontamination"])],
+        ["## Lengths, difficulty, diversity", "", *_measures(summary["rounds"])],
+        ["## Known risks", "", *(f"- {risk}" for risk in _RISKS)],
+        ["## How to make it again", "", *_again(summary)],
+    ]
+    return "\n".join(line for section in sections for line in [*section, ""])
 
 
-def _teacher_line(teacher: dict[str, Any]) -> str:
+def code(text: object) -> str:
+    """`text` as inline code of Markdown, on one line: nothing in it is markup."""
+    line = " ".join(str(text).split()).replace("`", "'").replace("|", "\u00a6")
+    return f"`{line or ' '}`"
+
+
+def _header(summary: dict[str, Any]) -> list[str]:
+    """The YAML block that the hub reads; its lines are ours, but for quoted names."""
+    licence = (summary["seeds"]["licence"] or "unknown").lower()
+    number = summary["num_records"]
+    known = licence in (*_HUB_LICENCES, "unknown")
+    return [
+        "---",
+        f"license: {licence if known else 'other'}",
+        *([] if known else [f"license_name: {json.dumps(summary['seeds']['licence'])}"]),
+        "task_categories:",
+        "- text-generation",
+        "language:",
+        "- en",
+        "size_categories:",
+        f"- {next((name for limit, name in _SIZES if number < limit), 'n>10M')}",
+        "tags:",
+        "- code",
+        "- synthetic",
+        "- instruction-tuning",
+        "configs:",
+        "- config_name: default",
+        "  data_files: evolved.jsonl",
+        "---",
+    ]
+
+
+def _content(summary: dict[str, Any]) -> list[str]:
+    seeds, usage = summary["seeds"], summary["usage"]
+    files = [
+        f"- {code(name)}: sha256 {code(file['sha256'])}, {file['num_bytes']} bytes" for name, file in summary["files"].items()
+    ]
+    return [
+        f"- Records: {summary['num_records']} (all rounds together), {summary['num_rejected']} rejected",
+        f"- Seeds: {code(seeds['file'])}, sha256 {code(seeds['sha256'])}, {summary['num_duplicate_seeds']} repeats left out",
+        *files,
+        f"- Calls: {summary['num_calls']}, ${summary['cost_usd']:.4f}, "
+        f"{usage['prompt_tokens']} prompt and {usage['completion_tokens']} completion tokens",
+        f"- Run seed: {summary['seed']}",
+    ]
+
+
+def _licences(summary: dict[str, Any]) -> list[str]:
+    seeds = summary["seeds"]
+    if seeds["is_code_alpaca"]:
+        said = (
+            f"{code(seeds['licence'])}. They are Code Alpaca's, published under CC BY-NC 4.0: no commercial use, and what is "
+            "made of them carries the same condition"
+        )
+    elif seeds["licence"]:
+        said = f"{code(seeds['licence'])}, as --seed-licence states"
+    else:
+        said = "not stated; ask their source, and name it with --seed-licence (Code Alpaca's seeds, for one, are CC-BY-NC-4.0)"
+    if summary["teacher"]["terms"] == "openai":
+        terms = (
+            "OpenAI's terms of use: its output may not be used to develop models that compete with OpenAI's; who uses these "
+            "records is bound by them"
+        )
+    else:
+        terms = "as stated by the teacher's provider or the model's licence; some forbid training other models on the output"
+    return [f"- Licence of the seeds: {said}.", f"- Terms of the teacher: {terms}."]
+
+
+def _teacher(summary: dict[str, Any]) -> list[str]:
+    teacher = summary["teacher"]
+    named = ", ".join(code(name) for name in summary["teachers"]) or "none"
     if teacher["kind"] == "replay":
-        return "recorded answers (replay)"
-    decoding = f"temperature {teacher['temperature']}, top_p {teacher['top_p']}, up to {teacher['max_tokens']} tokens"
-    return f"{teacher['model']} at {teacher['base_url']} ({decoding})"
+        return ["- Teacher: recorded answers (replay)", f"- It names itself: {named}"]
+    at = f" at {code(teacher['base_url'])}" if "base_url" in teacher else ", run by this program"
+    return [
+        f"- Teacher: {code(teacher['model'])}{at}",
+        f"- Decoding: temperature {teacher['temperature']}, top_p {teacher['top_p']}, up to {teacher['max_tokens']} tokens",
+        f"- It names itself: {named}",
+    ]
 
 
-def _contamination_line(decontamination: dict[str, Any] | None) -> str:
-    if decontamination is None:
-        return "not checked (no --benchmarks-dir)"
-    dropped = sum(decontamination["dropped"].values())
-    return f"{dropped} records dropped that share text with {decontamination['num_problems']} benchmark problems"
-
-
-def _rounds_table(rounds: Sequence[dict[str, Any]]) -> list[str]:
-    methods = [str(method.number) for method in METHODS]
-    rules = sorted({rule for entry in rounds for rule in entry["rejected"]})
-    header = ["round", "pool", "kept", *(f"method {number}" for number in methods), *rules]
+def _rounds(rounds: Sequence[dict[str, Any]]) -> list[str]:
     rows = [
-        [entry["round"], entry["pool"], entry["kept"]]
-        + [entry["methods"].get(number, 0) for number in methods]
-        + [entry["rejected"].get(rule, 0) for rule in rules]
+        [
+            *(entry["round"], entry["pool"], entry["kept"], _percent(entry["kept"], entry["pool"])),
+            *(entry["usage"]["prompt_tokens"], entry["usage"]["completion_tokens"]),
+            *(_listed(entry["tasks"]), _listed(entry["languages"])),
+        ]
         for entry in rounds
     ]
-    return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---:"] * len(header), *rows)]
+    header = ["round", "pool", "kept", "share", "prompt tokens", "completion tokens", "tasks", "languages"]
+    return _table(header, rows)
+
+
+def _methods(rounds: Sequence[dict[str, Any]]) -> list[str]:
+    evolved = [entry for entry in rounds if entry["round"]]
+    rows = [
+        [
+            f"{method.number}. {method.name}",
+            *(f"{kept} ({_percent(kept, kept + dropped)})" for kept, dropped in _by_method(evolved, str(method.number))),
+        ]
+        for method in (*METHODS, BREADTH)
+        if any(sum(counts) for counts in _by_method(evolved, str(method.number)))
+    ]
+    lines = _table(["method", *(f"round {entry['round']}, kept" for entry in evolved)], rows) if rows else ["No evolution."]
+    return [*lines, "", *(f"{method.number}. {' '.join(method.text.split())}" for method in (*METHODS, BREADTH))]
+
+
+def _by_method(rounds: Sequence[dict[str, Any]], number: str) -> list[tuple[int, int]]:
+    return [(entry["methods"].get(number, 0), entry["methods_rejected"].get(number, 0)) for entry in rounds]
+
+
+def _filters(rounds: Sequence[dict[str, Any]]) -> list[str]:
+    rules = sorted({rule for entry in rounds for rule in entry["rejected"]})
+    if not rules:
+        return ["No record was rejected."]
+    rows = [
+        [code(rule), *(f"{n} ({_percent(n, entry['pool'])})" for entry in rounds for n in [entry["rejected"].get(rule, 0)])]
+        for rule in rules
+    ]
+    return _table(["rejected by", *(f"round {entry['round']}" for entry in rounds)], rows)
+
+
+def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
+    if decontamination is None:
+        return ["Not checked (no --benchmarks-dir)."]
+    dropped = sum(decontamination["dropped"].values())
+    lines = [f"{dropped} records dropped that share text with {decontamination['num_problems']} benchmark problems."]
+    if decontamination["tiers"]:
+        lines += ["", f"Found by: {_listed(decontamination['tiers'])}. For instance:", ""]
+        lines += [f"- {code(example['id'])}: {code(example['evidence'])}" for example in decontamination["examples"]]
+    return lines
+
+
+def _measures(rounds: Sequence[dict[str, Any]]) -> list[str]:
+    rows: list[list[Any]] = []
+    for part in ("instruction", "output"):
+        lengths = [entry["lengths"][part] for entry in rounds]
+        name = "characters of the instruction" if part == "instruction" else "characters of the response"
+        rows.append([f"{name}: median (10 to 90 %)", *(_spread(own) for own in lengths)])
+    for key, name in _MEASURES.items():
+        rows.append([f"{name}: mean (gain over the parent)", *(_gain(entry["difficulty"][key]) for entry in rounds)])
+    for key, name in _DIVERSITY.items():
+        rows.append([name, *(_number(entry["diversity"][key]) for entry in rounds)])
+    rows.append(["records measured for difficulty and diversity", *(entry["num_sampled"] for entry in rounds)])
+    return _table(["measure", *(f"round {entry['round']}" for entry in rounds)], rows)
+
+
+def _again(summary: dict[str, Any]) -> list[str]:
+    # Indented, not fenced: no text of a setting can end the block.
+    return [f"    {' '.join(summary['command'].split())}", "", "With the run's ledger.sqlite in DIR every answer is replayed."]
+
+
+def _spread(own: dict[str, Any]) -> str:
+    return "-" if own["p50"] is None else f"{own['p50']} ({own['p10']} to {own['p90']})"
+
+
+def _gain(own: dict[str, Any]) -> str:
+    gained = "" if own["change"] is None else f" ({own['change']:+g})"
+    return f"{_number(own['mean'])}{gained}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counts.items()) or "-"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *rows)]

@@ -14,8 +14,9 @@ from wizardcoder_jax.clients.ledger import held, remove_ledger
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions import card
 from wizardcoder_jax.instructions.evolution import Outcome
-from wizardcoder_jax.instructions.records import Record, Rejection, Usage
+from wizardcoder_jax.instructions.records import Record, Rejection
 from wizardcoder_jax.instructions.statistics import RoundStatistics
+from wizardcoder_jax.instructions.summary import describe_files
 
 LEDGER_NAME = "ledger.sqlite"
 EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
@@ -82,7 +83,6 @@ class RoundFiles:
         self._folder = folder
         self._open = contextlib.ExitStack()
         self.statistics: list[RoundStatistics] = []
-        self.usage = Usage()  # of all records, dropped ones too
 
     def __enter__(self) -> Self:
         self._rejected = self._open.enter_context(files.atomic_write(self._folder / REJECTED_NAME))
@@ -101,10 +101,8 @@ class RoundFiles:
             def write(outcome: Outcome) -> None:
                 statistics.add(outcome)
                 if isinstance(outcome, Record):
-                    self.usage += outcome.usage
                     kept.write(_line(outcome.to_json()))
                 else:
-                    self.usage += outcome.record.usage
                     self._reject(outcome)
 
             yield write
@@ -140,6 +138,7 @@ class RoundFiles:
             for statistics in self.statistics:
                 with self._path(statistics.round).open("rb") as part:
                     shutil.copyfileobj(part, whole)
+        summary = {**summary, "files": describe_files(self._folder, (EVOLVED_NAME, REJECTED_NAME))}
         files.write_text(self._folder / "data_card.md", card.data_card(summary))
         files.write_json(self._folder / "summary.json", summary)
 

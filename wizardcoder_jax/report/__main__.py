@@ -1,4 +1,4 @@
-"""DOOR: results.json files, with the samples behind them -> report.html; several are compared with the first."""
+"""DOOR: results.json files, with the samples behind them -> report.html; a folder of evolve -> lineage.html."""
 
 import os
 import sys
@@ -20,8 +20,18 @@ CURVE_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Reads the results, refuses comparisons that mean nothing, writes the page."""
+    """Writes the page of the results, or of an evolve run's lineage."""
     config = parse_cli(ReportConfig, argv)
+    if config.lineage is not None:
+        from wizardcoder_jax.report.lineage import write_lineage
+
+        _say(f"wrote {write_lineage(config.lineage, config.output)}")
+    else:
+        _write_report(config, config.output or "report.html")
+
+
+def _write_report(config: ReportConfig, output: str) -> None:
+    """Reads the results, refuses comparisons that mean nothing, writes the page."""
     from wizardcoder_jax.files import write_text
     from wizardcoder_jax.report.page import report_page
     from wizardcoder_jax.report.results import read_result
@@ -40,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = [
         _part(config, name, [(labels[i], results[i], samples[i]) for i in own], notes[name]) for name, own in groups.items()
     ]
-    write_text(config.output, report_page(parts))
-    _say(f"wrote {config.output}")
+    write_text(output, report_page(parts))
+    _say(f"wrote {output}")
 
 
 def _say(line: str) -> None:

@@ -1,15 +1,13 @@
 """The report as one self-contained HTML page: scores, curves, comparisons, published scores, every problem."""
 
-import base64
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from wizardcoder_jax.report.chart import Point, interval_bar, pass_at_k_chart
 from wizardcoder_jax.report.comparison import Flip, compare, differences
 from wizardcoder_jax.report.escape import escaped, short
+from wizardcoder_jax.report.head import asset, head
 from wizardcoder_jax.report.problems import ProblemList, Shown
 from wizardcoder_jax.report.published import PUBLISHED
 from wizardcoder_jax.report.results import Score
@@ -18,7 +16,6 @@ MAX_FLIPS = 400  # rows of a comparison
 MAX_REASONS = 12  # rows of a count of reasons
 _NAMES = ("model", "problem", "version")  # columns whose cells may be long words
 _DECODING = ("temperature", "top_p", "seed", "max_length")
-_ASSETS = Path(__file__).with_name("assets")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,29 +39,20 @@ class BenchmarkPart:
 
 def report_page(parts: Sequence[BenchmarkPart]) -> str:
     """The page; needs nothing from outside, and runs no script but its own."""
-    style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
+    style, script = asset("page.css"), asset("page.js")
     names = ", ".join(dict.fromkeys(short(part.name, 60) for part in parts))
     overview = _overview(parts) if len(parts) > 1 else ""
     sections = "".join(_benchmark(f"b{i}", part, 1 / len(parts)) for i, part in enumerate(parts))
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>Evaluation: {names}</title>'
-        f"<style>{style}</style>"
-    )
+    title = f"Evaluation: {names}"
     intro = (
-        f"<h1>Evaluation: {names}</h1><p>pass@k is the unbiased estimate over all samples of a problem; brackets and bars are "
+        f"<h1>{title}</h1><p>pass@k is the unbiased estimate over all samples of a problem; brackets and bars are "
         "95 % intervals by bootstrap over problems. Scores of different protocols are not the same measurement.</p>"
     )
     skip = '<a class="skip" href="#problems-b0">Skip to the problems</a>'
     body = f"{skip}<header>{intro}</header><main>{overview}{sections}</main>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}<script>{script}</script></body></html>\n'
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return (
+        f'<!doctype html>\n<html lang="en">{head(title, style, [script])}<body>{body}<script>{script}</script></body></html>\n'
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
