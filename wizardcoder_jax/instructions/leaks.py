@@ -23,6 +23,7 @@ TEMPLATE_WORDS = (
     "increase misdirection",
     "inspiration from the given",
     "be even more rare",
+    "reply with the new question",
 )
 
 LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line says more than that something follows
