@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wizardcoder_jax.instructions.estimate import Sources
     from wizardcoder_jax.instructions.outputs import RoundFiles
     from wizardcoder_jax.instructions.records import SeedFile
+    from wizardcoder_jax.instructions.snippets import SnippetFile
     from wizardcoder_jax.instructions.teachers import Teacher
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.instructions.estimate import Sources
     from wizardcoder_jax.instructions.exports import write_exports
     from wizardcoder_jax.instructions.records import SeedFile
-    from wizardcoder_jax.instructions.summary import summarise
+    from wizardcoder_jax.instructions.snippets import SnippetFile
+    from wizardcoder_jax.instructions.summary import sha256_of, summarise
     from wizardcoder_jax.instructions.teachers import load_teacher
     from wizardcoder_jax.report.lineage import write_lineage
 
-    seeds = SeedFile(config.seeds)
+    seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = Sources.counted(seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
     teacher = load_teacher(config.teacher)
@@ -52,8 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         with outputs.RoundFiles(folder) as files:
             num_new = asyncio.run(_run(config, teacher, seeds, sources, contamination, ledger, files))
-        num_problems = contamination.num_problems if contamination else None
-        summary = summarise(config, files.statistics, num_duplicate_seeds=sources.num_repeats, num_problems=num_problems)
+        summary = summarise(
+            config,
+            files.statistics,
+            seeds_sha256=seeds.sha256() if isinstance(seeds, SnippetFile) else sha256_of(config.seeds),
+            num_duplicate_seeds=sources.num_repeats,
+            num_problems=contamination.num_problems if contamination else None,
+        )
         files.write_results(summary)
         write_exports(folder, config.exports)
         if config.lineage:
@@ -69,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def _run(
     config: EvolveConfig,
     teacher: "Teacher",
-    seeds: "SeedFile",
+    seeds: "SeedFile | SnippetFile",
     sources: "Sources",
     contamination: "Contamination | None",
     ledger: "Ledger",
@@ -77,11 +84,13 @@ async def _run(
 ) -> int:
     """Runs all rounds; returns the number of calls that were made for it now."""
     from wizardcoder_jax.clients.budget import Budget
+    from wizardcoder_jax.clients.workers import steps_for
     from wizardcoder_jax.instructions import rules
     from wizardcoder_jax.instructions.calls import Calls
     from wizardcoder_jax.instructions.estimate import estimate
     from wizardcoder_jax.instructions.evolution import Evolution
     from wizardcoder_jax.instructions.judges import INFORMATION_GAIN
+    from wizardcoder_jax.instructions.problems import make_seed
     from wizardcoder_jax.instructions.recipe import Recipe
     from wizardcoder_jax.instructions.rounds import Rounds
 
@@ -101,12 +110,13 @@ async def _run(
         response_rules=(*rules.RESPONSE_RULES, *extra_rules),
         judges=(INFORMATION_GAIN,) if config.judge_information_gain else (),
         seed_rules=extra_rules,
+        make_seed=make_seed if config.seeds_kind == "snippets" else None,
     )
     cost = estimate(config, sources, evolution)
     _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
     _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
-        rounds = Rounds(evolution=evolution, store=files, concurrency=config.teacher.concurrency)
+        rounds = Rounds(evolution=evolution, store=files, concurrency=steps_for(config.teacher.concurrency))
         await rounds.run(seeds, sources.num, config.rounds)
     return calls.num_new
 

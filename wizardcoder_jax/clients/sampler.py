@@ -14,7 +14,7 @@ from wizardcoder_jax.clients.calls import Answer, Calls
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.ledger import Ledger, Spent, held, remove_ledger
 from wizardcoder_jax.clients.openai import OpenAIClient
-from wizardcoder_jax.clients.workers import map_in_order
+from wizardcoder_jax.clients.workers import map_in_order, steps_for
 from wizardcoder_jax.config import ApiConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import ensure_dir, is_remote
@@ -127,7 +127,7 @@ async def _ask_all(
 
         answers = []
         with Progress(PURPOSE, len(wanted), "answer") as progress:
-            async with contextlib.aclosing(map_in_order(ask, wanted, config.concurrency)) as results:
+            async with contextlib.aclosing(map_in_order(ask, wanted, steps_for(config.concurrency))) as results:
                 async for answer in results:
                     answers.append(answer)
                     progress.update(new=calls.num_new)
