@@ -26,6 +26,7 @@ ROOMS = {  # room -> the rooms below it
     "loading": {"hf", "training", "model"},  # turns a MODEL argument of any kind into a model
     "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
     "results": {"benchmarks", "sandbox"},  # verdicts to the results file
+    "trials": {"instructions", "sandbox"},  # runs what the teacher answers
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
     "subject": {"loading", "hf", "training", "model"},  # what a run trains
     "measures": {"examination", "subject", "data", "training", "model"},  # what is measured meanwhile

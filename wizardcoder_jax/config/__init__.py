@@ -3,6 +3,7 @@
 from wizardcoder_jax.config.decontaminate import DecontaminateConfig
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
+from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
@@ -19,6 +20,7 @@ __all__ = [
     "EvaluateConfig",
     "EvolveConfig",
     "ExportConfig",
+    "FiltersConfig",
     "GuardConfig",
     "Language",
     "LoraConfig",

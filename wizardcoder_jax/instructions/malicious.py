@@ -8,9 +8,8 @@ processes that are killed. It is one screen among several: wording that hides it
 import re
 
 from wizardcoder_jax.instructions.judges import Judge, Question
-from wizardcoder_jax.instructions.rules import Candidate, Rule, excerpt
+from wizardcoder_jax.instructions.rules import MALICIOUS_REQUEST, Candidate, Rule, excerpt
 
-MALICIOUS_REQUEST = "malicious_request"
 PURPOSE = "malicious"
 MAX_CHARS = 6000  # of an instruction that the teacher is shown
 
