@@ -56,14 +56,17 @@ def contamination(tmp_path):
 def test_evidence_names_the_tier_the_problem_and_the_text(contamination, text, tier, task_id):
     hits = contamination.hits(text)
     assert [(hit.tier, hit.task_id) for hit in hits] == ([] if tier is None else [(tier, task_id)])
-    assert all(
-        " ".join(text.split()).startswith(hit.text[:20].strip(), " ".join(text.split()).index(hit.text[:20])) for hit in hits
-    )
+    assert all(hit.text[:20] in " ".join(text.split()) for hit in hits)
     assert contamination.find(text) == (str(hits[0]) if hits else None)
 
 
 def test_a_letter_that_grows_in_lower_case_hides_nothing(contamination):
     assert contamination.find("İİİ " + " ".join(WORDS[80:90]).upper()).endswith(" ".join(WORDS[80:90]).upper())
+
+
+@pytest.mark.parametrize("piece", ['\\\\"', "'", '"""', "'x", "# ", "def f(a=", "[", "\\ud800"])
+def test_a_long_text_of_quotes_that_nothing_closes_is_read_in_one_pass(contamination, piece):
+    assert contamination.hits('"' + piece * 30_000 + "\n" + CODE)[0].task_id == "7"
 
 
 def test_the_rule_sees_the_response_and_what_crosses_from_the_instruction_into_it(contamination):
@@ -144,13 +147,7 @@ def test_nearly_all_planted_leaks_are_caught(everything, name, first, end):
             for kind, text in kinds(problem):
                 missed[kind, most] += [] if everything.hits(text) else [own]
     assert len(problems) == end - first
-    assert {kind: names for (kind, most), names in missed.items() if len(names) > most * len(problems)} == _hopeless(name)
-
-
-def _hopeless(name):
-    """Kinds that miss more: HumanEval/23 and /53 state their problem in five words that everybody writes."""
-    kinds = ("statement", "statement in capitals", "statement wrapped anew")
-    return {kind: ["HumanEval/23", "HumanEval/53"] for kind in kinds} if "humaneval" in name else {}
+    assert {kind: names for (kind, most), names in missed.items() if len(names) > most * len(problems)} == {}
 
 
 def test_the_problem_is_named_that_was_planted(everything):

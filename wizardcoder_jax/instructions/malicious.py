@@ -180,6 +180,8 @@ def malicious_phrase(instruction: str) -> str | None:
 
 
 def _check(candidate: Candidate) -> str | None:
+    if candidate.response is not None:  # its instruction has been read before it was answered
+        return None
     found = malicious_phrase(candidate.instruction)
     return None if found is None else excerpt(found)
 

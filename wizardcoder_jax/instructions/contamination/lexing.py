@@ -22,12 +22,13 @@ WORDS_PER_GRAM = 3
 CODE_TOKENS_PER_GRAM = 5
 
 _WORD = re.compile(r"[^\W_]+")
-_TRIPLE_QUOTED = r'(?:"""(?:[^\\]|\\.)*?"""|' + r"'''(?:[^\\]|\\.)*?''')"
+# Bounded, so that a text of quotes that nothing closes is read in one pass.
+_TRIPLE_QUOTED = r'(?:"""(?:[^\\]|\\.){0,20000}?"""|' + r"'''(?:[^\\]|\\.){0,20000}?''')"
 _CODE = re.compile(
     _TRIPLE_QUOTED
     + r"|\#[^\n]*"
-    + r'|"(?:[^"\\\n]|\\.)*"'
-    + r"|'(?:[^'\\\n]|\\.)*'"
+    + r'|"(?:[^"\\\n]|\\.){0,500}"'
+    + r"|'(?:[^'\\\n]|\\.){0,500}'"
     + r"|\.?[^\W\d]\w*|\d+(?:\.\d+)?|\*\*|//|[<>=!]=|<<|>>|[-+*/%&|^~<>=\[\]{}@(:]",
     re.DOTALL,
 )

@@ -23,9 +23,10 @@ from wizardcoder_jax.instructions.contamination.lexing import (
 from wizardcoder_jax.instructions.contamination.problems import Problem
 
 STATEMENT, PROMPT, SOLUTION, TESTS = "statement", "prompt", "solution", "tests"
-MIN_WORDS = {STATEMENT: 7, PROMPT: 7, SOLUTION: 5}  # a text of fewer is too common to be looked for
+MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # a text of fewer is too common to be looked for
 MIN_BODY_TOKENS = 12  # of a solution that is the body of a function: `return found[0]` is anybody's
-MAX_HOLES = 10  # of a statement whose names may be others
+MAX_HOLES = 10
+MIN_FIXED_WORDS = 6  # of a statement whose names may be others
 HOLE = r"(?:\w+ ){1,4}"
 RUN_WORDS = 20  # a shared run of so many words is a match
 MAX_PROBLEMS_PER_RUN = 10  # a run that more problems share is a benchmark's boilerplate
@@ -67,7 +68,8 @@ def _nameless(number: int, problem: Problem, part: str, text: str, tokens: Token
         piece = HOLE if is_name else re.escape(text[start:end].lower()) + " "
         if not (is_name and pieces and pieces[-1] == HOLE):
             pieces.append(piece)
-    has_pattern = part == STATEMENT and pieces.count(HOLE) <= MAX_HOLES and len(pieces) >= MIN_WORDS[part]
+    num_holes = pieces.count(HOLE)
+    has_pattern = part == STATEMENT and num_holes <= MAX_HOLES and len(pieces) - num_holes >= MIN_FIXED_WORDS
     pattern = " " + "".join(pieces) if has_pattern else ""
     yield Row(problem=number, part=part, grams=np.where(touched, np.uint64(0), found), pattern=pattern)
 
