@@ -19,7 +19,7 @@ PROBLEMS = [
         ("odd", "fife"),
     )
 ]
-REWORDED = "Find the oldest heron that wades upstream past both lanterns, with a gong that nobody has heard."
+REWORDED = "Find the oldest heron that wades upstream past both lanterns before the gong was heard to have rung twice at dawn."
 
 
 @pytest.fixture

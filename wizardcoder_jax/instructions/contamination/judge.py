@@ -14,7 +14,7 @@ from wizardcoder_jax.instructions.judges import Judge, Question
 from wizardcoder_jax.instructions.rules import CONTAMINATED, Candidate, excerpt
 
 NUM_NEAREST = 5
-MIN_LIKENESS = 0.2  # share of a problem's n-grams; a record below it with all problems is not asked about
+MIN_LIKENESS = 0.3  # share of a problem's n-grams; a record below it with all problems is not asked about
 MAX_PROBLEM_CHARS = 1500
 MAX_RECORD_CHARS = 6000
 PURPOSE = "contamination"

@@ -123,7 +123,8 @@ class Contamination:
         word_grams, code_grams = grams(word_tokens(text), WORDS_PER_GRAM), grams(code_tokens(text), CODE_TOKENS_PER_GRAM)
         for index, own in ((self._words, word_grams), (self._code, code_grams)):
             rows, scores = index.scores(own)
-            for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            is_telling = index.weight[rows] >= MIN_WORDS_WEIGHT
+            for row, score in zip(rows[is_telling].tolist(), scores[is_telling].tolist(), strict=True):
                 number = index.rows[row].problem
                 task_id = self.problems[number].task_id
                 shares[task_id] = max(shares.get(task_id, (0.0, number)), (score, number), key=lambda share: share[0])
