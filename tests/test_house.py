@@ -26,6 +26,7 @@ ROOMS = {  # room -> the rooms below it
     "loading": {"hf", "training", "model"},  # turns a MODEL argument of any kind into a model
     "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
     "results": {"benchmarks", "sandbox"},  # verdicts to the results file
+    "teaching": {"clients", "loading", "sampling", "hf", "training", "model"},  # a model of our own as a teacher
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
     "subject": {"loading", "hf", "training", "model"},  # what a run trains
     "measures": {"examination", "subject", "data", "training", "model"},  # what is measured meanwhile
@@ -58,6 +59,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
         "loading.py",
         "measures.py",
         "subject.py",
+        "teaching.py",
         "processes.py",
         "sharding.py",
         *(f"{door}.py" for door in DOORS),

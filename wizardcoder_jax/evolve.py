@@ -46,7 +46,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = Sources.counted(seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
-    teacher = load_teacher(config.teacher)
+    if config.teacher.kind == "model":
+        from wizardcoder_jax.teaching import ModelTeacher
+
+        teacher = ModelTeacher(config.teacher)
+    else:
+        teacher = load_teacher(config.teacher)
     with (
         _a_full_disk_resumes(),
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
@@ -116,7 +121,7 @@ async def _run(
     _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
     _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
-        rounds = Rounds(evolution=evolution, store=files, concurrency=steps_for(config.teacher.concurrency))
+        rounds = Rounds(evolution=evolution, store=files, concurrency=steps_for(config.teacher.num_in_flight))
         await rounds.run(seeds, sources.num, config.rounds)
     return calls.num_new
 
