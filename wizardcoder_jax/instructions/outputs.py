@@ -16,15 +16,15 @@ from wizardcoder_jax.instructions import card
 from wizardcoder_jax.instructions.evolution import Outcome
 from wizardcoder_jax.instructions.records import Record, Rejection
 from wizardcoder_jax.instructions.round_file import RoundFile, line_of, newest_of_each_seed
+from wizardcoder_jax.instructions.rules import MALICIOUS_REQUEST
 from wizardcoder_jax.instructions.statistics import RoundStatistics
 from wizardcoder_jax.instructions.summary import describe_files
 
 LEDGER_NAME = "ledger.sqlite"
 EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
 DERIVED_NAMES = (EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME, "data_card.md", "summary.json", "lineage.html")
-EXPORT_PATTERN = "evolved.*.*"  # evolved.alpaca.json and its kind
+EXPORT_PATTERN = "evolved.*"  # evolved.parquet and its kind
 SETTINGS_OF_THE_RUN = ("max_usd", "max_requests", "max_tokens", "overwrite")  # they bound the work, not its result
-MALICIOUS_REQUEST = "malicious_request"  # the rule whose rejections are kept apart
 WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 
 

@@ -96,16 +96,26 @@ def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics], sha256: str)
     name = os.path.basename(os.path.normpath(config.seeds))
     is_code_alpaca = is_code_alpaca_name(name) or any(entry.has_code_alpaca for entry in rounds)
     licence = config.seed_licence or (CODE_ALPACA_LICENCE if is_code_alpaca else None)
-    return {"file": name, "sha256": sha256, "licence": licence, "is_code_alpaca": is_code_alpaca}
+    return {
+        "file": name,
+        "kind": config.seeds_kind,
+        "sha256": sha256,
+        "licence": licence,
+        "is_code_alpaca": is_code_alpaca,
+    }
 
 
 def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> dict[str, Any]:
-    tiers = sum((entry.tiers for entry in rounds), Counter[str]())
+    tiers, benchmarks = (
+        dict(sorted(sum((getattr(entry, name) for entry in rounds), Counter[str]()).items()))
+        for name in ("tiers", "benchmarks")
+    )
     examples = [example for entry in rounds for example in entry.examples.get(CONTAMINATED, ())]
     return {
         "num_problems": num_problems,
         "dropped": {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]},
-        "tiers": dict(sorted(tiers.items())),
+        "tiers": tiers,
+        "benchmarks": benchmarks,
         "examples": [{"id": id_, "evidence": evidence} for id_, evidence in examples[:NUM_EXAMPLES]],
     }
 
