@@ -10,7 +10,7 @@ from wizardcoder_jax.clients.gate import FAILURES_TO_CLOSE
 from wizardcoder_jax.clients.openai import OpenAIClient
 from wizardcoder_jax.clients.retries import MAX_RETRY_AFTER_S
 from wizardcoder_jax.config import ApiConfig, TeacherConfig
-from wizardcoder_jax.errors import InputError, PromptTooLongError, StoppedEarlyError
+from wizardcoder_jax.errors import InputError, RefusedPromptError, StoppedEarlyError
 from wizardcoder_jax.instructions.teachers.openai import OpenAITeacher
 
 KEY = "sk-loopback-0123456789abcdef"
@@ -197,6 +197,13 @@ def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
         with pytest.raises(InputError, match="400"):
             ask(server)
         assert len(server.requests) == 2
+
+
+def test_a_prompt_against_a_policy_fails_alone():
+    said = b'{"error": {"message": "The response was filtered", "type": null, "code": "content_filter", "status": 400}}'
+    with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(RefusedPromptError) as refused:
+        ask(server)
+    assert refused.value.finish_reason == "content_filter"
 
 
 def ask_together(server, num_callers, **settings):
@@ -386,6 +393,6 @@ def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wro
 
     with LoopbackTeacher([(400, JSON, said)]) as server:
         [[refused], [answered]] = asyncio.run(run(server))
-        assert isinstance(refused, PromptTooLongError) and isinstance(answered, Completion)
+        assert isinstance(refused, RefusedPromptError) and isinstance(answered, Completion)
     with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
         ask(server)

@@ -10,7 +10,7 @@ import tiny_models
 from wizardcoder_jax import evolve
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.config import TeacherConfig
-from wizardcoder_jax.errors import InputError, PromptTooLongError, StoppedEarlyError
+from wizardcoder_jax.errors import InputError, RefusedPromptError, StoppedEarlyError
 from wizardcoder_jax.teaching import ModelTeacher
 
 PROMPTS = [f"Add {i} and {i + 1}." for i in range(12)]
@@ -73,7 +73,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_alone(folder):
             await teacher.aclose()
 
     too_long, fits = asyncio.run(ask_both())
-    assert isinstance(too_long, PromptTooLongError) and isinstance(fits, Completion)
+    assert isinstance(too_long, RefusedPromptError) and isinstance(fits, Completion)
 
 
 def test_the_teacher_ends_while_answers_are_in_progress(folder):

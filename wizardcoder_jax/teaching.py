@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from wizardcoder_jax import prompts
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.config import TeacherConfig, default_cache_dir
-from wizardcoder_jax.errors import InputError, PromptTooLongError
+from wizardcoder_jax.errors import InputError, RefusedPromptError
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sampling.engine import Answer, Decoding, Engine, Request
 from wizardcoder_jax.sharding import RULES, make_mesh
@@ -55,12 +55,13 @@ class ModelTeacher:
         """The model's answer to the last message; equal messages with equal draws have equal answers.
 
         Raises:
-            PromptTooLongError: the prompt leaves no room for an answer.
+            RefusedPromptError: the prompt leaves no room for an answer.
         """
         prompt = self._prompt(messages[-1]["content"])
         ids = tuple(self._tokenizer.encode(prompt))
         if len(ids) >= self._config.max_length:
-            raise PromptTooLongError(f"a prompt of {len(ids)} tokens leaves no room in teacher.max_length; raise it")
+            reason = f"a prompt of {len(ids)} tokens leaves no room in teacher.max_length; raise it"
+            raise RefusedPromptError(reason, finish_reason="length")
         digest = hashlib.sha256(f"{draw}\0{prompt}".encode("utf-8", "replace")).digest()
         key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
         answer = await self._answer(Request(prompt=ids, key=key, max_tokens=self._config.max_tokens))

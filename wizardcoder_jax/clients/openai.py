@@ -21,12 +21,13 @@ from wizardcoder_jax.clients.gate import Gate
 from wizardcoder_jax.clients.rates import Rates, Ticket
 from wizardcoder_jax.clients.retries import MAX_RETRY_AFTER_S, RetryableError, delay_s, retry_after_s
 from wizardcoder_jax.config import ServerConfig
-from wizardcoder_jax.errors import InputError, PromptTooLongError, StoppedEarlyError
+from wizardcoder_jax.errors import InputError, RefusedPromptError, StoppedEarlyError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 RENAMED_LIMIT = "max_completion_tokens"  # what OpenAI's later chat models call max_tokens (API reference, chat completions)
 EXCERPT_CHARS = 200
 LONG_REQUEST_BYTES = 4000  # a shorter one exceeds no model's context by its own fault, but by its limit of tokens
+_AGAINST_POLICY = re.compile(rb"content_filter|content_policy_violation|invalid_prompt")  # OpenAI's and Azure's codes
 # How OpenAI, vLLM and llama.cpp say that prompt and answer do not fit.
 _TOO_LONG = re.compile(rb"context.?length|maximum model length|context.?size", re.IGNORECASE)
 REDACTED_KEY_MIN_CHARS = 12  # shorter "keys" are placeholders for local servers ("EMPTY"), and may be words of a text
@@ -90,7 +91,7 @@ class OpenAIClient:
                         raise StoppedEarlyError(f"{error} ({num_attempts} attempts); the same command resumes") from error
                     self._gate.failed(throttled=error.retry_after_s is not None)
                     await self._sleep(delay_s(max(num_attempts, 1), error.retry_after_s))
-        except PromptTooLongError:  # says nothing about other requests
+        except RefusedPromptError:  # says nothing about other requests
             self._gate.answered()
             raise
         except Exception as error:
@@ -173,7 +174,9 @@ class OpenAIClient:
         if status in (408, 429) or status >= 500:
             raise RetryableError(message, retry_after_s(response.headers.get("Retry-After")), throttled=status == 429)
         if status == 400 and num_bytes >= LONG_REQUEST_BYTES and _TOO_LONG.search(response.content):
-            raise PromptTooLongError(f"{message}; shorten the prompt, or lower the limit of tokens")
+            raise RefusedPromptError(f"{message}; shorten the prompt, or lower the limit of tokens", finish_reason="length")
+        if status == 400 and _AGAINST_POLICY.search(response.content):
+            raise RefusedPromptError(f"{message}; reword the prompt", finish_reason="content_filter")
         raise InputError(f"{message}; check {self._flag}, the model's name and the decoding settings")
 
     def _completion(self, url: str, response: _Response, model: str) -> Completion:

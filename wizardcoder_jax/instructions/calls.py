@@ -10,7 +10,7 @@ from wizardcoder_jax.clients.calls import Answer
 from wizardcoder_jax.clients.completion import Completion, Message
 from wizardcoder_jax.clients.ledger import Ledger
 from wizardcoder_jax.config import TeacherConfig
-from wizardcoder_jax.errors import PromptTooLongError
+from wizardcoder_jax.errors import RefusedPromptError
 from wizardcoder_jax.instructions.records import Usage
 from wizardcoder_jax.instructions.teachers import Teacher
 
@@ -57,8 +57,9 @@ class Calls:
     async def _complete(self, messages: Sequence[Message], draw: str) -> Completion:
         try:
             return await self._teacher.complete(messages, draw)
-        except PromptTooLongError:  # this record grew too large; the rules drop it, and the others go on
-            return Completion(text="", finish_reason="length", prompt_tokens=0, completion_tokens=0, model=self._model)
+        except RefusedPromptError as error:  # an answer without text: the rules drop the record, and the others go on
+            reason = error.finish_reason
+            return Completion(text="", finish_reason=reason, prompt_tokens=0, completion_tokens=0, model=self._model)
 
 
 class Inquiry:
