@@ -10,6 +10,7 @@ import contextlib
 import errno
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
@@ -18,8 +19,9 @@ from wizardcoder_jax.errors import InputError, StoppedEarlyError
 
 if TYPE_CHECKING:
     from wizardcoder_jax.clients.ledger import Ledger
-    from wizardcoder_jax.instructions.decontaminate import Contamination
     from wizardcoder_jax.instructions.estimate import Sources
+    from wizardcoder_jax.instructions.execution import Run
+    from wizardcoder_jax.instructions.filters import Filters
     from wizardcoder_jax.instructions.outputs import RoundFiles
     from wizardcoder_jax.instructions.records import SeedFile
     from wizardcoder_jax.instructions.snippets import SnippetFile
@@ -34,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from wizardcoder_jax.clients.ledger import Ledger
     from wizardcoder_jax.instructions import outputs
-    from wizardcoder_jax.instructions.decontaminate import Contamination
+    from wizardcoder_jax.instructions.contamination.search import Contamination
     from wizardcoder_jax.instructions.estimate import Sources
     from wizardcoder_jax.instructions.exports import write_exports
+    from wizardcoder_jax.instructions.filters import Filters
     from wizardcoder_jax.instructions.records import SeedFile
     from wizardcoder_jax.instructions.snippets import SnippetFile
     from wizardcoder_jax.instructions.summary import sha256_of, summarise
@@ -57,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
         Ledger(folder / outputs.LEDGER_NAME) as ledger,
     ):
-        with outputs.RoundFiles(folder) as files:
-            num_new = asyncio.run(_run(config, teacher, seeds, sources, contamination, ledger, files))
+        with outputs.RoundFiles(folder) as files, _trials(config, folder) as run:
+            filters = Filters.of(config.filters, contamination, run)
+            num_new = asyncio.run(_run(config, teacher, seeds, sources, filters, ledger, files))
         summary = summarise(
             config,
             files.statistics,
@@ -83,7 +87,7 @@ async def _run(
     teacher: "Teacher",
     seeds: "SeedFile | SnippetFile",
     sources: "Sources",
-    contamination: "Contamination | None",
+    filters: "Filters",
     ledger: "Ledger",
     files: "RoundFiles",
 ) -> int:
@@ -102,7 +106,6 @@ async def _run(
     spent = ledger.totals()
     budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
     calls = Calls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
-    extra_rules = (contamination.rule,) if contamination else ()
     evolution = Evolution(
         ask=calls.ask,
         recipe=Recipe(
@@ -111,19 +114,38 @@ async def _run(
             breadth_rate=config.breadth_rate,
             languages=config.languages,
         ),
-        instruction_rules=(*rules.INSTRUCTION_RULES, *extra_rules),
-        response_rules=(*rules.RESPONSE_RULES, *extra_rules),
-        judges=(INFORMATION_GAIN,) if config.judge_information_gain else (),
-        seed_rules=extra_rules,
+        instruction_rules=(*rules.INSTRUCTION_RULES, *filters.rules),
+        response_rules=(*rules.RESPONSE_RULES, *filters.rules),
+        judges=(*((INFORMATION_GAIN,) if config.judge_information_gain else ()), *filters.judges),
+        seed_rules=filters.rules,
+        seed_judges=filters.seed_judges,
         make_seed=make_seed if config.seeds_kind == "snippets" else None,
     )
     cost = estimate(config, sources, evolution)
     _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
     _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
-        rounds = Rounds(evolution=evolution, store=files, concurrency=steps_for(config.teacher.num_in_flight))
+        rounds = Rounds(
+            evolution=evolution, store=files, concurrency=steps_for(config.teacher.num_in_flight), filters=filters.ordered
+        )
         await rounds.run(seeds, sources.num, config.rounds)
     return calls.num_new
+
+
+@contextlib.contextmanager
+def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
+    """The way to run programs, where a filter does."""
+    if not config.filters.execution:
+        yield None
+        return
+    from wizardcoder_jax.instructions.outputs import EXECUTIONS_NAME
+    from wizardcoder_jax.sandbox.runner import Sandbox
+    from wizardcoder_jax.trials import Trials
+
+    sandbox = Sandbox.open(unsafe=config.filters.unsafe_no_sandbox)
+    limits = {"timeout_s": config.filters.execution_timeout_s, "num_workers": config.filters.execution_workers}
+    with Trials(sandbox, folder / EXECUTIONS_NAME, **limits) as trials:
+        yield trials
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import math
 import typing
 from typing import ClassVar, Literal
 
+from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.server import ServerConfig, require_limits, require_prices
 from wizardcoder_jax.config.shared import Dtype, Language, require, require_range
 
@@ -57,6 +58,7 @@ class EvolveConfig:
     breadth_rate: float = 0.0  # share of evolutions that ask for a new instruction of the same domain instead (method 6)
     languages: tuple[Language, ...] = ()  # one is drawn a seed, and its evolutions ask for it; () leaves the seed's own
     judge_information_gain: bool = True  # ask the teacher whether an evolution equals its parent, and drop it if so
+    filters: FiltersConfig = FiltersConfig()
     max_usd: float | None = None  # stop before this cost, earlier runs included
     max_requests: int | None = None  # stop before this number of answered calls, earlier runs included
     max_tokens: int | None = None  # stop before this number of tokens, prompts and answers together, earlier runs included
@@ -77,6 +79,8 @@ class EvolveConfig:
         known = typing.get_args(Language)
         unknown = [language for language in self.languages if language not in known]
         require(not unknown, f"languages holds {' '.join(unknown)}; known are {', '.join(known)}")
+        judges = self.filters.judge_contamination
+        require(not judges or self.benchmarks_dir is not None, "filters.judge_contamination needs --benchmarks-dir DIR")
         if self.teacher.kind == "openai":
             require_prices(self.teacher, "", self.max_usd)
 
