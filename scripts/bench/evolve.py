@@ -9,7 +9,8 @@ evolve may have in flight. Memory is measured without lineage.html, whose writer
 200,000 seeds, 467 MB at 100,000.
 
 What was found, on 2 cores that other work shared (load 3 to 4), in three runs: utilisation 92.9, 95.3 and 94.2 %; 0.49, 0.52
-and 0.48 ms of CPU a call, all in (start, requests, ledger, rules, statistics, pages).
+and 0.48 ms of CPU a call, all in (start, requests, ledger, rules, statistics, pages). Memory: 62 MB at 20,000 seeds, 63 MB at
+100,000; what grows is the set of seen ids, 78 bytes a seed (102 MB for a file of 1,000,000).
 """
 
 import argparse
