@@ -15,6 +15,8 @@ from loopback_teacher import answer
 from processes import REPOSITORY, run_python
 from teacher_process import TeacherProcess
 
+from wizardcoder_jax.clients.workers import steps_for
+
 KILLS = int(os.environ.get("WIZARDCODER_KILLS", "5"))  # 20 were run for the README
 TEMPLATES = ("Please increase the difficulty", "Here are two Instructions")
 NUM_SEEDS, ROUNDS, CONCURRENCY = 60, 2, 16
@@ -91,7 +93,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not_and_pays_once(a
         assert not (written + asked_now) - asked  # each call that was written is not made again
         evolved = {answer(prompt)[0] for prompt in prompts_in_ledger(killed)}
         assert {prompt for prompt in asked_now if not prompt.startswith(TEMPLATES)} <= evolved  # used once it was written
-    assert len(teacher.prompts()) <= asked.total() + KILLS * CONCURRENCY
+    assert len(teacher.prompts()) <= asked.total() + KILLS * steps_for(CONCURRENCY)
     assert prompts_in_ledger(killed) == asked
     assert outputs(killed) == outputs(tmp_path / "whole")
     assert {path.name for path in outputs(killed)} >= {"evolved.jsonl", "rejected.jsonl", "summary.json", "data_card.md"}

@@ -26,6 +26,7 @@ ROOMS = {  # room -> the rooms below it
     "loading": {"hf", "training", "model"},  # turns a MODEL argument of any kind into a model
     "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
     "results": {"benchmarks", "sandbox"},  # verdicts to the results file
+    "teaching": {"clients", "loading", "sampling", "hf", "training", "model"},  # a model of our own as a teacher
     "trials": {"instructions", "sandbox"},  # runs what the teacher answers
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
     "subject": {"loading", "hf", "training", "model"},  # what a run trains
@@ -59,6 +60,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
         "loading.py",
         "measures.py",
         "subject.py",
+        "teaching.py",
         "processes.py",
         "sharding.py",
         *(f"{door}.py" for door in DOORS),

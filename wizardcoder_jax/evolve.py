@@ -49,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = Sources.counted(seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
-    teacher = load_teacher(config.teacher)
+    if config.teacher.kind == "model":
+        from wizardcoder_jax.teaching import ModelTeacher
+
+        teacher = ModelTeacher(config.teacher)
+    else:
+        teacher = load_teacher(config.teacher)
     with (
         _a_full_disk_resumes(),
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
@@ -121,7 +126,7 @@ async def _run(
     _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
         rounds = Rounds(
-            evolution=evolution, store=files, concurrency=steps_for(config.teacher.concurrency), filters=filters.ordered
+            evolution=evolution, store=files, concurrency=steps_for(config.teacher.num_in_flight), filters=filters.ordered
         )
         await rounds.run(seeds, sources.num, config.rounds)
     return calls.num_new
@@ -133,12 +138,13 @@ def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
     if not config.filters.execution:
         yield None
         return
+    from wizardcoder_jax.instructions.outputs import EXECUTIONS_NAME
     from wizardcoder_jax.sandbox.runner import Sandbox
     from wizardcoder_jax.trials import Trials
 
     sandbox = Sandbox.open(unsafe=config.filters.unsafe_no_sandbox)
     limits = {"timeout_s": config.filters.execution_timeout_s, "num_workers": config.filters.execution_workers}
-    with Trials(sandbox, folder / "executions.sqlite", **limits) as trials:
+    with Trials(sandbox, folder / EXECUTIONS_NAME, **limits) as trials:
         yield trials
 
 

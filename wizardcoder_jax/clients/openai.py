@@ -8,6 +8,7 @@ other failure is final. While a server is overloaded or down, one caller tries f
 import asyncio
 import json
 import os
+import re
 import urllib.parse
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,11 +21,15 @@ from wizardcoder_jax.clients.gate import Gate
 from wizardcoder_jax.clients.rates import Rates, Ticket
 from wizardcoder_jax.clients.retries import MAX_RETRY_AFTER_S, RetryableError, delay_s, retry_after_s
 from wizardcoder_jax.config import ServerConfig
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.errors import InputError, RefusedPromptError, StoppedEarlyError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 RENAMED_LIMIT = "max_completion_tokens"  # what OpenAI's later chat models call max_tokens (API reference, chat completions)
 EXCERPT_CHARS = 200
+LONG_REQUEST_BYTES = 4000  # a shorter one exceeds no model's context by its own fault, but by its limit of tokens
+_AGAINST_POLICY = re.compile(rb"content_filter|content_policy_violation|invalid_prompt")  # OpenAI's and Azure's codes
+# How OpenAI, vLLM and llama.cpp say that prompt and answer do not fit.
+_TOO_LONG = re.compile(rb"context.?length|maximum model length|context.?size", re.IGNORECASE)
 REDACTED_KEY_MIN_CHARS = 12  # shorter "keys" are placeholders for local servers ("EMPTY"), and may be words of a text
 
 
@@ -48,7 +53,6 @@ class OpenAIClient:
     def __init__(self, config: ServerConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._config, self._sleep, self._gate = config, sleep, Gate()
         self._rates = Rates(requests_per_minute=config.requests_per_minute, tokens_per_minute=config.tokens_per_minute)
-        self._in_flight = asyncio.Semaphore(config.concurrency)
         self._limit_is_renamed = False
         self._base_url = _checked_base_url(config)
         self._proxy = _proxy_of(self._base_url)
@@ -87,6 +91,9 @@ class OpenAIClient:
                         raise StoppedEarlyError(f"{error} ({num_attempts} attempts); the same command resumes") from error
                     self._gate.failed(throttled=error.retry_after_s is not None)
                     await self._sleep(delay_s(max(num_attempts, 1), error.retry_after_s))
+        except RefusedPromptError:  # says nothing about other requests
+            self._gate.answered()
+            raise
         except Exception as error:
             self._gate.break_with(error)
             raise
@@ -116,35 +123,29 @@ class OpenAIClient:
         body = dict(request)
         if self._limit_is_renamed and "max_tokens" in body:
             body[RENAMED_LIMIT] = body.pop("max_tokens")
-        ticket, response = await self._admitted(request, url, json.dumps(body).encode())
+        content = json.dumps(body).encode()
+        ticket = await self._admitted(request)
+        response = await self._post(url, content)
         if response.status == 400 and "max_tokens" in body and RENAMED_LIMIT.encode() in response.content:
             self._limit_is_renamed = True
             return await self._attempt(request)
-        self._check_status(url, response)
+        self._check_status(url, response, len(content))
         completion = self._completion(url, response, str(request["model"]))
         self._rates.settle(ticket, completion.num_tokens)
         return completion
 
-    async def _admitted(self, request: Mapping[str, Any], url: str, content: bytes) -> tuple[Ticket, _Response]:
-        """The response to `content`, which is sent when the gate, the others in flight and the rates let it."""
+    async def _admitted(self, request: Mapping[str, Any]) -> Ticket:
+        """The right to send a request now: waits for the gate and for the rates."""
         asked = request.get("messages") or request["prompt"]
         num_tokens = most_tokens(asked) + request.get("max_tokens", 0)
         while True:
             await self._gate.enter()
-            async with self._in_flight:
-                ticket = await self._ticket(num_tokens)
-                if ticket is not None:
-                    return ticket, await self._post(url, content)
-
-    async def _ticket(self, num_tokens: int) -> Ticket | None:
-        """The right to a request now; None where the gate was closed meanwhile."""
-        async with self._rates.turn:
-            while self._gate.is_open():
-                wait_s = self._rates.delay_s(num_tokens)
-                if wait_s == 0:
-                    return self._rates.take(num_tokens)
-                await self._rates.wait(wait_s)
-        return None
+            async with self._rates.turn:
+                while self._gate.is_open():
+                    wait_s = self._rates.delay_s(num_tokens)
+                    if wait_s == 0:
+                        return self._rates.take(num_tokens)
+                    await self._rates.wait(wait_s)
 
     async def _post(self, url: str, content: bytes) -> _Response:
         try:
@@ -163,7 +164,7 @@ class OpenAIClient:
     def _flag(self) -> str:
         return f"--{self._config.section}.base-url"
 
-    def _check_status(self, url: str, response: _Response) -> None:
+    def _check_status(self, url: str, response: _Response, num_bytes: int) -> None:
         status = response.status
         if status == 200:
             return
@@ -172,6 +173,10 @@ class OpenAIClient:
         message = f"{url} answered HTTP {status}: {self._excerpt(response)}"
         if status in (408, 429) or status >= 500:
             raise RetryableError(message, retry_after_s(response.headers.get("Retry-After")), throttled=status == 429)
+        if status == 400 and num_bytes >= LONG_REQUEST_BYTES and _TOO_LONG.search(response.content):
+            raise RefusedPromptError(f"{message}; shorten the prompt, or lower the limit of tokens", finish_reason="length")
+        if status == 400 and _AGAINST_POLICY.search(response.content):
+            raise RefusedPromptError(f"{message}; reword the prompt", finish_reason="content_filter")
         raise InputError(f"{message}; check {self._flag}, the model's name and the decoding settings")
 
     def _completion(self, url: str, response: _Response, model: str) -> Completion:

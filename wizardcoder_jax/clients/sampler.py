@@ -103,7 +103,13 @@ def ask_all(
     wanted = [(task_id, i) for task_id in prompts for i in range(num_samples)]
     limits = {"max_requests": config.max_requests, "max_usd": config.max_usd, "max_tokens": config.max_tokens}
     budget = Budget(**limits, spent=ledger.totals(), flags=f"--{config.section}.")
-    calls = Calls(prices=config, max_answer_tokens=asking.max_answer_tokens, ledger=ledger, budget=budget)
+    calls = Calls(
+        prices=config,
+        num_in_flight=config.concurrency,
+        max_answer_tokens=asking.max_answer_tokens,
+        ledger=ledger,
+        budget=budget,
+    )
     answers = asyncio.run(_ask_all(asking, config, calls, prompts, wanted))
     return dict(zip(wanted, (answer.completion for answer in answers), strict=True)), _usage(answers, ledger.totals())
 

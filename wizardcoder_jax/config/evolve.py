@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.server import ServerConfig, require_limits, require_prices
-from wizardcoder_jax.config.shared import Language, require
+from wizardcoder_jax.config.shared import Dtype, Language, require, require_range
 
 NUM_METHODS = 5  # of Code Evol-Instruct; instructions/methods.py has them
 
@@ -18,19 +18,30 @@ class TeacherConfig(ServerConfig):
 
     section: ClassVar[str] = "teacher"
 
-    kind: Literal["openai", "replay"] = "openai"  # any OpenAI-compatible server, or answers recorded in a file
-    model: str = "gpt-3.5-turbo"  # name that the server knows the teacher by
+    kind: Literal["openai", "model", "replay"] = "openai"  # OpenAI-compatible server, model in this process, recorded answers
+    model: str = "gpt-3.5-turbo"  # as the server knows the teacher; for kind "model" a checkpoint, folder, hub id or .gguf file
     replay_file: str | None = None  # JSONL of recorded calls, for kind "replay"
     temperature: float = 1.0  # WizardLM's own call: 1.0
     top_p: float = 0.95  # WizardLM's own call: 0.95
     max_tokens: int = 2048  # per answer; WizardLM's own call: 2048
+    max_length: int = 4096  # tokens of prompt and answer together, for kind "model"
+    batch_size: int = 16  # answers decoded together, for kind "model"
+    mesh: str = "1x1"  # devices: DATAxMODEL, for kind "model"
+    compute_dtype: Dtype = "float32"  # of weights, activations and KV cache, for kind "model"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.kind != "replay" or self.replay_file is not None, "teacher kind 'replay' needs --teacher.replay-file FILE")
         require(self.temperature >= 0, f"teacher.temperature must be >= 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"teacher.top_p must be in (0, 1], got {self.top_p}")
-        require(self.max_tokens >= 1, f"teacher.max_tokens must be at least 1, got {self.max_tokens}")
+        for name in ("max_tokens", "max_length", "batch_size"):
+            require(getattr(self, name) >= 1, f"teacher.{name} must be at least 1, got {getattr(self, name)}")
+        require_range("teacher.compute_dtype", self.compute_dtype)
+
+    @property
+    def num_in_flight(self) -> int:
+        """Calls at the same time, at most."""
+        return self.batch_size if self.kind == "model" else self.concurrency
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +81,7 @@ class EvolveConfig:
         require(not unknown, f"languages holds {' '.join(unknown)}; known are {', '.join(known)}")
         judges = self.filters.judge_contamination
         require(not judges or self.benchmarks_dir is not None, "filters.judge_contamination needs --benchmarks-dir DIR")
-        if self.teacher.kind != "replay":
+        if self.teacher.kind == "openai":
             require_prices(self.teacher, "", self.max_usd)
 
 

@@ -21,6 +21,7 @@ from wizardcoder_jax.instructions.statistics import RoundStatistics
 from wizardcoder_jax.instructions.summary import describe_files
 
 LEDGER_NAME = "ledger.sqlite"
+EXECUTIONS_NAME = "executions.sqlite"  # verdicts on programs, where a filter runs them
 EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
 DERIVED_NAMES = (EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME, "data_card.md", "summary.json", "lineage.html")
 EXPORT_PATTERN = "evolved.*"  # evolved.parquet and its kind
@@ -50,6 +51,7 @@ def claimed(output_dir: str, settings: dict[str, Any], *, overwrite: bool) -> It
 def _prepare(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     if overwrite:
         remove_ledger(folder / LEDGER_NAME)
+        remove_ledger(folder / EXECUTIONS_NAME)
     earlier = _written_settings(folder)
     if overwrite or (earlier is not None and earlier != _of_the_result(settings)):
         names = (folder / name for name in DERIVED_NAMES)

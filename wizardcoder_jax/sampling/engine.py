@@ -39,6 +39,7 @@ class Request:
 
     prompt: tuple[int, ...]  # token ids
     key: tuple[int, int]  # two 32-bit words: all randomness of this answer
+    max_tokens: int | None = None  # of the answer, where there is a limit besides max_length
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Answer:
     """One answer."""
 
     tokens: list[int]  # without the end-of-text token
-    finish_reason: str  # "stop": end of text or a stop string; "length": max_length reached
+    finish_reason: str  # "stop": end of text or a stop string; "length": max_length or max_tokens reached
 
 
 class Slots(NamedTuple):
@@ -171,27 +172,42 @@ class Engine:
             requests: prompts shorter than `max_length`.
             stopped: whether the tokens so far hold a stop string.
         """
-        waiting = list(range(len(requests)))[::-1]
-        held: dict[int, tuple[int, list[int]]] = {}  # slot -> (request, tokens)
+        waiting = iter(requests)
+        return self.stream(lambda _: next(waiting, None), stopped)
+
+    def stream(
+        self, pull: Callable[[bool], Request | None], stopped: Callable[[list[int]], bool] | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """As `answer`, for requests that come while others are answered; an index is a request's number among them all.
+
+        Args:
+            pull: the next request, or None: there is none now. Its argument says that no answer is in progress: it may wait,
+                and None then ends the stream.
+            stopped: as in `answer`.
+        """
+        num_pulled = 0
+        held: dict[int, tuple[int, Request, list[int]]] = {}  # slot -> (index, request, tokens)
         slots, cache = _no_answers(self._model, self._num_slots), self._cache(self._num_slots)
-        while waiting or held:
+        while True:
             for row in range(self._num_slots):
-                while row not in held and waiting:
-                    index = waiting.pop()
-                    token, slots, cache = self._start(requests[index], row, slots, cache)
-                    ended = self._ended([token], len(requests[index].prompt), stopped)
+                while row not in held and (request := pull(not held)) is not None:
+                    index, num_pulled = num_pulled, num_pulled + 1
+                    token, slots, cache = self._start(request, row, slots, cache)
+                    ended = self._ended([token], request, stopped)
                     if ended is None:
-                        held[row] = (index, [token])
+                        held[row] = (index, request, [token])
                     else:
                         slots = _end(self._model, slots, np.int32(row))
                         yield index, ended
+            if not held:
+                return
             slots, cache, emitted = _decode(self._model, slots, cache, self._decoding)
             for row, column in enumerate(np.asarray(emitted).T):
                 if row not in held:
                     continue
-                index, tokens = held[row]
+                index, request, tokens = held[row]
                 tokens.extend(int(token) for token in column if token >= 0)
-                ended = self._ended(tokens, len(requests[index].prompt), stopped)
+                ended = self._ended(tokens, request, stopped)
                 if ended is not None:
                     del held[row]
                     slots = _end(self._model, slots, np.int32(row))
@@ -220,11 +236,14 @@ class Engine:
         self._prompt = (prompt, logits, cache)
         return logits, cache
 
-    def _ended(self, tokens: list[int], prompt_length: int, stopped: Callable[[list[int]], bool] | None) -> Answer | None:
+    def _ended(self, tokens: list[int], request: Request, stopped: Callable[[list[int]], bool] | None) -> Answer | None:
+        if request.max_tokens is not None and len(tokens) > request.max_tokens:
+            return Answer(tokens=tokens[: request.max_tokens], finish_reason="length")
         if tokens[-1] == self._decoding.eos_id:
             return Answer(tokens=tokens[:-1], finish_reason="stop")
         if stopped is not None and stopped(tokens):
             return Answer(tokens=tokens, finish_reason="stop")
-        if prompt_length + len(tokens) >= self._decoding.max_length:
+        most = self._decoding.max_length - len(request.prompt)
+        if len(tokens) >= min(most, request.max_tokens or most):
             return Answer(tokens=tokens, finish_reason="length")
         return None
