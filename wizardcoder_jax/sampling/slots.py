@@ -166,7 +166,8 @@ def _chosen(logits: jax.Array, slots: Slots, positions: jax.Array, needs: Needs)
         return Emitted(tokens, None, None)
     logprobs = jax.nn.log_softmax(logits)
     own = jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0]
-    return Emitted(tokens, own, jax.lax.top_k(logprobs, needs.num_logprobs) if needs.num_logprobs else None)
+    likeliest = tuple(jax.lax.top_k(logprobs, needs.num_logprobs)) if needs.num_logprobs else None
+    return Emitted(tokens, own, likeliest)
 
 
 def _marked(seen: jax.Array, tokens: jax.Array, needs: Needs) -> jax.Array:
