@@ -7,7 +7,6 @@ import pytest
 import tiny_models
 import torch
 
-from wizardcoder_jax.sampling import slots
 from wizardcoder_jax.sampling.decoding import Decoding, Request
 from wizardcoder_jax.sampling.engine import Engine, capacities_up_to
 from wizardcoder_jax.sampling.prefill import NUM_KEPT, PIECE, PrefilledPrompts, common_start
@@ -113,18 +112,19 @@ def test_a_sample_depends_on_its_own_request_alone(model, prompts):
         assert [answer.tokens for answer in found[::2]] == alone
 
 
-def test_one_program_serves_each_length_of_the_cache(model, prompts):
-    for program in (slots.decode, slots.prefill_piece):
-        program.clear_cache()
-    engine = engine_of(model, num_slots=3, max_length=1000)
+def test_one_program_serves_each_length_of_the_cache(model, prompts, caplog):
+    def num_compiled(requests):
+        caplog.clear()
+        with jax.log_compiles():
+            list(engine_of(model, num_slots=3, max_length=1000).answer(requests))
+        names = [record.getMessage().split(" with ")[0] for record in caplog.records]
+        return [names.count(f"Compiling jit({program})") for program in ("decode", "prefill_piece")]
+
+    jax.clear_caches()
     requests = [request(prompt, 30 * i % 700 + 1, decoding=Decoding(temperature=0.8)) for i, prompt in enumerate(prompts)]
-    list(engine.answer(requests))
-    assert len(capacities_up_to(1000)) == 3
-    counts = [program._cache_size() for program in (slots.decode, slots.prefill_piece)]
-    assert 1 < counts[0] <= 3
-    assert counts[1] == 1  # all prompts fit the shortest
-    list(engine_of(model, num_slots=3, max_length=1000).answer(requests[::-1]))
-    assert [program._cache_size() for program in (slots.decode, slots.prefill_piece)] == counts
+    assert capacities_up_to(1000) == (256, 512, 1000)
+    assert num_compiled(requests) == [3, 1]  # all prompts fit the shortest
+    assert num_compiled(requests[::-1]) == [0, 0]
 
 
 def test_samples_of_one_prompt_share_its_prefill_and_all_prompts_their_start(model, prompts):

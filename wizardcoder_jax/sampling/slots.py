@@ -40,13 +40,13 @@ def _everywhere(model: Transformer, tree: Any) -> Any:
     return jax.tree.map(lambda array: model.rules.constrain(array, *(None,) * array.ndim), tree)
 
 
-@functools.partial(jax.jit, static_argnames=("batch", "capacity", "dtype"))
+@functools.partial(jax.jit, static_argnames=("batch", "capacity", "dtype"), keep_unused=True)  # to lie where the model lies
 def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -> KVCache:
     """An empty cache."""
     return model.empty_cache(batch, capacity, dtype)
 
 
-@functools.partial(jax.jit, static_argnames="capacity")
+@functools.partial(jax.jit, static_argnames="capacity", keep_unused=True)
 def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     """The cache with so many slots a sequence; of more, the last are cut off."""
 
@@ -60,7 +60,7 @@ def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     return layers(cache) if isinstance(cache, LayerCache) else tuple(layers(layer) for layer in cache)
 
 
-@functools.partial(jax.jit, static_argnames=("num_slots", "num_seen"))
+@functools.partial(jax.jit, static_argnames=("num_slots", "num_seen"), keep_unused=True)
 def new_slots(model: Transformer, num_slots: int, num_seen: int) -> Slots:
     """Free slots."""
     n, reals = num_slots, functools.partial(jnp.ones, num_slots, jnp.float32)
@@ -166,8 +166,10 @@ def _chosen(logits: jax.Array, slots: Slots, positions: jax.Array, needs: Needs)
         return Emitted(tokens, None, None)
     logprobs = jax.nn.log_softmax(logits)
     own = jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0]
-    likeliest = tuple(jax.lax.top_k(logprobs, needs.num_logprobs)) if needs.num_logprobs else None
-    return Emitted(tokens, own, likeliest)
+    if not needs.num_logprobs:
+        return Emitted(tokens, own, None)
+    values, ids = jax.lax.top_k(logprobs, needs.num_logprobs)
+    return Emitted(tokens, own, (values, ids))
 
 
 def _marked(seen: jax.Array, tokens: jax.Array, needs: Needs) -> jax.Array:
