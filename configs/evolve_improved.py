@@ -8,7 +8,10 @@ Source: ours, on configs/evolve_wizardcoder.py (arXiv 2306.08568v2, section 3.1)
   leak is calls for nothing. What the weights do to a trained model was not measured.
 - breadth_rate: one evolution in ten asks for a new question of the same domain (WizardLM's in-breadth, which WizardCoder left
   out): 20k seeds are few topics after three rounds of deepening.
-- benchmarks_dir: no record may hold a problem of the benchmarks in that folder.
+- benchmarks_dir: no record may hold a problem of the benchmarks in that folder; the teacher is asked about those that are
+  alike without sharing much text.
+- filters: answers that hold Python must run, and pass asserts that the teacher writes for them; near-duplicates are dropped;
+  requests for malicious code are looked for by the teacher too.
 
     vllm serve Qwen/Qwen2.5-Coder-32B-Instruct        (or another server: --teacher.base-url, --teacher.model)
     OPENAI_API_KEY=none python -m wizardcoder_jax.evolve --config configs/evolve_improved.py
@@ -20,7 +23,7 @@ Expected: data/improved/evolved.jsonl with 70,000 records or fewer: the filters 
 at this size by us; summary.json tells what each rule dropped.
 """
 
-from wizardcoder_jax.config import EvolveConfig, TeacherConfig
+from wizardcoder_jax.config import EvolveConfig, FiltersConfig, TeacherConfig
 
 config = EvolveConfig(
     seeds="data/code_alpaca_20k.json",
@@ -29,6 +32,7 @@ config = EvolveConfig(
     method_weights=(1.0, 1.0, 1.0, 0.5, 0.5),
     breadth_rate=0.1,
     benchmarks_dir="data/benchmarks",
+    filters=FiltersConfig(execution=True, near_duplicates=True, malicious="judge", judge_contamination=True),
     exports=("parquet",),
     teacher=TeacherConfig(
         kind="openai",

@@ -21,7 +21,7 @@ from typing import Any
 
 import wizardcoder_jax
 from wizardcoder_jax.files import read_records, write_jsonl
-from wizardcoder_jax.instructions.decontaminate import Contamination
+from wizardcoder_jax.instructions.contamination.search import Contamination
 from wizardcoder_jax.instructions.methods import draw_method
 from wizardcoder_jax.instructions.records import seed_id
 from wizardcoder_jax.instructions.rules import EQUALITY_PROMPT

@@ -142,7 +142,7 @@ def test_a_bug_keeps_its_traceback():
         run_door(lambda argv: 1 / 0)
 
 
-@pytest.mark.parametrize("door", ["train", "sample", "evolve", "evaluate"])
+@pytest.mark.parametrize("door", ["train", "sample", "evolve", "decontaminate", "evaluate"])
 def test_help_answers_at_once_without_loading_jax(door):
     script = f"""
 import runpy, sys

@@ -6,9 +6,11 @@ import pytest
 from loopback_teacher import LoopbackTeacher, chat_body
 
 from wizardcoder_jax.clients.completion import Completion
-from wizardcoder_jax.clients.openai import MAX_RETRY_AFTER_S, OpenAIClient
+from wizardcoder_jax.clients.gate import FAILURES_TO_CLOSE
+from wizardcoder_jax.clients.openai import OpenAIClient
+from wizardcoder_jax.clients.retries import MAX_RETRY_AFTER_S
 from wizardcoder_jax.config import ApiConfig, TeacherConfig
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.errors import InputError, RefusedPromptError, StoppedEarlyError
 from wizardcoder_jax.instructions.teachers.openai import OpenAITeacher
 
 KEY = "sk-loopback-0123456789abcdef"
@@ -197,6 +199,13 @@ def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
         assert len(server.requests) == 2
 
 
+def test_a_prompt_against_a_policy_fails_alone():
+    said = b'{"error": {"message": "The response was filtered", "type": null, "code": "content_filter", "status": 400}}'
+    with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(RefusedPromptError) as refused:
+        ask(server)
+    assert refused.value.finish_reason == "content_filter"
+
+
 def ask_together(server, num_callers, **settings):
     """What each caller got: a completion's text or an error."""
 
@@ -214,7 +223,7 @@ def test_a_dead_server_is_tried_by_one_caller_for_all():
         results = ask_together(server, 16, max_attempts=8)
         num_requests = len(server.requests)
     assert all(isinstance(result, StoppedEarlyError) for result in results)
-    assert num_requests <= 16 + 8  # without the gate: 16 * 8
+    assert num_requests <= 16 + 8 + FAILURES_TO_CLOSE  # without the gate: 16 * 8
 
 
 def test_a_server_that_comes_back_answers_all():
@@ -352,3 +361,38 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
         monkeypatch.setenv("no_proxy", "teacher.invalid")
         with pytest.raises(StoppedEarlyError, match="cannot be reached"):
             ask(Server, max_attempts=1)
+
+
+def test_retries_count_against_the_limit_of_requests_and_a_closed_gate_is_respected_while_waiting_for_it():
+    async def run(server):
+        config = ApiConfig(base_url=server.base_url, concurrency=8, requests_per_minute=600, max_attempts=20)
+        async with contextlib.aclosing(OpenAIClient(config, sleep=lambda _: asyncio.sleep(0))) as client:
+            requests = ({"model": "m", "prompt": f"p{i}", "max_tokens": 5} for i in range(8))
+            return await asyncio.gather(*map(client.complete, requests))
+
+    with LoopbackTeacher([(503, {}, b"down")] * 12) as server:
+        began = time.monotonic()
+        assert len(asyncio.run(run(server))) == 8
+        assert len(server.requests) == 20
+        assert time.monotonic() - began >= 0.9  # 10 at once, then one each 0.1 s
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"error": {"message": "This model\'s maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
+        b'{"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}',
+        b'{"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}',
+    ],
+)
+def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wrong_setting(said):
+    async def run(server):
+        async with contextlib.aclosing(OpenAIClient(ApiConfig(base_url=server.base_url))) as client:
+            requests = [{"model": "m", "prompt": text} for text in ("x" * 5000, "short")]
+            return [await asyncio.gather(client.complete(request), return_exceptions=True) for request in requests]
+
+    with LoopbackTeacher([(400, JSON, said)]) as server:
+        [[refused], [answered]] = asyncio.run(run(server))
+        assert isinstance(refused, RefusedPromptError) and isinstance(answered, Completion)
+    with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
+        ask(server)

@@ -34,6 +34,12 @@ def test_parquet_records_with_a_null_input_are_read(tmp_path):
     assert [example.input for example in read_examples([file])] == ["in", ""]
 
 
+def test_a_question_with_its_answer_is_read_from_messages(tmp_path):
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "1"}]
+    (example,) = read_examples([write(tmp_path / "a.jsonl", {"seed_id": "s1", "messages": turns})])
+    assert (example.instruction, example.input, example.output, example.record_id) == ("x", "", "1", "s1")
+
+
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
@@ -43,6 +49,10 @@ def test_parquet_records_with_a_null_input_are_read(tmp_path):
         ({"instruction": "x", "output": None}, "'output' must be a string, found NoneType"),
         ({"instruction": "x", "input": 3, "output": "y"}, "'input' must be a string, found int"),
         ({"instruction": " \n", "output": "y"}, "'instruction' is empty"),
+        ({"messages": "x"}, "'messages' must be one of the user and one of the assistant, found str"),
+        ({"messages": []}, "found list"),
+        ({"messages": [{"role": "system", "content": "s"}]}, "found system"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant"}]}, "'output' must be a string, found NoneType"),
         ({"instruction": "x", "output": "ab\ud800"}, "'output' is not valid Unicode at character 2"),
     ],
 )

@@ -11,6 +11,7 @@ from loopback_teacher import LoopbackTeacher, answer, chat_body
 
 from wizardcoder_jax import evolve
 from wizardcoder_jax.cli import load_preset
+from wizardcoder_jax.clients.workers import steps_for
 from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.errors import InputError, StoppedEarlyError
 
@@ -162,6 +163,32 @@ def test_a_budget_of_money_is_used_but_never_overshot(seeds, tmp_path):
     assert 2.2 < usd <= 3.0  # one more call could have cost up to 0.7
 
 
+def test_budgets_are_never_overshot_by_many_calls_in_flight(seeds, tmp_path):
+    def run(server, folder, *limits):
+        more = ["--teacher.max-tokens", "60", "--teacher.usd-per-million-completion-tokens", "1000", *map(str, limits)]
+        evolve.main(arguments(server, seeds, tmp_path / folder, *more, concurrency=64))
+
+    with LoopbackTeacher() as server:
+        with pytest.raises(StoppedEarlyError, match="--max-requests 30 "):
+            run(server, "requests", "--max-requests", 30)
+        assert len(server.requests) == 30
+    with LoopbackTeacher() as server:
+        with pytest.raises(StoppedEarlyError, match="--max-tokens 4000 leaves no room"):
+            run(server, "tokens", "--max-tokens", 4000)
+        assert 0 < sum(map(tokens_of, server.requests)) <= 4000
+    with LoopbackTeacher() as server:
+        with pytest.raises(StoppedEarlyError, match=r"--max-usd 0.2 leaves no room"):
+            run(server, "usd", "--max-usd", 0.2)
+        answers = (answer(request["messages"][0]["content"])[0] for request in server.requests)
+        assert 0.1 < sum(len(text.split()) for text in answers) * 1e-3 <= 0.2
+
+
+def tokens_of(request):
+    """As the loopback teacher counts them."""
+    prompt = request["messages"][0]["content"]
+    return len(prompt.split()) + len(answer(prompt)[0].split())
+
+
 def test_a_limit_of_money_needs_prices(seeds, tmp_path):
     with pytest.raises(InputError, match="max_usd needs prices"):
         evolve.main(["--seeds", str(seeds), "--output-dir", str(tmp_path), "--max-usd", "1"])
@@ -176,6 +203,83 @@ def test_a_dead_server_stops_the_run_with_status_75_and_it_resumes(seeds, tmp_pa
         assert (stopped.returncode, ledger_rows(tmp_path / "out")[0]) == (75, 2)
         assert stopped.stderr.splitlines()[-1].startswith("stopped: ") and "503" in stopped.stderr
         assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "said"),
+    [
+        ((200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), 2, "error: "),
+        ((404, JSON, b"no such model"), 2, "error: "),
+        ((200, JSON, b'{"choices": []}'), 75, "stopped: "),
+        ((200, JSON, b'{"choices": [{"mess'), 75, "stopped: "),
+        ((500, {"Retry-After": "0"}, b"<b>oops</b>\n\n"), 75, "stopped: "),
+        (None, 75, "stopped: "),
+    ],
+)
+def test_whatever_a_teacher_does_in_the_middle_is_one_line_and_what_was_answered_is_kept(seeds, tmp_path, reply, status, said):
+    with LoopbackTeacher() as server:
+        server.scripted = [None] * 20 + [(None, {}, b"") if reply is None else reply] * 1000
+        command = [sys.executable, "-m", "wizardcoder_jax.evolve", *arguments(server, seeds, tmp_path / "out")]
+        command += ["--teacher.max-attempts", "2"]
+        stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert stopped.returncode == status
+        line = stopped.stderr.splitlines()[-1]
+        assert line.startswith(said) and "Traceback" not in stopped.stderr
+        assert ledger_rows(tmp_path / "out")[0] == 20
+        assert not (tmp_path / "out" / "evolved.jsonl").exists()
+        server.scripted.clear()
+        num_before = len(server.requests)
+        evolve.main(arguments(server, seeds, tmp_path / "out"))
+        num_after = len(server.requests) - num_before
+        evolve.main(arguments(server, seeds, tmp_path / "whole"))
+        assert num_after == len(server.requests) - num_before - num_after - 20
+        assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_a_teacher_that_fails_for_a_while_is_waited_for(seeds, tmp_path):
+    with LoopbackTeacher() as server:
+        evolve.main(arguments(server, seeds, tmp_path / "whole"))
+        server.scripted = [None] * 10 + [(None, {}, b"")] + [(503, {"Retry-After": "0"}, b"")] * 6 + [None] * 9
+        server.scripted += [(429, {"Retry-After": "0"}, b"")] * 4 + [(200, JSON, b'{"choices": []}')]
+        evolve.main(arguments(server, seeds, tmp_path / "out", "--teacher.max-attempts", "20"))
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+LIMITED_DISK = """
+import resource, sys
+from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.evolve import main
+size = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+run_door(main)
+"""
+
+
+@pytest.mark.parametrize("size", [1_000, 20_000, 60_000, 140_000])
+def test_a_full_disk_stops_the_run_resumably_and_what_was_paid_for_is_kept(seeds, tmp_path, size):
+    with LoopbackTeacher() as server:
+        evolve.main(arguments(server, seeds, tmp_path / "whole"))
+        num_calls = len(server.requests)
+        server.requests.clear()
+        command = [sys.executable, "-c", LIMITED_DISK, str(size), *arguments(server, seeds, tmp_path / "out")]
+        stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert stopped.returncode == 75, stopped.stderr
+        line = stopped.stderr.splitlines()[-1]
+        assert line.startswith("stopped: cannot write") and "make room" in line and "Traceback" not in stopped.stderr
+        evolve.main(arguments(server, seeds, tmp_path / "out"))
+        assert num_calls <= len(server.requests) <= num_calls + steps_for(4)  # those in progress when the disk was full
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_a_record_too_long_for_the_teacher_is_dropped_and_the_others_go_on(seeds, tmp_path):
+    too_long = b'{"error": {"message": "too long", "code": "context_length_exceeded"}}'
+    with LoopbackTeacher([(200, JSON, chat_body("x" * 5000)), None, (400, JSON, too_long)]) as server:
+        evolve.main(arguments(server, seeds, tmp_path / "out", "--rounds", "1", concurrency=1))
+        again = len(server.requests)
+        evolve.main(arguments(server, seeds, tmp_path / "out", "--rounds", "1", concurrency=1))
+        assert len(server.requests) == again
+    dropped = [entry for entry in read(tmp_path / "out" / "rejected.jsonl") if len(entry["instruction"]) == 5000]
+    assert [entry["rule"] for entry in dropped] == ["empty"]
 
 
 def test_a_wrong_key_is_one_line_and_status_2(seeds, tmp_path):

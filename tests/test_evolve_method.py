@@ -36,7 +36,8 @@ SUBJECTS = {"generate": "programming test question", "translate": "code translat
 KEPT = {
     "generate": "",
     "translate": (
-        " It must still ask to translate code between the same two programming languages, and must show the code in full."
+        " It must still ask to translate code between the same two programming languages, and must show the code in full. "
+        "Reply with the new question alone, without an answer."
     ),
 }
 LANGUAGE_LINES = {

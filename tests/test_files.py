@@ -1,5 +1,6 @@
 import gzip
 import json
+import tracemalloc
 
 import pyarrow
 import pytest
@@ -153,3 +154,23 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     assert out.out == ""
     assert out.err.startswith("train: 3/3 steps, 0 s, 0 s left, loss=1.5\n")
     assert "\r" not in out.err
+
+
+def test_records_come_before_the_end_of_the_file_is_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\n{"a": 1}\n' + b'{"a": 2}\n' * 100_000 + b"\xff")
+    records = read_records(path)
+    assert next(records) == (f"{path}:2", {"a": 1})
+    with pytest.raises(InputError, match=f"not UTF-8 at byte {10 + 9 * 100_000}"):
+        list(records)
+
+
+def test_reading_a_large_file_takes_little_memory(tmp_path):
+    path = tmp_path / "a.jsonl"
+    line = json.dumps({"a": "x" * 1000}).encode() + b"\n"
+    path.write_bytes(line * 20_000)
+    tracemalloc.start()
+    assert sum(1 for _ in read_records(path)) == 20_000
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1_000_000

@@ -26,12 +26,14 @@ ROOMS = {  # room -> the rooms below it
     "loading": {"hf", "training", "model"},  # turns a MODEL argument of any kind into a model
     "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
     "results": {"benchmarks", "sandbox"},  # verdicts to the results file
+    "teaching": {"clients", "loading", "sampling", "hf", "training", "model"},  # a model of our own as a teacher
+    "trials": {"instructions", "sandbox"},  # runs what the teacher answers
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
     "subject": {"loading", "hf", "training", "model"},  # what a run trains
     "measures": {"examination", "subject", "data", "training", "model"},  # what is measured meanwhile
 }
 PACKAGED_DOORS = {"report"}  # a room's own __main__.py: python -m wizardcoder_jax.report
-DOORS = {"evolve", "train", "sample", "evaluate", "convert", "export", "plan", "serve", "doctor", "reproduce"}
+DOORS = {"evolve", "train", "sample", "evaluate", "convert", "export", "decontaminate", "plan", "serve", "doctor", "reproduce"}
 
 FENCES = {  # third-party library -> where alone it may be imported: rooms, doors or files
     "seqio": {"data"},
@@ -58,6 +60,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
         "loading.py",
         "measures.py",
         "subject.py",
+        "teaching.py",
         "processes.py",
         "sharding.py",
         *(f"{door}.py" for door in DOORS),
@@ -207,7 +210,7 @@ def test_help_is_given_without_jax_and_tensorflow(door):
 
 
 def test_the_doors_without_a_model_start_in_under_two_seconds_of_cpu_time():
-    for door in ("evolve", "evaluate", "sample", "report.__main__"):
+    for door in ("evolve", "decontaminate", "evaluate", "sample", "report.__main__"):
         code = (
             f"import time\nfrom wizardcoder_jax.{door} import main\n"
             "try: main(['--help'])\n"

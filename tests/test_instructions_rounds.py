@@ -1,4 +1,5 @@
 import asyncio
+import collections
 import contextlib
 import dataclasses
 
@@ -64,14 +65,17 @@ class Memory:
 
     def __init__(self):
         self.results = []
+        self.outcomes = collections.defaultdict(list)  # of each round
 
     @contextlib.contextmanager
     def writing(self, round_):
         assert round_ == len(self.results)
         result = RoundResult()
+        self.outcomes[round_] = []
 
         def write(outcome):
             result.pool_size += 1
+            self.outcomes[round_].append(outcome)
             if isinstance(outcome, Record):
                 result.kept += (outcome,)
             else:
@@ -81,8 +85,17 @@ class Memory:
         self.results.append(result)
 
     def pool(self, round_):
-        newest = {record.seed_id: record for result in self.results[:round_] for record in result.kept}
-        return iter(newest.values())
+        slot = 0
+        while True:
+            seeds = [outcome for outcome in self.outcomes[0] if isinstance(outcome, Record)]
+            if slot < len(seeds) and (round_ == 1 or slot < len(self.outcomes[round_ - 1])):
+                line = [seeds[slot], *(self.outcomes[number][slot] for number in range(1, round_))]
+                yield [outcome for outcome in line if isinstance(outcome, Record)][-1]
+                slot += 1
+            elif self.results and slot == len(seeds):
+                return
+            else:
+                yield None
 
     def pool_size(self):
         return len(self.results[0].kept)
@@ -256,3 +269,24 @@ def test_an_ordered_filter_sees_the_records_in_the_order_of_the_pool(concurrency
     assert [record.instruction for record in one.kept] == ["cccc!"]
     assert [record.record.instruction for record in one.rejected] == ["aa!", "a!", "bbb!"]
     assert [record.instruction for record in two.kept] == ["cccc!!"]
+
+
+def test_a_round_begins_while_the_last_record_of_the_one_before_is_in_progress():
+    last, reached = SEEDS[9], asyncio.Event()
+
+    class Held(Asked):
+        async def __call__(self, prompt, *, purpose, record_id, round_):
+            if record_id == last.id and round_ == 1:
+                await asyncio.wait_for(reached.wait(), timeout=10)
+            if round_ == 2:
+                reached.set()
+            return await super().__call__(prompt, purpose=purpose, record_id=record_id, round_=round_)
+
+    _, one, two = run(Held(KIND), SEEDS[:10], rounds=2, concurrency=4)
+    assert one.pool_size == two.pool_size == 10
+
+
+def test_with_no_seed_left_the_rounds_are_empty():
+    refuse = Rule(name="none", check=lambda candidate: "no")
+    zero, one, two = run(Asked(KIND), rounds=2, seed_rules=(refuse,))
+    assert len(zero.rejected) == len(SEEDS) and one.pool_size == two.pool_size == 0

@@ -1,7 +1,10 @@
+import time
+
 import pytest
 from shared_data import shared
 
 from wizardcoder_jax.files import read_records
+from wizardcoder_jax.instructions.problems import parse_problem
 from wizardcoder_jax.instructions.rules import (
     INSTRUCTION_RULES,
     RESPONSE_RULES,
@@ -55,6 +58,9 @@ def response_failure(text, finish_reason="stop", task="generate", language=None)
         ("Sort.\n\n## Solution\ndef f(): ...", "answered"),
         ("Sort.\nHere is the corrected code:\nx", "answered"),
         ("Sort.\n#Erroneous Code Reference#\nHere is a piece of erroneous code:\nx", None),
+        ("```python\ndef f(x):\n    return sorted(x)\n```", "answered"),
+        ('```python\ndef f(x):\n    """Sort x backwards."""\n```', None),
+        ("Mend this:\n```python\ndef f(x):\n    return x\n```", None),
         ("I'm sorry, but I cannot help with that.", "refused"),
         ("I can\u2019t assist with malware.", "refused"),
         ("I cannot get this to work: sort([2, 1]) gives [2, 1]. Why?", None),
@@ -157,3 +163,15 @@ def test_a_text_that_was_cut_off_is_truncated():
 )
 def test_only_a_clear_verdict_is_equal(judgement, equal):
     assert is_equal_verdict(judgement) is equal
+
+
+@pytest.mark.parametrize("unit", ["#", "~", "_", "a(", "```\n", "<a ", "here is a new question ", "[Solution]\n", "``` a\n"])
+def test_no_text_of_a_teacher_takes_long_to_check(unit):
+    """CPU time: a rule that looks at each character's surroundings again and again would take minutes."""
+    text = (unit * 200_000)[:200_000]
+    start = time.process_time()
+    for task in ("generate", "repair"):
+        instruction_failure(text, task=task)
+        response_failure(text, task=task, language="rust")
+    parse_problem(text)
+    assert time.process_time() - start < 10

@@ -14,12 +14,22 @@ from wizardcoder_jax.report.lineage.counts import count, length_bin
 from wizardcoder_jax.report.lineage.run import MAX_CHARS, Run
 
 
+def written(page):
+    """The texts of a page's index and parts."""
+    return dict(
+        re.findall(r'<script type="(?:text/plain|application/json)" id="(index|part-\d+)">(.*?)</script>', page, re.DOTALL)
+    )
+
+
+def opened(text):
+    return json.loads(text if text.startswith("[") else zlib.decompress(base64.b64decode(text)))
+
+
 def parts(page):
     """The trees in a page, and its index."""
-    found = re.findall(r'<script type="text/plain" id="(index|part-\d+)">([^<]*)</script>', page)
-    opened = {name: json.loads(zlib.decompress(base64.b64decode(text))) for name, text in found}
-    index = opened.pop("index")
-    return index, [tree for part in opened.values() for tree in part]
+    found = {name: opened(text) for name, text in written(page).items()}
+    index = found.pop("index")
+    return index, [tree for part in found.values() for tree in part]
 
 
 def page_of(folder):
@@ -72,10 +82,10 @@ def test_a_large_run_shows_evenly_spaced_trees_and_counts_all(tmp_path, monkeypa
 def test_texts_that_compress_badly_make_the_page_show_fewer_trees(tmp_path, monkeypatch):
     folder = run_of(tmp_path, 200)
     whole = page_of(folder)
-    limit = sum(map(len, re.findall(r'text/plain" id="[^"]*">([^<]*)<', whole))) // 2
+    limit = sum(map(len, written(whole).values())) // 2
     monkeypatch.setattr("wizardcoder_jax.report.lineage.page.MAX_PACKED_BYTES", limit)
     page = page_of(folder)
-    assert sum(map(len, re.findall(r'text/plain" id="[^"]*">([^<]*)<', page))) <= limit
+    assert sum(map(len, written(page).values())) <= limit
     assert 20 < len(parts(page)[1]) < 200
 
 
@@ -83,8 +93,17 @@ def test_parts_are_small_and_the_index_names_the_part_of_each_tree(tmp_path, mon
     monkeypatch.setattr(trees, "PART_CHARS", 200)
     page = page_of(run_of(tmp_path, 20))
     index, _ = parts(page)
-    sizes = [len(json.loads(zlib.decompress(base64.b64decode(text)))) for text in re.findall(r'id="part-\d+">([^<]*)<', page)]
+    sizes = [len(opened(text)) for name, text in written(page).items() if name != "index"]
     assert len(sizes) > 3 and [entry[0] for entry in index] == [i for i, size in enumerate(sizes) for _ in range(size)]
+
+
+def test_a_small_run_stands_in_the_page_as_it_is_and_a_larger_one_compressed(tmp_path, monkeypatch):
+    folder = run_of(tmp_path, 30)
+    plain = page_of(folder)
+    assert '"id":"a-17"' in plain and "Task 17, harder." in plain
+    monkeypatch.setattr(trees, "MAX_PLAIN_CHARS", 100)
+    packed = page_of(folder)
+    assert "Task 17, harder." not in packed and parts(packed) == parts(plain)
 
 
 def test_malicious_requests_are_withheld_even_if_the_file_holds_them(tmp_path):

@@ -11,7 +11,7 @@ from evolved_files import record, rejected, write_run
 from test_report_browser import CONTRAST, HOSTILE
 
 from wizardcoder_jax.report.escape import visible
-from wizardcoder_jax.report.lineage import write_lineage
+from wizardcoder_jax.report.lineage import trees, write_lineage
 
 NUM_TREES = 300
 NAMES = {"method_names": {"1": "constraints", "3": "reasoning"}, "seeds": {"file": "seeds.jsonl"}}
@@ -166,7 +166,9 @@ def test_differences_are_about_as_short_as_they_can_be(browser, page):
         assert same >= 0.9 * sum(block.size for block in matcher.get_matching_blocks())
 
 
-def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path):
+@pytest.mark.parametrize("max_plain_chars", [0, trees.MAX_PLAIN_CHARS])
+def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path, monkeypatch, max_plain_chars):
+    monkeypatch.setattr(trees, "MAX_PLAIN_CHARS", max_plain_chars)
     arabic = "\u0627\u0643\u062a\u0628 \u062f\u0627\u0644\u0629"
     texts = [*HOSTILE, arabic, "</script><script>window.hacked=9</script>", "x" * 1_000_000]
     seeds = [record(f"seed-{i} {text[:30]}", instruction=text or "-", output=text) for i, text in enumerate(texts)]
@@ -244,3 +246,30 @@ def test_a_page_of_ten_thousand_trees_opens_and_is_searched(browser, tmp_path):
     find(browser, "evol-9999")
     assert number_found(browser) == 1
     assert time.monotonic() - start < 30
+
+
+def test_who_types_keeps_the_search_in_view_and_the_next_tree_begins_in_view(browser, page):
+    browser.send("Emulation.setDeviceMetricsOverride", width=390, height=700, deviceScaleFactor=1, mobile=False)
+    show(browser, page)
+    browser.value("search.scrollIntoView()")
+    find(browser, "answer250")
+    assert 0 <= browser.value("search.getBoundingClientRect().top") < 700
+    browser.send("Emulation.clearDeviceMetricsOverride")
+    find(browser, "")
+    browser.value("list.focus(), scrollTo(0, document.documentElement.scrollHeight)")
+    browser.press("ArrowDown")
+    wait_for(browser, "document.querySelector('.tree').textContent.includes('number1 ')")
+    assert 0 <= browser.value("document.querySelector('.node').getBoundingClientRect().top") < 900
+
+
+def test_the_address_of_a_record_finds_it(browser, page):
+    browser.open(page, "#evol-seed-77")
+    browser.value("ready")
+    assert number_found(browser) == 1
+    assert browser.value("document.querySelector('.node.found .facts a').textContent") == "evol-seed-77"
+    browser.value("document.querySelector('.node .facts a').click()")
+    wait_for(browser, "search.value === 'seed-77' && searched === 'seed-77'")
+    assert browser.value("document.querySelectorAll('.node.found').length") == 2  # evol-seed-77 holds the name of its parent
+    browser.open(page, "#trees")
+    browser.value("ready")
+    assert number_found(browser) == NUM_TREES and browser.complaints() == []

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wizardcoder_jax.cli import parse_cli, run_door, to_json
@@ -18,10 +19,12 @@ from wizardcoder_jax.errors import InputError, StoppedEarlyError
 
 if TYPE_CHECKING:
     from wizardcoder_jax.clients.ledger import Ledger
-    from wizardcoder_jax.instructions.decontaminate import Contamination
     from wizardcoder_jax.instructions.estimate import Sources
+    from wizardcoder_jax.instructions.execution import Run
+    from wizardcoder_jax.instructions.filters import Filters
     from wizardcoder_jax.instructions.outputs import RoundFiles
     from wizardcoder_jax.instructions.records import SeedFile
+    from wizardcoder_jax.instructions.snippets import SnippetFile
     from wizardcoder_jax.instructions.teachers import Teacher
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,27 +36,40 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from wizardcoder_jax.clients.ledger import Ledger
     from wizardcoder_jax.instructions import outputs
-    from wizardcoder_jax.instructions.decontaminate import Contamination
+    from wizardcoder_jax.instructions.contamination.search import Contamination
     from wizardcoder_jax.instructions.estimate import Sources
     from wizardcoder_jax.instructions.exports import write_exports
+    from wizardcoder_jax.instructions.filters import Filters
     from wizardcoder_jax.instructions.records import SeedFile
-    from wizardcoder_jax.instructions.summary import summarise
+    from wizardcoder_jax.instructions.snippets import SnippetFile
+    from wizardcoder_jax.instructions.summary import sha256_of, summarise
     from wizardcoder_jax.instructions.teachers import load_teacher
     from wizardcoder_jax.report.lineage import write_lineage
 
-    seeds = SeedFile(config.seeds)
+    seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = Sources.counted(seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
-    teacher = load_teacher(config.teacher)
+    if config.teacher.kind == "model":
+        from wizardcoder_jax.teaching import ModelTeacher
+
+        teacher = ModelTeacher(config.teacher)
+    else:
+        teacher = load_teacher(config.teacher)
     with (
         _a_full_disk_resumes(),
         outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
         Ledger(folder / outputs.LEDGER_NAME) as ledger,
     ):
-        with outputs.RoundFiles(folder) as files:
-            num_new = asyncio.run(_run(config, teacher, seeds, sources, contamination, ledger, files))
-        num_problems = contamination.num_problems if contamination else None
-        summary = summarise(config, files.statistics, num_duplicate_seeds=sources.num_repeats, num_problems=num_problems)
+        with outputs.RoundFiles(folder) as files, _trials(config, folder) as run:
+            filters = Filters.of(config.filters, contamination, run)
+            num_new = asyncio.run(_run(config, teacher, seeds, sources, filters, ledger, files))
+        summary = summarise(
+            config,
+            files.statistics,
+            seeds_sha256=seeds.sha256() if isinstance(seeds, SnippetFile) else sha256_of(config.seeds),
+            num_duplicate_seeds=sources.num_repeats,
+            num_problems=contamination.num_problems if contamination else None,
+        )
         files.write_results(summary)
         write_exports(folder, config.exports)
         if config.lineage:
@@ -69,26 +85,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def _run(
     config: EvolveConfig,
     teacher: "Teacher",
-    seeds: "SeedFile",
+    seeds: "SeedFile | SnippetFile",
     sources: "Sources",
-    contamination: "Contamination | None",
+    filters: "Filters",
     ledger: "Ledger",
     files: "RoundFiles",
 ) -> int:
     """Runs all rounds; returns the number of calls that were made for it now."""
     from wizardcoder_jax.clients.budget import Budget
+    from wizardcoder_jax.clients.workers import steps_for
     from wizardcoder_jax.instructions import rules
     from wizardcoder_jax.instructions.calls import Calls
     from wizardcoder_jax.instructions.estimate import estimate
     from wizardcoder_jax.instructions.evolution import Evolution
     from wizardcoder_jax.instructions.judges import INFORMATION_GAIN
+    from wizardcoder_jax.instructions.problems import make_seed
     from wizardcoder_jax.instructions.recipe import Recipe
     from wizardcoder_jax.instructions.rounds import Rounds
 
     spent = ledger.totals()
     budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
     calls = Calls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
-    extra_rules = (contamination.rule,) if contamination else ()
     evolution = Evolution(
         ask=calls.ask,
         recipe=Recipe(
@@ -97,18 +114,38 @@ async def _run(
             breadth_rate=config.breadth_rate,
             languages=config.languages,
         ),
-        instruction_rules=(*rules.INSTRUCTION_RULES, *extra_rules),
-        response_rules=(*rules.RESPONSE_RULES, *extra_rules),
-        judges=(INFORMATION_GAIN,) if config.judge_information_gain else (),
-        seed_rules=extra_rules,
+        instruction_rules=(*rules.INSTRUCTION_RULES, *filters.rules),
+        response_rules=(*rules.RESPONSE_RULES, *filters.rules),
+        judges=(*((INFORMATION_GAIN,) if config.judge_information_gain else ()), *filters.judges),
+        seed_rules=filters.rules,
+        seed_judges=filters.seed_judges,
+        make_seed=make_seed if config.seeds_kind == "snippets" else None,
     )
     cost = estimate(config, sources, evolution)
     _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
     _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
-        rounds = Rounds(evolution=evolution, store=files, concurrency=config.teacher.concurrency)
+        rounds = Rounds(
+            evolution=evolution, store=files, concurrency=steps_for(config.teacher.num_in_flight), filters=filters.ordered
+        )
         await rounds.run(seeds, sources.num, config.rounds)
     return calls.num_new
+
+
+@contextlib.contextmanager
+def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
+    """The way to run programs, where a filter does."""
+    if not config.filters.execution:
+        yield None
+        return
+    from wizardcoder_jax.instructions.outputs import EXECUTIONS_NAME
+    from wizardcoder_jax.sandbox.runner import Sandbox
+    from wizardcoder_jax.trials import Trials
+
+    sandbox = Sandbox.open(unsafe=config.filters.unsafe_no_sandbox)
+    limits = {"timeout_s": config.filters.execution_timeout_s, "num_workers": config.filters.execution_workers}
+    with Trials(sandbox, folder / EXECUTIONS_NAME, **limits) as trials:
+        yield trials
 
 
 @contextlib.contextmanager

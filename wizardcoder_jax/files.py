@@ -151,32 +151,50 @@ def _fetch(address: str) -> str:
 def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (place, record) for each object of a JSONL, JSON-array or parquet file; place is "FILE:LINE".
 
+    JSONL and parquet are read as a stream, a JSON array whole.
+
     Raises:
         InputError: the file is missing, malformed, or holds something other than objects (file and line named).
     """
     name = os.fspath(path)
+    is_parquet = name.removesuffix(".gz").endswith(".parquet")
     with open_bytes(path) as file:
-        try:
-            content = file.read()
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{name}: cannot be read whole: {error}") from error
-    if name.removesuffix(".gz").endswith(".parquet"):
-        yield from _parquet_records(name, content)
-        return
+        for place, entry in (_parquet_entries if is_parquet else _json_entries)(name, file):
+            if not isinstance(entry, dict):
+                raise InputError(f"{place}: expected a JSON object, found {type(entry).__name__}")
+            yield place, entry
+
+
+def _json_entries(name: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    num_bytes, is_first = 0, True
+    # Split at "\n" alone: str.splitlines also cuts at U+2028 and friends, which JSON strings may hold.
+    for number, line in enumerate(_lines(name, file), start=1):
+        text = _utf8(name, line, num_bytes)
+        num_bytes += len(line)
+        if not text.strip():
+            continue
+        if is_first and text.lstrip().startswith("["):
+            rest = b"".join(_lines(name, file))
+            whole = "\n" * (number - 1) + text + _utf8(name, rest, num_bytes)  # so that an error names its line
+            yield from ((f"{name}:[{i}]", entry) for i, entry in enumerate(_parse(name, whole)))
+            return
+        is_first = False
+        yield f"{name}:{number}", _parse(f"{name}:{number}", text.removesuffix("\n"))
+
+
+def _lines(name: str, file: IO[bytes]) -> Iterator[bytes]:
     try:
-        text = content.decode("utf-8")
+        yield from file
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}: cannot be read whole: {error}") from error
+
+
+def _utf8(name: str, content: bytes, offset: int) -> str:
+    """The text of a part of a file that begins at `offset`."""
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 at byte {error.start}") from error
-    if text.lstrip().startswith("["):
-        entries = ((f"{name}:[{i}]", entry) for i, entry in enumerate(_parse(name, text)))
-    else:
-        # Split at "\n" alone: str.splitlines also cuts at U+2028 and friends, which JSON strings may hold.
-        lines = enumerate(text.split("\n"), start=1)
-        entries = ((f"{name}:{i}", _parse(f"{name}:{i}", line)) for i, line in lines if line.strip())
-    for place, entry in entries:
-        if not isinstance(entry, dict):
-            raise InputError(f"{place}: expected a JSON object, found {type(entry).__name__}")
-        yield place, entry
+        raise InputError(f"{name}: not UTF-8 at byte {offset + error.start}") from error
 
 
 def _parse(place: str, text: str) -> Any:
@@ -187,16 +205,18 @@ def _parse(place: str, text: str) -> Any:
         raise InputError(f"{where}: malformed JSON ({getattr(error, 'msg', error)}); fix or remove it") from error
 
 
-def _parquet_records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parquet_entries(name: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
+    number = 0
     try:
-        table = parquet.read_table(io.BytesIO(content))
-    except pyarrow.ArrowException as error:
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000):
+            for record in batch.to_pylist():
+                yield f"{name}:[{number}]", record
+                number += 1
+    except (pyarrow.ArrowException, OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name}: not a readable parquet file ({error})") from error
-    for i, record in enumerate(table.to_pylist()):
-        yield f"{name}:[{i}]", record
 
 
 @contextlib.contextmanager

@@ -38,13 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     import jax.numpy as jnp
 
     from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.model.int8 import quantised
     from wizardcoder_jax.sampling.engine import Engine
     from wizardcoder_jax.sampling.prefill import common_start
-    from wizardcoder_jax.sharding import RULES, make_mesh
+    from wizardcoder_jax.sharding import make_mesh
 
     jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
-    opened, mesh, rules = open_model(config.model), make_mesh(config.mesh), RULES["fsdp_tensor"]
+    opened, mesh = open_model(config.model), make_mesh(config.mesh)
     tokenizer, dtype = opened.tokenizer, jnp.dtype(config.compute_dtype)
     if config.max_length > opened.arch.max_positions:
         raise InputError(f"max_length {config.max_length} exceeds the model's {opened.arch.max_positions} positions")
@@ -54,11 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
         left = [name for name in wanted if name not in rows]
         if left:
-            model = opened.weights(rules, mesh, dtype).model
-            model = jax.jit(quantised)(model) if config.int8_weights else model
-            model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
             engine = Engine(
-                model,
+                opened.for_sampling(mesh, dtype, int8=config.int8_weights),
                 num_slots=config.batch_size,
                 max_length=config.max_length,
                 eos_ids=[tokenizer.eos_id],

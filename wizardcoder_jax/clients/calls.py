@@ -1,5 +1,6 @@
 """One paid call: from the ledger if it was ever answered, else reserved, made, written down and only then used."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,12 +25,16 @@ class Calls:
 
     Args:
         prices: the settings with the prices of the server.
+        num_in_flight: calls at the same time, at most.
         max_answer_tokens: the most tokens an answer can have.
         ledger: the answers so far.
         budget: what may still be spent.
     """
 
-    def __init__(self, *, prices: ServerConfig, max_answer_tokens: int, ledger: Ledger, budget: Budget) -> None:
+    def __init__(
+        self, *, prices: ServerConfig, num_in_flight: int, max_answer_tokens: int, ledger: Ledger, budget: Budget
+    ) -> None:
+        self._in_flight = asyncio.Semaphore(num_in_flight)
         self._prices, self._max_answer_tokens = prices, max_answer_tokens
         self._ledger, self._budget = ledger, budget
         self._num_new = 0
@@ -73,7 +78,9 @@ class Calls:
         await self._budget.reserve(most_usd, tokens=most)
         requests, usd, tokens = 0, 0.0, 0
         try:
-            completion = await complete()
+            async with self._in_flight:
+                self._ledger.check()
+                completion = await complete()
             requests, tokens, usd = 1, most, most_usd  # what the server does not say is counted at its worst
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
                 tokens = completion.prompt_tokens + completion.completion_tokens

@@ -38,6 +38,7 @@ SELECT COUNT(*), TOTAL(usd), TOTAL(
     + COALESCE(json_extract(completion, '$.completion_tokens'), LENGTH(completion))
 ) FROM calls
 """
+_FULL = "cannot write the ledger ({error}); make room, then the same command resumes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ class Ledger:
 
     Raises:
         InputError: the file is there but no ledger.
+        StoppedEarlyError: there is no room for it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,6 +117,8 @@ class Ledger:
             self._writer.execute(_SCHEMA)
             self._reader = self._connected(path)
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise StoppedEarlyError(_FULL.format(error=error)) from error
             raise InputError(f"{path} cannot be used as the ledger ({error}); move it away, or give --overwrite") from error
 
     @staticmethod
@@ -122,15 +126,14 @@ class Ledger:
         return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
 
     def get(self, key: str) -> tuple[Completion, float] | None:
-        """The answer and its cost in USD, or None.
-
-        Raises:
-            StoppedEarlyError: an answer could not be written: none should be paid for any more.
-        """
+        """The answer and its cost in USD, or None."""
         row = self._reader.execute("SELECT completion, usd FROM calls WHERE key = ?", (key,)).fetchone()
-        if row is None and self._failure is not None:
-            raise StoppedEarlyError(*self._failure.args)
         return None if row is None else (Completion(**json.loads(row[0])), row[1])
+
+    def check(self) -> None:
+        """Raises StoppedEarlyError where an answer could not be written: none should be paid for any more."""
+        if self._failure is not None:
+            raise StoppedEarlyError(*self._failure.args)
 
     async def put(self, row: Row) -> None:
         """Writes an answer; it is durable when this returns.
@@ -152,8 +155,7 @@ class Ledger:
             try:
                 await loop.run_in_executor(self._thread, self._write, [row for row, _ in batch])
             except sqlite3.Error as error:
-                reason = f"cannot write the ledger ({error}); make room, then the same command resumes"
-                self._failure = StoppedEarlyError(reason)
+                self._failure = StoppedEarlyError(_FULL.format(error=error))
             for _, written in batch:
                 if written.cancelled():
                     continue

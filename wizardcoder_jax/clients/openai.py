@@ -6,11 +6,9 @@ other failure is final. While a server is overloaded or down, one caller tries f
 """
 
 import asyncio
-import datetime
-import email.utils
 import json
 import os
-import random
+import re
 import urllib.parse
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,31 +16,21 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from wizardcoder_jax.clients.completion import Completion
+from wizardcoder_jax.clients.completion import Completion, most_tokens
 from wizardcoder_jax.clients.gate import Gate
+from wizardcoder_jax.clients.rates import Rates, Ticket
+from wizardcoder_jax.clients.retries import MAX_RETRY_AFTER_S, RetryableError, delay_s, retry_after_s
 from wizardcoder_jax.config import ServerConfig
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.errors import InputError, RefusedPromptError, StoppedEarlyError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-FIRST_DELAY_S = 0.5  # before the second attempt; doubles with each further one
-MAX_DELAY_S = 60.0
 RENAMED_LIMIT = "max_completion_tokens"  # what OpenAI's later chat models call max_tokens (API reference, chat completions)
-MAX_RETRY_AFTER_S = 300.0  # a server that asks for longer is not waited for
 EXCERPT_CHARS = 200
+LONG_REQUEST_BYTES = 4000  # a shorter one exceeds no model's context by its own fault, but by its limit of tokens
+_AGAINST_POLICY = re.compile(rb"content_filter|content_policy_violation|invalid_prompt")  # OpenAI's and Azure's codes
+# How OpenAI, vLLM and llama.cpp say that prompt and answer do not fit.
+_TOO_LONG = re.compile(rb"context.?length|maximum model length|context.?size", re.IGNORECASE)
 REDACTED_KEY_MIN_CHARS = 12  # shorter "keys" are placeholders for local servers ("EMPTY"), and may be words of a text
-
-
-class _RetryableError(Exception):
-    """An attempt failed, another may not.
-
-    Attributes:
-        retry_after_s: what the server asked to wait.
-        throttled: whether the server asks for fewer requests, and nothing else is wrong.
-    """
-
-    def __init__(self, message: str, retry_after_s: float | None = None, throttled: bool = False) -> None:
-        super().__init__(message)
-        self.retry_after_s, self.throttled = retry_after_s, throttled
 
 
 class _Response(NamedTuple):
@@ -64,6 +52,7 @@ class OpenAIClient:
 
     def __init__(self, config: ServerConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._config, self._sleep, self._gate = config, sleep, Gate()
+        self._rates = Rates(requests_per_minute=config.requests_per_minute, tokens_per_minute=config.tokens_per_minute)
         self._limit_is_renamed = False
         self._base_url = _checked_base_url(config)
         self._proxy = _proxy_of(self._base_url)
@@ -90,19 +79,21 @@ class OpenAIClient:
         num_attempts, num_answers = 0, self._gate.num_answers
         try:
             while True:
-                await self._gate.enter()
                 try:
                     completion = await self._attempt(request)
                     self._gate.answered()
                     return completion
-                except _RetryableError as error:
+                except RetryableError as error:
                     # A server that throttles this call while it answers others is not failing.
                     is_progress = error.throttled and self._gate.num_answers > num_answers
                     num_attempts, num_answers = num_attempts + (not is_progress), self._gate.num_answers
                     if num_attempts >= self._config.max_attempts or (error.retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
                         raise StoppedEarlyError(f"{error} ({num_attempts} attempts); the same command resumes") from error
                     self._gate.failed(throttled=error.retry_after_s is not None)
-                    await self._sleep(_delay_s(max(num_attempts, 1), error.retry_after_s))
+                    await self._sleep(delay_s(max(num_attempts, 1), error.retry_after_s))
+        except RefusedPromptError:  # says nothing about other requests
+            self._gate.answered()
+            raise
         except Exception as error:
             self._gate.break_with(error)
             raise
@@ -121,7 +112,7 @@ class OpenAIClient:
                     **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
                 },
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
-                connector=aiohttp.TCPConnector(limit=self._config.concurrency),
+                connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=self._proxy,
             )
@@ -132,12 +123,29 @@ class OpenAIClient:
         body = dict(request)
         if self._limit_is_renamed and "max_tokens" in body:
             body[RENAMED_LIMIT] = body.pop("max_tokens")
-        response = await self._post(url, json.dumps(body).encode())
+        content = json.dumps(body).encode()
+        ticket = await self._admitted(request)
+        response = await self._post(url, content)
         if response.status == 400 and "max_tokens" in body and RENAMED_LIMIT.encode() in response.content:
             self._limit_is_renamed = True
             return await self._attempt(request)
-        self._check_status(url, response)
-        return self._completion(url, response, str(request["model"]))
+        self._check_status(url, response, len(content))
+        completion = self._completion(url, response, str(request["model"]))
+        self._rates.settle(ticket, completion.num_tokens)
+        return completion
+
+    async def _admitted(self, request: Mapping[str, Any]) -> Ticket:
+        """The right to send a request now: waits for the gate and for the rates."""
+        asked = request.get("messages") or request["prompt"]
+        num_tokens = most_tokens(asked) + request.get("max_tokens", 0)
+        while True:
+            await self._gate.enter()
+            async with self._rates.turn:
+                while self._gate.is_open():
+                    wait_s = self._rates.delay_s(num_tokens)
+                    if wait_s == 0:
+                        return self._rates.take(num_tokens)
+                    await self._rates.wait(wait_s)
 
     async def _post(self, url: str, content: bytes) -> _Response:
         try:
@@ -147,16 +155,16 @@ class OpenAIClient:
         except aiohttp.InvalidURL as error:
             raise InputError(f"the address {url} is not usable ({self._redacted(str(error))}); check {self._flag}") from error
         except TimeoutError as error:
-            raise _RetryableError(f"{url} gave no answer within {self._config.timeout_s:g} s") from error
+            raise RetryableError(f"{url} gave no answer within {self._config.timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = " ".join(self._redacted(str(error)).split()) or type(error).__name__
-            raise _RetryableError(f"{url} cannot be reached ({reason[:EXCERPT_CHARS]})") from error
+            raise RetryableError(f"{url} cannot be reached ({reason[:EXCERPT_CHARS]})") from error
 
     @property
     def _flag(self) -> str:
         return f"--{self._config.section}.base-url"
 
-    def _check_status(self, url: str, response: _Response) -> None:
+    def _check_status(self, url: str, response: _Response, num_bytes: int) -> None:
         status = response.status
         if status == 200:
             return
@@ -164,7 +172,11 @@ class OpenAIClient:
             raise InputError(f"{url} refused the key (HTTP {status}); check {KEY_VARIABLE}")
         message = f"{url} answered HTTP {status}: {self._excerpt(response)}"
         if status in (408, 429) or status >= 500:
-            raise _RetryableError(message, _retry_after_s(response.headers.get("Retry-After")), throttled=status == 429)
+            raise RetryableError(message, retry_after_s(response.headers.get("Retry-After")), throttled=status == 429)
+        if status == 400 and num_bytes >= LONG_REQUEST_BYTES and _TOO_LONG.search(response.content):
+            raise RefusedPromptError(f"{message}; shorten the prompt, or lower the limit of tokens", finish_reason="length")
+        if status == 400 and _AGAINST_POLICY.search(response.content):
+            raise RefusedPromptError(f"{message}; reword the prompt", finish_reason="content_filter")
         raise InputError(f"{message}; check {self._flag}, the model's name and the decoding settings")
 
     def _completion(self, url: str, response: _Response, model: str) -> Completion:
@@ -175,11 +187,11 @@ class OpenAIClient:
         except (ValueError, RecursionError) as error:  # malformed JSON or not UTF-8
             message = f"{url} answered {kind}, not JSON: {self._excerpt(response)}"
             if "json" in kind.lower():  # meant as JSON, and cut off
-                raise _RetryableError(message) from error
+                raise RetryableError(message) from error
             raise InputError(f"{message}; {hint}") from error
         choices = body.get("choices") if isinstance(body, dict) else None
         if choices == []:
-            raise _RetryableError(f"{url} answered without choices: {self._excerpt(response)}")
+            raise RetryableError(f"{url} answered without choices: {self._excerpt(response)}")
         if not (isinstance(choices, list) and isinstance(choices[0], dict)):
             raise InputError(f"{url} answered without choices: {self._excerpt(response)}; {hint}")
         choice, usage = choices[0], body.get("usage")
@@ -236,27 +248,3 @@ def _text(choice: Mapping[str, Any], *, in_chat: bool) -> str | None:
 def _count(usage: object, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if type(value) is int and value >= 0 else None
-
-
-def _delay_s(attempt: int, retry_after_s: float | None) -> float:
-    if retry_after_s is not None:
-        return retry_after_s
-    longest_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
-    return longest_s * random.uniform(0.5, 1.0)  # jitter: callers that failed together do not come back together
-
-
-def _retry_after_s(header: str | None) -> float | None:
-    """Seconds that a Retry-After header (a number or a date) asks to wait."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds())

@@ -14,7 +14,7 @@ from wizardcoder_jax.clients.calls import Answer, Calls
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.ledger import Ledger, Spent, held, remove_ledger
 from wizardcoder_jax.clients.openai import OpenAIClient
-from wizardcoder_jax.clients.workers import map_in_order
+from wizardcoder_jax.clients.workers import map_in_order, steps_for
 from wizardcoder_jax.config import ApiConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import ensure_dir, is_remote
@@ -103,7 +103,13 @@ def ask_all(
     wanted = [(task_id, i) for task_id in prompts for i in range(num_samples)]
     limits = {"max_requests": config.max_requests, "max_usd": config.max_usd, "max_tokens": config.max_tokens}
     budget = Budget(**limits, spent=ledger.totals(), flags=f"--{config.section}.")
-    calls = Calls(prices=config, max_answer_tokens=asking.max_answer_tokens, ledger=ledger, budget=budget)
+    calls = Calls(
+        prices=config,
+        num_in_flight=config.concurrency,
+        max_answer_tokens=asking.max_answer_tokens,
+        ledger=ledger,
+        budget=budget,
+    )
     answers = asyncio.run(_ask_all(asking, config, calls, prompts, wanted))
     return dict(zip(wanted, (answer.completion for answer in answers), strict=True)), _usage(answers, ledger.totals())
 
@@ -127,7 +133,7 @@ async def _ask_all(
 
         answers = []
         with Progress(PURPOSE, len(wanted), "answer") as progress:
-            async with contextlib.aclosing(map_in_order(ask, wanted, config.concurrency)) as results:
+            async with contextlib.aclosing(map_in_order(ask, wanted, steps_for(config.concurrency))) as results:
                 async for answer in results:
                     answers.append(answer)
                     progress.update(new=calls.num_new)

@@ -1,6 +1,7 @@
 """Runs one coroutine function over a stream of items, several at a time; the results come in the order of the items."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
@@ -8,11 +9,17 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+STEPS_PER_REQUEST = 1.25  # while some write an answer down or check it, others keep the server busy
 WINDOW_PER_CALLER = 4  # items begun and not yet handed on, for each that runs: what one slow item may hold up
 
 
+def steps_for(num_requests: int) -> int:
+    """Steps to have in progress together, for so many requests in flight."""
+    return math.ceil(STEPS_PER_REQUEST * num_requests)
+
+
 async def map_in_order(
-    step: Callable[[Item], Awaitable[Result]], items: Iterable[Item], concurrency: int
+    step: Callable[[Item], Awaitable[Result]], items: Iterable[Item | None], concurrency: int
 ) -> AsyncGenerator[Result, None]:
     """Yields step(item) for each item, `concurrency` at a time; items are taken from their source as they are needed.
 
@@ -22,7 +29,7 @@ async def map_in_order(
 
     Args:
         step: makes a result of an item.
-        items: may be read from a file.
+        items: may be read from a file; None where the next is not known before another result has been handed on.
         concurrency: items in progress together.
     """
     source = iter(items)
@@ -46,6 +53,8 @@ async def map_in_order(
                     item = next(source)
                 except StopIteration:
                     has_more = False
+                    break
+                if item is None:
                     break
                 task = asyncio.create_task(run(item))
                 task.add_done_callback(end)

@@ -1,7 +1,9 @@
 """Every setting a user can change: frozen dataclasses, one a door, with units in the names."""
 
+from wizardcoder_jax.config.decontaminate import DecontaminateConfig
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
+from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
@@ -14,9 +16,11 @@ from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 __all__ = [
     "ApiConfig",
     "ConvertConfig",
+    "DecontaminateConfig",
     "EvaluateConfig",
     "EvolveConfig",
     "ExportConfig",
+    "FiltersConfig",
     "GuardConfig",
     "Language",
     "LoraConfig",

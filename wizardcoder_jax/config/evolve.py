@@ -5,8 +5,9 @@ import math
 import typing
 from typing import ClassVar, Literal
 
+from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.server import ServerConfig, require_limits, require_prices
-from wizardcoder_jax.config.shared import Language, require
+from wizardcoder_jax.config.shared import Dtype, Language, require, require_range
 
 NUM_METHODS = 5  # of Code Evol-Instruct; instructions/methods.py has them
 
@@ -17,19 +18,30 @@ class TeacherConfig(ServerConfig):
 
     section: ClassVar[str] = "teacher"
 
-    kind: Literal["openai", "replay"] = "openai"  # any OpenAI-compatible server, or answers recorded in a file
-    model: str = "gpt-3.5-turbo"  # name that the server knows the teacher by
+    kind: Literal["openai", "model", "replay"] = "openai"  # OpenAI-compatible server, model in this process, recorded answers
+    model: str = "gpt-3.5-turbo"  # as the server knows the teacher; for kind "model" a checkpoint, folder, hub id or .gguf file
     replay_file: str | None = None  # JSONL of recorded calls, for kind "replay"
     temperature: float = 1.0  # WizardLM's own call: 1.0
     top_p: float = 0.95  # WizardLM's own call: 0.95
     max_tokens: int = 2048  # per answer; WizardLM's own call: 2048
+    max_length: int = 4096  # tokens of prompt and answer together, for kind "model"
+    batch_size: int = 16  # answers decoded together, for kind "model"
+    mesh: str = "1x1"  # devices: DATAxMODEL, for kind "model"
+    compute_dtype: Dtype = "float32"  # of weights, activations and KV cache, for kind "model"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.kind != "replay" or self.replay_file is not None, "teacher kind 'replay' needs --teacher.replay-file FILE")
         require(self.temperature >= 0, f"teacher.temperature must be >= 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"teacher.top_p must be in (0, 1], got {self.top_p}")
-        require(self.max_tokens >= 1, f"teacher.max_tokens must be at least 1, got {self.max_tokens}")
+        for name in ("max_tokens", "max_length", "batch_size"):
+            require(getattr(self, name) >= 1, f"teacher.{name} must be at least 1, got {getattr(self, name)}")
+        require_range("teacher.compute_dtype", self.compute_dtype)
+
+    @property
+    def num_in_flight(self) -> int:
+        """Calls at the same time, at most."""
+        return self.batch_size if self.kind == "model" else self.concurrency
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +58,7 @@ class EvolveConfig:
     breadth_rate: float = 0.0  # share of evolutions that ask for a new instruction of the same domain instead (method 6)
     languages: tuple[Language, ...] = ()  # one is drawn a seed, and its evolutions ask for it; () leaves the seed's own
     judge_information_gain: bool = True  # ask the teacher whether an evolution equals its parent, and drop it if so
+    filters: FiltersConfig = FiltersConfig()
     max_usd: float | None = None  # stop before this cost, earlier runs included
     max_requests: int | None = None  # stop before this number of answered calls, earlier runs included
     max_tokens: int | None = None  # stop before this number of tokens, prompts and answers together, earlier runs included
@@ -66,7 +79,9 @@ class EvolveConfig:
         known = typing.get_args(Language)
         unknown = [language for language in self.languages if language not in known]
         require(not unknown, f"languages holds {' '.join(unknown)}; known are {', '.join(known)}")
-        if self.teacher.kind != "replay":
+        judges = self.filters.judge_contamination
+        require(not judges or self.benchmarks_dir is not None, "filters.judge_contamination needs --benchmarks-dir DIR")
+        if self.teacher.kind == "openai":
             require_prices(self.teacher, "", self.max_usd)
 
 

@@ -16,12 +16,17 @@ class ServerConfig:
     concurrency: int = 8  # requests in flight
     timeout_s: float = 120.0  # per request
     max_attempts: int = 6  # per request, on 429, 5xx and timeouts; a 429 counts only while nobody is answered
+    requests_per_minute: int | None = None  # never more in any 60 s, retries included; None for no limit
+    tokens_per_minute: int | None = None  # of prompts and answers, never more in any 60 s; None for no limit
     usd_per_million_prompt_tokens: float = 0.0  # price, for a limit on money and the cost report
     usd_per_million_completion_tokens: float = 0.0  # price, for a limit on money and the cost report
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_attempts"):
             require(getattr(self, name) >= 1, f"{self.section}.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            limit = getattr(self, name)
+            require(limit is None or limit >= 1, f"{self.section}.{name} must be at least 1, got {limit}")
         for name in ("usd_per_million_prompt_tokens", "usd_per_million_completion_tokens"):
             require(getattr(self, name) >= 0, f"{self.section}.{name} must be >= 0, got {getattr(self, name)}")
         require(self.timeout_s > 0, f"{self.section}.timeout_s must be > 0, got {self.timeout_s}")

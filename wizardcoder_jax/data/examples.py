@@ -1,4 +1,7 @@
-"""Instruction records: {"instruction", "input"?, "output"}; of other keys only "seed_id" and "id" are looked at."""
+"""Instruction records: {"instruction", "input"?, "output"}, or {"messages"} of a question and its answer.
+
+Of other keys only "seed_id" and "id" are looked at.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -37,6 +40,8 @@ def read_examples(files: Sequence[str]) -> list[Example]:
 
 def read_example(place: str, record: Mapping[str, Any]) -> Example:
     """The example that a record holds; errors as for `read_examples`."""
+    if "messages" in record and "instruction" not in record:
+        record = {**record, **_from_messages(place, record["messages"])}
     instruction = _text(place, record, "instruction")
     if not instruction.strip():
         raise InputError(f"{place}: 'instruction' is empty; write one or remove the record")
@@ -45,6 +50,16 @@ def read_example(place: str, record: Mapping[str, Any]) -> Example:
     given = next((record[key] for key in ("seed_id", "id") if record.get(key) not in (None, "")), None)
     record_id = content_id(instruction, extra_input, output) if given is None else str(given)
     return Example(place=place, instruction=instruction, input=extra_input, output=output, record_id=record_id)
+
+
+def _from_messages(place: str, messages: Any) -> dict[str, Any]:
+    """Instruction and output of a conversation of one question with one answer."""
+    turns = messages if isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages) else []
+    roles = [turn.get("role") for turn in turns]
+    if roles != ["user", "assistant"]:
+        found = ", ".join(map(str, roles)) or type(messages).__name__
+        raise InputError(f"{place}: 'messages' must be one of the user and one of the assistant, found {found}")
+    return {"instruction": turns[0].get("content"), "output": turns[1].get("content")}
 
 
 def content_id(*parts: str | bytes) -> str:

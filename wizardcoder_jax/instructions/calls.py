@@ -1,14 +1,16 @@
 """The calls of the teacher on behalf of one record, and what they add to it."""
 
 import functools
+from collections.abc import Sequence
 from typing import Protocol
 
 from wizardcoder_jax.clients import calls
 from wizardcoder_jax.clients.budget import Budget
 from wizardcoder_jax.clients.calls import Answer
-from wizardcoder_jax.clients.completion import Completion
+from wizardcoder_jax.clients.completion import Completion, Message
 from wizardcoder_jax.clients.ledger import Ledger
 from wizardcoder_jax.config import TeacherConfig
+from wizardcoder_jax.errors import RefusedPromptError
 from wizardcoder_jax.instructions.records import Usage
 from wizardcoder_jax.instructions.teachers import Teacher
 
@@ -25,9 +27,11 @@ class Calls:
     """The only way to the teacher, for all records of one event loop."""
 
     def __init__(self, *, teacher: Teacher, config: TeacherConfig, ledger: Ledger, budget: Budget, run_seed: int) -> None:
-        self._teacher, self._run_seed = teacher, run_seed
+        self._teacher, self._run_seed, self._model = teacher, run_seed, config.model
         self._decoding = [config.model, config.temperature, config.top_p, config.max_tokens]
-        self._calls = calls.Calls(prices=config, max_answer_tokens=config.max_tokens, ledger=ledger, budget=budget)
+        self._calls = calls.Calls(
+            prices=config, num_in_flight=config.num_in_flight, max_answer_tokens=config.max_tokens, ledger=ledger, budget=budget
+        )
 
     @property
     def num_new(self) -> int:
@@ -42,13 +46,20 @@ class Calls:
         """
         messages = [{"role": "user", "content": prompt}]
         return await self._calls.ask(
-            functools.partial(self._teacher.complete, messages, f"{self._run_seed}/{record_id}/{round_}/{purpose}"),
+            functools.partial(self._complete, messages, f"{self._run_seed}/{record_id}/{round_}/{purpose}"),
             identity=[self._teacher.identity, self._decoding],
             asked=messages,
             purpose=purpose,
             record_id=record_id,
             number=round_,
         )
+
+    async def _complete(self, messages: Sequence[Message], draw: str) -> Completion:
+        try:
+            return await self._teacher.complete(messages, draw)
+        except RefusedPromptError as error:  # an answer without text: the rules drop the record, and the others go on
+            reason = error.finish_reason
+            return Completion(text="", finish_reason=reason, prompt_tokens=0, completion_tokens=0, model=self._model)
 
 
 class Inquiry:

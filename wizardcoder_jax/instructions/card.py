@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wizardcoder_jax.instructions.methods import BREADTH, METHODS
+from wizardcoder_jax.instructions.rules import MALICIOUS_REQUEST
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "bsd-3-clause", "gpl-3.0"}
@@ -21,6 +22,10 @@ _DIVERSITY = {
     "distinct_2": "distinct-2 of instructions",
     "mean_pairwise_jaccard": "mean pairwise Jaccard (word pairs)",
     "new_vocabulary": "share of words that earlier rounds lack",
+}
+_ROUND_0 = {
+    "instructions": "Round 0 is the seeds.",
+    "snippets": "Round 0 is the problems that the teacher made of the seeds, which are snippets of code.",
 }
 _RISKS = (
     "The teacher's mistakes, style and biases are in every record; responses are as the teacher wrote them, and code in them "
@@ -41,7 +46,7 @@ def data_card(summary: dict[str, Any]) -> str:
         _content(summary),
         ["## Licences and terms", "", *_licences(summary)],
         ["## Teacher", "", *_teacher(summary)],
-        ["## Rounds", "", *_rounds(summary["rounds"]), "", "Round 0 is the seeds."],
+        ["## Rounds", "", *_rounds(summary["rounds"]), "", _ROUND_0[summary["seeds"]["kind"]]],
         ["## Methods", "", *_methods(summary["rounds"])],
         ["## Filters", "", *_filters(summary["rounds"])],
         ["## Contamination", "", *_contamination(summary["decontamination"])],
@@ -172,7 +177,10 @@ def _filters(rounds: Sequence[dict[str, Any]]) -> list[str]:
         [code(rule), *(f"{n} ({_percent(n, entry['pool'])})" for entry in rounds for n in [entry["rejected"].get(rule, 0)])]
         for rule in rules
     ]
-    return _table(["rejected by", *(f"round {entry['round']}" for entry in rounds)], rows)
+    num_malicious = sum(entry["rejected"].get(MALICIOUS_REQUEST, 0) for entry in rounds)
+    apart = f"{num_malicious} of them are requests for malicious code; their texts are in malicious.jsonl alone."
+    lines = _table(["rejected by", *(f"round {entry['round']}" for entry in rounds)], rows)
+    return [*lines, "", apart] if num_malicious else lines
 
 
 def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
@@ -181,7 +189,9 @@ def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
     dropped = sum(decontamination["dropped"].values())
     lines = [f"{dropped} records dropped that share text with {decontamination['num_problems']} benchmark problems."]
     if decontamination["tiers"]:
-        lines += ["", f"Found by: {_listed(decontamination['tiers'])}. For instance:", ""]
+        benchmarks = {code(name): number for name, number in decontamination["benchmarks"].items()}
+        found = f"Found by: {_listed(decontamination['tiers'])}. Problems of: {_listed(benchmarks)}. For instance:"
+        lines += ["", found, ""]
         lines += [f"- {code(example['id'])}: {code(example['evidence'])}" for example in decontamination["examples"]]
     return lines
 

@@ -10,6 +10,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
+from wizardcoder_jax.instructions.languages import fenced_blocks, language_named
+
 MAX_CODE_CHARS = 20_000
 
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|\n\s*\n|\n\s*(?:[-*]|\d+[.)])\s")
@@ -18,11 +20,9 @@ _CONSTRAINT = re.compile(
     r"except|unless|instead of|rather than|constraints?|require(?:s|d|ments?)?|handle|time complexity|space complexity|O\()",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_PYTHON_NAMES = ("", "python", "python3", "py")
 _DECISIONS = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match, ast.FunctionDef, ast.ClassDef)
-_DOES_SOMETHING = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.For, ast.While, ast.If, ast.Assign, ast.Call)
+_PROSE_TOO = (ast.Expr, ast.AnnAssign, ast.Pass)  # "hello" and "Note: important" parse as these
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def measure(instruction: str, output: str) -> Difficulty:
 
 def python_tree(output: str) -> ast.Module | None:
     """The syntax tree of the Python in a response: of its first fenced block that is some, else of the whole."""
-    fenced = [code for name, code in _FENCE.findall(output) if name.lower() in _PYTHON_NAMES]
+    fenced = [code for name, code in fenced_blocks(output) if not name or language_named(name) == "python"]
     return next(_trees(fenced or [output]), None)
 
 
@@ -69,8 +69,12 @@ def _trees(codes: list[str]) -> Iterator[ast.Module]:
                 tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        if any(isinstance(node, _DOES_SOMETHING) for node in ast.walk(tree)):  # a lone word parses too
+        if any(_does_something(node) for node in ast.walk(tree)):
             yield tree
+
+
+def _does_something(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) or (isinstance(node, ast.stmt) and not isinstance(node, _PROSE_TOO))
 
 
 def _complexity(tree: ast.Module) -> int:

@@ -5,12 +5,15 @@ import dataclasses
 from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.instructions.evolution import Evolution
 from wizardcoder_jax.instructions.methods import TEMPLATE
-from wizardcoder_jax.instructions.records import SeedFile
+from wizardcoder_jax.instructions.problems import PROMPT as PROBLEM_PROMPT
+from wizardcoder_jax.instructions.records import Record, SeedFile
 from wizardcoder_jax.instructions.rules import EQUALITY_PROMPT
+from wizardcoder_jax.instructions.snippets import SnippetFile
 
 BYTES_PER_TOKEN = 4  # English and code, roughly
 GROWTH_PER_ROUND = 1.5  # an evolved instruction against its parent, roughly: the methods add constraints
 TOKENS_PER_VERDICT = 2  # "Not Equal"
+TOKENS_PER_PROBLEM, TOKENS_PER_SOLUTION = 200.0, 300.0  # of a problem that a snippet inspires, roughly
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,23 +41,29 @@ class Sources:
     output_bytes: int = 0
 
     @staticmethod
-    def counted(seeds: SeedFile) -> "Sources":
-        """Reads the whole file, and so names what is wrong with it before the first call."""
+    def counted(seeds: SeedFile | SnippetFile) -> "Sources":
+        """Reads all of them, and so names what is wrong with them before the first call."""
         num = instruction_bytes = output_bytes = 0
         for seed in seeds:
             num += 1
-            instruction_bytes += len(seed.instruction.encode())
-            output_bytes += len(seed.output.encode())
+            instruction, output = (seed.instruction, seed.output) if isinstance(seed, Record) else (seed.code, "")
+            instruction_bytes += len(instruction.encode())
+            output_bytes += len(output.encode())
         return Sources(num=num, num_repeats=seeds.num_repeats, instruction_bytes=instruction_bytes, output_bytes=output_bytes)
 
 
 def estimate(config: EvolveConfig, sources: Sources, evolution: Evolution) -> Estimate:
     """The cost of evolving `sources` for all rounds, were nothing in the ledger yet."""
     instruction, output = sources.instruction_bytes / BYTES_PER_TOKEN, sources.output_bytes / BYTES_PER_TOKEN
-    calls_of_a_seed = sum(judge.max_calls for judge in evolution.seed_judges) + (evolution.make_seed is not None)
+    calls_of_a_seed = sum(judge.max_calls for judge in evolution.seed_judges)
     judge_calls = sum(judge.max_calls for judge in evolution.judges)
-    prompt_tokens = calls_of_a_seed * (instruction + output)
-    completion_tokens = output if evolution.make_seed is not None else 0.0
+    prompt_tokens = completion_tokens = 0.0
+    if evolution.make_seed is not None:
+        prompt_tokens = sources.num * len(PROBLEM_PROMPT) / BYTES_PER_TOKEN + instruction
+        instruction, output = sources.num * TOKENS_PER_PROBLEM, sources.num * TOKENS_PER_SOLUTION
+        completion_tokens = instruction + output
+    prompt_tokens += calls_of_a_seed * (instruction + output)
+    calls_of_a_seed += evolution.make_seed is not None
     for _ in range(config.rounds):
         evolved = instruction * GROWTH_PER_ROUND
         output *= GROWTH_PER_ROUND

@@ -116,10 +116,10 @@ class _Checks:
 
     async def first_verdict(self, judges: tuple[Judge, ...], candidate: Candidate) -> tuple[str, str] | None:
         for judge in judges:
-            evidence = await judge.check(candidate, self._question)
-            if evidence is not None:
-                return judge.name, evidence
-            self._pass([judge.name])
+            verdict = await judge.check(candidate, self._question)
+            if isinstance(verdict, str):
+                return judge.name, verdict
+            self._pass([judge.name if verdict is None else f"{judge.name}:unchecked:{verdict.reason}"])
         return None
 
     def _pass(self, names: Iterable[str]) -> None:

@@ -20,8 +20,15 @@ class Question(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Unchecked:
+    """A judge's word that it could not check a candidate; it passes, and its filters say so."""
+
+    reason: str  # a short name, e.g. "needs_input"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A named check: it comes to evidence against the candidate, or None.
+    """A named check: it comes to evidence against the candidate, to None, or says that it could not check it.
 
     Attributes:
         name: of the elimination rule.
@@ -30,7 +37,7 @@ class Judge:
     """
 
     name: str
-    check: Callable[[Candidate, Question], Awaitable[str | None]]
+    check: Callable[[Candidate, Question], Awaitable[str | Unchecked | None]]
     max_calls: int = 1
 
 

@@ -53,12 +53,14 @@ SUFFIXES: dict[str, str] = {  # of source files
 }
 
 _FENCE = re.compile(
-    r"^[ \t]*(?P<mark>`{3,}|~{3,})[ \t]*\{?\.?(?P<name>[\w.#+-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=mark)[`~]*[ \t]*$|\Z)",
+    r"^[ \t]*(?P<mark>`{3,9}|~{3,9})[ \t]*\{?\.?(?P<name>[\w.#+-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=mark)[`~]*[ \t]*$|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 
-_CODE = re.compile(
-    r"`[^`\n]+`|^[ \t]*(?:```|~~~)|\w\(.*\)|[{};]\s*$|\w\]? *(?:[-+*/|&]?=|<-|:=) *\S|=>|->|::|<\w+[^>\n]*>", re.MULTILINE
+_CODE = re.compile(  # every part of bounded length, so that no text takes long
+    r"`[^`\n]{1,200}`|^[ \t]{0,99}(?:```|~~~)|\w\([^\n]{0,200}?\)|[{};][ \t]{0,20}$|"
+    r"\w\]? {0,9}(?:[-+*/|&]?=|<-|:=) {0,9}\S|=>|->|::|<\w{1,20}[^>\n]{0,200}>",
+    re.MULTILINE,
 )
 
 

@@ -23,7 +23,10 @@ TEMPLATE_WORDS = (
     "increase misdirection",
     "inspiration from the given",
     "be even more rare",
+    "reply with the new question",
 )
+
+LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line says more than that something follows
 
 _NEW = (
     r"(?:revised|updated|modified|rewritten|evolved|enhanced|improved|increased|harder|"
@@ -49,6 +52,8 @@ _OWN_ANSWER = re.compile(
     r"^[^\w\n]*here(?:.s| is) (?:the|a|one|my) solution\b",
     re.IGNORECASE | re.MULTILINE,
 )
+# One fenced block without a comment or docstring that could ask for something.
+_CODE_ALONE = re.compile(r"```[^\n`]*\n(?:(?!```|\"\"\"|'''|#|//|/\*|--)[\s\S])*```")
 _HELP = r"(?:help|assist|provide|do that|fulfil|comply|answer|rewrite|increase|create|generate|perform|complete|modify)"
 _REFUSAL = re.compile(
     r"\W*(?:i(?:.m| am) (?:\w+ )?sorry\b|sorry,|unfortunately, i\b|as an ai\b|my apologies\b|i apologi[sz]e\b|"
@@ -67,12 +72,16 @@ def leaked_words(text: str, parent: str) -> str | None:
 def announcement(text: str) -> str | None:
     """The first line where it obliges or announces instead of asking ("Sure!", "Here is a harder version:")."""
     first, _, rest = text.strip().partition("\n")
+    if len(first) > LONGEST_ANNOUNCEMENT:
+        return None
     announced = _OBLIGING.fullmatch(first) or (rest.strip() and _ANNOUNCEMENT.fullmatch(first))
     return first if announced else None
 
 
 def own_answer(text: str, parent: str) -> str | None:
-    """The line with which an instruction begins to give its own answer."""
+    """The line with which an instruction begins to give its own answer; the first line of code where it is nothing else."""
+    if _CODE_ALONE.fullmatch(text.strip()) and not _CODE_ALONE.fullmatch(parent.strip()):
+        return text.strip().partition("\n")[2].strip()
     return _found(_OWN_ANSWER, text, parent)
 
 

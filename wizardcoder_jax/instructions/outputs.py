@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from wizardcoder_jax import files
 from wizardcoder_jax.clients.ledger import held, remove_ledger
@@ -15,15 +15,17 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.instructions import card
 from wizardcoder_jax.instructions.evolution import Outcome
 from wizardcoder_jax.instructions.records import Record, Rejection
+from wizardcoder_jax.instructions.round_file import RoundFile, line_of, newest_of_each_seed
+from wizardcoder_jax.instructions.rules import MALICIOUS_REQUEST
 from wizardcoder_jax.instructions.statistics import RoundStatistics
 from wizardcoder_jax.instructions.summary import describe_files
 
 LEDGER_NAME = "ledger.sqlite"
+EXECUTIONS_NAME = "executions.sqlite"  # verdicts on programs, where a filter runs them
 EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
 DERIVED_NAMES = (EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME, "data_card.md", "summary.json", "lineage.html")
-EXPORT_PATTERN = "evolved.*.*"  # evolved.alpaca.json and its kind
+EXPORT_PATTERN = "evolved.*"  # evolved.parquet and its kind
 SETTINGS_OF_THE_RUN = ("max_usd", "max_requests", "max_tokens", "overwrite")  # they bound the work, not its result
-MALICIOUS_REQUEST = "malicious_request"  # the rule whose rejections are kept apart
 WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 
 
@@ -49,6 +51,7 @@ def claimed(output_dir: str, settings: dict[str, Any], *, overwrite: bool) -> It
 def _prepare(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     if overwrite:
         remove_ledger(folder / LEDGER_NAME)
+        remove_ledger(folder / EXECUTIONS_NAME)
     earlier = _written_settings(folder)
     if overwrite or (earlier is not None and earlier != _of_the_result(settings)):
         names = (folder / name for name in DERIVED_NAMES)
@@ -82,6 +85,7 @@ class RoundFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open = contextlib.ExitStack()
+        self._rounds: dict[int, RoundFile] = {}
         self.statistics: list[RoundStatistics] = []
 
     def __enter__(self) -> Self:
@@ -95,14 +99,13 @@ class RoundFiles:
     @contextlib.contextmanager
     def writing(self, round_: int) -> Iterator[Callable[[Outcome], None]]:
         """Takes the outcomes of a round; its file appears when the context ends without an error."""
-        statistics = RoundStatistics(round_)
-        with files.atomic_write(self._path(round_)) as kept:
+        statistics, kept = RoundStatistics(round_), self._round(round_)
+        with kept.writing():
 
             def write(outcome: Outcome) -> None:
                 statistics.add(outcome)
-                if isinstance(outcome, Record):
-                    kept.write(_line(outcome.to_json()))
-                else:
+                kept.add(outcome if isinstance(outcome, Record) else None)
+                if isinstance(outcome, Rejection):
                     self._reject(outcome)
 
             yield write
@@ -111,26 +114,22 @@ class RoundFiles:
     def _reject(self, rejection: Rejection) -> None:
         entry = rejection.to_json()
         if rejection.rule == MALICIOUS_REQUEST:
-            self._malicious.write(_line(entry))
+            self._malicious.write(line_of(entry))
             entry = {**entry, "instruction": WITHHELD, "output": WITHHELD}
-        self._rejected.write(_line(entry))
+        self._rejected.write(line_of(entry))
 
-    def pool(self, round_: int) -> Iterator[Record]:
+    def pool(self, round_: int) -> Iterator[Record | None]:
         """What a round evolves: the newest record of each seed, read from the files of the rounds before."""
-        with contextlib.ExitStack() as stack:
-            # Each file is in the order of the seeds, and lacks those whose evolution failed.
-            seeds, *rounds = (_records(stack.enter_context(self._path(number).open("rb"))) for number in range(round_))
-            following = [next(records, None) for records in rounds]
-            for newest in seeds:
-                for i, records in enumerate(rounds):
-                    candidate = following[i]
-                    if candidate is not None and candidate.seed_id == newest.seed_id:
-                        newest, following[i] = candidate, next(records, None)
-                yield newest
+        return newest_of_each_seed([self._round(number) for number in range(round_)])
 
     def pool_size(self) -> int:
         """Seeds that passed."""
-        return self.statistics[0].num_kept
+        return self._round(0).num_kept
+
+    def _round(self, round_: int) -> RoundFile:
+        if round_ not in self._rounds:
+            self._rounds[round_] = RoundFile(self._path(round_))
+        return self._rounds[round_]
 
     def write_results(self, summary: dict[str, Any]) -> None:
         """Writes the union of all rounds, the summary and the data card."""
@@ -144,11 +143,3 @@ class RoundFiles:
 
     def _path(self, round_: int) -> Path:
         return self._folder / "rounds" / f"round-{round_:02d}.jsonl"
-
-
-def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"
-
-
-def _records(file: IO[bytes]) -> Iterator[Record]:
-    return (Record.from_json(json.loads(line)) for line in file)

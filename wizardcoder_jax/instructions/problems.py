@@ -35,7 +35,9 @@ PROMPT = (
 
 # A line of its own, in whatever marks: "[Problem Description]", "## [Solution]:", "**1. [Problem Description]** text".
 _PROBLEM, _SOLUTION = (
-    re.compile(rf"^[ \t#*_]*(?:\d+[.)])?[ \t#*_]*\[{name}\][ \t*_]*:?[ \t*_]*", re.IGNORECASE | re.MULTILINE)
+    re.compile(
+        rf"^[ \t#*_]{{0,20}}(?:\d[.)])?[ \t#*_]{{0,20}}\[{name}\][ \t*_]{{0,20}}:?[ \t*_]{{0,20}}", re.IGNORECASE | re.MULTILINE
+    )
     for name in ("Problem Description", "Solution")
 )
 

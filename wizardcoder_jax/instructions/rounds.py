@@ -1,7 +1,8 @@
 """The rounds of Code Evol-Instruct: each evolves what the round before left, failed ones return unchanged.
 
 Records stream: each outcome is handed on in the order of the pool as soon as those before it are, and the pool of a round is
-read back from what the rounds before it wrote, so that memory does not grow with their number.
+read back from what the rounds before it wrote, so that memory does not grow with their number. A round begins while the last
+records of the one before are still in progress, so that the teacher is kept busy.
 
 Source: WizardCoder, arXiv 2306.08568v2, section 3.1; WizardLM, arXiv 2304.12244, section 3.2 (a failed evolution is dropped and
 its parent goes back to the pool).
@@ -10,15 +11,15 @@ its parent goes back to the pool).
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Protocol
 
 from wizardcoder_jax.clients.workers import map_in_order
 from wizardcoder_jax.instructions.evolution import Evolution, Outcome, Source
 from wizardcoder_jax.instructions.records import Record, Rejection
 from wizardcoder_jax.progress import Progress
 
-Item = TypeVar("Item")
+Step = Callable[[], Awaitable[Outcome | None]]
 
 
 class OrderedFilter(Protocol):
@@ -41,8 +42,11 @@ class Store(Protocol):
         """Takes the outcomes of a round, in the order of its pool; the round is whole when the context ends."""
         ...
 
-    def pool(self, round_: int) -> Iterator[Record]:
-        """What a round evolves: for each seed that passed, its newest record of the rounds before, in the seeds' order."""
+    def pool(self, round_: int) -> Iterator[Record | None]:
+        """What a round evolves: for each seed that passed, its newest record of the rounds before, in the seeds' order.
+
+        None where the next is not known yet: more has to be written first.
+        """
         ...
 
     def pool_size(self) -> int:
@@ -79,21 +83,30 @@ class Rounds:
         Raises:
             InputError, StoppedEarlyError: as the teacher, the budget and the ledger.
         """
-        await self._round(0, self.evolution.begin, sources, num_sources)
-        for round_ in range(1, num_rounds + 1):
-            evolve = functools.partial(self.evolution.evolve, round_=round_)
-            await self._round(round_, evolve, self.store.pool(round_), self.store.pool_size())
+        steps = self._steps(sources, num_rounds)
+        async with contextlib.aclosing(map_in_order(_taken, steps, self.concurrency)) as outcomes:
+            await self._round("read seeds", 0, outcomes, num_sources)
+            for round_ in range(1, num_rounds + 1):
+                await self._round(f"evolve round {round_}", round_, outcomes, self.store.pool_size())
 
-    async def _round(self, round_: int, step: Callable[[Item], Awaitable[Outcome]], pool: Iterable[Item], size: int) -> None:
-        label = f"evolve round {round_}" if round_ else "read seeds"
+    def _steps(self, sources: Iterable[Source], num_rounds: int) -> Iterator[Step | None]:
+        """What is done, in order; a step without an outcome ends each round. None where the next step is not known yet."""
+        for source in sources:
+            yield functools.partial(self.evolution.begin, source)
+        yield _ended
+        for round_ in range(1, num_rounds + 1):
+            for parent in self.store.pool(round_):
+                yield None if parent is None else functools.partial(self.evolution.evolve, parent, round_)
+            yield _ended
+
+    async def _round(self, label: str, round_: int, outcomes: AsyncIterator[Outcome | None], size: int) -> None:
         num_rejected = 0
         with Progress(label, size, "record") as progress, self.store.writing(round_) as write:
-            async with contextlib.aclosing(map_in_order(step, pool, self.concurrency)) as outcomes:
-                async for outcome in outcomes:
-                    compared = self._compared(outcome)
-                    write(compared)
-                    num_rejected += isinstance(compared, Rejection)
-                    progress.update(rejected=num_rejected)
+            while (outcome := await anext(outcomes)) is not None:
+                compared = self._compared(outcome)
+                write(compared)
+                num_rejected += isinstance(compared, Rejection)
+                progress.update(rejected=num_rejected)
 
     def _compared(self, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Rejection):
@@ -105,3 +118,11 @@ class Rounds:
                 return Rejection(record=record, rule=filter_.name, evidence=evidence)
             record = dataclasses.replace(record, filters=(*record.filters, filter_.name))
         return record
+
+
+async def _taken(step: Step) -> Outcome | None:
+    return await step()
+
+
+async def _ended() -> None:
+    return None

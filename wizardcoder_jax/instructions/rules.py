@@ -17,6 +17,7 @@ from wizardcoder_jax.instructions.tasks import GENERATE, TASKS
 
 NO_INFORMATION_GAIN = "no_information_gain"
 CONTAMINATED = "contaminated"
+MALICIOUS_REQUEST = "malicious_request"  # its rejections are kept apart
 
 EQUALITY_PROMPT = (
     "Here are two Instructions to ChatGPT AI, do you think they are equal to each other, "

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import heapq
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,10 @@ MAX_SAMPLE_CHARS = 20_000  # of each text that is kept for the sample
 MAX_EXAMPLES = 3  # of each rule's evidence
 EXAMPLE_CHARS = 160
 NUM_PLACES = 2
+
+_CONTAMINATION = re.compile(
+    r"(?P<tier>[a-z]+) [\d.]+, .{1,300}? \((?P<benchmark>[^()\n]{1,200})\): "
+)  # contamination.Hit in words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
@@ -44,7 +49,8 @@ class RoundStatistics:
         round: its number.
         num_kept: records that it added.
         rejected: outcomes dropped, by rule.
-        tiers: of contamination, what found how much of it.
+        tiers: of contamination, how much of it each found.
+        benchmarks: of contamination, how much of it is from each.
         examples: (record id, evidence) of the first few that a rule dropped.
         teachers: names that the teachers of kept records give themselves.
         usage: of all outcomes.
@@ -55,6 +61,7 @@ class RoundStatistics:
         self.round, self.num_kept = round_, 0
         self.rejected: Counter[str] = Counter()
         self.tiers: Counter[str] = Counter()
+        self.benchmarks: Counter[str] = Counter()
         self.examples: dict[str, list[tuple[str, str]]] = {}
         self.teachers: set[str] = set()
         self.usage = Usage()
@@ -96,7 +103,9 @@ class RoundStatistics:
         if record.method is not None:
             self._rejected_methods[record.method] += 1
         if rule == CONTAMINATED:
-            self.tiers[_tier(rejection.evidence)] += 1
+            found = _CONTAMINATION.match(rejection.evidence)
+            self.tiers[found["tier"] if found else "other"] += 1
+            self.benchmarks[found["benchmark"] if found else "other"] += 1
         examples = self.examples.setdefault(rule, [])
         if len(examples) < MAX_EXAMPLES:
             examples.append((record.id, excerpt(rejection.evidence, EXAMPLE_CHARS)))
@@ -171,12 +180,6 @@ class RoundStatistics:
 
 def _hash(seed_id: str) -> int:
     return int.from_bytes(hashlib.sha256(seed_id.encode("utf-8", "replace")).digest()[:8], "big")
-
-
-def _tier(evidence: str) -> str:
-    """What found a contamination: the first word of its evidence."""
-    first = evidence.split(" ", 1)[0]
-    return first if first.isalpha() and first.islower() and len(first) < 16 else "other"
 
 
 def _by_number(counts: Counter[int]) -> dict[str, int]:

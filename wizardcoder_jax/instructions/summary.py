@@ -50,13 +50,19 @@ def describe_files(folder: str | os.PathLike[str], names: Sequence[str]) -> dict
 
 
 def summarise(
-    config: EvolveConfig, rounds: Sequence[RoundStatistics], *, num_duplicate_seeds: int, num_problems: int | None
+    config: EvolveConfig,
+    rounds: Sequence[RoundStatistics],
+    *,
+    seeds_sha256: str,
+    num_duplicate_seeds: int,
+    num_problems: int | None,
 ) -> dict[str, Any]:
     """The content of summary.json.
 
     Args:
         config: of the run.
         rounds: round 0 (the seeds), then each round.
+        seeds_sha256: hash of what the seeds were read from.
         num_duplicate_seeds: seeds that were left out as repeats.
         num_problems: benchmark problems that records were compared with; None if they were not.
     """
@@ -74,7 +80,7 @@ def summarise(
         "teachers": teachers,
         "teacher": _teacher(config, teachers),
         "seed": config.seed,
-        "seeds": _seeds(config, rounds),
+        "seeds": _seeds(config, rounds, seeds_sha256),
         "decontamination": None if num_problems is None else _decontamination(rounds, num_problems),
         "command": _command(config),
     }
@@ -86,20 +92,30 @@ def _teacher(config: EvolveConfig, teachers: Sequence[str]) -> dict[str, Any]:
     return {**settings, "terms": "openai" if is_openai(settings.get("base_url"), names) else None}
 
 
-def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics]) -> dict[str, Any]:
-    name = os.path.basename(config.seeds)
+def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics], sha256: str) -> dict[str, Any]:
+    name = os.path.basename(os.path.normpath(config.seeds))
     is_code_alpaca = is_code_alpaca_name(name) or any(entry.has_code_alpaca for entry in rounds)
     licence = config.seed_licence or (CODE_ALPACA_LICENCE if is_code_alpaca else None)
-    return {"file": name, "sha256": sha256_of(config.seeds), "licence": licence, "is_code_alpaca": is_code_alpaca}
+    return {
+        "file": name,
+        "kind": config.seeds_kind,
+        "sha256": sha256,
+        "licence": licence,
+        "is_code_alpaca": is_code_alpaca,
+    }
 
 
 def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> dict[str, Any]:
-    tiers = sum((entry.tiers for entry in rounds), Counter[str]())
+    tiers, benchmarks = (
+        dict(sorted(sum((getattr(entry, name) for entry in rounds), Counter[str]()).items()))
+        for name in ("tiers", "benchmarks")
+    )
     examples = [example for entry in rounds for example in entry.examples.get(CONTAMINATED, ())]
     return {
         "num_problems": num_problems,
         "dropped": {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]},
-        "tiers": dict(sorted(tiers.items())),
+        "tiers": tiers,
+        "benchmarks": benchmarks,
         "examples": [{"id": id_, "evidence": evidence} for id_, evidence in examples[:NUM_EXAMPLES]],
     }
 

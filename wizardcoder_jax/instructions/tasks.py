@@ -12,6 +12,7 @@ from wizardcoder_jax.instructions.methods import BREADTH, METHODS, SUBJECT, Meth
 
 GENERATE = "generate"
 TRANSLATE = "translate"
+ALONE = "Reply with the new question alone, without an answer."  # else a teacher answers questions that hold code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ _ALL = (
     Task(
         name="explain",
         subject="code explanation question",
-        kept="It must still ask to explain code, and must show that code in full.",
+        kept=f"It must still ask to explain code, and must show that code in full. {ALONE}",
         method_texts=(
             "Add new constraints and requirements to the explanation asked for, adding approximately 10 additional words.",
             "Replace a commonly used construct of the code with a less common and more specific one.",
@@ -80,7 +81,7 @@ _ALL = (
     Task(
         name="summarise",
         subject="code summarisation question",
-        kept="It must still ask to summarise code, and must show that code in full.",
+        kept=f"It must still ask to summarise code, and must show that code in full. {ALONE}",
         method_texts=(
             "Add new constraints and requirements to the summary asked for, adding approximately 10 additional words.",
             "Replace a commonly used construct of the code with a less common and more specific one.",
@@ -98,7 +99,7 @@ _ALL = (
         subject="code repair question",
         kept=(
             "It must still ask to repair code, and must show the faulty code in full, "
-            "without a comment or hint that marks the fault."
+            f"without a comment or hint that marks the fault. {ALONE}"
         ),
         method_texts=(
             "Add new constraints and requirements to the repaired code, adding approximately 10 additional words.",
@@ -115,7 +116,7 @@ _ALL = (
     Task(
         name="test",
         subject="test writing question",
-        kept="It must still ask to write tests for code, and must show the code under test in full.",
+        kept=f"It must still ask to write tests for code, and must show the code under test in full. {ALONE}",
         method_texts=(
             "Add new constraints and requirements to the tests asked for, adding approximately 10 additional words.",
             "Replace a commonly used requirement on the code under test with a less common and more specific one.",
@@ -134,7 +135,10 @@ _ALL = (
     Task(
         name=TRANSLATE,
         subject="code translation question",
-        kept="It must still ask to translate code between the same two programming languages, and must show the code in full.",
+        kept=(
+            "It must still ask to translate code between the same two programming languages, and must show the code in full. "
+            f"{ALONE}"
+        ),
         method_texts=(
             "Add new constraints and requirements to the translation asked for, adding approximately 10 additional words.",
             "Replace a commonly used construct of the code with one that is less common and specific to its language.",

@@ -8,7 +8,7 @@ __all__ = ["Completion", "Message", "Teacher", "load_teacher"]
 
 
 def load_teacher(config: TeacherConfig) -> Teacher:
-    """The teacher that `config` describes.
+    """The teacher that `config` describes, of kind "openai" or "replay"; a model is no matter of this room.
 
     Raises:
         InputError: its address, key or file is not usable.

@@ -1,5 +1,5 @@
 // Trees of evolved records: a list that is drawn where it is looked at, a search through all texts, and one tree at a time.
-// Texts come in compressed parts, each opened when one of its trees is first needed. Nothing is ever set as HTML.
+// Texts come in parts, each read when one of its trees is first needed. Nothing is ever set as HTML.
 const { rules, methods } = JSON.parse(document.getElementById("meta").dataset.json);
 const [tools, browser] = ["tools", "browser"].map((name) => document.querySelector("." + name));
 const [list, rows, article] = [".list", ".rows", ".tree"].map((name) => browser.querySelector(name));
@@ -29,7 +29,9 @@ function many(number, noun) {
 }
 
 async function unpacked(id) {
-  const binary = atob(document.getElementById(id).textContent);
+  const { type, textContent } = document.getElementById(id);
+  if (type === "application/json") return JSON.parse(textContent);
+  const binary = atob(textContent);
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -92,6 +94,7 @@ async function update() {
   [shown, found] = [kept, hits];
   const of = shown.length === index.length ? "" : ` of ${index.length.toLocaleString("en")}`;
   status.textContent = `${shown.length.toLocaleString("en")}${of} tree${index.length === 1 ? "" : "s"}`;
+  browser.classList.toggle("none", shown.length === 0);
   rows.style.height = `${shown.length * ROW}px`;
   list.scrollTop = 0;
   await choose(shown.length ? 0 : -1, false);
@@ -144,7 +147,8 @@ async function choose(place, scroll = true) {
   const tree = shown[place], nodes = await nodesOf(tree);
   if (shown[current] === tree) {
     article.replaceChildren(...nodes.map((node) => nodeView(node, nodes, tree)));
-    article.scrollTop = 0;
+    if (document.activeElement === search) return; // who types looks at the search
+    if (article.getBoundingClientRect().top < 0) article.scrollIntoView();
     article.querySelector(".node.found")?.scrollIntoView({ block: "nearest" });
   }
 }
@@ -205,7 +209,10 @@ function outputView(node, terms) {
 function facts(node) {
   const made = element("div", "facts");
   const add = (parent, name, value) => { const one = element("span"); one.append(element("b", "", name), ` ${value}`); parent.append(one); };
-  add(made, "id", node.id);
+  add(made, "id", "");
+  const link = element("a", "", node.id);
+  link.href = `#${encodeURIComponent(node.id)}`;
+  made.lastChild.append(link);
   if (node.teacher) add(made, "teacher", node.teacher);
   const [prompt, completion] = node.tokens;
   if (prompt || completion) add(made, "tokens", `${prompt.toLocaleString("en")} in, ${completion.toLocaleString("en")} out`);
@@ -242,7 +249,7 @@ list.addEventListener("keydown", (event) => {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target === search) {
-    if (event.key === "Enter") { event.preventDefault(); list.focus(); }
+    if (event.key === "Enter") { event.preventDefault(); list.focus(); choose(current); }
     if (event.key === "Escape" && search.value) { search.value = ""; update(); }
     return;
   }
@@ -264,10 +271,20 @@ for (const button of document.querySelectorAll(".rule")) {
   });
 }
 
+function follow() { // the address of a record: the page, # and its id
+  let id = location.hash.slice(1);
+  try { id = decodeURIComponent(id); } catch { /* as it stands, then */ }
+  if (!id || document.getElementById(id)) return update();
+  [search.value, method.value, rule.value] = [id, "", ""];
+  document.getElementById("trees").scrollIntoView();
+  return update();
+}
+addEventListener("hashchange", follow);
+
 const ready = unpacked("index").then((trees) => {
   index = trees;
   trees.forEach(([number], tree) => { firstOf[number] ??= tree; });
   tools.hidden = browser.hidden = false;
   new ResizeObserver(draw).observe(list);
-  return update();
+  return follow();
 });

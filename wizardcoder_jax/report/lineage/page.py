@@ -36,9 +36,10 @@ def write_page(path: str, run: Run, counts: Counts) -> None:
     with atomic_write(path) as file:
         file.write(f'<!doctype html>\n<html lang="en">{head(_title(summary), style, [script])}'.encode())
         file.write(_body(summary, counts, forest).encode("utf-8", "replace"))
-        file.write(f'<script type="text/plain" id="index">{forest.index}</script>'.encode("ascii"))
+        kind = "text/plain" if forest.is_packed else "application/json"
+        file.write(f'<script type="{kind}" id="index">{forest.index}</script>\n'.encode("utf-8", "replace"))
         for i, part in enumerate(forest.parts):
-            file.write(f'<script type="text/plain" id="part-{i}">{part}</script>\n'.encode("ascii"))
+            file.write(f'<script type="{kind}" id="part-{i}">{part}</script>\n'.encode("utf-8", "replace"))
         file.write(f"<script>{script}</script></body></html>\n".encode())
 
 

@@ -1,4 +1,6 @@
-"""The trees of a run, packed for the page: an index of all that are shown, and their texts in compressed parts.
+"""The trees of a run as the page holds them: an index of all that are shown, and their texts in parts.
+
+A small run stands there as JSON that any tool can search; the parts of a larger one are compressed.
 
 A page holds every tree as long as it stays small enough; of larger runs, evenly spaced ones (`choose`).
 """
@@ -14,6 +16,7 @@ from wizardcoder_jax.report.lineage.counts import Counts
 from wizardcoder_jax.report.lineage.run import MAX_CHARS, Entry, shown
 
 MAX_TEXT_CHARS = 150_000_000  # of all texts on a page
+MAX_PLAIN_CHARS = 3_000_000  # of all texts on a page, to be uncompressed
 MAX_PACKED_BYTES = 44_000_000  # of all parts, as they stand in the page
 PART_CHARS = 1_000_000  # a part is decompressed when one of its trees is asked for, and in searching
 TITLE_CHARS = 160
@@ -26,11 +29,13 @@ class Forest:
 
     Attributes:
         num_trees: shown on the page.
-        index: base64 of compressed JSON: for each tree its part, title and nodes' [round, method, rule].
-        parts: base64 of compressed JSON, each a list of trees, a tree a list of nodes.
+        is_packed: whether index and parts are base64 of compressed JSON, and not JSON.
+        index: for each tree its part, title and nodes' [round, method, rule].
+        parts: each a list of trees, a tree a list of nodes.
     """
 
     num_trees: int
+    is_packed: bool
     index: str
     parts: Sequence[str]
 
@@ -60,8 +65,10 @@ def plant(counts: Counts, entries: Iterable[Entry], number: int) -> Forest:
         if entry.seed_id in chosen:
             trees[entry.seed_id].append(_cut(entry))
     index: list[Any] = []
-    parts = [_packed(part) for part in _parts(trees.values(), counts.rules, index)]
-    return Forest(num_trees=len(trees), index=_packed(index), parts=parts)
+    is_packed = counts.num_chars > MAX_PLAIN_CHARS
+    write = _packed if is_packed else _plain
+    parts = [write(part) for part in _parts(trees.values(), counts.rules, index)]
+    return Forest(num_trees=len(trees), is_packed=is_packed, index=write(index), parts=parts)
 
 
 def fitting(counts: Counts) -> int:
@@ -138,6 +145,14 @@ def _node(entry: Entry, parent: int | None, depth: int, rules: Mapping[str, int]
     return {name: value for name, value in node.items() if value is not None}
 
 
+def _plain(value: Any) -> str:
+    """JSON that holds no tag, so that nothing in it ends the script element."""
+    return _json(value).replace("<", "\\u003c")
+
+
 def _packed(value: Any) -> str:
-    content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return base64.b64encode(zlib.compress(content, 6)).decode("ascii")
+    return base64.b64encode(zlib.compress(_json(value).encode("utf-8", "replace"), 6)).decode("ascii")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

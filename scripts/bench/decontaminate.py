@@ -1,0 +1,83 @@
+"""Decontamination: recall by kind of leak, share of an ordinary data set that is flagged, and records per second.
+
+    .venv/bin/python scripts/bench/decontaminate.py
+
+All from WIZARDCODER_DATA: leaks of HumanEval (164) and MBPP (task ids 11 to 210) in the disguises of tests/disguises.py, and
+Code Alpaca 20k, against all benchmarks there (3,245 problems); near-duplicates of Code Alpaca 20k.
+"""
+
+import importlib
+import itertools
+import os
+import resource
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wizardcoder_jax.files import read_records
+from wizardcoder_jax.instructions.contamination.search import Contamination
+from wizardcoder_jax.instructions.near_duplicates import NearDuplicates
+from wizardcoder_jax.instructions.records import SeedFile
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("WIZARDCODER_DATA", ROOT.parent / "shared" / "data"))
+BENCHMARKS = {"HumanEval": ("humaneval/HumanEval.jsonl.gz", 0, 164), "MBPP": ("mbpp/mbpp.jsonl", 10, 210)}
+CODE_ALPACA = "codealpaca/code_alpaca_20k.json.gz"
+
+
+def main() -> None:
+    """Prints one table."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    disguises = importlib.import_module("disguises")
+    start = time.process_time()
+    contamination = Contamination(str(DATA))
+    print(f"{contamination.num_problems} problems indexed in {time.process_time() - start:.1f} s CPU")
+    for kind, shares in recalls(contamination, disguises.verbatim, disguises.disguised).items():
+        print(f"  {kind:40s} " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    flag(contamination)
+    repeat()
+
+
+def recalls(contamination: Contamination, *ways: Callable[[dict[str, Any]], Any]) -> dict[str, dict[str, float]]:
+    """Share of the leaks of each kind that are caught, by benchmark."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, (file, first, end) in BENCHMARKS.items():
+        counts: Counter[str] = Counter()
+        for _, problem in itertools.islice(read_records(DATA / file), first, end):
+            for kind, text in itertools.chain.from_iterable(way(problem) for way in ways):
+                counts[kind] += bool(contamination.hits(text))
+        for kind, count in counts.items():
+            found[kind][name] = count / (end - first)
+    return found
+
+
+def flag(contamination: Contamination) -> None:
+    """Prints what of Code Alpaca is flagged, and how fast."""
+    texts = ["\n".join((r["instruction"], r["input"], r["output"])) for _, r in read_records(DATA / CODE_ALPACA)]
+    start = time.process_time()
+    hits = [found[0] for found in map(contamination.hits, texts) if found]
+    seconds = time.process_time() - start
+    tiers = ", ".join(f"{tier} {count}" for tier, count in Counter(hit.tier for hit in hits).most_common())
+    print(f"Code Alpaca: {len(hits)} of {len(texts)} flagged ({len(hits) / len(texts):.2%}; {tiers})")
+    print(f"  {len(texts) / seconds:.0f} records/s CPU, {seconds:.1f} s; peak memory {peak_mb():.0f} MB")
+
+
+def repeat() -> None:
+    """Prints what near-duplicate removal drops of Code Alpaca, and how fast."""
+    seeds, filter_ = list(SeedFile(str(DATA / CODE_ALPACA))), NearDuplicates(0.9)
+    start = time.process_time()
+    num_dropped = sum(filter_.check(seed) is not None for seed in seeds)
+    rate = len(seeds) / (time.process_time() - start)
+    print(f"near-duplicates: {num_dropped} of {len(seeds)} dropped at 0.9, {rate:.0f} records/s CPU")
+
+
+def peak_mb() -> float:
+    """Of this process, resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

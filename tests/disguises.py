@@ -1,0 +1,93 @@
+"""Disguises of a benchmark problem, made with the standard library alone: what a contaminated data set holds."""
+
+import ast
+import re
+import textwrap
+import warnings
+
+DOCSTRING = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
+
+
+def _parsed(code):
+    with warnings.catch_warnings(action="ignore"):  # MBPP has escapes that are none
+        return ast.parse(code)
+
+
+def bound_names(code):
+    """Names that `code` gives: functions, parameters, variables; not what it imports."""
+    tree = _parsed(code)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if hasattr(node, "names")
+        for alias in node.names
+        if hasattr(alias, "asname")
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return {name for name in names if not name.startswith("__")} - imported
+
+
+def renamed(text, code):
+    """`text` with every name that `code` binds replaced by another, in its prose and strings too."""
+    others = {name: f"item_{i}x" for i, name in enumerate(sorted(bound_names(code)))}
+    return re.sub(r"(?<![\w.])[^\W\d]\w*", lambda match: others.get(match.group(), match.group()), text)
+
+
+def reindented(code, unit):
+    """`code` with `unit` for every four columns of its indentation."""
+    lines = []
+    for line in code.replace("\r", "").expandtabs(4).split("\n"):
+        width = len(line) - len(line.lstrip())
+        lines.append(unit * (width // 4) + " " * (width % 4) + line.lstrip() if line.strip() else "")
+    return "\n".join(lines)
+
+
+def reformatted(code):
+    """`code` as Python itself would write it: no comments, other parentheses and quotes."""
+    return ast.unparse(_parsed(code))
+
+
+def parts(problem):
+    """(statement, prompt, whole solution without its docstring) of a HumanEval or MBPP problem."""
+    if "canonical_solution" in problem:
+        whole = problem["prompt"] + problem["canonical_solution"]
+        return DOCSTRING.findall(problem["prompt"])[-1][1], problem["prompt"], DOCSTRING.sub('""', whole)
+    code = problem["code"].replace("\r", "")
+    return problem["text"], problem["text"] + "\n" + "\n".join(problem["test_list"]), code
+
+
+def fenced(code):
+    return f"Certainly! This does what you ask for.\n\n```python\n{code}\n```\n\nLet me know if anything is unclear."
+
+
+def verbatim(problem):
+    """Leaks that copy: each kind by its name."""
+    statement, prompt, code = parts(problem)
+    yield "statement", f"Please help me with this. {statement}\nThank you!"
+    yield "statement in capitals", statement.upper()
+    yield "statement wrapped anew", textwrap.fill(" ".join(statement.split()), 31)
+    yield "prompt", f"Complete this.\n{prompt}"
+    yield "prompt with other quotes", prompt.replace('"""', "'''")
+    yield "solution", fenced(code)
+    yield "statement, then solution", f"{statement}\n{fenced(code)}"
+
+
+def disguised(problem):
+    """Leaks that rename, re-indent and reformat."""
+    statement, prompt, code = parts(problem)
+    for name, unit in (("tabs", "\t"), ("two spaces", "  ")):
+        yield f"prompt with {name}", reindented(prompt, unit)
+        yield f"solution with {name}", fenced(reindented(code, unit))
+    yield "renamed prompt", renamed(prompt, code)
+    yield "renamed solution", fenced(renamed(code, code))
+    yield "renamed solution with tabs", fenced(reindented(renamed(code, code), "\t"))
+    yield "renamed and reformatted solution", fenced(reformatted(renamed(code, code)))
+    yield "statement, then renamed solution", f"{statement}\n{fenced(renamed(code, code))}"
+    yield "renamed statement and solution", f"{renamed(statement, code)}\n{fenced(renamed(code, code))}"

@@ -1,0 +1,163 @@
+"""Texts as runs of tokens that survive a disguise, and the hashes of their n-grams.
+
+Two readings of one text:
+* words: lower-case runs of letters and digits. Spacing, line breaks, punctuation, quotes and comment marks are gone;
+* code: identifiers are nameless and know only how far back they last occurred; comments, docstrings, spacing, parentheses,
+  commas, colons outside brackets and the kind of quotes are gone. Keywords, called builtins, attributes, numbers, texts and
+  operators stay. So renamed, re-indented and reformatted copies read alike.
+"""
+
+import builtins
+import dataclasses
+import keyword
+import re
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+Hashes = npt.NDArray[np.uint64]
+
+WORDS_PER_GRAM = 3
+CODE_TOKENS_PER_GRAM = 5
+
+_WORD = re.compile(r"[^\W_]+")
+# Bounded, so that a text of quotes that nothing closes is read in one pass.
+_TRIPLE_QUOTED = r'(?:"""(?:[^\\]|\\.){0,20000}?"""|' + r"'''(?:[^\\]|\\.){0,20000}?''')"
+_CODE = re.compile(
+    _TRIPLE_QUOTED
+    + r"|\#[^\n]*"
+    + r'|"(?:[^"\\\n]|\\.){0,500}"'
+    + r"|'(?:[^'\\\n]|\\.){0,500}'"
+    + r"|\.?[^\W\d]\w*|\d+(?:\.\d+)?|\*\*|//|[<>=!]=|<<|>>|[-+*/%&|^~<>=\[\]{}@(:]",
+    re.DOTALL,
+)
+_COMMENT_STARTS = ("#", '"""', "'''")
+_TEXT_PREFIXES = ("r", "b", "u", "f", "rb", "br")
+_KEYWORDS = frozenset(keyword.kwlist)
+_BUILTINS = frozenset(dir(builtins))
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MIXER = np.uint64(0xD6E8FEB86659FD93)
+_HALF = np.uint64(32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """One reading of a text.
+
+    Attributes:
+        hashes: [T], of each token; 0 for an identifier in code.
+        distances: [T], for an identifier the tokens since it last occurred (0: never before), -1 for any other token.
+        are_plain: [T], whether a token says nothing by itself: an identifier in code, a number among words.
+        spans: of each token in the text, (start, end).
+    """
+
+    hashes: Hashes
+    distances: npt.NDArray[np.int64]
+    are_plain: npt.NDArray[np.bool_]
+    spans: list[tuple[int, int]]
+
+
+def words(text: str) -> list[str]:
+    """The words of `text`."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def without_comments(code: str) -> str:
+    """`code` without its comments and triple-quoted texts."""
+    return _CODE.sub(lambda match: "" if match.group().startswith(_COMMENT_STARTS) else match.group(), code)
+
+
+def name_around(text: str, start: int, end: int) -> str:
+    """The identifier of which text[start:end] is a word."""
+    while start and (text[start - 1] == "_" or text[start - 1].isalnum()):
+        start -= 1
+    while end < len(text) and (text[end] == "_" or text[end].isalnum()):
+        end += 1
+    return text[start:end]
+
+
+def word_tokens(text: str) -> Tokens:
+    """The words of `text`, hashed."""
+    found = [(match.group().lower(), match.span()) for match in _WORD.finditer(text)]
+    hashes = np.array([_hash(word) for word, _ in found], np.uint64)
+    return Tokens(
+        hashes=hashes,
+        distances=np.full(len(found), -1, np.int64),
+        are_plain=np.array([word.isdecimal() for word, _ in found], np.bool_),
+        spans=[span for _, span in found],
+    )
+
+
+def code_tokens(text: str) -> Tokens:
+    """The code of `text`; prose in it reads as nameless identifiers, of which no n-gram is made."""
+    matches = [(match.group(), match.span()) for match in _CODE.finditer(text)]
+    hashes: list[int] = []
+    distances: list[int] = []
+    spans: list[tuple[int, int]] = []
+    last: dict[str, int] = {}
+    before, depth = "", 0
+    for i, (token, span) in enumerate(matches):
+        first = token[0]
+        depth += (first == "[") - (first == "]")
+        if first == "(" or (first == ":" and depth <= 0) or token.startswith(_COMMENT_STARTS):
+            continue
+        distance, value = -1, 0
+        following = matches[i + 1][0] if i + 1 < len(matches) else ""
+        if first in "\"'":
+            if _is_alone(text, *span):
+                continue
+            value = _hash('"' + token[1:-1].lower().replace("\\", ""))
+        elif token.lower() in _TEXT_PREFIXES and following[:1] in ('"', "'") and matches[i + 1][1][0] == span[1]:
+            continue
+        elif (first.isalpha() or first == "_") and not _is_fixed(token, before, following):
+            distance = len(hashes) - last.get(token, len(hashes))
+            last[token] = len(hashes)
+        else:
+            value = _hash(token.rstrip("0").rstrip(".") if "." in token[1:] else token)
+        hashes.append(value)
+        distances.append(distance)
+        spans.append(span)
+        before = token
+    back = np.array(distances, np.int64)
+    return Tokens(hashes=np.array(hashes, np.uint64), distances=back, are_plain=back >= 0, spans=spans)
+
+
+def _is_alone(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] has its line to itself: a docstring in plain quotes."""
+    line_end = text.find("\n", end)
+    before, after = text[text.rfind("\n", 0, start) + 1 : start], text[end : line_end if line_end >= 0 else len(text)]
+    return not before.strip() and not after.strip()
+
+
+def _is_fixed(name: str, before: str, after: str) -> bool:
+    return name in _KEYWORDS or (name in _BUILTINS and after == "(" and before != "def")
+
+
+def _hash(token: str) -> int:
+    return xxhash.xxh64_intdigest(token.encode("utf-8", "surrogatepass"))
+
+
+_IDENTIFIER = np.uint64(_hash("\0identifier"))
+
+
+def grams(tokens: Tokens, length: int) -> Hashes:
+    """The hash of each run of `length` tokens, [T - length + 1]; 0 for a run of plain tokens alone.
+
+    An identifier counts by its distance to its last occurrence within the run, so runs that differ in names alone are equal.
+    """
+    num = len(tokens.hashes) - length + 1
+    if num <= 0:
+        return np.zeros(0, np.uint64)
+    total = np.zeros(num, np.uint64)
+    all_plain = np.ones(num, np.bool_)
+    for offset in range(length):
+        distances = tokens.distances[offset : offset + num]
+        is_identifier = distances >= 0
+        inside = np.where(distances <= offset, distances, 0).astype(np.uint64)
+        total = total * _MULTIPLIER + np.where(is_identifier, _IDENTIFIER + inside, tokens.hashes[offset : offset + num])
+        all_plain &= tokens.are_plain[offset : offset + num]
+    total ^= total >> _HALF
+    total *= _MIXER
+    total ^= total >> _HALF
+    return np.where(all_plain, np.uint64(0), np.maximum(total, np.uint64(1)))
