@@ -18,7 +18,8 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.folder import EMBEDDED, Source
 from wizardcoder_jax.hf.gguf import GgufFile
-from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
+from wizardcoder_jax.sampling.decoding import Request
+from wizardcoder_jax.sampling.engine import Engine
 from wizardcoder_jax.sharding import RULES, make_mesh
 
 PACKAGE, FILE = EMBEDDED["smollm2-135m-instruct"]
@@ -321,8 +322,9 @@ def test_logits_equal_transformers(source, model, theirs):
 
 def test_a_greedy_chat_answer_is_sensible(source, model):
     prompt = tuple(source.tokenizer.encode(source.tokenizer.chat_prompt(MESSAGE)))
-    decoding = Decoding(temperature=0, top_p=1, eos_id=source.tokenizer.eos_id, max_length=len(prompt) + 40)
-    [(_, answer)] = Engine(model, decoding, 1, jnp.float32).answer([Request(prompt=prompt, key=(0, 0))])
+    length, eos_ids = len(prompt) + 40, [source.tokenizer.eos_id]
+    engine = Engine(model, num_slots=1, max_length=length, eos_ids=eos_ids, dtype=jnp.float32)
+    [(_, answer)] = engine.answer([Request(prompt=prompt, key=(0, 0), max_length=length)])
     text = source.tokenizer.decode(answer.tokens)
     assert "def add(a, b):" in text
     assert "return a + b" in text

@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import json
 import sys
 
@@ -7,12 +9,15 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+import transformers
 from processes import run_python
 
 from wizardcoder_jax import sample
 from wizardcoder_jax.cli import run_door
 from wizardcoder_jax.sampling.choose import choose
-from wizardcoder_jax.sampling.engine import Decoding, Engine, Request, _uniform
+from wizardcoder_jax.sampling.decoding import Decoding, Needs, Options, Request
+from wizardcoder_jax.sampling.engine import Engine
+from wizardcoder_jax.sampling.slots import uniform
 
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393),
@@ -68,13 +73,16 @@ def prompts():
 
 
 def answers(model, requests, num_slots=8, eos_id=0, max_length=256, temperature=0.0, top_p=1.0, stopped=None):
-    decoding = Decoding(temperature=temperature, top_p=top_p, eos_id=eos_id, max_length=max_length)
-    found = dict(Engine(model, decoding, num_slots, jnp.float32).answer(requests, stopped))
+    decoding = Decoding(temperature=temperature, top_p=top_p)
+    named = {"max_length": max_length, "decoding": decoding, "stopped": stopped}
+    requests = [dataclasses.replace(request, **named) for request in requests]
+    engine = Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=[eos_id], dtype=jnp.float32)
+    found = dict(engine.answer(requests))
     return [found[i] for i in range(len(requests))]
 
 
 def request(prompt, i=0):
-    return Request(prompt=prompt, key=(7, i))
+    return Request(prompt=prompt, key=(7, i), max_length=256)
 
 
 @pytest.mark.parametrize("case", GREEDY)
@@ -148,51 +156,89 @@ def nucleus(probabilities, top_p):
     return set(order[:count].tolist())
 
 
-@pytest.mark.parametrize("top_p", [0.01, 0.3, 0.9, 0.95, 0.999])
-@pytest.mark.parametrize("temperature", [0.2, 1.0])
-def test_the_nucleus_is_exactly_the_sorted_one(top_p, temperature):
-    logits = 3 * jax.random.normal(jax.random.key(1), (1, 200))
-    probabilities = np.asarray(jax.nn.softmax(logits[0] / temperature))
-    uniform = (jnp.arange(40_000) + 0.5) / 40_000
-    drawn = jax.jit(choose, static_argnums=(2, 3))(jnp.repeat(logits, len(uniform), 0), uniform, temperature, top_p)
-    expected = nucleus(probabilities, top_p)
-    kept = probabilities[sorted(expected)].sum()
-    likely = {token for token in expected if probabilities[token] / kept > 1 / 20_000}
-    assert likely <= set(np.asarray(drawn).tolist()) <= expected
+def drawn_many(logits, num_draws, decoding, seen=None):
+    """So many tokens from one row of logits, each by its own key."""
+    rows = jnp.repeat(logits, num_draws, 0)
+    keys = jnp.stack([jnp.full(num_draws, 9), jnp.arange(num_draws)], -1).astype(jnp.uint32)
+    options = jax.tree.map(lambda number: jnp.repeat(number, num_draws), Options.of(decoding, logits.shape[1]))
+    seen = jnp.zeros(rows.shape, bool) if seen is None else jnp.repeat(seen, num_draws, 0)
+    draw = functools.partial(uniform, keys, jnp.zeros(num_draws, jnp.int32))
+    return np.asarray(jax.jit(choose, static_argnums=(2, 4))(rows, seen, draw, options, Needs.of([decoding])))
 
 
-@pytest.mark.parametrize("top_p", [0.9, 1.0])
-def test_frequencies_follow_the_softmax_over_the_nucleus(top_p):
-    logits, num_draws = jax.random.normal(jax.random.key(3), (1, 50)), 50_000
-    uniform = (jnp.arange(num_draws) + 0.5) / num_draws  # evenly spread, so that counts are exact but for rounding
-    drawn = np.asarray(jax.jit(choose, static_argnums=(2, 3))(jnp.repeat(logits, num_draws, 0), uniform, 0.8, top_p))
-    probabilities = np.asarray(jax.nn.softmax(logits[0] / 0.8), np.float64)
-    kept = sorted(nucleus(probabilities, top_p)) if top_p < 1 else range(50)
-    expected = num_draws * probabilities[kept] / probabilities[kept].sum()
-    assert len(expected) > 15
-    np.testing.assert_allclose(np.bincount(drawn, minlength=50)[kept], expected, rtol=0, atol=1.5)
+def filtered(logits, decoding, seen_ids):
+    """The distribution that transformers draws from."""
+    steps = transformers.LogitsProcessorList([transformers.RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)])
+    steps.append(transformers.TemperatureLogitsWarper(decoding.temperature))
+    if decoding.top_k is not None:
+        steps.append(transformers.TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1:
+        steps.append(transformers.TopPLogitsWarper(decoding.top_p))
+    if decoding.min_p:
+        steps.append(transformers.MinPLogitsWarper(decoding.min_p))
+    ids = torch.tensor([seen_ids or [0]])
+    if not seen_ids:
+        steps.pop(0)
+    return torch.softmax(steps(ids, torch.tensor(np.array(logits)))[0].double(), -1).numpy()
 
 
-def test_the_uniform_numbers_of_keys_and_positions_are_uniform_and_apart():
+DECODINGS = {
+    "all": Decoding(temperature=1.0),
+    "hot": Decoding(temperature=1.7),
+    "nucleus": Decoding(temperature=0.8, top_p=0.9),
+    "a small nucleus": Decoding(temperature=1.0, top_p=0.3),
+    "the likeliest alone": Decoding(temperature=1.0, top_p=0.01),
+    "top-k": Decoding(temperature=1.0, top_k=7),
+    "top-k then nucleus": Decoding(temperature=1.0, top_k=12, top_p=0.7),
+    "min-p": Decoding(temperature=1.2, min_p=0.2),
+    "penalty": Decoding(temperature=1.0, repetition_penalty=1.8),
+    "everything": Decoding(temperature=0.9, top_k=30, top_p=0.95, min_p=0.05, repetition_penalty=1.3),
+}
+
+
+@pytest.mark.parametrize("case", DECODINGS)
+@pytest.mark.parametrize("vocab_size", [60, 700])
+def test_tokens_are_drawn_from_the_distribution_that_transformers_draws_from(case, vocab_size):
+    decoding, num_draws = DECODINGS[case], 20_000
+    logits = 2 * jax.random.normal(jax.random.key(vocab_size), (1, vocab_size))
+    seen_ids = list(range(0, vocab_size, 3)) if decoding.repetition_penalty != 1 else []
+    seen = jnp.zeros((1, vocab_size), bool).at[0, jnp.array(seen_ids, int)].set(True)
+    expected = filtered(logits, decoding, seen_ids)
+    counts = np.bincount(drawn_many(logits, num_draws, decoding, seen), minlength=vocab_size)
+    assert counts[expected == 0].sum() == 0
+    kept = expected > 0
+    spread = np.sqrt(num_draws * expected[kept] * (1 - expected[kept])) + 1
+    assert (np.abs(counts[kept] - num_draws * expected[kept]) < 5 * spread).all()
+
+
+def test_the_uniform_numbers_of_keys_positions_and_attempts_are_uniform_and_apart():
     keys = jnp.stack(jnp.meshgrid(jnp.arange(50), jnp.arange(40), indexing="ij"), -1).reshape(-1, 2).astype(jnp.uint32)
-    draws = np.stack([_uniform(keys, jnp.full(len(keys), position)) for position in (5, 6, 700)])
+    draws = np.stack([uniform(keys, jnp.full(len(keys), p), jnp.int32(n)) for p, n in ((5, 0), (5, 1), (6, 0), (700, 0))])
     assert len(np.unique(draws)) > 0.999 * draws.size
     counts = np.histogram(draws, bins=20, range=(0, 1))[0]
     chi_square = ((counts - draws.size / 20) ** 2 / (draws.size / 20)).sum()
     assert chi_square < 19 + 4 * np.sqrt(2 * 19)  # four standard deviations above its mean
 
 
-def test_a_choice_at_the_ends_of_the_uniform_range_is_a_real_token():
+@pytest.mark.parametrize("decoding", [Decoding(temperature=1.0), Decoding(temperature=1.0, top_p=0.95)])
+def test_a_choice_at_the_ends_of_the_uniform_range_is_a_real_token(decoding):
     logits = jnp.array([[0.0, 1.0, -jnp.inf, 2.0, -jnp.inf]])
     largest = jnp.nextafter(jnp.float32(1), jnp.float32(0))
-    for top_p in (0.5, 0.95, 1.0):
-        for uniform, allowed in ((jnp.float32(0), {0, 1, 3}), (largest, {3})):
-            assert int(choose(logits, uniform[None], 1.0, top_p)[0]) in allowed
+    for number, allowed in ((jnp.float32(0), {0, 1}), (largest, {3})):
+        options, draw = Options.of(decoding, 5), lambda _, number=number: number[None]
+        assert int(choose(logits, jnp.zeros((1, 5), bool), draw, options, Needs.of([decoding]))[0]) in allowed
 
 
-def test_greedy_takes_the_likeliest():
-    logits = jax.random.normal(jax.random.key(0), (4, 30))
-    np.testing.assert_array_equal(choose(logits, jnp.zeros(4), 0.0, 1.0), logits.argmax(-1))
+def test_rows_of_one_batch_are_chosen_each_by_its_own_options():
+    logits = 2 * jax.random.normal(jax.random.key(5), (1, 300))
+    decodings = [Decoding(), *DECODINGS.values()]
+    alone = [drawn_many(logits, 1, decoding)[0] for decoding in decodings]
+    options = Options(*map(jnp.concatenate, zip(*(Options.of(decoding, 300) for decoding in decodings), strict=True)))
+    n = len(decodings)
+    draw = functools.partial(uniform, jnp.tile(jnp.array([[9, 0]], jnp.uint32), (n, 1)), jnp.zeros(n, jnp.int32))
+    together = choose(jnp.repeat(logits, n, 0), jnp.zeros((n, 300), bool), draw, options, Needs.of(decodings))
+    assert together.tolist() == alone
+    assert alone[0] == int(logits.argmax())
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.config.train import ValidationConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.examination import Examiner, for_sampling
-from wizardcoder_jax.sampling import engine
+from wizardcoder_jax.sampling.slots import new_cache
 from wizardcoder_jax.sandbox import bubblewrap
 from wizardcoder_jax.scoring import Questions
 from wizardcoder_jax.sharding import make_mesh
@@ -115,7 +115,7 @@ def test_weights_are_cast_for_sampling_and_the_master_weights_stay(model):
     copy = for_sampling(model, make_mesh("1x1"), jnp.dtype(jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(copy)} == {jnp.dtype(jnp.bfloat16)}
     assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {jnp.dtype(jnp.float32)}
-    assert isinstance(copy, type(model)) and engine._new_cache(copy, 1, 8, jnp.dtype(jnp.float32))
+    assert isinstance(copy, type(model)) and new_cache(copy, 1, 8, jnp.dtype(jnp.float32))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.processes import is_first
-from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
+from wizardcoder_jax.sampling.decoding import Request
+from wizardcoder_jax.sampling.engine import Engine
+from wizardcoder_jax.sampling.prefill import common_start
 from wizardcoder_jax.sandbox.program import Program
 from wizardcoder_jax.sandbox.runner import Sandbox
 from wizardcoder_jax.scoring import Questions, programs_of, verdicts_of
@@ -92,10 +94,19 @@ class Examiner:
 
     def _answers(self, model: Transformer, mesh: Mesh) -> dict[str, str]:
         """Raw answers by task id; the copy of the weights that gives them is let go of at the end."""
-        decoding = Decoding(temperature=0.0, top_p=1.0, eos_id=self._tokenizer.eos_id, max_length=self._settings.max_length)
-        engine = Engine(for_sampling(model, mesh, self._dtype), decoding, self._settings.batch_size, self._dtype)
-        requests = [Request(prompt=ids, key=(0, 0)) for ids in self._prompts.values()]  # greedy: the key decides nothing
-        found = dict(engine.answer(requests, self._questions.stopped(self._tokenizer)))
+        prompts, longest = list(self._prompts.values()), self._settings.max_length
+        engine = Engine(
+            for_sampling(model, mesh, self._dtype),
+            num_slots=self._settings.batch_size,
+            max_length=longest,
+            eos_ids=[self._tokenizer.eos_id],
+            dtype=self._dtype,
+            header=common_start(prompts),
+        )
+        stopped = self._questions.stopped(self._tokenizer)
+        # Greedy: the key decides nothing.
+        requests = [Request(prompt=prompt, key=(0, 0), max_length=longest, stopped=stopped) for prompt in prompts]
+        found = dict(engine.answer(requests))
         return {task_id: self._tokenizer.decode(found[i].tokens) for i, task_id in enumerate(self._prompts)}
 
     def _num_passed(self, programs: Sequence[Program]) -> int:

@@ -14,9 +14,10 @@ from wizardcoder_jax.hf.folder import Source
 from wizardcoder_jax.hf.lineage import Lineage
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.hf.weights import Checksums, Weights
+from wizardcoder_jax.model.int8 import quantised
 from wizardcoder_jax.model.lora import abstract_adapted, merged
 from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
-from wizardcoder_jax.sharding import Rules
+from wizardcoder_jax.sharding import RULES, Rules
 from wizardcoder_jax.training.step import shardings
 from wizardcoder_jax.training.stored import find_checkpoint, held_dtypes, load_params, read_card
 
@@ -50,6 +51,18 @@ class Opened:
         shapes = abstract_transformer(self.arch, rules)
         held = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else held_dtypes(self.origin, shapes)
         return Weights(self._load(shapes, held, rules, mesh), self.checksums)
+
+    def for_sampling(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
+        """The model in `dtype` as the sampler wants it: heads and units over "model", blocks apart on CPU.
+
+        Args:
+            mesh: the current mesh (`jax.set_mesh`).
+            dtype: of weights that are not in int8.
+            int8: hold the blocks' kernels in int8.
+        """
+        model = self.weights(RULES["fsdp_tensor"], mesh, dtype).model
+        model = jax.jit(quantised)(model) if int8 else model
+        return jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
 
     def _load(self, shapes: Transformer, dtypes: Transformer, rules: Rules, mesh: Mesh) -> Transformer:
         place = lambda leaf, dtype, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731

@@ -21,7 +21,7 @@ from wizardcoder_jax.scoring import Questions
 
 if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
-    from wizardcoder_jax.sampling.engine import Request
+    from wizardcoder_jax.sampling.decoding import Request
 
 CHAT = "chat"  # the protocol in which a prompt is a user message
 
@@ -38,30 +38,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     import jax.numpy as jnp
 
     from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.model.int8 import quantised
-    from wizardcoder_jax.sampling.engine import Decoding, Engine
-    from wizardcoder_jax.sharding import RULES, make_mesh
+    from wizardcoder_jax.sampling.engine import Engine
+    from wizardcoder_jax.sampling.prefill import common_start
+    from wizardcoder_jax.sharding import make_mesh
 
     jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
-    opened, mesh, rules = open_model(config.model), make_mesh(config.mesh), RULES["fsdp_tensor"]
+    opened, mesh = open_model(config.model), make_mesh(config.mesh)
     tokenizer, dtype = opened.tokenizer, jnp.dtype(config.compute_dtype)
     if config.max_length > opened.arch.max_positions:
         raise InputError(f"max_length {config.max_length} exceeds the model's {opened.arch.max_positions} positions")
     wanted = _requests(config, questions, tokenizer)
     fingerprint = _fingerprint(config, questions, tokenizer, opened.identity)
-    decoding = Decoding(
-        temperature=config.temperature, top_p=config.top_p, eos_id=tokenizer.eos_id, max_length=config.max_length
-    )
     with jax.set_mesh(mesh), Journal(config.output, fingerprint, resume=not config.overwrite) as journal:
         rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
         left = [name for name in wanted if name not in rows]
         if left:
-            model = opened.weights(rules, mesh, dtype).model
-            model = jax.jit(quantised)(model) if config.int8_weights else model
-            model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
-            answers = Engine(model, decoding, config.batch_size, dtype).answer(
-                [wanted[name] for name in left], questions.stopped(tokenizer)
+            engine = Engine(
+                opened.for_sampling(mesh, dtype, int8=config.int8_weights),
+                num_slots=config.batch_size,
+                max_length=config.max_length,
+                eos_ids=[tokenizer.eos_id],
+                dtype=dtype,
+                header=common_start([request.prompt for request in wanted.values()]),
             )
+            answers = engine.answer([wanted[name] for name in left])
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
                 for index, answer in answers:
                     text = tokenizer.decode(answer.tokens)
@@ -132,14 +132,17 @@ def _questions(config: SampleConfig) -> Questions:
 
 def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "Request"]:
     """All answers that are wanted, by (task id, sample index); the samples of a task stand side by side."""
-    from wizardcoder_jax.sampling.engine import Request
+    from wizardcoder_jax.sampling.decoding import Decoding, Request
 
+    decoding, stopped = Decoding(temperature=config.temperature, top_p=config.top_p), questions.stopped(tokenizer)
     requests = {}
     for task_id, ids in questions.prompt_ids(tokenizer, config.max_length).items():
         for i in range(config.num_samples):
             digest = hashlib.sha256(f"{config.seed}/{task_id}/{i}".encode()).digest()
             key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
-            requests[task_id, i] = Request(prompt=ids, key=key)
+            requests[task_id, i] = Request(
+                prompt=ids, key=key, max_length=config.max_length, decoding=decoding, stopped=stopped
+            )
     return requests
 
 

@@ -1,10 +1,8 @@
 """A model of our own as a teacher: answers in this process, many together, each a function of the model and its prompt."""
 
-import asyncio
+import contextlib
 import hashlib
 import os
-import queue
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -15,16 +13,14 @@ from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.config import TeacherConfig, default_cache_dir
 from wizardcoder_jax.errors import InputError, RefusedPromptError
 from wizardcoder_jax.loading import open_model
-from wizardcoder_jax.sampling.engine import Answer, Decoding, Engine, Request
-from wizardcoder_jax.sharding import RULES, make_mesh
-
-Waiting = tuple[Request, "asyncio.Future[Answer]"]
+from wizardcoder_jax.sampling.decoding import Decoding, Request
+from wizardcoder_jax.sampling.engine import Engine
+from wizardcoder_jax.sampling.live import LiveEngine
+from wizardcoder_jax.sharding import make_mesh
 
 
 class ModelTeacher:
     """Answers with the model at `config.model`, as instructions' teachers do.
-
-    One thread runs the engine; what is asked meanwhile takes the slots that become free.
 
     Args:
         config: model, decoding settings, slots, devices.
@@ -39,12 +35,7 @@ class ModelTeacher:
         most = self._opened.arch.max_positions
         if config.max_length > most:
             raise InputError(f"teacher.max_length {config.max_length} exceeds the model's {most} positions; lower it")
-        self._waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._in_progress: dict[int, asyncio.Future[Answer]] = {}  # by the engine's index
-        self._num_pulled = 0
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
-        self._is_closing = False
+        self._engine = LiveEngine(self._made)
 
     @property
     def identity(self) -> str:
@@ -64,7 +55,14 @@ class ModelTeacher:
             raise RefusedPromptError(reason, finish_reason="length")
         digest = hashlib.sha256(f"{draw}\0{prompt}".encode("utf-8", "replace")).digest()
         key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
-        answer = await self._answer(Request(prompt=ids, key=key, max_tokens=self._config.max_tokens))
+        answer = await self._engine.answer(
+            Request(
+                prompt=ids,
+                key=key,
+                max_length=min(self._config.max_length, len(ids) + self._config.max_tokens),
+                decoding=Decoding(temperature=self._config.temperature, top_p=self._config.top_p),
+            )
+        )
         return Completion(
             text=self._tokenizer.decode(answer.tokens),
             finish_reason=answer.finish_reason,
@@ -75,71 +73,22 @@ class ModelTeacher:
 
     async def aclose(self) -> None:
         """Ends the engine; answers in progress are given up."""
-        self._is_closing = True
-        self._waiting.put(None)
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+        await self._engine.aclose()
 
     def _prompt(self, message: str) -> str:
         has_template = self._tokenizer.chat_template is not None
         return self._tokenizer.chat_prompt(message) if has_template else prompts.wizardcoder(message)
 
-    async def _answer(self, request: Request) -> Answer:
-        if self._failure is not None:
-            raise self._failure
-        loop = asyncio.get_running_loop()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(loop,), daemon=True, name="teacher")
-            self._thread.start()
-        answered: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.put((request, answered))
-        return await answered
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            for index, answer in self._engine_answers():
-                answered = self._in_progress.pop(index)
-                if not self._is_closing:
-                    loop.call_soon_threadsafe(_settle, answered, answer)
-        except Exception as error:
-            self._failure = error
-            while not self._waiting.empty():
-                self._pull(False)
-            for answered in self._in_progress.values():
-                loop.call_soon_threadsafe(_settle, answered, error)
-
-    def _engine_answers(self) -> Iterator[tuple[int, Answer]]:
-        config, rules = self._config, RULES["fsdp_tensor"]
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[Engine]:
+        config = self._config
         jax.config.update("jax_compilation_cache_dir", os.path.join(default_cache_dir(), "compiled"))
         mesh, dtype = make_mesh(config.mesh), jnp.dtype(config.compute_dtype)
-        decoding = Decoding(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            eos_id=self._tokenizer.eos_id,
-            max_length=config.max_length,
-        )
         with jax.set_mesh(mesh):
-            model = self._opened.weights(rules, mesh, dtype).model
-            model = jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
-            yield from Engine(model, decoding, config.batch_size, dtype).stream(self._pull, lambda _: self._is_closing)
-
-    def _pull(self, is_idle: bool) -> Request | None:
-        try:
-            waiting = None if self._is_closing else self._waiting.get(block=is_idle)
-        except queue.Empty:
-            return None
-        if waiting is None:
-            return None
-        request, answered = waiting
-        self._in_progress[self._num_pulled] = answered
-        self._num_pulled += 1
-        return request
-
-
-def _settle(answered: "asyncio.Future[Answer]", result: Answer | Exception) -> None:
-    if answered.done():
-        return
-    if isinstance(result, Exception):
-        answered.set_exception(result)
-    else:
-        answered.set_result(result)
+            yield Engine(
+                self._opened.for_sampling(mesh, dtype),
+                num_slots=config.batch_size,
+                max_length=config.max_length,
+                eos_ids=[self._tokenizer.eos_id],
+                dtype=dtype,
+            )

@@ -24,7 +24,8 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.loading import Opened, open_model
 from wizardcoder_jax.model.int8 import quantised
 from wizardcoder_jax.model.transformer import Transformer
-from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
+from wizardcoder_jax.sampling.decoding import Request
+from wizardcoder_jax.sampling.engine import Engine
 from wizardcoder_jax.sharding import RULES, make_mesh
 
 MODEL, BENCHMARK = "smollm2-135m-instruct", "mini-dev"
@@ -39,10 +40,10 @@ def load(opened: Opened, dtype: str, *, int8: bool = False) -> Transformer:
 
 def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[list[tuple[int, ...]]], list[list[int]]]:
     """A function from prompts to NEW greedy tokens after each."""
-    engine = Engine(model, Decoding(temperature=0.0, top_p=1.0, eos_id=-1, max_length=max_length), BATCH, jnp.dtype(dtype))
+    engine = Engine(model, num_slots=BATCH, max_length=max_length, eos_ids=[], dtype=jnp.dtype(dtype))
 
     def answer(prompts: list[tuple[int, ...]]) -> list[list[int]]:
-        found = dict(engine.answer([Request(prompt=prompt, key=(0, 0)) for prompt in prompts]))
+        found = dict(engine.answer([Request(prompt=prompt, key=(0, 0), max_length=max_length) for prompt in prompts]))
         return [found[i].tokens[:NEW] for i in range(len(prompts))]
 
     return answer

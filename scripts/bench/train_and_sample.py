@@ -42,7 +42,8 @@ import transformers
 from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.hf.export import export_folder
 from wizardcoder_jax.loading import open_model
-from wizardcoder_jax.sampling.engine import Decoding, Engine, Request
+from wizardcoder_jax.sampling.decoding import Request
+from wizardcoder_jax.sampling.engine import Engine
 from wizardcoder_jax.sharding import RULES, make_mesh
 from wizardcoder_jax.training.feed import put_batch
 from wizardcoder_jax.training.step import make_step, new_state
@@ -148,9 +149,9 @@ def time_sampling(folder: str, rng: np.random.Generator, batch: int) -> dict[str
     model = jax.jit(lambda model: model.unstacked())(
         open_model(folder).weights(RULES["fsdp_tensor"], make_mesh("1x1"), jnp.float32).model
     )
-    decoding = Decoding(temperature=0.0, top_p=1.0, eos_id=-1, max_length=PROMPT + NEW)
-    engine = Engine(model, decoding, batch, jnp.dtype("float32"))
-    requests = [Request(prompt=tuple(row.tolist()), key=(0, i)) for i, row in enumerate(prompts)]
+    length = PROMPT + NEW
+    engine = Engine(model, num_slots=batch, max_length=length, eos_ids=[], dtype=jnp.float32)
+    requests = [Request(prompt=tuple(row.tolist()), key=(0, i), max_length=length) for i, row in enumerate(prompts)]
     peer: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     inputs = torch.tensor(prompts)
     settings = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}

@@ -1,152 +1,60 @@
-"""Continuous batching: a fixed number of slots, each decoding one answer; a slot that ends is given the next prompt.
+"""Continuous batching: a fixed number of slots, each decoding one answer; a slot that ends is given the next request.
 
-Prompts are prefilled one at a time in pieces of a fixed length, so that one compiled program serves all lengths, and an
-answer does not depend on what else is in the batch.
+An answer is a function of its request and the model alone, whatever else is in the batch. The cache is as long as the longest
+sequence in it needs, in doubling lengths, each with one compiled program.
 
 Several processes of one run each call this with the same requests: whatever the host decides by is replicated, so that all of
 them decide alike, and what it hands in is NumPy's, which is the same for every process.
 """
 
+import collections
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from wizardcoder_jax.model.transformer import KVCache, Transformer
-from wizardcoder_jax.sampling.choose import choose
+from wizardcoder_jax.model.transformer import Transformer
+from wizardcoder_jax.sampling import slots as device
+from wizardcoder_jax.sampling.decoding import Answer, Logprob, Needs, Options, Request
+from wizardcoder_jax.sampling.prefill import NUM_KEPT, PrefilledPrompts
 
-PREFILL_PIECE = 128  # prompt tokens a call
-DECODE_STEPS = 16  # tokens between two looks of the host at the slots
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How tokens are chosen and where answers end."""
-
-    temperature: float
-    top_p: float
-    eos_id: int
-    max_length: int  # tokens of prompt and answer together: the slots of the KV cache
+LEAST_CAPACITY = 256  # of the cache, in tokens of a sequence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-    """One answer that is wanted."""
+class News:
+    """What became of a request since the last look.
 
-    prompt: tuple[int, ...]  # token ids
-    key: tuple[int, int]  # two 32-bit words: all randomness of this answer
-    max_tokens: int | None = None  # of the answer, where there is a limit besides max_length
+    Attributes:
+        ticket: of the request.
+        tokens: new ones.
+        logprobs: of the new tokens, where they were asked for.
+        answer: the whole, where it has ended.
+    """
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One answer."""
-
-    tokens: list[int]  # without the end-of-text token
-    finish_reason: str  # "stop": end of text or a stop string; "length": max_length or max_tokens reached
-
-
-class Slots(NamedTuple):
-    """What is in each slot; every array is [B] but `keys`, [B, 2]."""
-
-    tokens: jax.Array  # last token, not yet in the cache
-    positions: jax.Array  # its position
-    keys: jax.Array  # uint32
-    active: jax.Array  # bool
+    ticket: int
+    tokens: list[int]
+    logprobs: tuple[Logprob, ...] = ()
+    answer: Answer | None = None
 
 
-def _everywhere(model: Transformer, tree: Any) -> Any:
-    """Small arrays, whole on every device: each process can read them, and programs find them as they left them."""
-    return jax.tree.map(lambda array: model.rules.constrain(array, *(None,) * array.ndim), tree)
+@dataclasses.dataclass(kw_only=True)
+class _Held:
+    """An answer in progress."""
+
+    ticket: int
+    request: Request
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    logprobs: list[Logprob] = dataclasses.field(default_factory=list)
 
 
-@functools.partial(jax.jit, static_argnames=("batch", "num_slots", "dtype"))
-def _new_cache(model: Transformer, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
-    return model.empty_cache(batch, num_slots, dtype)
-
-
-@functools.partial(jax.jit, static_argnames="num_slots")
-def _no_answers(model: Transformer, num_slots: int) -> Slots:
-    n = num_slots
-    slots = Slots(jnp.zeros(n, jnp.int32), jnp.zeros(n, jnp.int32), jnp.zeros((n, 2), jnp.uint32), jnp.zeros(n, bool))
-    return _everywhere(model, slots)
-
-
-@functools.partial(jax.jit, donate_argnames="slots")
-def _end(model: Transformer, slots: Slots, row: jax.Array) -> Slots:
-    """The slots, that of `row` free."""
-    return _everywhere(model, slots._replace(active=slots.active.at[row].set(False)))
-
-
-def _uniform(keys: jax.Array, positions: jax.Array) -> jax.Array:
-    """One number in [0, 1) a row, from the row's key and the position of the token that it chooses."""
-    draw = lambda key, position: jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), position))  # noqa: E731
-    return jax.vmap(draw)(keys, positions)
-
-
-@functools.partial(jax.jit, donate_argnames="cache")
-def _prefill_piece(
-    model: Transformer, tokens: jax.Array, start: jax.Array, last: jax.Array, cache: KVCache
-) -> tuple[jax.Array, KVCache]:
-    """Tokens [1, T] from position `start` on -> the logits [1, V] after the token at index `last`, and the cache."""
-    positions = start + jnp.arange(tokens.shape[1])[None]
-    hidden, cache = model.extend(tokens, positions, cache)
-    return model.logits(jax.lax.dynamic_index_in_dim(hidden, last, axis=1, keepdims=False)), cache
-
-
-@functools.partial(jax.jit, static_argnames="decoding")
-def _first_token(model: Transformer, logits: jax.Array, key: jax.Array, position: jax.Array, decoding: Decoding) -> jax.Array:
-    """The first token of an answer, from the logits [1, V] at the end of its prompt."""
-    token = choose(logits, _uniform(key[None], position[None]), decoding.temperature, decoding.top_p)[0]
-    return _everywhere(model, token)
-
-
-@functools.partial(jax.jit, donate_argnames=("slots", "cache"))
-def _insert(
-    model: Transformer,
-    slots: Slots,
-    cache: KVCache,
-    row: jax.Array,
-    token: jax.Array,
-    position: jax.Array,
-    key: jax.Array,
-    prompt: KVCache,
-) -> tuple[Slots, KVCache]:
-    """Puts a prefilled prompt and the first token of its answer into slot `row`."""
-    put = lambda whole, one: jax.lax.dynamic_update_slice_in_dim(whole, one, row, axis=whole.ndim - 4)  # noqa: E731
-    slots = Slots(
-        slots.tokens.at[row].set(token),
-        slots.positions.at[row].set(position),
-        slots.keys.at[row].set(key),
-        slots.active.at[row].set(True),
-    )
-    return _everywhere(model, slots), jax.tree.map(put, cache, prompt)
-
-
-@functools.partial(jax.jit, static_argnames="decoding", donate_argnames=("slots", "cache"))
-def _decode(model: Transformer, slots: Slots, cache: KVCache, decoding: Decoding) -> tuple[Slots, KVCache, jax.Array]:
-    """Up to DECODE_STEPS tokens of every active slot; returns them [DECODE_STEPS, B], -1 where a slot had ended."""
-
-    def running(state: tuple[jax.Array, Slots, KVCache, jax.Array]) -> jax.Array:
-        return (state[0] < DECODE_STEPS) & state[1].active.any()
-
-    def step(state: tuple[jax.Array, Slots, KVCache, jax.Array]) -> tuple[jax.Array, Slots, KVCache, jax.Array]:
-        i, slots, cache, emitted = state
-        hidden, cache = model.extend(slots.tokens[:, None], slots.positions[:, None], cache)
-        positions = slots.positions + 1
-        logits = model.logits(hidden[:, 0])
-        tokens = choose(logits, _uniform(slots.keys, positions), decoding.temperature, decoding.top_p)
-        emitted = emitted.at[i].set(jnp.where(slots.active, tokens, -1))
-        active = slots.active & (tokens != decoding.eos_id) & (positions < decoding.max_length - 1)
-        return i + 1, Slots(tokens, positions, slots.keys, active), cache, emitted
-
-    emitted = jnp.full((DECODE_STEPS, slots.tokens.shape[0]), -1, jnp.int32)
-    _, slots, cache, emitted = jax.lax.while_loop(running, step, (jnp.int32(0), slots, cache, emitted))
-    return _everywhere(model, slots), cache, _everywhere(model, emitted)
+def capacities_up_to(max_length: int) -> tuple[int, ...]:
+    """The lengths that a cache may have: doubling, the last is `max_length`."""
+    lengths = [LEAST_CAPACITY]
+    while lengths[-1] < max_length:
+        lengths.append(2 * lengths[-1])
+    return (*lengths[:-1], max_length)
 
 
 class Engine:
@@ -154,96 +62,180 @@ class Engine:
 
     Args:
         model: the weights; blocks apart (`Transformer.unstacked`) on CPU, stacked elsewhere.
-        decoding: how tokens are chosen.
         num_slots: answers decoded together.
+        max_length: the most that any request may have as its `max_length`.
+        eos_ids: tokens that end a text.
         dtype: of activations and cache.
+        header: what prompts begin with, for it to be prefilled once.
     """
 
-    def __init__(self, model: Transformer, decoding: Decoding, num_slots: int, dtype: jnp.dtype) -> None:
-        self._model, self._decoding, self._num_slots, self._dtype = model, decoding, num_slots, dtype
-        self._prompt: tuple[tuple[int, ...], jax.Array, KVCache] | None = None
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        num_slots: int,
+        max_length: int,
+        eos_ids: Sequence[int],
+        dtype: jax.typing.DTypeLike,
+        header: tuple[int, ...] = (),
+    ) -> None:
+        self._model, self._num_slots, self._dtype = model, num_slots, np.dtype(dtype)
+        self._eos_ids = np.array(eos_ids, np.int32)
+        self._capacities = capacities_up_to(max_length)
+        self._prompts = PrefilledPrompts(model, self._capacities, dtype, header)
+        self._waiting: collections.deque[_Held] = collections.deque()
+        self._held: dict[int, _Held] = {}  # by slot
+        self._tickets = 0
+        self._needs = Needs()
+        self._reset()
+        self.num_steps = 0  # of decoding
 
-    def answer(
-        self, requests: Sequence[Request], stopped: Callable[[list[int]], bool] | None = None
-    ) -> Iterator[tuple[int, Answer]]:
-        """Yields (index, answer) as answers end; requests with equal prompts, side by side, share one prefill.
+    @property
+    def num_free(self) -> int:
+        """Slots that nothing waits for."""
+        return self._num_slots - len(self._held) - len(self._waiting)
 
-        Args:
-            requests: prompts shorter than `max_length`.
-            stopped: whether the tokens so far hold a stop string.
+    @property
+    def is_busy(self) -> bool:
+        """Whether any answer is wanted."""
+        return bool(self._held or self._waiting)
+
+    def most_cache_bytes(self) -> int:
+        """Memory for keys and values at the most, over all devices, while the cache grows to its greatest length included."""
+        arch = self._model.arch
+        a_token = 2 * arch.num_layers * arch.num_kv_heads * arch.head_dim * self._dtype.itemsize
+        *_, before, whole = (0, *self._capacities)
+        return a_token * (self._num_slots * (before + whole) + (NUM_KEPT + 1) * whole)
+
+    def submit(self, request: Request) -> int:
+        """Puts a request in the queue; returns its ticket. Those with equal prompts, side by side, share one prefill.
+
+        Raises:
+            ValueError: the prompt is empty, or leaves no room for an answer.
         """
-        waiting = iter(requests)
-        return self.stream(lambda _: next(waiting, None), stopped)
+        if not 0 < len(request.prompt) < request.max_length <= self._capacities[-1]:
+            lengths = f"{len(request.prompt)} tokens of prompt, max_length {request.max_length} of {self._capacities[-1]}"
+            raise ValueError(f"a request needs a prompt and room for an answer: {lengths}")
+        self._tickets += 1
+        self._waiting.append(_Held(ticket=self._tickets, request=request))
+        return self._tickets
 
-    def stream(
-        self, pull: Callable[[bool], Request | None], stopped: Callable[[list[int]], bool] | None = None
-    ) -> Iterator[tuple[int, Answer]]:
-        """As `answer`, for requests that come while others are answered; an index is a request's number among them all.
+    def cancel(self, ticket: int) -> None:
+        """Lets go of a request; one that has ended is no matter."""
+        self._waiting = collections.deque(held for held in self._waiting if held.ticket != ticket)
+        for row, held in list(self._held.items()):
+            if held.ticket == ticket:
+                self._free(row)
 
-        Args:
-            pull: the next request, or None: there is none now. Its argument says that no answer is in progress: it may wait,
-                and None then ends the stream.
-            stopped: as in `answer`.
-        """
-        num_pulled = 0
-        held: dict[int, tuple[int, Request, list[int]]] = {}  # slot -> (index, request, tokens)
-        slots, cache = _no_answers(self._model, self._num_slots), self._cache(self._num_slots)
-        while True:
-            for row in range(self._num_slots):
-                while row not in held and (request := pull(not held)) is not None:
-                    index, num_pulled = num_pulled, num_pulled + 1
-                    token, slots, cache = self._start(request, row, slots, cache)
-                    ended = self._ended([token], request, stopped)
-                    if ended is None:
-                        held[row] = (index, request, [token])
-                    else:
-                        slots = _end(self._model, slots, np.int32(row))
-                        yield index, ended
-            if not held:
-                return
-            slots, cache, emitted = _decode(self._model, slots, cache, self._decoding)
-            for row, column in enumerate(np.asarray(emitted).T):
-                if row not in held:
-                    continue
-                index, request, tokens = held[row]
-                tokens.extend(int(token) for token in column if token >= 0)
-                ended = self._ended(tokens, request, stopped)
-                if ended is not None:
-                    del held[row]
-                    slots = _end(self._model, slots, np.int32(row))
-                    yield index, ended
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yields (index, answer) as answers end."""
+        indices = {self.submit(request): index for index, request in enumerate(requests)}
+        while indices:
+            for news in self.advance():
+                if news.answer is not None and news.ticket in indices:
+                    yield indices.pop(news.ticket), news.answer
 
-    def _cache(self, batch: int) -> KVCache:
-        return _new_cache(self._model, batch, self._decoding.max_length, self._dtype)
+    def advance(self) -> list[News]:
+        """Fills free slots, decodes a few steps, and tells what is new."""
+        found = [news for row in range(self._num_slots) for news in self._filled(row)]
+        if not self._held:
+            return found
+        self._fit()
+        self._slots, self._cache, emitted, num_steps = device.decode(
+            self._model, self._slots, self._cache, self._eos_ids, self._needs
+        )
+        self.num_steps += int(num_steps)
+        emitted = jax.tree.map(np.asarray, emitted)
+        for row in sorted(self._held):
+            num_new = int((emitted.tokens[:, row] >= 0).sum())
+            new = jax.tree.map(lambda array, row=row, num_new=num_new: array[:num_new, row], emitted)
+            found.append(self._told(row, new))
+        return found
 
-    def _start(self, request: Request, row: int, slots: Slots, cache: KVCache) -> tuple[int, Slots, KVCache]:
-        logits, prompt_cache = self._prefill(request.prompt)
-        key, position = np.array(request.key, np.uint32), np.int32(len(request.prompt))
-        token = _first_token(self._model, logits, key, position, self._decoding)
-        slots, cache = _insert(self._model, slots, cache, np.int32(row), token, position, key, prompt_cache)
-        return int(token), slots, cache
+    def _filled(self, row: int) -> Iterator[News]:
+        """Puts requests into a slot until one stays there."""
+        while row not in self._held and self._waiting:
+            held = self._waiting.popleft()
+            self._meet(held.request)
+            logits, prompt = self._prompts.get(held.request.prompt)
+            self._fit(len(held.request.prompt))
+            decoding, vocab = held.request.decoding, self._model.arch.padded_vocab_size
+            num_seen = vocab if self._needs.repetition_penalty else 0
+            tokens = np.array(held.request.prompt, np.int32)
+            one = device.fresh_slot(tokens, held.request.key, held.request.max_length, Options.of(decoding, vocab), num_seen)
+            self._slots, self._cache, first = device.begin(
+                self._model, self._slots, self._cache, np.int32(row), one, logits, prompt, self._needs
+            )
+            self._held[row] = held
+            yield self._told(row, jax.tree.map(lambda array: np.asarray(array)[None], first))
 
-    def _prefill(self, prompt: tuple[int, ...]) -> tuple[jax.Array, KVCache]:
-        if self._prompt is not None and self._prompt[0] == prompt:
-            return self._prompt[1:]
-        cache = self._cache(1)
-        logits = jnp.zeros(())
-        for start in range(0, len(prompt), PREFILL_PIECE):
-            piece = prompt[start : start + PREFILL_PIECE]
-            padded = np.zeros((1, PREFILL_PIECE), np.int32)
-            padded[0, : len(piece)] = piece
-            logits, cache = _prefill_piece(self._model, padded, np.int32(start), np.int32(len(piece) - 1), cache)
-        self._prompt = (prompt, logits, cache)
-        return logits, cache
+    def _told(self, row: int, new: device.Emitted) -> News:
+        """Takes new tokens [n] of a slot down; frees the slot where its answer ends."""
+        held = self._held[row]
+        tokens = new.tokens.tolist()
+        logprobs = _logprobs(new, held.request.decoding.num_logprobs)
+        held.tokens += tokens
+        held.logprobs += logprobs
+        answer = self._ended(held)
+        if answer is not None:
+            self._free(row)
+            if answer.tokens != held.tokens:  # without the end-of-text token
+                tokens, logprobs = tokens[:-1], logprobs[:-1]
+        return News(ticket=held.ticket, tokens=tokens, logprobs=tuple(logprobs), answer=answer)
 
-    def _ended(self, tokens: list[int], request: Request, stopped: Callable[[list[int]], bool] | None) -> Answer | None:
-        if request.max_tokens is not None and len(tokens) > request.max_tokens:
-            return Answer(tokens=tokens[: request.max_tokens], finish_reason="length")
-        if tokens[-1] == self._decoding.eos_id:
-            return Answer(tokens=tokens[:-1], finish_reason="stop")
-        if stopped is not None and stopped(tokens):
-            return Answer(tokens=tokens, finish_reason="stop")
-        most = self._decoding.max_length - len(request.prompt)
-        if len(tokens) >= min(most, request.max_tokens or most):
-            return Answer(tokens=tokens, finish_reason="length")
+    def _ended(self, held: _Held) -> Answer | None:
+        tokens, request = held.tokens, held.request
+        if tokens[-1] in self._eos_ids:
+            return Answer(tokens=tokens[:-1], finish_reason="stop", logprobs=tuple(held.logprobs[:-1]))
+        if request.stopped is not None and request.stopped(tokens):
+            return Answer(tokens=tokens, finish_reason="stop", logprobs=tuple(held.logprobs))
+        if len(request.prompt) + len(tokens) >= request.max_length:
+            return Answer(tokens=tokens, finish_reason="length", logprobs=tuple(held.logprobs))
         return None
+
+    def _free(self, row: int) -> None:
+        del self._held[row]
+        self._slots = device.end(self._model, self._slots, np.int32(row))
+
+    def _meet(self, request: Request) -> None:
+        """Makes the program's steps those that this request and the answers in progress need."""
+        needs = Needs.of([request.decoding, *(held.request.decoding for held in self._held.values())])
+        if needs == self._needs:
+            return
+        changed = needs.repetition_penalty != self._needs.repetition_penalty
+        self._needs = needs
+        if changed:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Makes the table of tokens that have occurred, or lets go of it."""
+        num_seen = self._model.arch.padded_vocab_size if self._needs.repetition_penalty else 0
+        seen = np.zeros((self._num_slots, num_seen), bool)
+        if num_seen:
+            for row, held in self._held.items():
+                seen[row, [*held.request.prompt, *held.tokens]] = True
+        self._slots = device.with_seen(self._model, self._slots, seen)
+
+    def _fit(self, least: int = 0) -> None:
+        """Makes the cache as long as its longest sequence will be, or `least`."""
+        needed = [len(held.request.prompt) + len(held.tokens) + device.DECODE_STEPS for held in self._held.values()]
+        needed = min(max([*needed, least]), self._capacities[-1])
+        capacity = next(capacity for capacity in self._capacities if capacity >= needed)
+        if capacity != self._capacity:
+            self._cache = device.resized(self._model, self._cache, capacity)
+            self._capacity = capacity
+
+    def _reset(self) -> None:
+        self._capacity = self._capacities[0]
+        self._slots = device.new_slots(self._model, self._num_slots, 0)
+        self._cache = device.new_cache(self._model, self._num_slots, self._capacity, self._dtype)
+
+
+def _logprobs(new: device.Emitted, wanted: int | None) -> list[Logprob]:
+    if wanted is None or new.logprobs is None:
+        return []
+    if not wanted or new.likeliest is None:
+        return [Logprob(logprob=number) for number in new.logprobs.tolist()]
+    values, ids = (array[:, :wanted].tolist() for array in new.likeliest)
+    tops = [tuple(zip(*pair, strict=True)) for pair in zip(ids, values, strict=True)]
+    return [Logprob(logprob=number, likeliest=top) for number, top in zip(new.logprobs.tolist(), tops, strict=True)]
