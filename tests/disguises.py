@@ -54,6 +54,25 @@ def reformatted(code):
     return ast.unparse(_parsed(code))
 
 
+def hinted(code):
+    """`code` with a type hint at every parameter and result."""
+    tree = _parsed(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = node.returns or ast.parse("dict[str, int]", mode="eval").body
+            for parameter in node.args.args:
+                parameter.annotation = parameter.annotation or ast.parse("list[int]", mode="eval").body
+    return ast.unparse(tree)
+
+
+def commented(code):
+    """`code` with a comment at the end of each line and one before it, its texts of several lines apart."""
+    lines = reformatted(code).split("\n")
+    return "\n".join(
+        line if '"' in line or not line else f"# Now, step {i}:\n{line}  # as said" for i, line in enumerate(lines)
+    )
+
+
 def parts(problem):
     """(statement, prompt, whole solution without its docstring) of a HumanEval or MBPP problem."""
     if "canonical_solution" in problem:
@@ -89,5 +108,7 @@ def disguised(problem):
     yield "renamed solution", fenced(renamed(code, code))
     yield "renamed solution with tabs", fenced(reindented(renamed(code, code), "\t"))
     yield "renamed and reformatted solution", fenced(reformatted(renamed(code, code)))
+    yield "solution with type hints", fenced(hinted(code))
+    yield "solution with comments", fenced(commented(code))
     yield "statement, then renamed solution", f"{statement}\n{fenced(renamed(code, code))}"
     yield "renamed statement and solution", f"{renamed(statement, code)}\n{fenced(renamed(code, code))}"

@@ -10,6 +10,7 @@ from pyarrow import parquet
 from shared_data import DATA_DIR, shared
 
 from wizardcoder_jax import decontaminate
+from wizardcoder_jax.config import DecontaminateConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records
 
@@ -137,6 +138,11 @@ def test_the_same_command_finds_its_work_done_and_other_work_is_not_replaced_una
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")} == {
         name: own for name, (own, _) in written.items()
     }
+
+
+def test_records_are_not_written_under_the_name_of_another_format(tmp_path, benchmarks):
+    with pytest.raises(ValueError, match=r"c\.parquet: records are written one JSON object a line"):
+        DecontaminateConfig(data=("a.jsonl",), benchmarks_dir=str(benchmarks), output="c.parquet")
 
 
 def test_a_folder_without_problems_and_an_output_that_is_data_are_refused(tmp_path, benchmarks):

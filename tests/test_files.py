@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import tracemalloc
 
 import pyarrow
@@ -174,3 +175,10 @@ def test_reading_a_large_file_takes_little_memory(tmp_path):
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 1_000_000
+
+
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is no ordinary file"), atomic_write(tmp_path / "pipe") as file:
+        file.write(b"x")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1

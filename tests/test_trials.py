@@ -1,8 +1,11 @@
 import asyncio
+import contextlib
+import sqlite3
 import threading
 
 import pytest
 
+from wizardcoder_jax.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.instructions.execution import Ending
 from wizardcoder_jax.sandbox.program import Verdict
 from wizardcoder_jax.sandbox.runner import Sandbox
@@ -85,3 +88,21 @@ def test_real_programs_end_in_the_sandbox_as_the_filter_expects(tmp_path, code, 
     with Trials(Sandbox.open(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as trials:
         ending = asyncio.run(trials(code, test))
     assert isinstance(ending, Ending) and ending.reason == reason
+
+
+def test_a_damaged_file_of_endings_is_named(tmp_path):
+    (tmp_path / "e.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(InputError, match=r"e\.sqlite cannot be used .* move it away"):
+        run_all(Counting(), tmp_path, "1")
+
+
+def test_a_full_disk_stops_the_run_which_can_go_on_later(tmp_path):
+    async def ended(trials):
+        trials._endings.execute("PRAGMA max_page_count = 2")
+        return await asyncio.gather(*(trials(f"{i}" * 9000, "") for i in range(200)))
+
+    with pytest.raises(StoppedEarlyError, match=r"e\.sqlite .* make room"):  # noqa: SIM117
+        with Trials(Counting(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as trials:
+            asyncio.run(ended(trials))
+    with contextlib.closing(sqlite3.connect(tmp_path / "e.sqlite")) as endings:
+        assert endings.execute("SELECT count(*) FROM endings").fetchone()[0] > 0

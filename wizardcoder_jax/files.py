@@ -237,6 +237,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     ensure_dir(target.parent)
     if target.is_dir():
         raise InputError(f"{target} is a folder; choose another output path")
+    if target.exists() and not target.is_file():  # /dev/null would be replaced
+        raise InputError(f"{target} is no ordinary file; choose another output path")
     try:
         with _opened(temporary) as file:
             yield file

@@ -1,13 +1,16 @@
 """Answers' programs run in the sandbox, several at a time, each once: evolve's execution filter."""
 
 import asyncio
+import contextlib
 import hashlib
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from wizardcoder_jax.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.instructions.execution import Ending
 from wizardcoder_jax.sandbox.program import SANDBOX, TIMEOUT, Program
 from wizardcoder_jax.sandbox.runner import Sandbox
@@ -25,20 +28,25 @@ class Trials:
         file: an sqlite file of endings.
         timeout_s: CPU seconds of one program.
         num_workers: programs at once.
+
+    Raises:
+        InputError: the file is no such file.
+        StoppedEarlyError: there is no room for it; a program's ending raises this too.
     """
 
     def __init__(self, sandbox: Sandbox, file: Path, *, timeout_s: float, num_workers: int) -> None:
-        self._sandbox, self._timeout_s, self._num_workers = sandbox, timeout_s, num_workers
+        self._sandbox, self._timeout_s, self._num_workers, self._file = sandbox, timeout_s, num_workers, file
         self._executor = ThreadPoolExecutor(num_workers, thread_name_prefix="trial")
         self._free = asyncio.Semaphore(num_workers)
         self._turn = asyncio.Lock()  # of who waits for all workers
         self._running: dict[bytes, asyncio.Future[Ending]] = {}
-        self._endings = sqlite3.connect(file, isolation_level=None)
-        self._endings.execute("PRAGMA journal_mode = WAL")
-        self._endings.execute("PRAGMA synchronous = NORMAL")
-        self._endings.execute(
-            "CREATE TABLE IF NOT EXISTS endings (key BLOB PRIMARY KEY, reason TEXT, detail TEXT) WITHOUT ROWID"
-        )
+        with _explained(file):
+            self._endings = sqlite3.connect(file, isolation_level=None)
+            self._endings.execute("PRAGMA journal_mode = WAL")
+            self._endings.execute("PRAGMA synchronous = NORMAL")
+            self._endings.execute(
+                "CREATE TABLE IF NOT EXISTS endings (key BLOB PRIMARY KEY, reason TEXT, detail TEXT) WITHOUT ROWID"
+            )
 
     async def __call__(self, code: str, test: str) -> Ending:
         """How `code` and then `test` end in one interpreter."""
@@ -58,7 +66,8 @@ class Trials:
             if ending.reason in (TIMEOUT, SANDBOX) and self._num_workers > 1:
                 ending = await self._alone(program)
             if ending.reason != SANDBOX:  # a sandbox that failed may do better another time
-                self._endings.execute("INSERT OR IGNORE INTO endings VALUES (?, ?, ?)", (key, ending.reason, ending.detail))
+                with _explained(self._file):
+                    self._endings.execute("INSERT OR IGNORE INTO endings VALUES (?, ?, ?)", (key, ending.reason, ending.detail))
             return ending
         finally:
             del self._running[key]
@@ -88,3 +97,13 @@ class Trials:
         self._sandbox.stop()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._endings.close()
+
+
+@contextlib.contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise StoppedEarlyError(f"cannot write {file} ({error}); make room, then the same command resumes") from error
+        raise InputError(f"{file} cannot be used for the endings of programs ({error}); move it away") from error

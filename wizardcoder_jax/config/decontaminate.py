@@ -20,6 +20,8 @@ class DecontaminateConfig:
     def __post_init__(self) -> None:
         require(len(self.data) > 0, "give --data FILE...")
         written = [path for path in (self.output, self.rejected, self.report_path) if path is not None]
+        not_lines = [path for path in written if path.removesuffix(".gz").endswith(".parquet")]
+        require(not not_lines, f"{', '.join(not_lines)}: records are written one JSON object a line; name the file .jsonl")
         require(len(set(written)) == len(written), f"output, rejected and report are one file: {', '.join(written)}")
 
     @property

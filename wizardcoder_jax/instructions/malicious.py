@@ -25,7 +25,8 @@ PROMPT = (
 _MAKE = (
     r"\b(?:write|creat(?:e|ing)|build|develop|mak(?:e|ing)|cod(?:e|ing)|implement|generat(?:e|ing)|design|produce|"
     r"program|craft|compose|"
-    r"give me|show me|provide|construct|set up|deploy|modify|extend|help me (?:to )?(?:write|create|build|make|with)|"
+    r"give me|show me|provide|construct|set up|deploy|modify|extend|"
+    r"rewrite|improv(?:e|ing)|evolve|enhance|upgrade|optimi[sz]e|help me (?:to )?(?:write|create|build|make|with)|"
     r"i (?:need|want))\s+"
 )
 # What may stand between "write" and the thing itself.
@@ -38,8 +39,13 @@ _FILLER = (
     r"browser|chrome|"
     r"piece|pieces|program|programs|script|scripts|code|codes|tool|app|application|software|function|module|macro|snippet|"
     r"example|server|client|bot|extension|page|website|virus|trojan|of|for|in|with|using|that|which|acts?|works?|functions?|"
-    r"behaves?|serves?|is|as|like|to|be|install|installs|deploy|deploys|run|runs|spread|spreads|drop|drops|"
+    r"behaves?|serves?|is|as|like|to|be|install|installs|deploy|deploys|run|runs|spread|spreads|drop|drops|existing|"
+    r"above|below|following|"
     r"command|control|and|step|by|steps|how)[\s,]+){0,12}?"
+)
+_ANY_ADJECTIVE = (
+    r"(?:(?!(?:of|for|on|about|in|against|from|to|with|and|called|named|anti|no|not|class|type|table|"
+    r"struct|enum|interface|model|object|method|list|dashboard|schema|query|report|known|test)\b)[\w-]+\s+)?"
 )
 _THING = (
     r"(?:(?:key-?\s?logg(?:er|ing)|ransom-?ware|mal-?ware|spy-?ware|ad-?ware|root-?kits?|boot-?kits?|bot-?nets?|"
@@ -49,21 +55,26 @@ _THING = (
     r"(?:batch file )?(?:virus|worm)(?=\s*(?:$|[.,;!?]|in\b|that (?:spread|infect|delet|destroy|cop|replicat)|which\b|"
     r"for (?:windows|linux|android|mac)|programs?\b|scripts?\b|code\b))|droppers?\b(?= (?:that|which|for))|"
     r"credential stuffing (?:attack|tool|script|bot)|"
-    r"(?:wi-?fi )?deauth(?:entication)? (?:attack|tool|script)|crypto-?(?:jackers?|lockers?)|(?:password|credential|"
+    r"(?:wi-?fi )?deauth(?:entication)? (?:attack|tool|script)|crypto-?(?:jack(?:er|ing)s?|lockers?)|(?:password|credential|"
     r"cookie|token|info(?:rmation)?) ?"
     r"-?(?:stealers?|grabbers?|harvesters?)|credit card skimmers?|web ?skimmers?|phishing (?:kits?|pages?|sites?|websites?|"
     r"emails?|e-mails?|campaigns?|forms?|attacks?|links?|scripts?|templates?|messages?)|(?:d?dos|"
     r"denial[- ]of[- ]service) (?:attack|attacks|"
     r"tools?|scripts?|bots?|programs?)|(?:fork|logic|zip|e-?mail|sms) bombs?|spam ?-?bots?|"
     r"(?:zero-?day )?exploits? (?:for|code|kit|kits|script|against|that|which|using|"
-    r"targeting|payload)|reverse shells?|backdoors?(?! (?:criteri|path|adjust))|key-?gens?|wi-?fi (?:cracker|jammer)|"
+    r"targeting|payload)|reverse shells?(?! ?sort)|backdoors?(?! (?:criteri|path|adjust))|key-?gens?|wi-?fi (?:cracker|jammer)|"
     r"shellcode|"
     r"(?:brute[- ]?force|password)(?:[- ]?forcing)? (?:attack|attacks|cracker|cracking tool)(?: tool| script)?|"
-    r"(?:arp|dns) (?:spoof(?:er|ing)|poison(?:er|ing)) (?:tool|script|attack)?|rubber ducky payload)\b"
-    r"(?![\w\s-]{0,20}\b(?:detect\w*|scann\w+|remov\w+|classif\w+|filter\w*|preven\w+|protect\w*|analys\w+|analyz\w+|"
+    r"(?:arp|dns) (?:spoof(?:er|ing)|poison(?:er|ing)) (?:tool|script|attack)?|rubber ducky payload|"
+    r"scam (?:web)?(?:sites?|pages?|e-?mails?|messages?)|"
+    r"sql injection (?:tools?|scripts?|bots?)|"
+    r"(?:clipboard|session|browser|account) hijack(?:ers?|ing))\b"
+    # "malware scanner", "phishing e-mails for awareness training"; not "ransomware that blocks ..."
+    r"(?!(?:[\s-]+(?!that\b|which\b|to\b|and\b)[\w-]+){0,2}[\s-]+(?:detect\w*|scann\w+|remov\w+|classif\w+|filter\w*|"
+    r"preven\w+|protect\w*|analys\w+|analyz\w+|"
     r"defen[cs]\w+|"
     r"mitigat\w+|block\w*|signatures?|samples?|simulat\w+|awareness|quiz|game|dataset|database|report|article|training|"
-    r"resistan\w+|monitor\w*|cleaner|definitions?|alerts?|identif\w+)))"
+    r"resistan\w+|monitor\w*|cleaner|definitions?|alerts?|identif\w+|puzzle|problem|story)))"
 )
 _SECRETS = (
     r"(?:passwords?|credentials?|cookies?|credit ?card|session (?:tokens?|ids?)|bank(?:ing)? (?:details|data|information)|"
@@ -72,21 +83,28 @@ _SECRETS = (
     r"information)|identities)"
 )
 _UNAWARE = (
-    r"without (?:the |their |his |her |its |any |anyone'?s? )?(?:(?:users?|victims?|owners?|persons?|targets?|someone|"
+    r"without (?:the |their |his |her |its |any |anyone'?s? )?(?:(?:them|him|anyone|anybody|users?|victims?|owners?|"
+    r"persons?|targets?|someone|"
     r"people|employees?)['\u2019]?s? )?"
     r"(?:knowledge|knowing|consent|permission|awareness|noticing|being (?:noticed|detected|aware)|authori[sz]ation)"
 )
 _DEEDS = (
     rf"\b(?:steal|steals|stealing|dump|dumps|dumping|exfiltrat\w+|harvest(?:s|ing)?|grab(?:s|bing)?|phish\w*|sniff(?:s|"
     rf"ing)?)\s+(?:[\w'\u2019-]+\s+){{0,6}}?{_SECRETS}",
+    r"\b(?:log|logs|record|records|captur\w+) (?:all|every|each) keys?\b.{0,60}\b(?:types?|typed|press\w*|hits?)\b.{0,80}\b"
+    r"(?:send|sends|upload\w*|e-?mail\w*)",
     r"\b(?:log|logs|logging|record|records|recording|captur\w+) (?:all |every |each )?(?:of )?(?:the )?(?:(?:users?|"
     r"victims?)['\u2019]?s? )?"
     r"key(?:strokes?| presses)\b.{0,120}\b(?:send|sends|upload\w*|e-?mail\w*|secret\w*|hidden|silent\w*|background|"
     r"remote|victim\w*|attacker)",
-    r"\b(?:secretly|silently|covertly|stealthily) (?:log|logs|record|records|captur\w+|monitor\w*|track\w*|upload\w*|"
+    r"\b(?:secretly|covertly|stealthily) (?:tak|send|upload|record|log|monitor|track|captur|read|cop[iy]|activat|"
+    r"open|install|collect|access|watch|listen|turn|min|encrypt|delet|download|forward|enabl|spy|steal|scrap|gather|"
+    r"transfer)\w*\b",
+    r"\bsilently (?:log|logs|record|records|captur\w+|monitor\w*|track\w*|upload\w*|"
     r"send|sends|"
     r"activat\w+|turn on|mine|mines|install\w*|encrypt\w*|delet\w+)",
-    r"\bencrypt\w*\b.{0,100}\b(?:ransom\b|demand\w* (?:a )?(?:payment|bitcoin|money)|until (?:they|the victim|he|she|"
+    r"\b(?:encrypt|lock|block)\w*\b.{0,100}\b(?:ransom\b|demand\w* (?:a )?(?:payment|bitcoin|money)|until (?:they|"
+    r"the victim|he|she|"
     r"you) pays?)",
     r"\b(?:hack|hacks|hacking|break|breaks|breaking) into (?:an?|the|some\w*|my|his|her|their|other|any|another|people)\b",
     r"\bd?dos(?:es|ing)? (?:an?|the|my|some\w*|his|her|their|any|other) \w",
@@ -96,6 +114,9 @@ _DEEDS = (
     r"\btakes? down (?:an?|the|any|some\w*|their|other) (?:[\w-]+ )?(?:website|server|site|network|web page)",
     r"\b(?:thousands|hundreds|dozens|lots|mass|multiple|unlimited|bulk|many) (?:of )?fake (?:[\w-]+ )?(?:accounts|"
     r"reviews|profiles|likes|followers|votes)",
+    r"\b(?:creat|generat|post|mak|register)\w* (?:[\w-]+ ){0,2}?fake (?:[\w-]+ ){0,2}?(?:accounts|reviews|followers|"
+    r"likes|votes)\b"
+    r"(?!.{0,60}\b(?:test\w*|mock\w*|demo\w*|sample|seed\w*|faker)\b)",
     r"\b(?:crash|destroy|damag|brick|freez|infect)\w* (?:other people|someone|somebody|a stranger|my (?:friend|"
     r"neighbou?r|enemy|boss|school|teacher|ex\b))",
     r"\b(?:download|run|execut|install|deploy|deliver|drop|inject)\w* (?:and \w+ )?(?:an? |"
@@ -109,18 +130,31 @@ _DEEDS = (
     r"arp spoofing|"
     r"sql injection|brute[- ]?force|ransomware|cross[- ]site scripting|xss) attacks?\b(?=.{0,60}\b(?:on|against|at|"
     r"target\w*|victims?)\b)",
+    r"\bflood(?:s|ing)? (?:[\w'\u2019-]+ ){0,3}?(?:inbox\w*|mailbox\w*|phones?)\b",
+    r"\bjam(?:s|ming)? (?:[\w-]+ ){0,3}?(?:wi-?fi|wireless|gps|bluetooth|signals?)\b",
+    r"\bhack(?:s|ing)? (?:[\w'\u2019-]+ ){0,4}?(?:accounts?|computers?|phones?|servers?|websites?|wi-?fi|webcams?)\b",
+    r"\b(?:crash|destroy|damag|infect|lock)\w* (?:the |an? )?(?:target|victim)['\u2019]?s\b",
+    r"\b(?:hid|embed|inject|insert|conceal)\w* (?:a |some |the )?(?:malicious|harmful)\b",
+    r"\b(?:dump|extract|inject|attack)\w* .{0,60}\b(?:of|on|in|from|into) (?:an?|any|the) vulnerable \w+",
     r"\bflood(?:s|ing)?\b.{0,60}\b(?:with|by)\b.{0,40}\b(?:requests|traffic|packets|connections)\b(?=.{0,80}\b(?:down|"
     r"offline|crash\w*|"
     r"unavailable|overload\w*|overwhelm\w*|unresponsive)\b)",
     r"\b(?:take|takes|bring|brings|knock|knocks)\s+(?:down\s+)?(?:[\w'\u2019-]+\s+){1,5}?(?:website|server|network|"
     r"site)\s*(?:down|offline)",
-    r"\b(?:bypass|bypasses|evad\w+|disabl\w+|circumvent\w*|avoid\w*|hid(?:e|es|"
+    r"\b(?:bypass\w*|evad\w+|disabl\w+|circumvent\w*|avoid\w*|hid(?:e|es|"
     r"ing) from) (?:[\w'\u2019-]+ ){0,4}?(?:anti-?virus|windows defender|"
-    r"edr\b|malware detection|intrusion detection|two-factor|2fa\b|licen[cs]e (?:check|key)|drm\b|anti-?cheat)",
-    r"\b(?:undetect(?:able|ed)|invisible) (?:by|to) (?:[\w-]+ )?(?:anti-?virus|windows defender|security software)",
+    r"edr\b|amsi\b|uac\b|malware detection|intrusion detection|two-factor|2fa\b|licen[cs]e (?:check|key|"
+    r"activation)|drm\b|anti-?cheat)",
+    r"\b(?:undetect(?:able|ed)|invisible|not (?:be )?(?:flagged|detected|caught|noticed|found)) (?:by|to) (?:[\w-]+ )?"
+    r"(?:anti-?virus|windows defender|edr\b|security software)",
+    r"\b(?:anti-?virus|windows defender|edr|security software) (?:[\w-]+ )?(?:can ?not|can['\u2019]t|won['\u2019]t|"
+    r"(?:does|do)(?:n['\u2019]t| not)) (?:detect|find|flag|notice|catch)",
     r"\bobfuscat\w+ (?:[\w'\u2019-]+ ){0,4}?(?:malware|payload|virus|ransomware|malicious|shellcode)",
     r"\b(?:infect|infects|infecting)\s+(?:[\w'\u2019-]+\s+){0,4}?(?:files|computers?|machines?|executables|systems?|"
     r"devices|pcs?|usb)\b(?=.{0,60})",
+    r"\b(?:inject|attach|copie?|replicat)\w* itself (?:in)?to (?:other|all|every|any) (?:[\w-]+ ){0,3}?(?:files?|"
+    r"executables?|programs?|"
+    r"process(?:es)?|computers?|machines?|folders?|drives?|usb)\b",
     r"\b(?:(?:spread|spreads|propagat\w+|replicat\w+) itself|(?:spread|spreads|spreading) (?:the |an? )?(?:malware|"
     r"virus|worm|infection))\b"
     r".{0,40}\b(?:computers|machines|usb|contacts|victims?|network|devices|files|folders)\b",
@@ -128,11 +162,29 @@ _DEEDS = (
     r"somebody)['\u2019]s\b",
     rf"\b(?:track|tracks|record|records|captur\w+|monitor\w*|read|reads|access\w*|install\w*|spy|spies|spying|"
     rf"activat\w+|download\w*|turns? on|"
-    rf"min(?:e|es|ing)|send|sends|intercept\w*|log|logs|listen\w*|copy|copies|scrap\w+|collect\w*|"
+    rf"control\w*|open|opens|min(?:e|es|ing)|send|sends|intercept\w*|log|logs|listen\w*|copy|copies|scrap\w+|collect\w*|"
     rf"gather\w*)\b.{{0,100}}\b{_UNAWARE}",
-    r"\bspy(?:ing|s)? on (?:my|some\w*|his|her|their|an?|other|another|people|the) (?:[\w-]+ )?(?:girlfriend|boyfriend|"
+    r"\bsp(?:y|ies|ying) on (?:my|some\w*|his|her|their|an?|other|another|people|the) (?:[\w-]+ )?(?:girlfriend|boyfriend|"
     r"wife|husband|partner|ex|"
     r"spouse|colleagues?|employees?|neighbou?rs?|users?|people|person|phone|victims?)\b",
+    r"\b(?:crack|hijack|spam|guess|take over|takes over|hack)(?:s|es|ing)?\s+(?:[\w'\u2019-]+\s+){0,2}?(?:someone|somebody|"
+    r"other (?:people|users)|another (?:user|person)|my (?:\w+ )?(?:friend|neighbou?r|enemy|boss|ex|girlfriend|boyfriend|wife|"
+    r"husband))\b(?: else)?['\u2019]?",
+    r"\bguess(?:es|ing)? (?:[\w-]+ )?passwords?\b.{0,40}\b(?:ssh|server|account|log-?in|website)",
+    r"\bcrack(?:s|ing)? (?:the )?(?:licen[cs]e|activation|copy protection)",
+    r"\bdeauthenticat\w+ .{0,40}\b(?:wi-?fi|wireless|access point)",
+    r"\bpoison(?:s|ing)? (?:an? |the )?(?:dns|arp)\b",
+    r"\bexfiltrat\w+ (?:[\w-]+ ){0,4}?(?:data|documents|files|information)\b",
+    r"\bclon(?:e|es|ing) (?:[\w'\u2019-]+ ){1,4}?(?:website|site|page|portal)\b.{0,80}\b(?:collect|steal|harvest|captur)\w* "
+    rf"(?:[\w'\u2019-]+ ){{0,3}}?{_SECRETS}",
+    r"\bimpersonat\w+ .{0,80}\b(?:pins?|passwords?|credentials|card numbers?|bank details|money)\b",
+    r"\b(?:eras|delet|clear|wip|remov)\w* (?:[\w-]+ ){0,4}?logs?\b.{0,40}\bso (?:that )?(?:the |an? |my )?(?:admin\w*|owners?|"
+    r"victims?|they|nobody|no one|police|he|she|company|forensic\w*)\b",
+    r"\b(?:bypass\w*|evad\w+|circumvent\w*) (?:[\w'\u2019-]+ ){0,3}?firewalls?\b",
+    r"\b(?:disabl\w+|bypass\w*) (?:[\w-]+ ){0,2}?(?:company|school|victim|target|someone)['\u2019]s\b",
+    r"\bredirect\w* .{0,60}\b(?:fake|phishing|malicious) (?:[\w-]+ )?(?:page|site|website)\b",
+    r"\b(?:with|using|use) stolen (?:[\w-]+ )?(?:cards?|card numbers?|credentials?|cookies|accounts?|passwords?|tokens?|"
+    r"identit\w+)\b",
     r"\b(?:crack|cracks|cracking|brute[- ]?forc\w+)\s+(?:[\w'\u2019-]+\s+){0,5}?(?:wi-?fi|neighbou?r\w*|instagram|"
     r"facebook|gmail|twitter|someone\w*|"
     r"other (?:people|users)\w*|victim\w*|log-?in (?:page|form)s?|accounts?|ssh (?:log-?ins?|servers?)|pirated|"
@@ -142,8 +194,11 @@ _DEEDS = (
     r"(?:captur\w+|steal\w*|collect\w*|harvest\w*|sav\w+|send\w*|trick\w*|victims?)",
     r"\b(?:trick|tricks|deceiv\w+|fool|fools) (?:[\w-]+ ){0,3}?(?:users?|people|victims?|customers?|"
     r"employees?) (?:in)?to (?:[\w-]+ ){0,3}?"
-    r"(?:giv\w+|reveal\w*|enter\w*|provid\w+|download\w*|install\w*|shar\w+|disclos\w+)",
-    r"\b(?:exploit|exploits|exploiting)\s+(?:[\w'\u2019-]+\s+){0,6}?(?:vulnerabilit\w+|cve-\d+)\b.{0,80}\b(?:to gain|"
+    r"(?:giv\w+|reveal\w*|enter\w*|provid\w+|download\w*|install\w*|shar\w+|disclos\w+|pay\w*|click\w*|send\w*|buy\w*|"
+    r"transfer\w*)",
+    r"\b(?:exploit|exploits|exploiting)\s+(?:[\w'\u2019-]+\s+){0,6}?(?:vulnerabilit\w+|buffer overflows?|"
+    r"cve-\d+)\b.{0,80}\b(?:to gain|"
+    r"execut\w+ (?:shell|arbitrary )code|"
     r"remote code execution|gain\w* "
     r"(?:root|access|control)|live|production|victim|target\w*|shell)\b",
     r"\b(?:deface|defaces|defacing) (?:an?|the|some\w*|my|other)\b",
@@ -151,14 +206,15 @@ _DEEDS = (
     r"credential|account)",
     r"\bsend(?:s|ing)? (?:[\w-]+ ){0,5}?(?:spam|phishing) (?:e-?mails?|messages?|sms)\b",
 )
-_THINGS = re.compile(_MAKE + _FILLER + r"(?<![\w-])" + _THING, re.IGNORECASE)
+_THINGS = re.compile(_MAKE + _FILLER + _ANY_ADJECTIVE + r"(?<![\w-])" + _THING, re.IGNORECASE)
 _DEED = re.compile("|".join(f"(?:{deed})" for deed in _DEEDS), re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 # Before the phrase, in its sentence: whoever writes so is against it, explains it, or plays.
 _HARMLESS = re.compile(
     r"\b(?:detect\w*|prevent\w*|protect\w*|defend\w*|defen[cs]e\w*|mitigat\w+|remov\w+|scan\w*|block\w*|identif\w+|"
     r"recogni[sz]\w+|classif\w+|"
-    r"filter\w*|analy[sz]\w+|explain\w*|describ\w+|discuss\w*|summari[sz]e\w*|what|why|how (?:does|do|did|would|can an?|"
+    r"filter\w*|analy[sz]\w+|explain\w*|describ\w+|discuss\w*|summari[sz]e\w*|what|why|how (?:does|do(?! (?:i|you|"
+    r"we)\b)|did|would|can an?|"
     r"are|is|attackers?|hackers?|to (?:detect|"
     r"prevent|protect|secure|avoid))|essay|articles?|blog|quiz|simulat\w+|games?|warns?|"
     r"educat(?:e|es) (?:users|people|employees)|avoid|vulnerable to|safe from|secure|against|sanitiz\w+|check(?:s|"

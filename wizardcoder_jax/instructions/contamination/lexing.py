@@ -11,6 +11,7 @@ import builtins
 import dataclasses
 import keyword
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -29,16 +30,18 @@ _CODE = re.compile(
     + r"|\#[^\n]*"
     + r'|"(?:[^"\\\n]|\\.){0,500}"'
     + r"|'(?:[^'\\\n]|\\.){0,500}'"
-    + r"|\.?[^\W\d]\w*|\d+(?:\.\d+)?|\*\*|//|[<>=!]=|<<|>>|[-+*/%&|^~<>=\[\]{}@(:]",
+    + r"|\.?[^\W\d]\w*|\d+(?:\.\d+)?|\*\*|//|[<>=!]=|<<|>>|[-+*/%&|^~<>=\[\]{}@(),:]",
     re.DOTALL,
 )
 _COMMENT_STARTS = ("#", '"""', "'''")
 _TEXT_PREFIXES = ("r", "b", "u", "f", "rb", "br")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _KEYWORDS = frozenset(keyword.kwlist)
 _BUILTINS = frozenset(dir(builtins))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
+_MAX_HEAD_TOKENS = 400  # of a function, its type hints included
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,29 @@ def words(text: str) -> list[str]:
 def without_comments(code: str) -> str:
     """`code` without its comments and triple-quoted texts."""
     return _CODE.sub(lambda match: "" if match.group().startswith(_COMMENT_STARTS) else match.group(), code)
+
+
+def blank_comments(text: str) -> str:
+    """`text` with spaces for its comments and triple-quoted texts: the rest stays where it was."""
+    return _CODE.sub(
+        lambda match: " " * len(match.group()) if match.group().startswith(_COMMENT_STARTS) else match.group(), text
+    )
+
+
+def blank_type_hints(text: str) -> str:
+    """`text` with spaces for the type hints in the heads of Python's functions."""
+    if "def " not in text or ":" not in text:
+        return text
+    matches = list(_CODE.finditer(text))
+    tokens = [match.group() for match in matches]
+    pieces, end = [], 0
+    for head, token in enumerate(tokens):
+        if token == "def" and tokens[head + 2 : head + 3] == ["("]:
+            for place in _hints_of_head(tokens, head + 2):
+                start = matches[place].start()
+                pieces += [text[end:start], " " * len(tokens[place])]
+                end = matches[place].end()
+    return "".join((*pieces, text[end:]))
 
 
 def name_around(text: str, start: int, end: int) -> str:
@@ -100,7 +126,7 @@ def code_tokens(text: str) -> Tokens:
     for i, (token, span) in enumerate(matches):
         first = token[0]
         depth += (first == "[") - (first == "]")
-        if first == "(" or (first == ":" and depth <= 0) or token.startswith(_COMMENT_STARTS):
+        if first in "()," or (first == ":" and depth <= 0) or token.startswith(_COMMENT_STARTS):
             continue
         distance, value = -1, 0
         following = matches[i + 1][0] if i + 1 < len(matches) else ""
@@ -121,6 +147,26 @@ def code_tokens(text: str) -> Tokens:
         before = token
     back = np.array(distances, np.int64)
     return Tokens(hashes=np.array(hashes, np.uint64), distances=back, are_plain=back >= 0, spans=spans)
+
+
+def _hints_of_head(tokens: list[str], opening: int) -> Iterator[int]:
+    """The places of the hints in the head whose parameters begin at `opening`."""
+    depth, is_hint, is_result = 0, False, False
+    for place in range(opening, min(opening + _MAX_HEAD_TOKENS, len(tokens))):
+        token = tokens[place]
+        depth += (token in _OPENING) - (token in _CLOSING)
+        if token == "def" or (is_result and depth == 0 and token == ":"):
+            return
+        if depth == 0 and token == ")" and not is_result:
+            is_hint = is_result = tokens[place + 1 : place + 3] == ["-", ">"]
+            if not is_result:
+                return
+        elif depth == 1 and not is_result:
+            is_hint = token == ":" or (is_hint and token not in (",", "="))
+            if is_hint:
+                yield place
+        elif is_hint:
+            yield place
 
 
 def _is_alone(text: str, start: int, end: int) -> bool:

@@ -13,6 +13,7 @@ from wizardcoder_jax.instructions.contamination.lexing import (
     WORDS_PER_GRAM,
     Hashes,
     Tokens,
+    blank_type_hints,
     code_tokens,
     grams,
     name_around,
@@ -79,9 +80,10 @@ def code_rows(number: int, problem: Problem) -> Iterator[Row]:
     for solution in problem.solutions:
         is_body = "def " in problem.prompt
         for text in (solution, problem.prompt + solution) if is_body else (solution,):
-            tokens = code_tokens(text)
-            if text is not solution or not is_body or len(tokens.hashes) >= MIN_BODY_TOKENS:
-                yield Row(problem=number, part=SOLUTION, grams=grams(tokens, CODE_TOKENS_PER_GRAM))
+            for read in dict.fromkeys((text, blank_type_hints(text))):
+                tokens = code_tokens(read)
+                if text is not solution or not is_body or len(tokens.hashes) >= MIN_BODY_TOKENS:
+                    yield Row(problem=number, part=SOLUTION, grams=grams(tokens, CODE_TOKENS_PER_GRAM))
 
 
 def long_runs(tokens: Tokens) -> Hashes:

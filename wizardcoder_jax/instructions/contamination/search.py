@@ -21,6 +21,8 @@ from wizardcoder_jax.instructions.contamination.lexing import (
     CODE_TOKENS_PER_GRAM,
     WORDS_PER_GRAM,
     Tokens,
+    blank_comments,
+    blank_type_hints,
     code_tokens,
     grams,
     word_tokens,
@@ -132,23 +134,35 @@ class Contamination:
         return [(self.problems[number], score) for score, number in best]
 
     def _word_hits(self, text: str) -> Iterator[tuple[int, Hit]]:
-        tokens, joined = word_tokens(text), ""
+        tokens = word_tokens(text)
+        yield from self._row_hits(text, tokens, text)
+        code = blank_comments(text)
+        if code != text:  # comments may be added to a copy
+            yield from self._row_hits(text, word_tokens(code), code)
+        run = self._runs.first(long_runs(tokens))
+        if run is not None:
+            shown = _shown(text, tokens, run.first, run.first + RUN_WORDS)
+            yield run.problem, self._hit(run.problem, run.part, NGRAM, 1.0, shown)
+
+    def _row_hits(self, text: str, tokens: Tokens, read: str) -> Iterator[tuple[int, Hit]]:
+        """By the words of `read`, which is `text` or what is left of it in place."""
+        joined = ""
         for row, match in self._words.found(grams(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
-            joined = joined or f" {' '.join(words(text))} "
+            joined = joined or f" {' '.join(words(read))} "
             is_whole = bool(row.whole) and row.whole in joined
             is_renamed = bool(row.pattern) and re.search(row.pattern, joined) is not None
             if is_whole or is_renamed or self._words.weight[match.row] >= MIN_WORDS_WEIGHT:
                 shown = _shown(text, tokens, match.first, match.last + WORDS_PER_GRAM)
                 yield row.problem, self._hit(row.problem, row.part, SUBSTRING if is_whole else NGRAM, match.score, shown)
-        run = self._runs.first(long_runs(tokens))
-        if run is not None:
-            yield (
-                run.problem,
-                self._hit(run.problem, run.part, NGRAM, 1.0, _shown(text, tokens, run.first, run.first + RUN_WORDS)),
-            )
 
     def _code_hits(self, text: str) -> Iterator[tuple[int, Hit]]:
-        tokens = code_tokens(text)
+        unhinted = blank_type_hints(text)
+        for read in (text,) if unhinted == text else (text, unhinted):  # hints may be added to a copy, or left out
+            yield from self._code_row_hits(text, read)
+
+    def _code_row_hits(self, text: str, read: str) -> Iterator[tuple[int, Hit]]:
+        """By the code of `read`, which is `text` or what is left of it in place."""
+        tokens = code_tokens(read)
         for row, match in self._code.found(grams(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
             weight = self._code.weight[match.row]
             end = match.last + CODE_TOKENS_PER_GRAM
