@@ -165,7 +165,9 @@ def test_only_a_clear_verdict_is_equal(judgement, equal):
     assert is_equal_verdict(judgement) is equal
 
 
-@pytest.mark.parametrize("unit", ["#", "~", "_", "a(", "```\n", "<a ", "here is a new question ", "[Solution]\n", "``` a\n"])
+@pytest.mark.parametrize(
+    "unit", ["#", "~", "-", "_", "a(", "```\n", "<a ", "here is a new question ", "[Solution]\n", "``` a\n"]
+)
 def test_no_text_of_a_teacher_takes_long_to_check(unit):
     """CPU time: a rule that looks at each character's surroundings again and again would take minutes."""
     text = (unit * 200_000)[:200_000]

@@ -35,7 +35,7 @@ _NEW = (
 _QUESTION = r"(?:question|problem|prompt|test|task|challenge|version|instruction|difficulty)"
 # "#Revised Test#", "**Modified Question:**", "## Increased Difficulty": a line that names the text as the rewritten one.
 _HEADING = re.compile(
-    rf"^[^\w\n]*(?:(?:[\w-]+ )?{_NEW}(?: [\w-]+){{0,2}}? {_QUESTION}s?|difficulty increased?)(?: {_QUESTION})?[^\w\n]*$|"
+    rf"^[^\w\n]*(?:(?:\w[\w-]* )?{_NEW}(?: [\w-]+){{0,2}}? {_QUESTION}s?|difficulty increased?)(?: {_QUESTION})?[^\w\n]*$|"
     rf"^[^\w\n]*{_NEW} (?:programming )?{_QUESTION}:",
     re.IGNORECASE | re.MULTILINE,
 )
