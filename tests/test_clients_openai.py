@@ -415,21 +415,25 @@ def test_retries_count_against_the_limit_of_requests_and_a_closed_gate_is_respec
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("status", "said"),
     [
-        b'{"error": {"message": "This model\'s maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
-        b'{"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}',
-        b'{"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}',
+        (
+            400,
+            b'{"error": {"message": "This model\'s maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
+        ),
+        (400, b'{"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}'),
+        (400, b'{"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}'),
+        (413, b"<html>Request Entity Too Large</html>"),
     ],
 )
-def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wrong_setting(said):
+def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wrong_setting(status, said):
     async def run(server):
         async with contextlib.aclosing(OpenAIClient(ApiConfig(base_url=server.base_url))) as client:
             requests = [{"model": "m", "prompt": text} for text in ("x" * 5000, "short")]
             return [await asyncio.gather(client.complete(request), return_exceptions=True) for request in requests]
 
-    with LoopbackTeacher([(400, JSON, said)]) as server:
+    with LoopbackTeacher([(status, JSON, said)]) as server:
         [[refused], [answered]] = asyncio.run(run(server))
         assert isinstance(refused, RefusedPromptError) and isinstance(answered, Completion)
-    with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
+    with LoopbackTeacher([(status, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
         ask(server)
