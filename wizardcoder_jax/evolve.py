@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = Sources.counted(seeds)
     contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
+    if contamination is not None:
+        others = ", ".join(contamination.passed_over)
+        _say(f"{contamination.num_problems} benchmark problems{f'; no problems in {others}' if others else ''}")
     if config.teacher.kind == "model":
         from wizardcoder_jax.teaching import ModelTeacher
 
