@@ -419,7 +419,7 @@ def test_retries_count_against_the_limit_of_requests_and_a_closed_gate_is_respec
     [
         (
             400,
-            b'{"error": {"message": "This model\'s maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
+            b'{"error": {"message": "The maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
         ),
         (400, b'{"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}'),
         (400, b'{"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}'),
