@@ -1,11 +1,12 @@
 import asyncio
+import contextlib
 import sqlite3
 
 import pytest
 
 from wizardcoder_jax.clients.completion import Completion
 from wizardcoder_jax.clients.ledger import Ledger, Row
-from wizardcoder_jax.errors import StoppedEarlyError
+from wizardcoder_jax.errors import InputError, StoppedEarlyError
 
 
 def row(i, text="x"):
@@ -69,6 +70,25 @@ def test_answers_that_wait_to_be_written_when_the_run_is_interrupted_are_written
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         asyncio.run(interrupted(ledger))
     assert keys(tmp_path / "ledger.sqlite") == {"k0", "k1", "k2"}
+
+
+@pytest.mark.parametrize("content", ["{", '{"words": "x"}', "[]"])
+def test_a_damaged_row_is_one_clear_error(tmp_path, content):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        asyncio.run(ledger.put(row(0)))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE calls SET completion = ?", (content,))
+    with Ledger(path) as ledger, pytest.raises(InputError, match=r"ledger\.sqlite cannot be used"):
+        ledger.get("k0")
+
+
+def test_a_table_of_other_columns_is_refused_before_anything_is_paid_for(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE calls (key TEXT PRIMARY KEY, answer TEXT)")
+    with pytest.raises(InputError, match=r"ledger\.sqlite cannot be used"):
+        Ledger(path)
 
 
 def test_a_ledger_of_an_earlier_release_is_read_and_written(tmp_path):

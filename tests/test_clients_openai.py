@@ -83,9 +83,24 @@ def test_a_null_content_is_an_empty_text():
 
 def test_retry_after_is_honoured():
     delays = Delays()
-    with LoopbackTeacher([(429, {"Retry-After": "0"}, b""), (429, {"Retry-After": "7"}, b"")]) as server:
+    with LoopbackTeacher([(429, {"Retry-After": "0.5"}, b""), (429, {"Retry-After": "7"}, b"")]) as server:
         ask(server, delays)
-    assert delays == [0.0, 7.0]
+    assert delays == [0.5, 7.0]
+
+
+@pytest.mark.parametrize("header", ["0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"])
+def test_a_retry_after_that_asks_for_no_time_is_no_leave_to_ask_at_once(header):
+    delays = Delays()
+    with LoopbackTeacher([(429, {"Retry-After": header}, b"")] * 3) as server:
+        ask(server, delays)
+    assert len(delays) == 3 and all(0.25 * 2**i <= delay for i, delay in enumerate(delays))
+
+
+def test_an_outage_of_20_seconds_is_outlasted_by_default():
+    delays = Delays()
+    with LoopbackTeacher([(500, {}, b"")] * 6) as server:
+        ask(server, delays)
+    assert sum(delays) > 20
 
 
 def test_a_server_that_asks_for_too_long_a_wait_stops_the_run_resumably():
@@ -168,6 +183,28 @@ def test_a_key_that_no_header_can_hold_is_refused(monkeypatch):
     with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
         OpenAITeacher(TeacherConfig())
     assert "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [2**31, 10**30, 10**400, -1, 1.5, True, "12"])
+def test_a_count_of_tokens_that_cannot_be_is_unknown(count):
+    body = chat_body("x", usage={"prompt_tokens": count, "completion_tokens": 3})
+    with LoopbackTeacher([(200, JSON, body)]) as server:
+        assert ask(server).prompt_tokens is None
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"choices": null}', b'{"choices": [{}]}', b'{"choices": [null]}', b'{"error": {"code": 502, "message": "busy"}}']
+)
+def test_an_answer_with_an_error_or_nothing_in_the_place_of_its_choice_is_asked_for_again(body):
+    with LoopbackTeacher([(200, JSON, body)]) as server:
+        assert ask(server).text
+        assert len(server.requests) == 2
+
+
+def test_what_a_server_says_is_quoted_without_control_characters():
+    with LoopbackTeacher([(404, JSON, b"no \x1b[31mmodel\x00")]) as server, pytest.raises(InputError) as caught:
+        ask(server)
+    assert "no ?[31mmodel?;" in str(caught.value)
 
 
 def test_an_answer_without_any_choice_is_asked_for_again():
@@ -378,21 +415,25 @@ def test_retries_count_against_the_limit_of_requests_and_a_closed_gate_is_respec
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("status", "said"),
     [
-        b'{"error": {"message": "This model\'s maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
-        b'{"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}',
-        b'{"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}',
+        (
+            400,
+            b'{"error": {"message": "The maximum context length is 4096 tokens.", "code": "context_length_exceeded"}}',
+        ),
+        (400, b'{"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}'),
+        (400, b'{"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}'),
+        (413, b"<html>Request Entity Too Large</html>"),
     ],
 )
-def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wrong_setting(said):
+def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wrong_setting(status, said):
     async def run(server):
         async with contextlib.aclosing(OpenAIClient(ApiConfig(base_url=server.base_url))) as client:
             requests = [{"model": "m", "prompt": text} for text in ("x" * 5000, "short")]
             return [await asyncio.gather(client.complete(request), return_exceptions=True) for request in requests]
 
-    with LoopbackTeacher([(400, JSON, said)]) as server:
+    with LoopbackTeacher([(status, JSON, said)]) as server:
         [[refused], [answered]] = asyncio.run(run(server))
         assert isinstance(refused, RefusedPromptError) and isinstance(answered, Completion)
-    with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
+    with LoopbackTeacher([(status, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
         ask(server)

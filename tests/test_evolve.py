@@ -195,10 +195,10 @@ def test_a_limit_of_money_needs_prices(seeds, tmp_path):
 
 
 def test_a_dead_server_stops_the_run_with_status_75_and_it_resumes(seeds, tmp_path):
-    down = [(503, {"Retry-After": "0"}, b"down")]
+    down = [(503, {"Retry-After": "0.01"}, b"down")]
     with LoopbackTeacher() as server:
         command = [sys.executable, "-m", "wizardcoder_jax.evolve", *arguments(server, seeds, tmp_path / "out", concurrency=1)]
-        server.scripted = [(200, JSON, chat_body("Harder."))] * 2 + down * 6
+        server.scripted = [(200, JSON, chat_body("Harder."))] * 2 + down * 7
         stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (stopped.returncode, ledger_rows(tmp_path / "out")[0]) == (75, 2)
         assert stopped.stderr.splitlines()[-1].startswith("stopped: ") and "503" in stopped.stderr
@@ -212,7 +212,7 @@ def test_a_dead_server_stops_the_run_with_status_75_and_it_resumes(seeds, tmp_pa
         ((404, JSON, b"no such model"), 2, "error: "),
         ((200, JSON, b'{"choices": []}'), 75, "stopped: "),
         ((200, JSON, b'{"choices": [{"mess'), 75, "stopped: "),
-        ((500, {"Retry-After": "0"}, b"<b>oops</b>\n\n"), 75, "stopped: "),
+        ((500, {"Retry-After": "0.01"}, b"<b>oops</b>\n\n"), 75, "stopped: "),
         (None, 75, "stopped: "),
     ],
 )
@@ -239,8 +239,8 @@ def test_whatever_a_teacher_does_in_the_middle_is_one_line_and_what_was_answered
 def test_a_teacher_that_fails_for_a_while_is_waited_for(seeds, tmp_path):
     with LoopbackTeacher() as server:
         evolve.main(arguments(server, seeds, tmp_path / "whole"))
-        server.scripted = [None] * 10 + [(None, {}, b"")] + [(503, {"Retry-After": "0"}, b"")] * 6 + [None] * 9
-        server.scripted += [(429, {"Retry-After": "0"}, b"")] * 4 + [(200, JSON, b'{"choices": []}')]
+        server.scripted = [None] * 10 + [(None, {}, b"")] + [(503, {"Retry-After": "0.01"}, b"")] * 6 + [None] * 9
+        server.scripted += [(429, {"Retry-After": "0.01"}, b"")] * 4 + [(200, JSON, b'{"choices": []}')]
         evolve.main(arguments(server, seeds, tmp_path / "out", "--teacher.max-attempts", "20"))
     assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
 
@@ -292,7 +292,9 @@ def test_a_wrong_key_is_one_line_and_status_2(seeds, tmp_path):
 
 
 def test_the_key_is_in_no_output(seeds, tmp_path, capfd):
-    with LoopbackTeacher([(200, JSON, chat_body(f"Use {KEY} to sort.")), (500, {"Retry-After": "0"}, KEY.encode())]) as server:
+    with LoopbackTeacher(
+        [(200, JSON, chat_body(f"Use {KEY} to sort.")), (500, {"Retry-After": "0.01"}, KEY.encode())]
+    ) as server:
         evolve.main(arguments(server, seeds, tmp_path / "out"))
     assert server.authorizations == [f"Bearer {KEY}"] * len(server.requests)
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
@@ -318,6 +320,32 @@ def test_a_second_process_in_the_same_folder_is_refused(seeds, tmp_path):
             evolve.main(arguments(server, seeds, tmp_path / "out"))
         process.send_signal(signal.SIGINT)  # ends at once, although every request still waits
         assert process.wait(timeout=60) == 75
+
+
+@pytest.mark.parametrize("ignored", [False, True])  # Ctrl-C is, in a shell's background
+def test_sigterm_ends_the_run_with_one_line_and_it_resumes(seeds, tmp_path, ignored):
+    with LoopbackTeacher(hold_after=8) as server:
+        command = [sys.executable, "-m", "wizardcoder_jax.evolve", *arguments(server, seeds, tmp_path / "out")]
+        ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=ignore)
+        for _ in range(4):
+            assert server.held.acquire(timeout=60)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, ledger_rows(tmp_path / "out")[0]) == (75, 8)
+        assert said.splitlines()[-1].startswith("stopped: ") and "Traceback" not in said
+        server.release()
+        evolve.main(arguments(server, seeds, tmp_path / "out"))
+        evolve.main(arguments(server, seeds, tmp_path / "whole"))
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_a_servers_odd_name_and_counts_end_in_no_file_and_stop_nothing(seeds, tmp_path):
+    odd = json.loads(chat_body("def f(): pass", usage={"prompt_tokens": 10**400, "completion_tokens": 2}))
+    odd["model"] = "m\ud800"
+    with LoopbackTeacher([(200, JSON, json.dumps(odd).encode())] * 30) as server:
+        evolve.main(arguments(server, seeds, tmp_path / "out", "--exports", "parquet"))
+    assert "m?" in {entry["teacher"] for entry in read(tmp_path / "out" / "evolved.jsonl")}
 
 
 def test_a_malformed_seed_is_named_and_nothing_is_written(tmp_path):

@@ -49,6 +49,12 @@ def test_the_place_of_a_record_is_its_line(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("text", ['{"a": 1}\n', '[{"a": 1}]', '[\n{"a": 1}\n]\n'])
+def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8-sig")
+    assert records_of(tmp_path / "a.jsonl") == [{"a": 1}]
+
+
 def test_an_empty_file_holds_no_record(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n")
     assert records_of(tmp_path / "a.jsonl") == []

@@ -58,6 +58,9 @@ def test_an_edited_file_is_another_teacher(tmp_path):
         ({"messages": [{"role": "user"}], "content": "x"}, "messages"),
         (entry("a", None), "content"),
         (entry("a", "x", usage=3), "usage"),
+        (entry("a", "x", usage={"prompt_tokens": "12"}), "usage"),
+        (entry("a", "x", usage={"completion_tokens": -1}), "usage"),
+        (entry("a", "x", finish_reason=1), "finish_reason"),
     ],
 )
 def test_a_malformed_recording_is_named_with_file_and_line(tmp_path, bad, named):

@@ -35,6 +35,15 @@ def test_a_folder_gives_one_snippet_a_source_file_with_its_language(sources):
     assert snippets.num_repeats == 3  # the copy, and two without a letter
 
 
+def test_pipes_and_links_to_nowhere_or_in_a_circle_are_passed_over(sources):
+    before = list(SnippetFile(str(sources), 0))
+    (sources / "nowhere.py").symlink_to("/no/such/file.py")
+    (sources / "itself.py").symlink_to(sources / "itself.py")
+    (sources / "deep" / "up").symlink_to(sources)
+    os.mkfifo(sources / "pipe.py")
+    assert list(SnippetFile(str(sources), 0)) == before
+
+
 def test_the_lines_are_consecutive_between_1_and_15_and_drawn_by_run_seed_alone(sources, tmp_path):
     drawn = {seed: next(iter(SnippetFile(str(sources / "a.py"), seed))).code for seed in range(60)}
     lengths = {code.count("\n") + 1 for code in drawn.values()}

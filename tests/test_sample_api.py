@@ -226,7 +226,7 @@ def test_a_server_that_stays_down_ends_the_run_with_status_75_and_it_resumes(arg
         ((403, JSON, b""), "check OPENAI_API_KEY"),
         ((200, {"Content-Type": "text/html"}, b"<html>Welcome</html>"), "answered text/html, not JSON: <html>Welcome</html>"),
         ((404, JSON, b"no such model"), "404: no such model; check --api.base-url"),
-        ((200, JSON, b'{"choices": [{}]}'), "without a message text"),
+        ((200, JSON, b'{"choices": [{"index": 0}]}'), "without a message text"),
     ],
 )
 def test_a_call_that_cannot_succeed_is_one_clear_line_and_not_repeated(arguments, tmp_path, reply, complaint):

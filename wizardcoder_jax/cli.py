@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import sys
 import traceback
 import types
@@ -25,8 +26,12 @@ _TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 
 
 def run_door(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Runs a door's `main` and ends the process: 0 done, 2 bad input, 75 stopped early but resumable."""
+    """Runs a door's `main` and ends the process: 0 done, 2 bad input, 75 stopped early but resumable.
+
+    SIGTERM, with which machines are taken away, is Ctrl-C to a door that does not handle it in its own way.
+    """
     status = 0
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         main(None)
     except InputError as error:
@@ -48,6 +53,13 @@ def run_door(main: Callable[[Sequence[str] | None], None]) -> None:
     if status not in (0, EXIT_RESUMABLE) and _has_peers():
         os._exit(status)  # an ordinary exit would wait for the others, which wait for this one
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    handle = signal.getsignal(signal.SIGINT)  # an event loop has its own
+    if not callable(handle):  # a process in the background may ignore Ctrl-C
+        raise KeyboardInterrupt
+    handle(signal.SIGINT, frame)
 
 
 def _has_peers() -> bool:

@@ -171,6 +171,8 @@ def _json_entries(name: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(_lines(name, file), start=1):
         text = _utf8(name, line, num_bytes)
         num_bytes += len(line)
+        if number == 1:
+            text = text.removeprefix("\ufeff")  # the mark with which some editors begin a file
         if not text.strip():
             continue
         if is_first and text.lstrip().startswith("["):

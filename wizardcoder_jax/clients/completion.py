@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 Message = Mapping[str, str]  # {"role": ..., "content": ...}, as in the OpenAI chat API
 
+MOST_TOKENS = 2**31 - 1  # of one prompt or text: who counts more cannot count
 TOKENS_PER_MESSAGE = 16  # more than any chat template adds around one message
 
 

@@ -38,6 +38,7 @@ SELECT COUNT(*), TOTAL(usd), TOTAL(
     + COALESCE(json_extract(completion, '$.completion_tokens'), LENGTH(completion))
 ) FROM calls
 """
+_COLUMNS = "SELECT key, purpose, record_id, round, messages, completion, usd FROM calls LIMIT 0"
 _FULL = "cannot write the ledger ({error}); make room, then the same command resumes"
 
 
@@ -106,6 +107,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._waiting: list[tuple[Row, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: StoppedEarlyError | None = None
@@ -116,19 +118,30 @@ class Ledger:
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.execute(_SCHEMA)
             self._reader = self._connected(path)
+            self._reader.execute(_COLUMNS)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 raise StoppedEarlyError(_FULL.format(error=error)) from error
-            raise InputError(f"{path} cannot be used as the ledger ({error}); move it away, or give --overwrite") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(f"{self._path} cannot be used as the ledger ({error}); move it away, or give --overwrite")
 
     @staticmethod
     def _connected(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
 
     def get(self, key: str) -> tuple[Completion, float] | None:
-        """The answer and its cost in USD, or None."""
-        row = self._reader.execute("SELECT completion, usd FROM calls WHERE key = ?", (key,)).fetchone()
-        return None if row is None else (Completion(**json.loads(row[0])), row[1])
+        """The answer and its cost in USD, or None.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            row = self._reader.execute("SELECT completion, usd FROM calls WHERE key = ?", (key,)).fetchone()
+            return None if row is None else (Completion(**json.loads(row[0])), row[1])
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise self._unusable(error) from error
 
     def check(self) -> None:
         """Raises StoppedEarlyError where an answer could not be written: none should be paid for any more."""
@@ -176,8 +189,15 @@ class Ledger:
                 self._writer.execute("ROLLBACK")
 
     def totals(self) -> Spent:
-        """What all runs so far have spent."""
-        totals = self._reader.execute(_TOTALS).fetchone()
+        """What all runs so far have spent.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            totals = self._reader.execute(_TOTALS).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
         return Spent(requests=totals[0], usd=totals[1], tokens=int(totals[2]))
 
     def __enter__(self) -> Self:

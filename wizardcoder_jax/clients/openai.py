@@ -1,8 +1,8 @@
 """The client of any server with the OpenAI API (OpenAI, vLLM, llama.cpp, ...): chat completions and bare completions.
 
 The key comes from the environment variable OPENAI_API_KEY and goes into one request header, nowhere else. 408, 429, 5xx,
-timeouts, broken connections, cut-off JSON and answers with no choice in them are retried with exponential backoff; every
-other failure is final. While a server is overloaded or down, one caller tries for all (gate.py).
+timeouts, broken connections, cut-off JSON and answers with an error or no choice in them are retried with exponential
+backoff; every other failure is final. While a server is overloaded or down, one caller tries for all (gate.py).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from wizardcoder_jax.clients.completion import Completion, most_tokens
+from wizardcoder_jax.clients.completion import MOST_TOKENS, Completion, most_tokens
 from wizardcoder_jax.clients.gate import Gate
 from wizardcoder_jax.clients.rates import Rates, Ticket
 from wizardcoder_jax.clients.retries import MAX_RETRY_AFTER_S, RetryableError, delay_s, retry_after_s
@@ -30,7 +30,7 @@ LONG_REQUEST_BYTES = 4000  # a shorter one exceeds no model's context by its own
 _AGAINST_POLICY = re.compile(rb"content_filter|content_policy_violation|invalid_prompt")  # OpenAI's and Azure's codes
 # How OpenAI, vLLM and llama.cpp say that prompt and answer do not fit.
 _TOO_LONG = re.compile(rb"context.?length|maximum model length|context.?size", re.IGNORECASE)
-REDACTED_KEY_MIN_CHARS = 12  # shorter "keys" are placeholders for local servers ("EMPTY"), and may be words of a text
+REDACTED_KEY_MIN_CHARS = 8  # shorter "keys" are placeholders for local servers ("EMPTY"), and may be words of a text
 
 
 class _Response(NamedTuple):
@@ -173,7 +173,7 @@ class OpenAIClient:
         message = f"{url} answered HTTP {status}: {self._excerpt(response)}"
         if status in (408, 429) or status >= 500:
             raise RetryableError(message, retry_after_s(response.headers.get("Retry-After")), throttled=status == 429)
-        if status == 400 and num_bytes >= LONG_REQUEST_BYTES and _TOO_LONG.search(response.content):
+        if num_bytes >= LONG_REQUEST_BYTES and (status == 413 or (status == 400 and _TOO_LONG.search(response.content))):
             raise RefusedPromptError(f"{message}; shorten the prompt, or lower the limit of tokens", finish_reason="length")
         if status == 400 and _AGAINST_POLICY.search(response.content):
             raise RefusedPromptError(f"{message}; reword the prompt", finish_reason="content_filter")
@@ -190,7 +190,7 @@ class OpenAIClient:
                 raise RetryableError(message) from error
             raise InputError(f"{message}; {hint}") from error
         choices = body.get("choices") if isinstance(body, dict) else None
-        if choices == []:
+        if _is_passing(body):
             raise RetryableError(f"{url} answered without choices: {self._excerpt(response)}")
         if not (isinstance(choices, list) and isinstance(choices[0], dict)):
             raise InputError(f"{url} answered without choices: {self._excerpt(response)}; {hint}")
@@ -208,8 +208,8 @@ class OpenAIClient:
         )
 
     def _excerpt(self, response: _Response) -> str:
-        text = " ".join(self._redacted(response.content.decode("utf-8", "replace")).split())
-        return text[:EXCERPT_CHARS] or "an empty body"
+        text = " ".join(self._redacted(response.content.decode("utf-8", "replace")).split())[:EXCERPT_CHARS]
+        return "".join(letter if letter.isprintable() else "?" for letter in text) or "an empty body"
 
     def _redacted(self, text: str) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= REDACTED_KEY_MIN_CHARS else text
@@ -236,6 +236,13 @@ def _proxy_of(base_url: str) -> str | None:
     return None if is_bypassed else urllib.request.getproxies().get(url.scheme)
 
 
+def _is_passing(body: object) -> bool:
+    """Whether an answer lacks its choice as that of an overloaded server does: none, an empty one, or an error in its place."""
+    if not isinstance(body, dict):
+        return False
+    return isinstance(body.get("error"), dict) if "choices" not in body else body["choices"] in (None, [], [None], [{}])
+
+
 def _text(choice: Mapping[str, Any], *, in_chat: bool) -> str | None:
     """The text of a choice, "" where it is null; None where there is none."""
     holder, key = (choice.get("message"), "content") if in_chat else (choice, "text")
@@ -247,4 +254,4 @@ def _text(choice: Mapping[str, Any], *, in_chat: bool) -> str | None:
 
 def _count(usage: object, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

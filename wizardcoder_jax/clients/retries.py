@@ -23,11 +23,11 @@ class RetryableError(Exception):
 
 
 def delay_s(attempt: int, retry_after_s: float | None) -> float:
-    """How long to wait after the attempt of that number, from 1; what the server asked for, where it did."""
-    if retry_after_s is not None:
+    """How long to wait after the attempt of that number, from 1; what the server asked for, where it asked for any time."""
+    if retry_after_s:
         return retry_after_s
     longest_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
-    return longest_s * random.uniform(0.5, 1.0)  # jitter: callers that failed together do not come back together
+    return longest_s * random.uniform(0.75, 1.0)  # jitter: callers that failed together do not come back together
 
 
 def retry_after_s(header: str | None) -> float | None:

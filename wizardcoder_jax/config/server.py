@@ -15,7 +15,7 @@ class ServerConfig:
     base_url: str = "https://api.openai.com/v1"  # of the server; its key comes from OPENAI_API_KEY
     concurrency: int = 8  # requests in flight
     timeout_s: float = 120.0  # per request
-    max_attempts: int = 6  # per request, on 429, 5xx and timeouts; a 429 counts only while nobody is answered
+    max_attempts: int = 7  # per request, over about 30 s, on 429, 5xx and timeouts; a 429 counts only while nobody is answered
     requests_per_minute: int | None = None  # never more in any 60 s, retries included; None for no limit
     tokens_per_minute: int | None = None  # of prompts and answers, never more in any 60 s; None for no limit
     usd_per_million_prompt_tokens: float = 0.0  # price, for a limit on money and the cost report

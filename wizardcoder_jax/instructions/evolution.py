@@ -11,7 +11,7 @@ from wizardcoder_jax.instructions import rules
 from wizardcoder_jax.instructions.calls import Ask, Inquiry
 from wizardcoder_jax.instructions.judges import INFORMATION_GAIN, Judge, Question
 from wizardcoder_jax.instructions.recipe import Recipe
-from wizardcoder_jax.instructions.records import Record, Rejection, evolved_id
+from wizardcoder_jax.instructions.records import Record, Rejection, evolved_id, writable
 from wizardcoder_jax.instructions.rules import Candidate, Rule
 
 Outcome = Record | Rejection
@@ -63,7 +63,7 @@ class Evolution:
         failure = checks.first_failure(self.seed_rules, question) or checks.first_failure(self.seed_rules, whole)
         failure = failure or await checks.first_verdict(self.seed_judges, whole)
         record = dataclasses.replace(_with_cost(made, inquiry), filters=(*made.filters, *checks.passed))
-        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=_writable(failure[1]))
+        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=writable(failure[1]))
 
     async def evolve(self, parent: Record, round_: int) -> Outcome:
         """The record that `parent` becomes in a round, or why it does not."""
@@ -79,7 +79,7 @@ class Evolution:
             failure = checks.first_failure(self.response_rules, candidate)
             failure = failure or await checks.first_verdict(self.judges, candidate)
         # A rejected text may hold lone surrogates, which no file can; a record that passed holds none.
-        instruction, output = _writable(candidate.instruction), _writable(candidate.response or "")
+        instruction, output = writable(candidate.instruction), writable(candidate.response or "")
         record = Record(
             id=evolved_id(parent.id, round_, instruction, output),
             parent_id=parent.id,
@@ -88,13 +88,13 @@ class Evolution:
             method=draft.method.number,
             instruction=instruction,
             output=output,
-            teacher=teacher,
+            teacher=writable(teacher),
             filters=checks.passed,
             task=candidate.task,
             language=candidate.language,
         )
         record = _with_cost(record, inquiry)
-        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=_writable(failure[1]))
+        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=writable(failure[1]))
 
 
 class _Checks:
@@ -128,7 +128,3 @@ class _Checks:
 
 def _with_cost(record: Record, inquiry: Inquiry) -> Record:
     return dataclasses.replace(record, usage=inquiry.usage, call_ids=inquiry.call_ids)
-
-
-def _writable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")

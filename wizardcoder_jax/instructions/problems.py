@@ -11,7 +11,7 @@ import re
 from wizardcoder_jax.instructions import rules
 from wizardcoder_jax.instructions.judges import Question
 from wizardcoder_jax.instructions.languages import fenced_blocks, language_of
-from wizardcoder_jax.instructions.records import Record, Rejection, seed_id
+from wizardcoder_jax.instructions.records import Record, Rejection, seed_id, writable
 from wizardcoder_jax.instructions.rules import Candidate, Rule, excerpt
 from wizardcoder_jax.instructions.snippets import Snippet
 
@@ -61,14 +61,14 @@ async def make_seed(snippet: Snippet, question: Question) -> Record | Rejection:
     if failure is None and parsed is None:
         failure = UNPARSABLE, excerpt(reply.text)
     failure = failure or rules.first_failure(PROBLEM_RULES, dataclasses.replace(raw, instruction=problem, response=solution))
-    record = dataclasses.replace(_record(snippet, problem, solution), teacher=reply.model)
+    record = dataclasses.replace(_record(snippet, problem, solution), teacher=writable(reply.model))
     if failure is not None:
         return Rejection(record=record, rule=failure[0], evidence=failure[1])
     return dataclasses.replace(record, filters=(UNPARSABLE, *(rule.name for rule in (*rules.ANY_TEXT, *PROBLEM_RULES))))
 
 
 def _record(snippet: Snippet, problem: str, solution: str) -> Record:
-    instruction, output = (text.encode("utf-8", "replace").decode("utf-8") for text in (problem, solution))
+    instruction, output = writable(problem), writable(solution)
     language = snippet.language if snippet.language == language_of(output) else None
     id_ = seed_id(f"{snippet.id}\n{instruction}", output, language=language)  # two snippets may inspire the same problem
     return Record(

@@ -114,6 +114,11 @@ def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> st
     return "evol-" + hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
 
 
+def writable(text: str) -> str:
+    """The text as a file can hold it: a lone surrogate, which no rule lets pass, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class SeedFile:
     """The seeds of a file of {"instruction", "input"?, "output", "task"?, "language"?, "target_language"?} records.
 

@@ -99,7 +99,8 @@ class SnippetFile:
 def _sources_below(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv and their like
-        yield from (os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
+        paths = (os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
+        yield from filter(os.path.isfile, paths)  # no pipes, no links to nowhere
 
 
 def _document(place: str, entry: dict[str, Any]) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from wizardcoder_jax.clients.completion import Completion, Message
+from wizardcoder_jax.clients.completion import MOST_TOKENS, Completion, Message
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records
 
@@ -61,8 +61,10 @@ def _completion(place: str, entry: dict[str, Any]) -> Completion:
         raise InputError(f'{place}: "messages" must be a list of {{"role", "content"}}')
     if not isinstance(entry.get("content"), str):
         raise InputError(f'{place}: "content" must be the recorded text')
-    if not isinstance(usage, dict):
-        raise InputError(f'{place}: "usage" must be {{"prompt_tokens", "completion_tokens"}}')
+    if not (isinstance(usage, dict) and all(_is_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))):
+        raise InputError(f'{place}: "usage" must be {{"prompt_tokens", "completion_tokens"}}, whole numbers from 0')
+    if not isinstance(entry.get("finish_reason"), str | None):
+        raise InputError(f'{place}: "finish_reason" must be a text, e.g. "stop"')
     return Completion(
         text=entry["content"],
         finish_reason=entry.get("finish_reason"),
@@ -70,6 +72,10 @@ def _completion(place: str, entry: dict[str, Any]) -> Completion:
         completion_tokens=usage.get("completion_tokens"),
         model=str(entry.get("model", "recorded")),
     )
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= MOST_TOKENS)
 
 
 def _is_message(message: object) -> bool:
