@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 eos_ids=[tokenizer.eos_id],
                 dtype=dtype,
                 header=common_start([request.prompt for request in wanted.values()]),
+                num_guessed=config.lookup,
             )
             answers = engine.answer([wanted[name] for name in left])
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
@@ -174,7 +175,7 @@ def _meta(config: SampleConfig, questions: Questions) -> dict[str, object]:
 
 def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer", model: str) -> str:
     """What the answers depend on."""
-    passed_over = ("output", "overwrite", "cache_dir", "batch_size", "mesh", "limit", "num_samples")
+    passed_over = ("output", "overwrite", "cache_dir", "batch_size", "lookup", "mesh", "limit", "num_samples")
     settings = {name: value for name, value in to_json(config).items() if name not in passed_over}
     asked = json.dumps([settings, questions.texts, tokenizer.fingerprint, model], sort_keys=True)
     return hashlib.sha256(asked.encode()).hexdigest()

@@ -49,6 +49,9 @@ class SampleConfig:
     legacy_decode: bool = False  # tidy spaces before punctuation, as the author's published answers were
     max_length: int = 2048  # tokens of prompt and answer together; of the answer alone where a server counts them
     batch_size: int = 16  # sequences decoded together
+    lookup: int = (
+        0  # tokens that a step guesses from the text so far: same answers, faster for few sequences of repetitive text
+    )
     mesh: str = "1x1"  # devices: DATAxMODEL
     compute_dtype: Dtype = "float32"  # of weights, activations and KV cache
     int8_weights: bool = False  # hold the blocks' kernels in int8: half the bytes of bfloat16, a little less accurate
@@ -66,6 +69,7 @@ class SampleConfig:
         require(self.repetition_penalty > 0, f"repetition_penalty must be > 0, got {self.repetition_penalty}")
         require(self.logprobs is None or 0 <= self.logprobs <= 20, f"logprobs must be in 0 to 20, got {self.logprobs}")
         require(self.logprobs is None or self.api_model is None, "logprobs are written for models of our own, not for api:NAME")
+        require(0 <= self.lookup <= 16, f"lookup must be in 0 to 16, got {self.lookup}")
         for name in ("num_samples", "max_length", "batch_size"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         require_range("compute_dtype", self.compute_dtype)
