@@ -75,6 +75,16 @@ def test_a_base_models_stop_strings_are_sent_as_far_as_the_api_takes_them(argume
     assert server.requests[0]["stop"] == ["\nclass", "\ndef", "\n#", "\nif"]
 
 
+def test_settings_that_only_some_servers_know_are_sent_where_they_are_set(arguments):
+    names = ("top_k", "min_p", "repetition_penalty")
+    with LoopbackTeacher() as server:
+        sample.main(arguments(server, "--limit", "1"))
+        more = ["--temperature", "0.8", "--top-k", "40", "--min-p", "0.05", "--repetition-penalty", "1.1", "--overwrite"]
+        sample.main(arguments(server, "--limit", "1", *more))
+        sent = [{name: request[name] for name in names if name in request} for request in server.requests]
+    assert sent == [{}, {"top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1}]
+
+
 def test_samples_and_settings_are_written_as_those_of_a_model_of_our_own(arguments, tmp_path):
     sampled = ["--num-samples", "3", "--temperature", "0.8", "--top-p", "0.9", "--seed", "5", "--max-length", "77"]
     with LoopbackTeacher() as server:

@@ -281,6 +281,37 @@ def test_samples_and_settings_are_written(whole):
     assert not list(whole.parent.glob(".*"))
 
 
+def test_log_probabilities_are_written_where_they_are_asked_for(place, whole, tmp_path):
+    sample.main(prompted(place, tmp_path / "told.jsonl", "--logprobs", "2"))
+    plain = [json.loads(line) for line in whole.read_text().splitlines()]
+    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    for row, expected in zip(told, plain, strict=True):
+        assert {name: row[name] for name in expected} == expected
+        assert len(row["tokens"]) == len(row["logprobs"]) == len(row["likeliest"]) == row["num_tokens"]
+        for own, ((_, first), (_, second)) in zip(row["logprobs"], row["likeliest"], strict=True):
+            assert own <= first <= 0 and second <= first
+
+
+@pytest.mark.parametrize(
+    "more", [["--top-k", "3"], ["--min-p", "0.5"], ["--repetition-penalty", "2"], ["--top-k", "1", "--temperature", "2"]]
+)
+def test_every_setting_of_the_draw_changes_answers_and_none_is_greedy_but_the_narrowest(place, whole, tmp_path, more):
+    sample.main(prompted(place, tmp_path / "other.jsonl", *more))
+    assert (tmp_path / "other.jsonl").read_bytes() != whole.read_bytes()
+    texts = [json.loads(line)["raw"] for line in (tmp_path / "other.jsonl").read_text().splitlines()]
+    assert all((a == b) == ("1" in more) for a, b in zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_prompts_in_the_form_of_the_originals_script_are_read(place, whole, tmp_path):
+    lines = [json.loads(line) for line in (place / "prompts.jsonl").read_text().splitlines()]
+    theirs = [{"idx": line["id"], "Instruction": line["instruction"]} for line in lines]
+    (tmp_path / "theirs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in theirs))
+    arguments_ = prompted(place, tmp_path / "same.jsonl")
+    arguments_[arguments_.index("--prompts") + 1] = str(tmp_path / "theirs.jsonl")
+    sample.main(arguments_)
+    assert (tmp_path / "same.jsonl").read_bytes() == whole.read_bytes()
+
+
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, whole, tmp_path):
     args = prompted(place, tmp_path / "samples.jsonl")
     killed = run_python("-c", KILLED_RUN, 5, *args)
@@ -344,6 +375,11 @@ def test_a_benchmark_is_sampled_under_its_protocol(place, tmp_path):
         (["--prompts", "{place}/prompts.jsonl", "--output", "{place}/prompts.jsonl/x"], "cannot make the folder"),
         (["--prompts", "{place}/prompts.jsonl", "--num-samples", "2"], "temperature 0 gives 2 equal answers"),
         (["--benchmark", "mini", "--protocol", "chat"], "this model has no chat template"),
+        (["--prompts", "{place}/prompts.jsonl", "--top-k", "0"], "top_k must be at least 1, got 0"),
+        (["--prompts", "{place}/prompts.jsonl", "--min-p", "1.5"], "min_p must be in [0, 1], got 1.5"),
+        (["--prompts", "{place}/prompts.jsonl", "--repetition-penalty", "0"], "repetition_penalty must be > 0, got 0"),
+        (["--prompts", "{place}/prompts.jsonl", "--logprobs", "21"], "logprobs must be in 0 to 20, got 21"),
+        (["--prompts", "{place}/prompts.jsonl", "--model", "api:m", "--logprobs", "1"], "not for api:NAME"),
         ([], "give either --benchmark NAME or --prompts FILE"),
     ],
 )

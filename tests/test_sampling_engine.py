@@ -36,8 +36,8 @@ def prompts():
     return [tuple(rng.integers(2, 380, n).tolist()) for n in [1, 2, 63, 64, 65, 150, 200, *rng.integers(3, 120, 25)]]
 
 
-def engine_of(model, num_slots=4, max_length=512, eos_ids=(), header=()):
-    return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32, header=header)
+def engine_of(model, num_slots=4, max_length=512, eos_ids=(), **more):
+    return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32, **more)
 
 
 def request(prompt, new=NEW, i=0, **more):
@@ -165,6 +165,27 @@ def test_a_workload_of_unequal_lengths_takes_at_most_two_thirds_of_the_steps_of_
     list(engine.answer([request(prompt[:40], new) for prompt, new in zip(prompts, lengths, strict=True)]))
     static = sum(max(lengths[i : i + 8]) for i in range(0, 32, 8))
     assert engine.num_steps <= 0.67 * static
+
+
+@pytest.mark.parametrize("num_guessed", [1, 5])
+def test_guessing_changes_no_answer_and_takes_fewer_steps_where_text_repeats(model, prompts, num_guessed):
+    decodings = [
+        Decoding(),
+        Decoding(repetition_penalty=1.2),
+        Decoding(temperature=0.7, top_p=0.9, num_logprobs=1),
+        Decoding(temperature=0.3, repetition_penalty=1.1),
+    ]
+    requests = [request(prompt, 90, i, decoding=decodings[i % 4]) for i, prompt in enumerate(prompts)]
+    plain, guessing = engine_of(model, 5, eos_ids=[7]), engine_of(model, 5, eos_ids=[7], num_guessed=num_guessed)
+    for expected, found in zip(answers(plain, requests), answers(guessing, requests), strict=True):
+        assert (found.tokens, found.finish_reason) == (expected.tokens, expected.finish_reason)
+        np.testing.assert_allclose(
+            [entry.logprob for entry in found.logprobs], [entry.logprob for entry in expected.logprobs], atol=1e-4
+        )
+    greedy = [request(prompt, 300) for prompt in prompts[:4]]  # a tiny model soon says the same again and again
+    plain, guessing = engine_of(model, 4), engine_of(model, 4, num_guessed=num_guessed)
+    assert answers(guessing, greedy) == answers(plain, greedy)
+    assert guessing.num_steps < 0.8 * plain.num_steps
 
 
 def test_requests_may_come_and_go_while_others_are_answered(model, prompts):

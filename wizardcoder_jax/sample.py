@@ -21,7 +21,7 @@ from wizardcoder_jax.scoring import Questions
 
 if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
-    from wizardcoder_jax.sampling.decoding import Request
+    from wizardcoder_jax.sampling.decoding import Answer, Request
 
 CHAT = "chat"  # the protocol in which a prompt is a user message
 
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 eos_ids=[tokenizer.eos_id],
                 dtype=dtype,
                 header=common_start([request.prompt for request in wanted.values()]),
+                num_guessed=config.lookup,
             )
             answers = engine.answer([wanted[name] for name in left])
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     text = tokenizer.decode(answer.tokens)
                     raw = legacy_decode(text) if config.legacy_decode else text
                     row = _row(questions, left[index], raw, len(answer.tokens), answer.finish_reason)
+                    row |= _logprobs(answer) if config.logprobs is not None else {}
                     rows[left[index]] = row
                     journal.append(row)
                     progress.update()
@@ -85,6 +87,11 @@ def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
         in_chat=in_chat,
         temperature=config.temperature,
         top_p=config.top_p,
+        extensions={
+            name: getattr(config, name)
+            for name, default in (("top_k", None), ("min_p", 0.0), ("repetition_penalty", 1.0))
+            if getattr(config, name) != default
+        },
         seed=config.seed,
         max_answer_tokens=config.max_length,
         stops=() if in_chat else questions.stops,  # a chat answer may begin with words
@@ -108,14 +115,21 @@ def _row(
     return {**row, "num_tokens": num_tokens, "finish_reason": finish_reason}
 
 
+def _logprobs(answer: "Answer") -> dict[str, object]:
+    """What a line of the samples file says of the tokens."""
+    numbers = [entry.logprob for entry in answer.logprobs]
+    return {"tokens": answer.tokens, "logprobs": numbers, "likeliest": [entry.likeliest for entry in answer.logprobs]}
+
+
 def _questions(config: SampleConfig) -> Questions:
     if config.prompts is not None:
         texts = {}
         for i, (place, record) in enumerate(read_records(config.prompts)):
-            if not isinstance(record.get("instruction"), str):
+            asked = record.get("instruction", record.get("Instruction"))  # as the original's inference script spells it
+            if not isinstance(asked, str):
                 raise InputError(f'{place}: the key "instruction" is missing or no text')
-            instruction = prompts.with_input(record["instruction"], record.get("input"))
-            task_id = str(record.get("id", record.get("task_id", i)))
+            instruction = prompts.with_input(asked, record.get("input"))
+            task_id = str(next((record[name] for name in ("id", "task_id", "idx") if name in record), i))
             if task_id in texts:
                 raise InputError(f"{place}: the id {task_id!r} occurs twice; make ids unique or leave them out")
             # A chat model behind a server is asked as it is.
@@ -134,7 +148,15 @@ def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer"
     """All answers that are wanted, by (task id, sample index); the samples of a task stand side by side."""
     from wizardcoder_jax.sampling.decoding import Decoding, Request
 
-    decoding, stopped = Decoding(temperature=config.temperature, top_p=config.top_p), questions.stopped(tokenizer)
+    decoding = Decoding(
+        repetition_penalty=config.repetition_penalty,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        min_p=config.min_p,
+        num_logprobs=config.logprobs,
+    )
+    stopped = questions.stopped(tokenizer)
     requests = {}
     for task_id, ids in questions.prompt_ids(tokenizer, config.max_length).items():
         for i in range(config.num_samples):
@@ -153,7 +175,7 @@ def _meta(config: SampleConfig, questions: Questions) -> dict[str, object]:
 
 def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer", model: str) -> str:
     """What the answers depend on."""
-    passed_over = ("output", "overwrite", "cache_dir", "batch_size", "mesh", "limit", "num_samples")
+    passed_over = ("output", "overwrite", "cache_dir", "batch_size", "lookup", "mesh", "limit", "num_samples")
     settings = {name: value for name, value in to_json(config).items() if name not in passed_over}
     asked = json.dumps([settings, questions.texts, tokenizer.fingerprint, model], sort_keys=True)
     return hashlib.sha256(asked.encode()).hexdigest()

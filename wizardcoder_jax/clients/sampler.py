@@ -32,6 +32,7 @@ class Asking:
         model: the name that the server knows it by.
         in_chat: whether a prompt is a user message, or text to go on from.
         temperature, top_p: of the draws; temperature 0 is greedy.
+        extensions: further settings that some servers know (vLLM, our own), by their names in a request.
         seed: of sample 0; sample i has seed + i.
         max_answer_tokens: where an answer is cut.
         stops: strings at which an answer may end; the first MAX_STOPS are sent.
@@ -44,6 +45,7 @@ class Asking:
     seed: int
     max_answer_tokens: int
     stops: tuple[str, ...] = ()
+    extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def request(self, prompt: str, index: int) -> dict[str, Any]:
         """The body that asks for sample `index`."""
@@ -59,6 +61,7 @@ class Asking:
             "model": self.model,
             "temperature": self.temperature,
             **top_p,
+            **self.extensions,
             "seed": self.seed + index,
             "max_tokens": self.max_answer_tokens,
             **stops,

@@ -16,7 +16,7 @@ import numpy as np
 
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sampling import slots as device
-from wizardcoder_jax.sampling.decoding import Answer, Logprob, Needs, Options, Request
+from wizardcoder_jax.sampling.decoding import Answer, Logprob, Needs, Request
 from wizardcoder_jax.sampling.prefill import NUM_KEPT, PrefilledPrompts
 
 LEAST_CAPACITY = 256  # of the cache, in tokens of a sequence
@@ -67,6 +67,8 @@ class Engine:
         eos_ids: tokens that end a text.
         dtype: of activations and cache.
         header: what prompts begin with, for it to be prefilled once.
+        num_guessed: tokens that each step guesses from the text so far and checks; answers are the same, with fewer steps
+            where text repeats itself, and each step has as many times the work, which is little for few slots.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class Engine:
         eos_ids: Sequence[int],
         dtype: jax.typing.DTypeLike,
         header: tuple[int, ...] = (),
+        num_guessed: int = 0,
     ) -> None:
         self._model, self._num_slots, self._dtype = model, num_slots, np.dtype(dtype)
         self._eos_ids = np.array(eos_ids, np.int32)
-        self._capacities = capacities_up_to(max_length)
+        self._capacities, self._num_guessed = capacities_up_to(max_length), num_guessed
+        self._history_length = max_length if num_guessed else 0
         self._prompts = PrefilledPrompts(model, self._capacities, dtype, header)
         self._waiting: collections.deque[_Held] = collections.deque()
         self._held: dict[int, _Held] = {}  # by slot
@@ -142,13 +146,13 @@ class Engine:
             return found
         self._fit()
         self._slots, self._cache, emitted, num_steps = device.decode(
-            self._model, self._slots, self._cache, self._eos_ids, self._needs
+            self._model, self._slots, self._cache, self._eos_ids, self._needs, self._num_guessed
         )
         self.num_steps += int(num_steps)
         emitted = jax.tree.map(np.asarray, emitted)
         for row in sorted(self._held):
-            num_new = int((emitted.tokens[:, row] >= 0).sum())
-            new = jax.tree.map(lambda array, row=row, num_new=num_new: array[:num_new, row], emitted)
+            is_token = emitted.tokens[:, row] >= 0
+            new = jax.tree.map(lambda array, row=row, is_token=is_token: array[is_token, row], emitted)
             found.append(self._told(row, new))
         return found
 
@@ -159,10 +163,9 @@ class Engine:
             self._meet(held.request)
             logits, prompt = self._prompts.get(held.request.prompt)
             self._fit(len(held.request.prompt))
-            decoding, vocab = held.request.decoding, self._model.arch.padded_vocab_size
-            num_seen = vocab if self._needs.repetition_penalty else 0
-            tokens = np.array(held.request.prompt, np.int32)
-            one = device.fresh_slot(tokens, held.request.key, held.request.max_length, Options.of(decoding, vocab), num_seen)
+            vocab_size = self._model.arch.padded_vocab_size
+            num_seen = vocab_size if self._needs.repetition_penalty else 0
+            one = device.fresh_slot(held.request, vocab_size, num_seen, self._history_length)
             self._slots, self._cache, first = device.begin(
                 self._model, self._slots, self._cache, np.int32(row), one, logits, prompt, self._needs
             )
@@ -218,7 +221,8 @@ class Engine:
 
     def _fit(self, least: int = 0) -> None:
         """Makes the cache as long as its longest sequence will be, or `least`."""
-        needed = [len(held.request.prompt) + len(held.tokens) + device.DECODE_STEPS for held in self._held.values()]
+        coming = device.DECODE_STEPS * (1 + self._num_guessed)
+        needed = [len(held.request.prompt) + len(held.tokens) + coming for held in self._held.values()]
         needed = min(max([*needed, least]), self._capacities[-1])
         capacity = next(capacity for capacity in self._capacities if capacity >= needed)
         if capacity != self._capacity:
@@ -227,7 +231,7 @@ class Engine:
 
     def _reset(self) -> None:
         self._capacity = self._capacities[0]
-        self._slots = device.new_slots(self._model, self._num_slots, 0)
+        self._slots = device.new_slots(self._model, self._num_slots, self._history_length)
         self._cache = device.new_cache(self._model, self._num_slots, self._capacity, self._dtype)
 
 

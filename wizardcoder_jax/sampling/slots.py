@@ -10,13 +10,13 @@ import numpy as np
 from wizardcoder_jax.model.attention import LayerCache
 from wizardcoder_jax.model.transformer import KVCache, Transformer
 from wizardcoder_jax.sampling.choose import choose
-from wizardcoder_jax.sampling.decoding import Needs, Options
+from wizardcoder_jax.sampling.decoding import Needs, Options, Request
 
 DECODE_STEPS = 16  # tokens between two looks of the host at the slots
 
 
 class Slots(NamedTuple):
-    """What is in each slot; every array is [B] but `keys`, [B, 2], and `seen`, [B, V]."""
+    """What is in each slot; every array is [B] but `keys`, [B, 2], `seen`, [B, V], and `history`."""
 
     tokens: jax.Array  # last token, not yet in the cache
     positions: jax.Array  # its position
@@ -25,10 +25,11 @@ class Slots(NamedTuple):
     active: jax.Array  # bool
     options: Options
     seen: jax.Array  # bool: tokens of prompt and answer; [B, 0] where no row needs them
+    history: jax.Array  # [B, max_length] tokens of prompt and answer in order; [B, 0] where none are guessed
 
 
 class Emitted(NamedTuple):
-    """Tokens of DECODE_STEPS steps, [steps, B], or of one, [B]; -1 where a slot had ended."""
+    """Tokens [B] that were chosen, or [n, B] of some steps, in order; -1 where there is none."""
 
     tokens: jax.Array
     logprobs: jax.Array | None  # float32
@@ -60,14 +61,14 @@ def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     return layers(cache) if isinstance(cache, LayerCache) else tuple(layers(layer) for layer in cache)
 
 
-@functools.partial(jax.jit, static_argnames=("num_slots", "num_seen"), keep_unused=True)
-def new_slots(model: Transformer, num_slots: int, num_seen: int) -> Slots:
+@functools.partial(jax.jit, static_argnames=("num_slots", "history_length"), keep_unused=True)
+def new_slots(model: Transformer, num_slots: int, history_length: int) -> Slots:
     """Free slots."""
     n, reals = num_slots, functools.partial(jnp.ones, num_slots, jnp.float32)
     ints = functools.partial(jnp.zeros, n, jnp.int32)
     options = Options(reals(), reals(), ints(), reals(), reals())
-    keys, seen = jnp.zeros((n, 2), jnp.uint32), jnp.zeros((n, num_seen), bool)
-    return _everywhere(model, Slots(ints(), ints(), ints(), keys, jnp.zeros(n, bool), options, seen))
+    keys, seen, history = jnp.zeros((n, 2), jnp.uint32), jnp.zeros((n, 0), bool), jnp.zeros((n, history_length), jnp.int32)
+    return _everywhere(model, Slots(ints(), ints(), ints(), keys, jnp.zeros(n, bool), options, seen, history))
 
 
 @jax.jit
@@ -116,37 +117,82 @@ def begin(
         needs: the steps of the choice.
     """
     emitted = _chosen(logits, one, one.positions, needs)
-    one = one._replace(tokens=emitted.tokens, seen=_marked(one.seen, emitted.tokens, needs))
+    one = _with_token(one, emitted.tokens, one.positions, one.active, needs)
     put = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), row, axis=0)  # noqa: E731
     put_cache = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, row, axis=whole.ndim - 4)  # noqa: E731
     slots = _everywhere(model, jax.tree.map(put, slots, one))
     return slots, jax.tree.map(put_cache, cache, prompt), _everywhere(model, jax.tree.map(lambda array: array[0], emitted))
 
 
-@functools.partial(jax.jit, static_argnames="needs", donate_argnames=("slots", "cache"))
+@functools.partial(jax.jit, static_argnames=("needs", "num_guessed"), donate_argnames=("slots", "cache"))
 def decode(
-    model: Transformer, slots: Slots, cache: KVCache, eos_ids: jax.Array, needs: Needs
+    model: Transformer, slots: Slots, cache: KVCache, eos_ids: jax.Array, needs: Needs, num_guessed: int
 ) -> tuple[Slots, KVCache, Emitted, jax.Array]:
-    """Up to DECODE_STEPS tokens of every active slot; also how many steps it took."""
+    """DECODE_STEPS steps of every active slot, fewer where all end; also how many steps it took.
+
+    A step gives one token, and as many more as were guessed right: the tokens that followed the last two where they stood
+    before (prompt lookup; Saxena 2023) are computed with in the same step, and kept as far as they are what is chosen.
+    """
 
     def running(state: tuple[jax.Array, Slots, KVCache, Emitted]) -> jax.Array:
         return (state[0] < DECODE_STEPS) & state[1].active.any()
 
     def step(state: tuple[jax.Array, Slots, KVCache, Emitted]) -> tuple[jax.Array, Slots, KVCache, Emitted]:
         i, slots, cache, whole = state
-        hidden, cache = model.extend(slots.tokens[:, None], slots.positions[:, None], cache)
-        positions = slots.positions + 1
-        emitted = _chosen(model.logits(hidden[:, 0]), slots, positions, needs)
-        tokens = emitted.tokens
-        emitted = emitted._replace(tokens=jnp.where(slots.active, tokens, -1))
-        whole = jax.tree.map(lambda array, new: array.at[i].set(new), whole, emitted)
-        active = slots.active & ~(tokens[:, None] == eos_ids).any(-1) & (positions < slots.limits - 1)
-        seen = _marked(slots.seen, tokens, needs)
-        return i + 1, slots._replace(tokens=tokens, positions=positions, active=active, seen=seen), cache, whole
+        guessed = _guessed(slots, num_guessed)
+        tokens = jnp.concatenate([slots.tokens[:, None], guessed], axis=1)
+        hidden, cache = model.extend(tokens, slots.positions[:, None] + jnp.arange(1 + num_guessed), cache)
+        given, slots = _taken(model, hidden, guessed, slots, eos_ids, needs)
+        return i + 1, slots, cache, jax.tree.map(lambda array, new: array.at[i].set(new), whole, given)
 
-    whole = _nothing(slots.tokens.shape[0], needs)
+    whole = _nothing((DECODE_STEPS, 1 + num_guessed, slots.tokens.shape[0]), needs)
     num_steps, slots, cache, whole = jax.lax.while_loop(running, step, (jnp.int32(0), slots, cache, whole))
+    whole = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), whole)
     return _everywhere(model, slots), cache, _everywhere(model, whole), num_steps
+
+
+def _guessed(slots: Slots, num_guessed: int) -> jax.Array:
+    """What followed the last two tokens where they last stood before, [B, num_guessed]; 0 where nothing did."""
+    if not num_guessed:
+        return jnp.zeros((len(slots.tokens), 0), jnp.int32)
+    history, here = slots.history, slots.positions[:, None]
+    places = jnp.arange(1, history.shape[1])
+    before = jnp.take_along_axis(history, jnp.maximum(here - 1, 0), axis=1)
+    same = (history[:, 1:] == slots.tokens[:, None]) & (history[:, :-1] == before) & (places < here)
+    last = jnp.where(same, places, 0).max(-1, keepdims=True)
+    following = last + 1 + jnp.arange(num_guessed)
+    found = jnp.take_along_axis(history, jnp.minimum(following, history.shape[1] - 1), axis=1)
+    return jnp.where((last > 0) & (following <= here), found, 0)
+
+
+def _taken(
+    model: Transformer, hidden: jax.Array, guessed: jax.Array, slots: Slots, eos_ids: jax.Array, needs: Needs
+) -> tuple[Emitted, Slots]:
+    """The tokens of one step, [1 + num_guessed, B]: one is chosen, and while a guess is what was chosen, the next."""
+    emitted, going_on = [], slots.active
+    for place in range(1 + guessed.shape[1]):
+        positions = slots.positions + 1
+        chosen = _chosen(model.logits(hidden[:, place]), slots, positions, needs)
+        emitted.append(chosen._replace(tokens=jnp.where(going_on, chosen.tokens, -1)))
+        slots = _with_token(slots, chosen.tokens, positions, going_on, needs)
+        ended = (chosen.tokens[:, None] == eos_ids).any(-1) | (positions >= slots.limits - 1)
+        slots = slots._replace(active=slots.active & ~(going_on & ended))
+        if place < guessed.shape[1]:
+            going_on &= ~ended & (guessed[:, place] == chosen.tokens)
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *emitted), slots
+
+
+def _with_token(slots: Slots, tokens: jax.Array, positions: jax.Array, going_on: jax.Array, needs: Needs) -> Slots:
+    """The slots, those that go on with another last token at `positions`."""
+    rows, seen, history = jnp.arange(len(tokens)), slots.seen, slots.history
+    if needs.repetition_penalty:
+        seen = seen.at[rows, tokens].max(going_on)
+    if history.shape[1]:
+        history = history.at[rows, jnp.where(going_on, positions, history.shape[1])].set(tokens, mode="drop")
+    put = lambda new, old: jnp.where(going_on, new, old)  # noqa: E731
+    return slots._replace(
+        tokens=put(tokens, slots.tokens), positions=put(positions, slots.positions), seen=seen, history=history
+    )
 
 
 def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Array:
@@ -172,12 +218,8 @@ def _chosen(logits: jax.Array, slots: Slots, positions: jax.Array, needs: Needs)
     return Emitted(tokens, own, (values, ids))
 
 
-def _marked(seen: jax.Array, tokens: jax.Array, needs: Needs) -> jax.Array:
-    return seen.at[jnp.arange(len(tokens)), tokens].set(True) if needs.repetition_penalty else seen
-
-
-def _nothing(num_slots: int, needs: Needs) -> Emitted:
-    shape, n = (DECODE_STEPS, num_slots), needs.num_logprobs
+def _nothing(shape: tuple[int, ...], needs: Needs) -> Emitted:
+    n = needs.num_logprobs
     tokens = jnp.full(shape, -1, jnp.int32)
     if n is None:
         return Emitted(tokens, None, None)
@@ -185,12 +227,22 @@ def _nothing(num_slots: int, needs: Needs) -> Emitted:
     return Emitted(tokens, reals, (jnp.zeros((*shape, n), jnp.float32), jnp.zeros((*shape, n), jnp.int32)) if n else None)
 
 
-def fresh_slot(prompt: np.ndarray, key: tuple[int, int], limit: int, options: Options, num_seen: int) -> Slots:
-    """What a slot holds at the end of its prompt, a batch of one, as NumPy's arrays."""
-    seen = np.zeros((1, num_seen), bool)
+def fresh_slot(request: Request, vocab_size: int, num_seen: int, history_length: int) -> Slots:
+    """What a slot holds at the end of a prompt, a batch of one, as NumPy's arrays."""
+    prompt = np.array(request.prompt, np.int32)
+    seen, history = np.zeros((1, num_seen), bool), np.zeros((1, history_length), np.int32)
     if num_seen:
         seen[0, prompt] = True
-    position, one = np.array([len(prompt)], np.int32), np.array([limit], np.int32)
-    words = np.array([key], np.uint32)
-    slots: Any = Slots(np.zeros(1, np.int32), position, one, words, np.ones(1, bool), options, seen)  # type: ignore[arg-type]
-    return slots
+    if history_length:
+        history[0, : len(prompt)] = prompt
+    one: Any = Slots(
+        tokens=np.zeros(1, np.int32),  # type: ignore[arg-type]
+        positions=np.array([len(prompt)], np.int32),  # type: ignore[arg-type]
+        limits=np.array([request.max_length], np.int32),  # type: ignore[arg-type]
+        keys=np.array([request.key], np.uint32),  # type: ignore[arg-type]
+        active=np.ones(1, bool),  # type: ignore[arg-type]
+        options=Options.of(request.decoding, vocab_size),
+        seen=seen,  # type: ignore[arg-type]
+        history=history,  # type: ignore[arg-type]
+    )
+    return one
