@@ -97,6 +97,8 @@ async def _read(request: web.Request) -> bytes:
     if request.content_type != "application/json":  # which a page of another site cannot send without being asked about it
         message = "Content-Type must be application/json"
         raise RefusalError(message, status=415, code="unsupported_media_type")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise RefusalError("a compressed body is not supported", status=415, code="unsupported_media_type")
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             return await request.read()

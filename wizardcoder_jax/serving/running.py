@@ -12,6 +12,7 @@ from aiohttp import web
 from wizardcoder_jax.errors import InputError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+KEEPALIVE_S = 75  # an idle connection
 BACKLOG = 1024  # connections that wait to be taken
 
 
@@ -25,8 +26,12 @@ def bind(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except BaseException:
+            bound.close()
+            raise
         return bound
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -41,7 +46,8 @@ def address_of(bound: socket.socket) -> str:
 
 async def run(application: web.Application, bound: socket.socket, drain: "Drain", announce: Callable[[], None]) -> None:
     """Serves until a signal comes or the engine fails, and then until what is in progress has ended."""
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0, keepalive_timeout=75)
+    settings = {"handler_cancellation": True, "auto_decompress": False, "keepalive_timeout": KEEPALIVE_S}
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, **settings)
     await runner.setup()
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
