@@ -47,7 +47,7 @@ class ScriptedServer:
         self.url = address_of(self._bound)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
-        assert self._is_ready.wait(60)
+        assert self._is_ready.wait(60), "it does not start"
         return self
 
     def __exit__(self, *_):

@@ -44,7 +44,7 @@ async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: st
     from wizardcoder_jax.sampling.live import LiveEngine
     from wizardcoder_jax.serving.application import make_application
     from wizardcoder_jax.serving.asking import Served
-    from wizardcoder_jax.serving.running import Drain, address_of, run
+    from wizardcoder_jax.serving.running import Drain, address_of, heeding_signals, run
     from wizardcoder_jax.serving.service import Limits, Service
 
     tokenizer, max_length = opened.tokenizer, _max_length(config, opened)
@@ -73,7 +73,8 @@ async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: st
     try:
         await service.warm_up()
         drain = Drain(begin_drain, service.is_idle, service.has_failed, config.drain_s)
-        await run(make_application(service, key), bound, drain, announce)
+        with heeding_signals(drain):
+            await run(make_application(service, key), bound, drain, announce)
     finally:
         await live.aclose()
     if service.has_failed.is_set():

@@ -1,11 +1,12 @@
 """The life of the server: it listens when the model is ready, finishes what it has begun when it is told to end, and ends."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
@@ -45,21 +46,16 @@ def address_of(bound: socket.socket) -> str:
 
 
 async def run(application: web.Application, bound: socket.socket, drain: "Drain", announce: Callable[[], None]) -> None:
-    """Serves until a signal comes or the engine fails, and then until what is in progress has ended."""
+    """Serves until the drain is asked for or the engine fails, and then until what is in progress has ended."""
     settings = {"handler_cancellation": True, "auto_decompress": False, "keepalive_timeout": KEEPALIVE_S}
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, **settings)
     await runner.setup()
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, drain.signalled, number)
     try:
         await web.SockSite(runner, bound, backlog=BACKLOG).start()
         announce()
         await drain.wait()
     finally:
         await runner.cleanup()
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
 
 
 class Drain:
@@ -87,11 +83,26 @@ class Drain:
     async def wait(self) -> None:
         """Until all is over."""
         await _first_of(self._is_asked, self._has_failed)
+        if self._is_idle.is_set():
+            return
         try:
             async with asyncio.timeout(self._drain_s):
                 await _first_of(self._is_idle, self._has_failed)
         except TimeoutError:
             sys.stderr.write(f"serve: not all answers were finished in {self._drain_s:g} s; they are cut off\n")
+
+
+@contextlib.contextmanager
+def heeding_signals(drain: Drain) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask for the drain, in the main thread's loop."""
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, drain.signalled, number)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 async def _first_of(*events: asyncio.Event) -> None:
