@@ -7,11 +7,20 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
 
 TIMEOUT_S = 60
+# Chromium reads commands from descriptor 3 and answers on 4. Not in preexec_fn: a process that runs jax must not fork.
+WITH_PIPES = """
+import os, sys
+spare = [os.dup2(int(sys.argv[1]), 100), os.dup2(int(sys.argv[2]), 101)]
+os.dup2(spare[0], 3)
+os.dup2(spare[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 KEYS = {
     "Enter": ("Enter", 13, "\r"),
     "Tab": ("Tab", 9, ""),
@@ -40,16 +49,14 @@ class Browser:
         to_browser, write = os.pipe()
         read, from_browser = os.pipe()
         self._read, self._write = read, write
-
-        def take_pipes():  # Chromium reads commands from descriptor 3 and answers on 4
-            spare = [os.dup2(to_browser, 100), os.dup2(from_browser, 101)]
-            os.dup2(spare[0], 3)
-            os.dup2(spare[1], 4)
-
         flags = ["--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         command = [chromium(), *flags, f"--user-data-dir={profile}", "--window-size=1200,900", "about:blank"]
+        pipes = (to_browser, from_browser)
         self._process = subprocess.Popen(
-            command, preexec_fn=take_pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-S", "-c", WITH_PIPES, *map(str, pipes), *command],
+            pass_fds=pipes,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(to_browser)
         os.close(from_browser)

@@ -27,6 +27,7 @@ ROOMS = {  # room -> the rooms below it
     "scoring": {"benchmarks", "sandbox"},  # problems to prompts, answers to programs
     "results": {"benchmarks", "sandbox"},  # verdicts to the results file
     "teaching": {"clients", "loading", "sampling", "hf", "training", "model"},  # a model of our own as a teacher
+    "serving": {"sampling", "hf", "model"},  # an engine behind HTTP
     "trials": {"instructions", "sandbox"},  # runs what the teacher answers
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
     "subject": {"loading", "hf", "training", "model"},  # what a run trains
@@ -50,7 +51,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
     "etils": {"files.py", "training/checkpoint.py"},
     "torch": {"hf/torch_files.py"},
     "transformers": set(),
-    "aiohttp": {"clients"},
+    "aiohttp": {"clients", "serving"},
     "jax": {
         "model",
         "hf",

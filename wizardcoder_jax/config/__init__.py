@@ -8,6 +8,7 @@ from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
+from wizardcoder_jax.config.serve import ServeConfig
 from wizardcoder_jax.config.server import ServerConfig
 from wizardcoder_jax.config.shared import Language, Protocol, default_cache_dir
 from wizardcoder_jax.config.train import RegularisationConfig, TrainConfig, ValidationConfig
@@ -31,6 +32,7 @@ __all__ = [
     "ReportConfig",
     "ReproduceConfig",
     "SampleConfig",
+    "ServeConfig",
     "ServerConfig",
     "TeacherConfig",
     "TrainConfig",

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 import jinja2.sandbox
@@ -15,7 +16,26 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import exists, read_text
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+_SENTENCEPIECE_SPACE = "\u2581"
+_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's tokens of single bytes
 _KEPT_SETTINGS = ("model_max_length", "padding_side", "truncation_side")  # of tokenizer_config.json, besides the tokens
+
+
+def _letter_bytes() -> dict[str, int]:
+    """The letters by which byte-level tokenizers write bytes: printable ones of Latin-1 are themselves, others follow U+0100.
+
+    Source: openai/gpt-2 (src/encoder.py, bytes_to_unicode).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {**{chr(byte): byte for byte in printable}, **{chr(0x100 + i): byte for i, byte in enumerate(others)}}
+
+
+_LETTER_BYTES = _letter_bytes()
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
 
 
 class Tokenizer:
@@ -48,6 +68,7 @@ class Tokenizer:
             raise InputError(f"the tokenizer has no end-of-text token (eos_token={eos!r}); name it in tokenizer_config.json")
         self.eos_id: int = eos_id
         self._truncating: tokenizers.Tokenizer | None = None  # a copy that cuts, as encode_whole last needed it
+        self._template: jinja2.Template | None = None  # compiled when first needed
 
     @property
     def eos_token(self) -> str:
@@ -102,20 +123,49 @@ class Tokenizer:
         """The text of `ids`, special tokens left out, spaces as they are."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
 
+    def token_id(self, text: str) -> int | None:
+        """Id of the token with this text, None where there is none."""
+        return self._backend.token_to_id(text)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for: part of a character, it may be; its name where it is a special token."""
+        name = self._backend.id_to_token(token) or ""
+        if token in self._backend.get_added_tokens_decoder():
+            return name.encode()
+        if (byte := _BYTE_NAME.fullmatch(name)) is not None:
+            return bytes([int(byte[1], 16)])
+        if all(letter in _LETTER_BYTES for letter in name) and "ByteLevel" in repr(self._backend.decoder):
+            return bytes(_LETTER_BYTES[letter] for letter in name)
+        return name.replace(_SENTENCEPIECE_SPACE, " ").encode()
+
     def chat_prompt(self, message: str) -> str:
         """The prompt that asks `message` as the only user turn.
 
         Raises:
             InputError: the model has no chat template, or it fails.
         """
+        return self.chat_prompt_of([{"role": "user", "content": message}])
+
+    def chat_prompt_of(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The prompt that asks for the answer to a conversation.
+
+        Args:
+            messages: "role" ("system", "user" or "assistant") and "content" of each.
+
+        Raises:
+            InputError: the model has no chat template, or it fails.
+        """
         if self.chat_template is None:
             raise InputError("this model has no chat template; use another --protocol, e.g. wizardcoder-humaneval-v1")
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        messages = [{"role": "user", "content": message}]
         try:
-            template = environment.from_string(self.chat_template)
-            return template.render(messages=messages, add_generation_prompt=True, **self.special_tokens)
-        except jinja2.TemplateError as error:
+            if self._template is None:
+                environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+                    trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+                )
+                environment.globals["raise_exception"] = _refuse  # as transformers offers it to templates
+                self._template = environment.from_string(self.chat_template)
+            return self._template.render(messages=messages, add_generation_prompt=True, **self.special_tokens)
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise InputError(f"the model's chat template fails: {error}") from error
 
     def with_chat_template(self, chat_template: str) -> "Tokenizer":

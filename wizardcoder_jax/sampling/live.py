@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from wizardcoder_jax.sampling.decoding import Answer, Request
 from wizardcoder_jax.sampling.engine import Engine, News
@@ -50,7 +50,7 @@ class LiveEngine:
                 return news.answer
         raise AssertionError("a stream ends with its answer")
 
-    async def stream(self, request: Request) -> AsyncIterator[News]:
+    async def stream(self, request: Request) -> AsyncGenerator[News, None]:
         """The answer as it is made; a caller that goes away gives its slot up.
 
         Raises:

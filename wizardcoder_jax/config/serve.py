@@ -1,0 +1,34 @@
+"""Settings of serve."""
+
+import dataclasses
+
+from wizardcoder_jax.config.shared import Dtype, default_cache_dir, require, require_range
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Model -> OpenAI-compatible server and chat page. A key for it comes from WIZARDCODER_API_KEY."""
+
+    model: str  # checkpoint folder, Hugging Face folder, hub id or .gguf file
+    host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 lets other machines in
+    port: int = 8000  # 0 picks a free one
+    served_name: str | None = None  # the model's name for clients; by default the last part of --model
+    max_length: int | None = None  # tokens of prompt and answer together; by default 2048, or the model's positions if fewer
+    batch_size: int = 16  # answers made together
+    max_queue: int = 256  # answers that may wait for their turn; what is beyond is told to come again (429)
+    max_body_bytes: int = 4 * 2**20  # of a request
+    drain_s: float = 30.0  # how long answers in progress may take when the server is told to end
+    mesh: str = "1x1"  # devices: DATAxMODEL
+    compute_dtype: Dtype = "float32"  # of weights, activations and KV cache
+    int8_weights: bool = False  # hold the blocks' kernels in int8: half the bytes of bfloat16, a little less accurate
+    cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # compiled programs
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port <= 65535, f"port must be from 0 to 65535, got {self.port}")
+        require(self.max_length is None or self.max_length >= 2, f"max_length must be at least 2, got {self.max_length}")
+        require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
+        require(self.max_queue >= 0, f"max_queue must be at least 0, got {self.max_queue}")
+        require(self.max_body_bytes >= 1, f"max_body_bytes must be at least 1, got {self.max_body_bytes}")
+        require(0 <= self.drain_s < float("inf"), f"drain_s must be a number >= 0, got {self.drain_s}")
+        require(self.served_name != "", "served_name is empty; leave it out, or name the model")
+        require_range("compute_dtype", self.compute_dtype)

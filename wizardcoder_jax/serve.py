@@ -1,0 +1,129 @@
+"""Serves a model: the OpenAI API over HTTP (completions, chat, streaming) and a chat page at /."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from wizardcoder_jax.cli import parse_cli, run_door
+from wizardcoder_jax.config import ServeConfig
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from wizardcoder_jax.loading import Opened
+    from wizardcoder_jax.sampling.engine import Engine
+
+KEY_VARIABLE = "WIZARDCODER_API_KEY"
+DEFAULT_MAX_LENGTH = 2048
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves until a signal comes."""
+    config = parse_cli(ServeConfig, argv)
+    key = _key()
+    if key is None and not _is_loopback(config.host):
+        print(f"warning: {config.host} lets other machines in, and no key is asked for; set {KEY_VARIABLE}", file=sys.stderr)
+
+    import jax
+
+    from wizardcoder_jax.loading import open_model
+    from wizardcoder_jax.serving.running import bind
+
+    jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
+    with bind(config.host, config.port) as bound:
+        asyncio.run(_serve(config, open_model(config.model), bound, key))
+
+
+async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: str | None) -> None:
+    from wizardcoder_jax.sampling.live import LiveEngine
+    from wizardcoder_jax.serving.application import make_application
+    from wizardcoder_jax.serving.asking import Served
+    from wizardcoder_jax.serving.running import Drain, address_of, heeding_signals, run
+    from wizardcoder_jax.serving.service import Limits, Service
+
+    tokenizer, max_length = opened.tokenizer, _max_length(config, opened)
+    if tokenizer.chat_template is None:
+        tokenizer = tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
+    name = config.served_name or os.path.basename(os.path.normpath(config.model))
+    served = Served(name=name, tokenizer=tokenizer, vocab_size=tokenizer.vocab_size, max_length=max_length)
+    limits = Limits(num_slots=config.batch_size, max_queue=config.max_queue, max_body_bytes=config.max_body_bytes)
+    engines: list[Engine] = []
+
+    @contextlib.contextmanager
+    def make_engine() -> Iterator["Engine"]:
+        with _made(config, opened, max_length) as engine:
+            engines.append(engine)
+            yield engine
+
+    live = LiveEngine(make_engine)
+    service = Service(live, served, limits, lambda: sum(config.batch_size - engine.num_free for engine in engines))
+
+    def announce() -> None:
+        print(f"serve: {address_of(bound)} answers with {name} (chat page at /, API at /v1)", file=sys.stderr, flush=True)
+
+    def begin_drain() -> None:
+        service.is_draining = True
+
+    try:
+        await service.warm_up()
+        drain = Drain(begin_drain, service.is_idle, service.has_failed, config.drain_s)
+        with heeding_signals(drain):
+            await run(make_application(service, key), bound, drain, announce)
+    finally:
+        await live.aclose()
+    if service.has_failed.is_set():
+        raise RuntimeError("the engine failed; see above")
+
+
+@contextlib.contextmanager
+def _made(config: ServeConfig, opened: "Opened", max_length: int) -> Iterator["Engine"]:
+    """The engine, in the thread that runs it."""
+    import jax
+    import jax.numpy as jnp
+
+    from wizardcoder_jax.sampling.engine import Engine
+    from wizardcoder_jax.sharding import make_mesh
+
+    mesh, dtype = make_mesh(config.mesh), jnp.dtype(config.compute_dtype)
+    with jax.set_mesh(mesh):
+        yield Engine(
+            opened.for_sampling(mesh, dtype, int8=config.int8_weights),
+            num_slots=config.batch_size,
+            max_length=max_length,
+            eos_ids=[opened.tokenizer.eos_id],
+            dtype=dtype,
+        )
+
+
+def _max_length(config: ServeConfig, opened: "Opened") -> int:
+    most = opened.arch.max_positions
+    if config.max_length is None:
+        return min(DEFAULT_MAX_LENGTH, most)
+    if config.max_length > most:
+        raise InputError(f"max_length {config.max_length} exceeds the model's {most} positions; lower it")
+    return config.max_length
+
+
+def _key() -> str | None:
+    """The key that clients must show; None where there is none."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and (key.isprintable() or not key)):
+        raise InputError(f"{KEY_VARIABLE} holds characters that no HTTP header can; set it again")
+    return key or None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    run_door(main)
