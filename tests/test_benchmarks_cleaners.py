@@ -9,7 +9,6 @@ from wizardcoder_jax.benchmarks.program import assemble
 from wizardcoder_jax.benchmarks.protocols import PROTOCOLS, get_protocol
 from wizardcoder_jax.benchmarks.samples import Sample
 from wizardcoder_jax.config import SampleConfig
-from wizardcoder_jax.scoring import Questions
 
 PROBLEM = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
 MAIN = 'if __name__ == "__main__":'
@@ -204,10 +203,5 @@ def test_answers_are_decoded_as_they_are_unless_the_authors_way_is_asked_for(leg
         def decode(self, tokens):
             return "x = 1 , 2"
 
-    class Answer:
-        tokens, finish_reason = (1,), "stop"
-
-    questions = Questions(version="v", texts={}, protocol=get_protocol("stored"), problems={"T/0": PROBLEM})
     assert not SampleConfig(model="m", output="o", benchmark="mini").legacy_decode
-    row = sample._row("T/0", 0, Answer(), questions, Tokenizer(), legacy)
-    assert (row["raw"], row["completion"]) == (raw, raw)
+    assert sample._raw(Tokenizer(), (1,), legacy=legacy) == raw

@@ -17,6 +17,7 @@ from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.model.vocabulary import with_token
 from wizardcoder_jax.sampling.choose import choose
+from wizardcoder_jax.sampling.decoding import Decoding, Needs, Options
 from wizardcoder_jax.sharding import RULES, make_mesh
 from wizardcoder_jax.training.step import new_state
 
@@ -107,7 +108,10 @@ def test_rows_that_pad_the_tables_are_never_sampled(tmp_path):
     @jax.jit
     def draw(model: Transformer, key: jax.Array) -> jax.Array:
         hidden = jnp.abs(jax.random.normal(key, (1000, 32)))
-        return choose(model.logits(hidden), jax.random.uniform(key, (1000,)), 2.0, 1.0)
+        logits, hot = model.logits(hidden), Decoding(temperature=2.0)
+        options = jax.tree.map(lambda number: jnp.repeat(number, 1000), Options.of(hot, logits.shape[1]))
+        draw = lambda attempt: jax.random.uniform(jax.random.fold_in(key, attempt), (1000,))  # noqa: E731
+        return choose(logits, jnp.zeros(logits.shape, bool), draw, options, Needs.of([hot]))
 
     drawn = np.concatenate([draw(ours, jax.random.key(i)) for i in range(100)])
     assert len(drawn) == 100_000

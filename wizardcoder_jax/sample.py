@@ -65,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             answers = engine.answer([wanted[name] for name in left])
             with Progress("sample", len(wanted), "answer", done=len(rows)) as progress:
                 for index, answer in answers:
-                    text = tokenizer.decode(answer.tokens)
-                    raw = legacy_decode(text) if config.legacy_decode else text
+                    raw = _raw(tokenizer, answer.tokens, legacy=config.legacy_decode)
                     row = _row(questions, left[index], raw, len(answer.tokens), answer.finish_reason)
                     row |= _logprobs(answer) if config.logprobs is not None else {}
                     rows[left[index]] = row
@@ -113,6 +112,12 @@ def _row(
     task_id, index = name
     row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
     return {**row, "num_tokens": num_tokens, "finish_reason": finish_reason}
+
+
+def _raw(tokenizer: "Tokenizer", tokens: Sequence[int], *, legacy: bool) -> str:
+    """The text of an answer, tidied as the author's published answers were where `legacy` says so."""
+    text = tokenizer.decode(tokens)
+    return legacy_decode(text) if legacy else text
 
 
 def _logprobs(answer: "Answer") -> dict[str, object]:

@@ -52,7 +52,7 @@ def _in_nucleus(weights: jax.Array, allowed: jax.Array, draw: Callable[[jax.Arra
     else drawn again from the likelier ones: what is kept is distributed as a draw from the nucleus, and the nucleus itself is
     never made. With top_p 0.95, 19 of 20 first draws are kept.
     """
-    enough = top_p * weights.sum(-1)
+    enough = jnp.maximum(top_p * weights.sum(-1), jnp.finfo(jnp.float32).tiny)  # the likeliest is always in
 
     def attempt(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         number, floor, tokens, settled = state
