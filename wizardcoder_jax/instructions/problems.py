@@ -11,7 +11,7 @@ import re
 from wizardcoder_jax.instructions import rules
 from wizardcoder_jax.instructions.judges import Question
 from wizardcoder_jax.instructions.languages import fenced_blocks, language_of
-from wizardcoder_jax.instructions.records import Record, Rejection, seed_id, writable
+from wizardcoder_jax.instructions.records import Record, Rejection, seed_id, seed_record, writable
 from wizardcoder_jax.instructions.rules import Candidate, Rule, excerpt
 from wizardcoder_jax.instructions.snippets import Snippet
 
@@ -71,17 +71,7 @@ def _record(snippet: Snippet, problem: str, solution: str) -> Record:
     instruction, output = writable(problem), writable(solution)
     language = snippet.language if snippet.language == language_of(output) else None
     id_ = seed_id(f"{snippet.id}\n{instruction}", output, language=language)  # two snippets may inspire the same problem
-    return Record(
-        id=id_,
-        parent_id=None,
-        seed_id=id_,
-        round=0,
-        method=None,
-        instruction=instruction,
-        output=output,
-        teacher=None,
-        language=language,
-    )
+    return seed_record(id_, instruction, output, language=language)
 
 
 def _copied_solution(candidate: Candidate) -> str | None:

@@ -102,6 +102,22 @@ class Rejection:
         return {**self.record.to_json(), "rule": self.rule, "evidence": self.evidence}
 
 
+def seed_record(id_: str, instruction: str, output: str, *, task: str = GENERATE, language: str | None = None) -> Record:
+    """A record of round 0, which descends from nothing."""
+    return Record(
+        id=id_,
+        parent_id=None,
+        seed_id=id_,
+        round=0,
+        method=None,
+        instruction=instruction,
+        output=output,
+        teacher=None,
+        task=task,
+        language=language,
+    )
+
+
 def seed_id(instruction: str, output: str, task: str = GENERATE, language: str | None = None) -> str:
     """The id of a seed: a hash of its instruction (its input joined) and output, and of task and language where it has them."""
     said = [*([task] if task != GENERATE else []), *([f"language={language}"] if language else [])]
@@ -175,18 +191,7 @@ def _seed(place: str, entry: dict[str, Any]) -> Record:
     own, target = _language(place, entry, "language"), _language(place, entry, "target_language")
     language = target if task == TRANSLATE else own
     id_ = seed_id(joined, output, task, language)
-    return Record(
-        id=id_,
-        parent_id=None,
-        seed_id=id_,
-        round=0,
-        method=None,
-        instruction=joined,
-        output=output,
-        teacher=None,
-        task=task,
-        language=language,
-    )
+    return seed_record(id_, joined, output, task=task, language=language)
 
 
 def _task(place: str, entry: dict[str, Any]) -> str:

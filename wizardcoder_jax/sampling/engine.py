@@ -91,7 +91,9 @@ class Engine:
         self._held: dict[int, _Held] = {}  # by slot
         self._tickets = 0
         self._needs = Needs()
-        self._reset()
+        self._capacity = self._capacities[0]
+        self._slots = device.new_slots(model, num_slots, self._history_length)
+        self._cache = device.new_cache(model, num_slots, self._capacity, self._dtype)
         self.num_steps = 0  # of decoding
 
     @property
@@ -164,8 +166,7 @@ class Engine:
             logits, prompt = self._prompts.get(held.request.prompt)
             self._fit(len(held.request.prompt))
             vocab_size = self._model.arch.padded_vocab_size
-            num_seen = vocab_size if self._needs.repetition_penalty else 0
-            one = device.fresh_slot(held.request, vocab_size, num_seen, self._history_length)
+            one = device.fresh_slot(held.request, vocab_size, self._num_seen, self._history_length)
             self._slots, self._cache, first = device.begin(
                 self._model, self._slots, self._cache, np.int32(row), one, logits, prompt, self._needs
             )
@@ -210,11 +211,15 @@ class Engine:
         if changed:
             self._remember()
 
+    @property
+    def _num_seen(self) -> int:
+        """Columns of the table of tokens that have occurred."""
+        return self._model.arch.padded_vocab_size if self._needs.repetition_penalty else 0
+
     def _remember(self) -> None:
         """Makes the table of tokens that have occurred, or lets go of it."""
-        num_seen = self._model.arch.padded_vocab_size if self._needs.repetition_penalty else 0
-        seen = np.zeros((self._num_slots, num_seen), bool)
-        if num_seen:
+        seen = np.zeros((self._num_slots, self._num_seen), bool)
+        if self._num_seen:
             for row, held in self._held.items():
                 seen[row, [*held.request.prompt, *held.tokens]] = True
         self._slots = device.with_seen(self._model, self._slots, seen)
@@ -228,11 +233,6 @@ class Engine:
         if capacity != self._capacity:
             self._cache = device.resized(self._model, self._cache, capacity)
             self._capacity = capacity
-
-    def _reset(self) -> None:
-        self._capacity = self._capacities[0]
-        self._slots = device.new_slots(self._model, self._num_slots, self._history_length)
-        self._cache = device.new_cache(self._model, self._num_slots, self._capacity, self._dtype)
 
 
 def _logprobs(new: device.Emitted, wanted: int | None) -> list[Logprob]:
