@@ -23,6 +23,7 @@ class Rules:
     """Logical axis -> the mesh axes that split it."""
 
     batch: tuple[str, ...]  # sequences
+    rows: tuple[str, ...] = MESH_AXES  # sequences of a cache whose heads are not split (model/cache.py)
     sequence: tuple[str, ...] = ()  # places of a sequence, between blocks
     embed: tuple[str, ...] = ()  # rows of every kernel
     vocab: tuple[str, ...] = ()  # rows of the embedding and of the head
@@ -111,7 +112,17 @@ RULES: dict[str, Rules] = {
         kv_heads=("model",),
         mlp=("model",),
     ),
+    # For sampling: weights are split over "model" alone, since a step reads them all and would wait for each to be gathered.
+    "tensor": Rules(
+        batch=("data",), vocab=("model",), logits=("model",), heads=("model",), kv_heads=("model",), mlp=("model",)
+    ),
 }
+
+
+def for_cpu() -> bool:
+    """Whether what is traced now is for a CPU: the current mesh's devices, which need not exist when compiling ahead."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return (jax.default_backend() if device is None else device.device_kind) == "cpu"
 
 
 def over_all_devices(x: jax.Array, dim: int) -> jax.Array:

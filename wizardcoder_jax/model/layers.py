@@ -91,7 +91,7 @@ class Projection(nnx.Module):
 
         def product_of_steps(x: jax.Array, kernel: jax.Array) -> jax.Array:
             kernel = self.rules.gathered(kernel, *self.axes).astype(x.dtype)
-            return jnp.tensordot(x, kernel, self.num_in, preferred_element_type=jnp.float32)
+            return jnp.tensordot(x, kernel, self.num_in)
 
         return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
@@ -106,10 +106,10 @@ class Norm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D]."""
-        y = x.astype(jnp.float32)
+        y, share = x.astype(jnp.float32), 1 / x.shape[-1]  # a mean is a sum of shares: on TPU dividing would be one step more
         if self.bias is not None:
-            y = y - y.mean(-1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+            y = y - (y * share).sum(-1, keepdims=True)
+        y = y * jax.lax.rsqrt((jnp.square(y) * share).sum(-1, keepdims=True) + self.eps)
         y = y * self.scale[...].astype(jnp.float32)
         if self.bias is not None:
             y = y + self.bias[...].astype(jnp.float32)

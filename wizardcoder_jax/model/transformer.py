@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
-from wizardcoder_jax.model.attention import Attention, LayerCache, Rotation, causal_mask, packed_mask, rotation
+from wizardcoder_jax.model.attention import Attention, Rotation, rotation
+from wizardcoder_jax.model.cache import CacheView, LayerCache, cache_axes
+from wizardcoder_jax.model.dot import causal_mask, packed_mask
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm, look_up
 from wizardcoder_jax.model.noise import ATTENTION_OUT, EMBEDDING, MLP_OUT, Dropout, Noise
 from wizardcoder_jax.model.splash import AttentionKind, Segments, uses_splash
-from wizardcoder_jax.sharding import Rules
+from wizardcoder_jax.sharding import Axes, Rules
 
 RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
 KVCache = LayerCache | tuple[LayerCache, ...]  # with leading dim L for stacked blocks, else one a block
@@ -32,21 +34,21 @@ class Block(nnx.Module):
         self,
         x: jax.Array,
         positions: jax.Array,
-        mask: jax.Array | Segments,
+        sight: jax.Array | Segments | CacheView,
         turn: Rotation | None,
-        cache: LayerCache | None,
         dropout: Dropout | None = None,
     ) -> tuple[jax.Array, LayerCache | None]:
-        """[B, T, D] -> [B, T, D], and this layer's keys and values; arguments as for Attention."""
-        attended, cache = self.attention(self._whole(self.attention_norm(x)), positions, mask, turn, cache, dropout)
-        attended = self.rules.constrain(attended, *RESIDUAL)
+        """[B, T, D] -> [B, T, D], and the fuller cache where there is one; arguments as for Attention."""
+        lie = RESIDUAL if not isinstance(sight, CacheView) else ("rows", None, None)
+        attended, cache = self.attention(self._whole(self.attention_norm(x), lie), positions, sight, turn, dropout)
+        attended = self.rules.constrain(attended, *lie)
         x = x + (attended if dropout is None else dropout(attended, ATTENTION_OUT))
-        hidden = self.rules.constrain(self.mlp(self._whole(self.mlp_norm(x))), *RESIDUAL)
+        hidden = self.rules.constrain(self.mlp(self._whole(self.mlp_norm(x), lie)), *lie)
         return x + (hidden if dropout is None else dropout(hidden, MLP_OUT)), cache
 
-    def _whole(self, normed: jax.Array) -> jax.Array:
-        """What the places were split for, brought together again: [B, T, D], every place on every device that needs it."""
-        return self.rules.constrain(self.rules.constrain(normed, *RESIDUAL), "batch", None, None)
+    def _whole(self, normed: jax.Array, lie: Axes) -> jax.Array:
+        """What was split between blocks, brought together again: [B, T, D], every place on every device that needs it."""
+        return self.rules.constrain(self.rules.constrain(normed, *lie), "batch", None, None)
 
 
 class Transformer(nnx.Module):
@@ -102,7 +104,7 @@ class Transformer(nnx.Module):
         mask = Segments(segment_ids, window) if splash else packed_mask(segment_ids, window)
 
         def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> tuple[jax.Array, None]:
-            return block(x, positions, mask, turn, None, noise.layer(layer) if noise else None)[0], None
+            return block(x, positions, mask, turn, noise.layer(layer) if noise else None)[0], None
 
         x = self._embed(tokens, positions, dtype, noise, segment_ids)
         layers = (1 + jnp.arange(self.arch.num_layers),) if rate else ()
@@ -121,25 +123,33 @@ class Transformer(nnx.Module):
         Returns:
             Hidden states [B, T, D] in the cache's dtype, and the fuller cache.
         """
-        layer = cache if isinstance(cache, LayerCache) else cache[0]
-        mask = causal_mask(positions, jnp.arange(layer.keys.shape[-1]), self.arch.sliding_window)
         turn = self._turn(positions)
+        num_slots = (cache if isinstance(cache, LayerCache) else cache[0]).num_slots
+        mask = causal_mask(positions, jnp.arange(num_slots), self.arch.sliding_window)
+        if not isinstance(cache, LayerCache):
+            assert not isinstance(self.blocks, Block)
+            x, caches = self._embed(tokens, positions, cache[0].values.dtype), []
+            for block, held in zip(self.blocks, cache, strict=True):
+                x, held = block(x, positions, CacheView(held, None, mask), turn)
+                caches.append(held)
+            return self.final_norm(x), tuple(caches)
 
-        def step(x: jax.Array, block: Block, cache: LayerCache) -> tuple[jax.Array, LayerCache | None]:
-            return block(x, positions, mask, turn, cache)
+        def step(state: tuple[jax.Array, LayerCache, jax.Array], block: Block) -> tuple[Any, None]:
+            x, held, layer = state
+            return (*block(x, positions, CacheView(held, layer, mask), turn), layer + 1), None
 
-        x, cache = self._through_blocks(step, self._embed(tokens, positions, layer.keys.dtype), cache)
+        # the cache is carried, to be filled in its place
+        start = (self._embed(tokens, positions, cache.values.dtype), cache, jnp.int32(0))
+        (x, cache, _), _ = jax.lax.scan(step, start, self.blocks)
         return self.final_norm(x), cache
 
     def empty_cache(self, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
         """A cache of `num_slots` positions for `batch` sequences, stacked as the blocks are."""
-        num_kv_heads, head_dim = self.arch.num_kv_heads, self.arch.head_dim
+        axes = cache_axes(self.rules, self.arch.num_kv_heads)
+        shape = (batch, self.arch.num_kv_heads, num_slots, self.arch.head_dim)
 
         def zeros(*lead: int) -> LayerCache:
-            keys = jnp.zeros((*lead, batch, num_kv_heads, head_dim, num_slots), dtype)
-            values = jnp.zeros((*lead, batch, num_kv_heads, num_slots, head_dim), dtype)
-            axes = (*(None,) * len(lead), "batch", "kv_heads", None, None)
-            return LayerCache(self.rules.constrain(keys, *axes), self.rules.constrain(values, *axes))
+            return jax.tree.map(lambda array: self.rules.constrain(array, *axes), LayerCache.zeros((*lead, *shape), dtype))
 
         if isinstance(self.blocks, Block):
             return zeros(self.arch.num_layers)

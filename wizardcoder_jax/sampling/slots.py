@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wizardcoder_jax.model.attention import LayerCache
+from wizardcoder_jax.model.cache import LayerCache, cache_axes
 from wizardcoder_jax.model.transformer import KVCache, Transformer
 from wizardcoder_jax.sampling.choose import choose
 from wizardcoder_jax.sampling.decoding import Needs, Options, Request
@@ -50,15 +50,9 @@ def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -
 @functools.partial(jax.jit, static_argnames="capacity", keep_unused=True)
 def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     """The cache with so many slots a sequence; of more, the last are cut off."""
-
-    def fitted(array: jax.Array, axis: int) -> jax.Array:
-        held = jax.lax.slice_in_dim(array, 0, min(capacity, array.shape[axis]), axis=axis)
-        widths = [(0, 0)] * array.ndim
-        widths[axis] = (0, capacity - held.shape[axis])
-        return model.rules.constrain(jnp.pad(held, widths), "batch", "kv_heads", None, None)
-
-    layers = lambda layer: LayerCache(fitted(layer.keys, layer.keys.ndim - 1), fitted(layer.values, layer.values.ndim - 2))  # noqa: E731
-    return layers(cache) if isinstance(cache, LayerCache) else tuple(layers(layer) for layer in cache)
+    axes = cache_axes(model.rules, model.arch.num_kv_heads)
+    resize = lambda layer: jax.tree.map(lambda array: model.rules.constrain(array, *axes), layer.resized(capacity))  # noqa: E731
+    return resize(cache) if isinstance(cache, LayerCache) else tuple(resize(layer) for layer in cache)
 
 
 @functools.partial(jax.jit, static_argnames=("num_slots", "history_length"), keep_unused=True)
@@ -116,12 +110,32 @@ def begin(
         prompt: the cache of the prompt, a batch of one with no more slots than `cache`.
         needs: the steps of the choice.
     """
-    emitted = _chosen(logits, one, one.positions, needs)
+    emitted = _chosen(model, logits, one, one.positions, needs)
     one = _with_token(one, emitted.tokens, one.positions, one.active, needs)
     put = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), row, axis=0)  # noqa: E731
-    put_cache = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, row, axis=whole.ndim - 4)  # noqa: E731
     slots = _everywhere(model, jax.tree.map(put, slots, one))
-    return slots, jax.tree.map(put_cache, cache, prompt), _everywhere(model, jax.tree.map(lambda array: array[0], emitted))
+    return slots, _put(model, cache, prompt, row), _everywhere(model, jax.tree.map(lambda array: array[0], emitted))
+
+
+def _put(model: Transformer, cache: KVCache, prompt: KVCache, row: jax.Array) -> KVCache:
+    """The cache with a prompt's in the place of `row`; of the devices only those that hold the row have anything to do."""
+    rows, *rest = axes = cache_axes(model.rules, model.arch.num_kv_heads)
+
+    def put(array: jax.Array, prompt: jax.Array) -> jax.Array:
+        def part(array: jax.Array, prompt: jax.Array, places: jax.Array, row: jax.Array) -> jax.Array:
+            axis, here = array.ndim - 4, row - places[0]
+            slot = jnp.clip(here, 0, len(places) - 1)
+            start = [jnp.int32(0)] * array.ndim
+            start[axis] = slot
+            old = jax.lax.dynamic_slice(array, start, prompt.shape)
+            new = jnp.where(here == slot, prompt, old)
+            return jax.lax.dynamic_update_slice(array, new, start)
+
+        places = jnp.arange(array.shape[-4])
+        run = model.rules.per_device(part, (axes, (None, *rest), (rows,), ()), (array.shape, axes))
+        return run(array, prompt, places, row)
+
+    return jax.tree.map(put, cache, prompt)
 
 
 @functools.partial(jax.jit, static_argnames=("needs", "num_guessed"), donate_argnames=("slots", "cache"))
@@ -172,7 +186,7 @@ def _taken(
     emitted, going_on = [], slots.active
     for place in range(1 + guessed.shape[1]):
         positions = slots.positions + 1
-        chosen = _chosen(model.logits(hidden[:, place]), slots, positions, needs)
+        chosen = _chosen(model, model.logits(hidden[:, place]), slots, positions, needs)
         emitted.append(chosen._replace(tokens=jnp.where(going_on, chosen.tokens, -1)))
         slots = _with_token(slots, chosen.tokens, positions, going_on, needs)
         ended = (chosen.tokens[:, None] == eos_ids).any(-1) | (positions >= slots.limits - 1)
@@ -205,7 +219,8 @@ def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Ar
     return jax.vmap(draw)(keys, positions)
 
 
-def _chosen(logits: jax.Array, slots: Slots, positions: jax.Array, needs: Needs) -> Emitted:
+def _chosen(model: Transformer, logits: jax.Array, slots: Slots, positions: jax.Array, needs: Needs) -> Emitted:
+    logits = model.rules.constrain(model.rules.constrain(logits, "batch", "logits"), "rows", None)  # each device's own rows
     draw = functools.partial(uniform, slots.keys, positions)
     tokens = choose(logits, slots.seen, draw, slots.options, needs)
     if needs.num_logprobs is None:
