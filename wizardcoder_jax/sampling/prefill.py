@@ -9,7 +9,9 @@ import numpy as np
 from wizardcoder_jax.model.transformer import KVCache, Transformer
 from wizardcoder_jax.sampling.slots import new_cache, prefill_piece, resized
 
-PIECE = 64  # tokens a call; pieces are shared whole, so that a prompt's numbers do not depend on what else was prefilled
+# Tokens a call: of the longer size while there are so many, and a rest in the least that holds it. Pieces are shared whole, so
+# that a prompt's numbers do not depend on what else was prefilled.
+PIECES = (64, 128)
 NUM_KEPT = 4
 
 
@@ -21,7 +23,7 @@ def common_start(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 class PrefilledPrompts:
-    """Prompts with their caches, in pieces of a fixed length, so that one compiled program serves all lengths.
+    """Prompts with their caches, in pieces of few sizes, so that few compiled programs serve all lengths.
 
     Args:
         model: the weights.
@@ -53,7 +55,7 @@ class PrefilledPrompts:
         for begin, stop in zip((0, *ends[:-1]), ends, strict=True):
             if stop <= start:
                 continue
-            tokens = np.zeros((1, PIECE), np.int32)
+            tokens = np.zeros((1, next(size for size in PIECES if size >= stop - begin)), np.int32)
             tokens[0, : stop - begin] = prompt[begin:stop]
             logits, cache = prefill_piece(self._model, tokens, np.int32(begin), np.int32(stop - begin - 1), cache)
             self.num_pieces += 1
@@ -66,7 +68,7 @@ class PrefilledPrompts:
         """Where the pieces of a prompt end: its own numbers alone decide."""
         split = len(self._header) if self._header and prompt[: len(self._header)] == self._header else 0
         parts = ((0, split), (split, len(prompt)))
-        return tuple(min(begin + PIECE, stop) for first, stop in parts for begin in range(first, stop, PIECE))
+        return tuple(min(begin + PIECES[-1], stop) for first, stop in parts for begin in range(first, stop, PIECES[-1]))
 
     def _shared(self, prompt: tuple[int, ...], ends: tuple[int, ...], capacity: int) -> tuple[int, KVCache]:
         """The end of the last piece that need not be computed, and the cache that holds what is before it."""
