@@ -68,7 +68,7 @@ def rows(arch, batch=2):
 def loss_and_gradients(name, mesh_name, strategy, **options):
     """Loss, and gradients in the order of the leaves."""
     arch, rules, mesh = architecture(name), RULES[strategy], make_mesh(mesh_name)
-    chosen = LossOptions(dtype=jnp.float32, remat=True, **options)
+    chosen = LossOptions(dtype=jnp.float32, remat="full", **options)
     with jax.set_mesh(mesh):
         model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, rules)), parameters(arch))
         model = jax.device_put(model, shardings(model, mesh, rules))

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wizardcoder_jax"
 
-GROUND = {"arch", "cli", "config", "errors", "files", "journal", "processes", "progress", "prompts", "sharding"}
+GROUND = {"arch", "cli", "compiler", "config", "errors", "files", "journal", "processes", "progress", "prompts", "sharding"}
 ROOMS = {  # room -> the rooms below it
     "clients": set(),
     "instructions": {"clients"},

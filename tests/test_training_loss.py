@@ -71,7 +71,7 @@ def assert_equal(found, expected):
 def test_dropout_and_noise_are_the_same_recomputed_unrolled_and_in_microbatches(model):
     batch = Batch(**small_rows(model))
     expected = loss_and_gradients(model, batch, NOISY)
-    recomputed = dataclasses.replace(NOISY, remat=True)
+    recomputed = dataclasses.replace(NOISY, remat="full")
     assert_equal(loss_and_gradients(model, batch, recomputed, unroll=True), expected)
     halves = [jax.tree.map(lambda array, part=part: array[part], batch) for part in (slice(2), slice(2, 4))]
     assert_equal(jax.tree.map(jnp.add, *(loss_and_gradients(model, half, recomputed) for half in halves)), expected)
@@ -88,6 +88,6 @@ def test_other_seeds_draw_otherwise(model):
 def test_options_of_the_settings_are_theirs_and_the_plain_ones_add_nothing():
     added = RegularisationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-4, label_smoothing=0.1)
     options = LossOptions.of(TrainConfig(regularisation=added, attention="dot"))
-    wanted = {"dtype": jnp.dtype("bfloat16"), "remat": True, "attention": "dot", **dataclasses.asdict(added)}
+    wanted = {"dtype": jnp.dtype("bfloat16"), "remat": "full", "attention": "dot", **dataclasses.asdict(added)}
     assert dataclasses.asdict(options) == wanted
     assert options.plain() == LossOptions(dtype=jnp.dtype("bfloat16"), attention="dot")

@@ -119,10 +119,15 @@ RULES: dict[str, Rules] = {
 }
 
 
-def for_cpu() -> bool:
-    """Whether what is traced now is for a CPU: the current mesh's devices, which need not exist when compiling ahead."""
+def device_kind() -> str:
+    """What is traced now is for devices of this kind: the current mesh's, which need not exist when compiling ahead."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return (jax.default_backend() if device is None else device.device_kind) == "cpu"
+    return jax.devices()[0].device_kind if device is None else device.device_kind
+
+
+def for_cpu() -> bool:
+    """Whether what is traced now is for a CPU."""
+    return device_kind() == "cpu"
 
 
 def over_all_devices(x: jax.Array, dim: int) -> jax.Array:

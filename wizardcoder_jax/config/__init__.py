@@ -11,7 +11,7 @@ from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
 from wizardcoder_jax.config.serve import ServeConfig
 from wizardcoder_jax.config.server import ServerConfig
 from wizardcoder_jax.config.shared import Language, Protocol, default_cache_dir
-from wizardcoder_jax.config.train import RegularisationConfig, TrainConfig, ValidationConfig
+from wizardcoder_jax.config.train import RegularisationConfig, Remat, TrainConfig, ValidationConfig
 from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "OptimConfig",
     "Protocol",
     "RegularisationConfig",
+    "Remat",
     "ReportConfig",
     "ReproduceConfig",
     "SampleConfig",

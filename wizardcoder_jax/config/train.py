@@ -6,6 +6,8 @@ from typing import Literal
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
 
+Remat = Literal["none", "full", "attention", "mlp", "offload", "offload_attention", "offload_mlp"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegularisationConfig:
@@ -65,7 +67,7 @@ class TrainConfig:
     loss_group: int | None = None  # original: sequences of one mean (there: 16); by default batch_size / accumulation
     pad_token: str | None = "[PAD]"  # added with the mean embedding where the tokenizer has no padding token, as the original
     compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
-    remat: Literal["none", "full"] = "full"  # recompute each layer's activations in the backward pass
+    remat: Remat = "full"  # what of each layer is computed again in the backward pass, not kept; see model/remat.py
     attention: Literal["auto", "dot", "splash"] = "auto"  # splash: blockwise TPU kernel; auto takes it on TPU where it fits
     regularisation: RegularisationConfig = RegularisationConfig()
     seed: int = 0  # of the order of the data, of dropout and noise

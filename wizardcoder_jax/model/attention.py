@@ -11,6 +11,7 @@ from wizardcoder_jax.model.cache import CacheView, LayerCache, extend
 from wizardcoder_jax.model.dot import attend
 from wizardcoder_jax.model.layers import Initializer, Projection
 from wizardcoder_jax.model.noise import Dropout
+from wizardcoder_jax.model.remat import ATTENDED, QKV, keep
 from wizardcoder_jax.model.splash import Segments, splash_attend
 from wizardcoder_jax.sharding import Rules
 
@@ -77,7 +78,8 @@ class Attention(nnx.Module):
         if isinstance(sight, CacheView):
             attended, cache = extend(sight, queries, keys, values, positions, self.rules)
             return self.out(attended), cache
+        queries, keys, values = keep(queries, QKV), keep(keys, QKV), keep(values, QKV)
         if isinstance(sight, Segments):
             return self.out(splash_attend(queries, keys, values, sight, self.rules)), None
         keys, values = keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2)
-        return self.out(attend(queries, keys, values, sight, self.rules, dropout)), None
+        return self.out(keep(attend(queries, keys, values, sight, self.rules, dropout), ATTENDED)), None

@@ -8,6 +8,7 @@ from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.nf4 import Nf4Kernel
+from wizardcoder_jax.model.remat import UP, keep
 from wizardcoder_jax.sharding import Axes, Rules
 
 
@@ -128,9 +129,9 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, T, D] -> [B, T, D]."""
-        hidden = self.rules.constrain(self.up(x), "batch", None, "mlp")
+        hidden = keep(self.rules.constrain(self.up(x), "batch", None, "mlp"), UP)
         if self.gate is not None:
-            hidden = _gated(self.gate(x), hidden)
+            hidden = _gated(keep(self.gate(x), UP), hidden)
         else:
             hidden = jax.nn.gelu(hidden, approximate=self.activation == "gelu_tanh")
         return self.down(hidden)

@@ -10,7 +10,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.sharding import Rules
+from wizardcoder_jax.model.remat import ATTENDED
+from wizardcoder_jax.sharding import Rules, device_kind
 
 LANES = 128  # of a TPU's vector unit: the kernel's blocks are multiples of it (splash_attention_kernel.py, NUM_LANES)
 BLOCKS = (512, 256, 128)  # places of a block, the largest that divides the row is taken
@@ -26,9 +27,8 @@ class Segments(NamedTuple):
 
 
 def on_tpu() -> bool:
-    """Whether what is traced now is for a TPU: the current mesh's devices, which need not exist when compiling ahead."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() == "tpu" if device is None else device.device_kind.startswith("TPU")
+    """Whether what is traced now is for a TPU."""
+    return device_kind().startswith("TPU")
 
 
 def uses_splash(kind: AttentionKind, *, length: int, head_dim: int, dropout: float) -> bool:
@@ -136,5 +136,10 @@ def _kernel(length: int, num_heads: int, window: int | None, interpret: bool) ->
         block_kv_dq=block,
     )
     return kernels.make_splash_mha(
-        masks.MultiHeadMask([mask] * num_heads), block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret
+        masks.MultiHeadMask([mask] * num_heads),
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name=ATTENDED,
+        interpret=interpret,
     )

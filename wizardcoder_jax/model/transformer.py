@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.config import Remat
 from wizardcoder_jax.model.attention import Attention, Rotation, rotation
 from wizardcoder_jax.model.cache import CacheView, LayerCache, cache_axes
 from wizardcoder_jax.model.dot import causal_mask, packed_mask
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm, look_up
 from wizardcoder_jax.model.noise import ATTENTION_OUT, EMBEDDING, MLP_OUT, Dropout, Noise
+from wizardcoder_jax.model.remat import INPUT, MIDDLE, keep, recomputed
 from wizardcoder_jax.model.splash import AttentionKind, Segments, uses_splash
 from wizardcoder_jax.sharding import Axes, Rules
 
@@ -42,7 +44,7 @@ class Block(nnx.Module):
         lie = RESIDUAL if not isinstance(sight, CacheView) else ("rows", None, None)
         attended, cache = self.attention(self._whole(self.attention_norm(x), lie), positions, sight, turn, dropout)
         attended = self.rules.constrain(attended, *lie)
-        x = x + (attended if dropout is None else dropout(attended, ATTENTION_OUT))
+        x = keep(x + (attended if dropout is None else dropout(attended, ATTENTION_OUT)), MIDDLE)
         hidden = self.rules.constrain(self.mlp(self._whole(self.mlp_norm(x), lie)), *lie)
         return x + (hidden if dropout is None else dropout(hidden, MLP_OUT)), cache
 
@@ -77,7 +79,7 @@ class Transformer(nnx.Module):
         segment_ids: jax.Array,
         *,
         dtype: jnp.dtype,
-        remat: bool = False,
+        remat: Remat = "none",
         attention: AttentionKind = "dot",
         noise: Noise | None = None,
     ) -> jax.Array:
@@ -88,7 +90,7 @@ class Transformer(nnx.Module):
             positions: [B, T] place of each token in its own segment.
             segment_ids: [B, T]; a token sees its own segment only. A segment lies in one piece.
             dtype: of activations and matmuls.
-            remat: recompute each block's activations in the backward pass.
+            remat: what of each block the backward pass computes again; see remat.py.
             attention: "splash" for the blockwise TPU kernel (interpreted elsewhere), "auto" for it on TPU where it fits.
             noise: dropout and noise of training; None for none.
 
@@ -104,11 +106,11 @@ class Transformer(nnx.Module):
         mask = Segments(segment_ids, window) if splash else packed_mask(segment_ids, window)
 
         def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> tuple[jax.Array, None]:
-            return block(x, positions, mask, turn, noise.layer(layer) if noise else None)[0], None
+            return block(keep(x, INPUT), positions, mask, turn, noise.layer(layer) if noise else None)[0], None
 
         x = self._embed(tokens, positions, dtype, noise, segment_ids)
         layers = (1 + jnp.arange(self.arch.num_layers),) if rate else ()
-        x, _ = self._through_blocks(jax.checkpoint(step) if remat else step, x, *layers)
+        x, _ = self._through_blocks(recomputed(step, remat), x, *layers)
         return self.rules.constrain(self.final_norm(x), "batch", None, None)
 
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:

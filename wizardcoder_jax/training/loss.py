@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.config import Remat, TrainConfig
 from wizardcoder_jax.model.noise import Noise
 from wizardcoder_jax.model.splash import AttentionKind
 from wizardcoder_jax.model.transformer import Transformer
@@ -49,7 +49,7 @@ class LossOptions:
     """How the loss is computed and what is added to it; what is 0 costs nothing."""
 
     dtype: jnp.dtype  # of activations and matmuls
-    remat: bool = False  # recompute each block's activations in the backward pass
+    remat: Remat = "none"  # see model/remat.py
     attention: AttentionKind = "auto"  # see Transformer
     dropout: float = 0.0  # see model/noise.py
     neftune_alpha: float = 0.0  # see model/noise.py
@@ -59,9 +59,8 @@ class LossOptions:
     @classmethod
     def of(cls, config: TrainConfig) -> "LossOptions":
         """Those of training."""
-        dtype, remat = jnp.dtype(config.compute_dtype), config.remat == "full"
-        added = dataclasses.asdict(config.regularisation)
-        return cls(dtype=dtype, remat=remat, attention=config.attention, **added)
+        dtype, added = jnp.dtype(config.compute_dtype), dataclasses.asdict(config.regularisation)
+        return cls(dtype=dtype, remat=config.remat, attention=config.attention, **added)
 
     def plain(self) -> "LossOptions":
         """The same with nothing added: the cross-entropy itself, as validation reports it."""

@@ -10,9 +10,10 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from wizardcoder_jax.compiler import compiler_options
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.transformer import Transformer
-from wizardcoder_jax.sharding import Rules
+from wizardcoder_jax.sharding import Rules, device_kind
 from wizardcoder_jax.training.guard import Guard, judge, new_guard
 from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
 from wizardcoder_jax.training.optimizer import make_optimizer, make_schedule, step_count
@@ -78,6 +79,8 @@ def abstract_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: R
 def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainStep:
     """The jitted step: the gradient of the weighted sum over all microbatches, then one update, unless the guard objects.
 
+    It is compiled with the options of the current mesh's devices.
+
     Args:
         config: optimizer, guard, compute dtype, remat, attention, regularisation.
         partition: which weights are trained.
@@ -113,7 +116,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
         return jax.tree.map(lambda leaf: place(leaf) if is_param(leaf) else rules.constrain(leaf), state, is_leaf=is_param)
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options(device_kind()))
 
 
 def _updated(
