@@ -11,8 +11,8 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.loading import Opened, open_model
+from wizardcoder_jax.model.kernels import chosen
 from wizardcoder_jax.model.lora import with_adapters
-from wizardcoder_jax.model.splash import uses_splash
 from wizardcoder_jax.model.vocabulary import arch_with_token, with_token
 from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
 from wizardcoder_jax.sharding import RULES, Rules, batch_shards, make_mesh
@@ -71,7 +71,8 @@ class Subject:
 def _check_fit(config: TrainConfig, arch: ArchConfig, num_shards: int) -> None:
     if config.max_length > arch.max_positions:
         raise InputError(f"max_length {config.max_length} exceeds the model's context of {arch.max_positions} positions")
-    uses_splash(config.attention, length=config.max_length, head_dim=arch.head_dim, dropout=config.regularisation.dropout)
+    sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
+    chosen(config.attention, **sizes, dtype=jnp.dtype(config.compute_dtype))
     microbatch = config.batch_size // config.accumulation
     if microbatch % num_shards:
         raise InputError(

@@ -68,7 +68,7 @@ class TrainConfig:
     pad_token: str | None = "[PAD]"  # added with the mean embedding where the tokenizer has no padding token, as the original
     compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
     remat: Remat = "full"  # what of each layer is computed again in the backward pass, not kept; see model/remat.py
-    attention: Literal["auto", "dot", "splash"] = "auto"  # splash: blockwise TPU kernel; auto takes it on TPU where it fits
+    attention: Literal["auto", "dot", "splash", "cudnn"] = "auto"  # splash is of TPU, cudnn of GPU; auto: where it fits
     regularisation: RegularisationConfig = RegularisationConfig()
     seed: int = 0  # of the order of the data, of dropout and noise
     optim: OptimConfig = OptimConfig()

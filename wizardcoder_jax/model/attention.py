@@ -9,10 +9,11 @@ from flax import nnx
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.cache import CacheView, LayerCache, extend
 from wizardcoder_jax.model.dot import attend
+from wizardcoder_jax.model.kernels import KERNELS
 from wizardcoder_jax.model.layers import Initializer, Projection
 from wizardcoder_jax.model.noise import Dropout
 from wizardcoder_jax.model.remat import ATTENDED, QKV, keep
-from wizardcoder_jax.model.splash import Segments, splash_attend
+from wizardcoder_jax.model.splash import Segments
 from wizardcoder_jax.sharding import Rules
 
 
@@ -62,7 +63,7 @@ class Attention(nnx.Module):
         Args:
             x: [B, T, D].
             positions: [B, T], the slots of the cache that this call fills.
-            sight: what the places see. Of whole sequences: a mask [B, T, T], or their segments for the splash kernel; else a
+            sight: what the places see. Of whole sequences: a mask [B, T, T], or their segments for a kernel; else a
                 cache of what is before them.
             turn: rotary angles of `positions`, or None for learned positions.
             dropout: of the probabilities, or None; the mask alone has it.
@@ -80,6 +81,6 @@ class Attention(nnx.Module):
             return self.out(attended), cache
         queries, keys, values = keep(queries, QKV), keep(keys, QKV), keep(values, QKV)
         if isinstance(sight, Segments):
-            return self.out(splash_attend(queries, keys, values, sight, self.rules)), None
+            return self.out(KERNELS[sight.kernel](queries, keys, values, sight, self.rules)), None
         keys, values = keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2)
         return self.out(keep(attend(queries, keys, values, sight, self.rules, dropout), ATTENDED)), None

@@ -9,14 +9,11 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.remat import ATTENDED
 from wizardcoder_jax.sharding import Rules, device_kind
 
 LANES = 128  # of a TPU's vector unit: the kernel's blocks are multiples of it (splash_attention_kernel.py, NUM_LANES)
 BLOCKS = (512, 256, 128)  # places of a block, the largest that divides the row is taken
-
-AttentionKind = Literal["auto", "dot", "splash"]
 
 
 class Segments(NamedTuple):
@@ -24,6 +21,7 @@ class Segments(NamedTuple):
 
     ids: jax.Array  # [B, T] int32
     window: int | None  # a token sees this many latest ones; None: all earlier ones of its segment
+    kernel: Literal["splash", "cudnn"]  # that computes it
 
 
 def on_tpu() -> bool:
@@ -31,30 +29,16 @@ def on_tpu() -> bool:
     return device_kind().startswith("TPU")
 
 
-def uses_splash(kind: AttentionKind, *, length: int, head_dim: int, dropout: float) -> bool:
-    """Whether attention takes the splash kernel.
-
-    Args:
-        kind: "splash" demands it, "auto" takes it on TPU where it fits.
-        length: T, places of a row.
-        head_dim: H.
-        dropout: of attention probabilities, which the kernel does not have.
-
-    Raises:
-        InputError: it is demanded where it does not fit.
-    """
-    if kind == "dot" or (kind == "auto" and not on_tpu()):
-        return False
-    misfits = []
+def splash_misfits(*, length: int, head_dim: int, dropout: float) -> list[str]:
+    """Why the kernel does not fit; nothing where it does. Arguments as of `kernels.chosen`."""
+    found = []
     if length % LANES:
-        misfits.append(f"rows of {length} tokens, not of a multiple of {LANES}")
+        found.append(f"rows of {length} tokens, not of a multiple of {LANES}")
     if head_dim % (LANES // 2):
-        misfits.append(f"head_dim {head_dim}, not a multiple of {LANES // 2}")
+        found.append(f"head_dim {head_dim}, not a multiple of {LANES // 2}")
     if dropout:
-        misfits.append(f"dropout {dropout} of attention probabilities, which the kernel lacks")
-    if misfits and kind == "splash":
-        raise InputError(f"attention 'splash' does not fit {'; '.join(misfits)}; use 'dot' or 'auto'")
-    return not misfits
+        found.append(f"dropout {dropout} of attention probabilities, which the kernel lacks")
+    return found
 
 
 def splash_attend(queries: jax.Array, keys: jax.Array, values: jax.Array, segments: Segments, rules: Rules) -> jax.Array:

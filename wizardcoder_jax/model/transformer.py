@@ -12,10 +12,11 @@ from wizardcoder_jax.config import Remat
 from wizardcoder_jax.model.attention import Attention, Rotation, rotation
 from wizardcoder_jax.model.cache import CacheView, LayerCache, cache_axes
 from wizardcoder_jax.model.dot import causal_mask, packed_mask
+from wizardcoder_jax.model.kernels import AttentionKind, chosen
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm, look_up
 from wizardcoder_jax.model.noise import ATTENTION_OUT, EMBEDDING, MLP_OUT, Dropout, Noise
 from wizardcoder_jax.model.remat import INPUT, MIDDLE, keep, recomputed
-from wizardcoder_jax.model.splash import AttentionKind, Segments, uses_splash
+from wizardcoder_jax.model.splash import Segments
 from wizardcoder_jax.sharding import Axes, Rules
 
 RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
@@ -91,19 +92,20 @@ class Transformer(nnx.Module):
             segment_ids: [B, T]; a token sees its own segment only. A segment lies in one piece.
             dtype: of activations and matmuls.
             remat: what of each block the backward pass computes again; see remat.py.
-            attention: "splash" for the blockwise TPU kernel (interpreted elsewhere), "auto" for it on TPU where it fits.
+            attention: "splash" for the blockwise TPU kernel (interpreted elsewhere), "cudnn" for the GPU's, "auto" for that of
+                the accelerator where it fits.
             noise: dropout and noise of training; None for none.
 
         Returns:
             [B, T, D] in `dtype`, ready for `logits`.
 
         Raises:
-            InputError: attention is "splash" and the kernel does not fit.
+            InputError: the kernel that `attention` demands does not fit.
         """
         window, turn, length = self.arch.sliding_window, self._turn(positions), tokens.shape[1]
         rate = noise.dropout if noise else 0.0
-        splash = uses_splash(attention, length=length, head_dim=self.arch.head_dim, dropout=rate)
-        mask = Segments(segment_ids, window) if splash else packed_mask(segment_ids, window)
+        way = chosen(attention, length=length, head_dim=self.arch.head_dim, dropout=rate, dtype=jnp.dtype(dtype))
+        mask = packed_mask(segment_ids, window) if way == "dot" else Segments(segment_ids, window, way)
 
         def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> tuple[jax.Array, None]:
             return block(keep(x, INPUT), positions, mask, turn, noise.layer(layer) if noise else None)[0], None

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.config import Remat, TrainConfig
+from wizardcoder_jax.model.kernels import AttentionKind
 from wizardcoder_jax.model.noise import Noise
-from wizardcoder_jax.model.splash import AttentionKind
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import Rules
 
@@ -76,7 +76,7 @@ def weighted_loss(model: Transformer, batch: Batch, options: LossOptions) -> jax
         options: of the forward pass and of the objective.
 
     Raises:
-        InputError: splash attention is asked for where it does not fit.
+        InputError: an attention kernel is asked for where it does not fit.
     """
     noise = Noise(seeds=batch.seeds, dropout=options.dropout, neftune_alpha=options.neftune_alpha)
     hidden = model(
