@@ -1,15 +1,13 @@
-"""Times our training step and our sampler against transformers + torch: same model, same machine, same run, taking turns.
+"""Times our training step against that of transformers + torch: same model, same machine, same run, taking turns.
 
-    .venv/bin/python scripts/bench/train_and_sample.py [train] [sample]        (needs `make setup-test`: torch)
+    .venv/bin/python scripts/bench/train.py        (needs `make setup-test`: torch)
 
 Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode of 99 million weights. Each figure is the median over rounds;
-"ratio" is the time of torch over ours, above 1 where ours is faster. The training step is 4 sequences of 512 tokens, 40 % of
-them supervised (the demo's share): forward, backward, AdamW; in one piece, in four microbatches, and each in its best.
-The sampler decodes 64 tokens greedily after prompts of 128.
+"times_torch" is the time of torch over ours, above 1 where ours is faster. The step is 4 sequences of 512 tokens, 40 % of them
+supervised (the demo's share): forward, backward, AdamW; in one piece, in four microbatches, and each in its best.
 
 What was found about XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are
-unrolled; (2) a KV cache that is not in the order of the attention's two products is transposed whole at every token;
-(3) logits of unsupervised tokens are a fifth of a step's work, so only supervised places have any; (4) temporary buffers of
+unrolled; (2) see sample.py; (3) logits of unsupervised tokens are a fifth of a step's work, so only supervised places have any; (4) temporary buffers of
 hundreds of MB fault page by page, so GLIBC_TUNABLES=glibc.malloc.hugetlb=1 speeds a step up by a fifth (it is set below), and
 microbatches, whose buffers are smaller, by about as much; (5) single matrix products are as fast as torch's today (190 GFLOP/s
 each on 2 cores), and take 70 % of a step; (6) the products' operands are transposed by copies, with which XLA fuses what comes
@@ -25,25 +23,21 @@ if "GLIBC_TUNABLES" not in os.environ:  # read by the C library when a process s
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 import json
-import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from peers.models import VOCAB, save_models
+from peers.turns import compared, taking_turns
 
 from wizardcoder_jax.config import OptimConfig, TrainConfig
-from wizardcoder_jax.hf.export import export_folder
 from wizardcoder_jax.loading import open_model
-from wizardcoder_jax.sampling.decoding import Request
-from wizardcoder_jax.sampling.engine import Engine
 from wizardcoder_jax.sharding import RULES, make_mesh
 from wizardcoder_jax.training.feed import put_batch
 from wizardcoder_jax.training.step import make_step, new_state
@@ -51,32 +45,6 @@ from wizardcoder_jax.training.trainable import Partition
 
 ROUNDS = 3
 BATCH, LENGTH, SUPERVISED = 4, 512, 0.4
-PROMPT, NEW = 128, 64
-VOCAB = 49152
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def taking_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each call by name in ROUNDS rounds, after one warm-up of each."""
-    for call in calls.values():
-        call()
-    rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(ROUNDS)]
-    return {name: [times[name] for times in rounds] for name in calls}
-
-
-def compared(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """Median seconds of both, and the median of the rounds' ratios."""
-    return {
-        "ours_s": round(statistics.median(ours), 3),
-        "torch_s": round(statistics.median(theirs), 3),
-        "ratio": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
-    }
 
 
 def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -137,58 +105,20 @@ def time_training(folder: str, rng: np.random.Generator) -> list[dict[str, Any]]
     rows = training_rows(rng)
     steps = {("ours", pieces): our_step(folder, rows, pieces) for pieces in (1, BATCH)}
     steps |= {("torch", pieces): torch_step(folder, rows, pieces) for pieces in (1, BATCH)}
-    times = taking_turns({f"{name} {pieces}": step for (name, pieces), step in steps.items()})
-    told = [{"pieces": pieces, **compared(times[f"ours {pieces}"], times[f"torch {pieces}"])} for pieces in (1, BATCH)]
+    times = taking_turns({f"{name} {pieces}": step for (name, pieces), step in steps.items()}, ROUNDS)
+    names = ("ours", "torch")
+    told = [{"pieces": pieces, **compared({name: times[f"{name} {pieces}"] for name in names})} for pieces in (1, BATCH)]
     best = lambda name: min((times[f"{name} {pieces}"] for pieces in (1, BATCH)), key=statistics.median)  # noqa: E731
-    return [*told, {"pieces": "each its best", **compared(best("ours"), best("torch"))}]
-
-
-def time_sampling(folder: str, rng: np.random.Generator, batch: int) -> dict[str, float]:
-    """Greedy decoding of NEW tokens for `batch` prompts of PROMPT tokens."""
-    prompts = rng.integers(17, VOCAB, (batch, PROMPT))
-    model = jax.jit(lambda model: model.unstacked())(
-        open_model(folder).weights(RULES["fsdp_tensor"], make_mesh("1x1"), jnp.float32).model
-    )
-    length = PROMPT + NEW
-    engine = Engine(model, num_slots=batch, max_length=length, eos_ids=[], dtype=jnp.float32)
-    requests = [Request(prompt=tuple(row.tolist()), key=(0, i), max_length=length) for i, row in enumerate(prompts)]
-    peer: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    inputs = torch.tensor(prompts)
-    settings = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
-
-    def theirs() -> None:
-        with torch.no_grad():
-            peer.generate(inputs, attention_mask=torch.ones_like(inputs), **settings)
-
-    times = taking_turns({"ours": lambda: list(engine.answer(requests)), "torch": theirs})
-    figures = compared(times["ours"], times["torch"])
-    return {**figures, "ours_tokens_per_s": round(batch * NEW / figures["ours_s"], 1)}
-
-
-def save_models(folder: Path) -> tuple[str, str]:
-    """Folders of SmolLM2-135M and of a random GPTBigCode of 99 million weights, with the same tokenizer."""
-    opened, smollm2, bigcode = open_model("smollm2-135m-instruct"), folder / "smollm2-135m", folder / "gpt_bigcode-99m"
-    export_folder(opened.weights(RULES["fsdp"], make_mesh("1x1"), None), opened.tokenizer, str(smollm2), None, 10**10)
-    sizes: dict[str, Any] = {"n_embd": 768, "n_head": 12, "n_layer": 10, "n_inner": 3072, "n_positions": 2048}
-    config = transformers.GPTBigCodeConfig(vocab_size=VOCAB, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, **sizes)
-    transformers.GPTBigCodeForCausalLM(config).save_pretrained(bigcode)
-    for file in smollm2.glob("*token*"):
-        shutil.copy(file, bigcode)
-    return str(smollm2), str(bigcode)
+    return [*told, {"pieces": "each its best", **compared({name: best(name) for name in names})}]
 
 
 def main() -> None:
-    """Prints one JSON object a figure; `train` and `sample` as arguments ask for one of them."""
-    rng, asked = np.random.default_rng(0), sys.argv[1:] or ["train", "sample"]
+    """Prints one JSON object a figure."""
+    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         for model in save_models(Path(folder)):
-            told = {"model": Path(model).name}
-            if "train" in asked:
-                for figures in time_training(model, rng):
-                    print(json.dumps({**told, "train": f"{BATCH}x{LENGTH}", **figures}), flush=True)
-            if "sample" in asked:
-                for batch in (1, 16, 64):
-                    print(json.dumps({**told, "sample": f"batch {batch}", **time_sampling(model, rng, batch)}), flush=True)
+            for figures in time_training(str(model), rng):
+                print(json.dumps({"model": model.name, "train": f"{BATCH}x{LENGTH}", **figures}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""Runs in llama.cpp's environment: GGUF BATCH LENGTH; a line of JSON asks for greedy answers, a line gives them."""
+
+import json
+import os
+import sys
+from typing import Any
+
+import llama_cpp as lib  # pyright: ignore[reportMissingImports]
+import numpy as np
+
+
+def decode(context: Any, entries: list[tuple[int, int, int, bool]], vocab: int) -> list[int]:
+    """Runs (token, position, sequence, whether it is asked what follows); returns what follows, in order."""
+    batch = lib.llama_batch_init(len(entries), 0, 1)
+    batch.n_tokens = len(entries)
+    for i, (token, position, sequence, asked) in enumerate(entries):
+        batch.token[i], batch.pos[i], batch.logits[i] = token, position, asked
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+    if lib.llama_decode(context, batch) != 0:
+        raise RuntimeError("llama_decode failed")
+    asked = [i for i, entry in enumerate(entries) if entry[3]]
+    following = [np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocab,)).argmax() for i in asked]
+    lib.llama_batch_free(batch)
+    return [int(token) for token in following]
+
+
+def answer(context: Any, prompts: list[list[int]], num_new: int, vocab: int, most: int) -> list[list[int]]:
+    """Greedy answers; as many prompts are prefilled together as fit a call of `most` tokens."""
+    lib.llama_memory_clear(lib.llama_get_memory(context), True)
+    together, found = most // len(prompts[0]), []
+    for first in range(0, len(prompts), together):
+        pieces = enumerate(prompts[first : first + together], first)
+        entries = [(token, i, s, i == len(prompt) - 1) for s, prompt in pieces for i, token in enumerate(prompt)]
+        found += [[token] for token in decode(context, entries, vocab)]
+    for step in range(num_new - 1):
+        entries = [(tokens[-1], len(prompts[s]) + step, s, True) for s, tokens in enumerate(found)]
+        for tokens, token in zip(found, decode(context, entries, vocab), strict=True):
+            tokens.append(token)
+    return found
+
+
+def main() -> None:
+    """Answers until its input ends."""
+    path, batch, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    lib.llama_backend_init()
+    model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_seq_max, params.n_batch, params.n_ubatch = batch * length, batch, 2048, 512
+    params.n_threads = params.n_threads_batch = os.cpu_count()
+    context = lib.llama_init_from_model(model, params)
+    vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(answer(context, asked["prompts"], asked["num_new"], vocab, 2048)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

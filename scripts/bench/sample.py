@@ -1,0 +1,133 @@
+"""Times our sampler against transformers + torch and llama.cpp: same models, same machine, same run, taking turns.
+
+    .venv/bin/python scripts/bench/sample.py [BATCH ...]        (needs `make setup-test`: torch, llama.cpp's converter)
+
+Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode of 99 million weights; llama.cpp keeps its cache in float16, its
+default. 128 greedy tokens after prompts of 128, prefill included, at batch 1, 16 and 64; then 20 samples (T 0.2, top-p 0.95)
+of each of 3 problems of `mini` by SmolLM2-135M-Instruct, at most 128 tokens each and fewer where it ends the text: transformers
+answers a prompt at a time, as its users do. Figures are medians over rounds; "times_torch" is torch's time over ours.
+
+What limits XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are taken apart;
+(2) a KV cache that is not in the order of the attention's two products is transposed whole at every token; (3) with one row,
+products run at the speed of memory (30 GB/s of weights, 2.5 times torch's); (4) with 16 rows they reach 95 GFLOP/s, with 64
+150, with 128 185 and with 512 210 on these 2 cores (YNNPACK's kernels, which XLA takes; torch is 10 to 25 % behind at each), so
+prompts are prefilled in pieces of 128, and a step of 16 rows is four fifths such products; the rest are the two products of
+attention (0.3 ms a layer at 256 positions) and small operations between them; (5) products written as sums take 20 times as
+long, a kernel [out, in] instead of [in, out] up to twice as long at 16 rows, two products made one no less; (6) bfloat16 and
+int8 kernels are made float32 again in every call.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+from peers.llama import Llama
+from peers.models import VOCAB, save_models, to_gguf
+from peers.turns import compared, taking_turns
+
+from wizardcoder_jax.benchmarks.catalog import load_benchmark
+from wizardcoder_jax.benchmarks.protocols import get_protocol
+from wizardcoder_jax.loading import open_model
+from wizardcoder_jax.sampling.decoding import Decoding, Request
+from wizardcoder_jax.sampling.engine import Engine
+from wizardcoder_jax.sharding import make_mesh
+
+ROUNDS = 3
+PROMPT, NEW = 128, 128
+PROBLEMS, SAMPLES = 3, 20
+END = 2  # <|im_end|> of SmolLM2
+
+
+def engine_of(folder: Path, num_slots: int, max_length: int, eos_ids: list[int]) -> Engine:
+    """Our sampler as the sampling door makes it on a CPU."""
+    model = open_model(str(folder)).for_sampling(make_mesh("1x1"), jnp.dtype("float32"))
+    return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32)
+
+
+def peer_of(folder: Path) -> Any:
+    """The same of transformers."""
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def time_greedy(folder: Path, gguf: Path, rng: np.random.Generator, batch: int) -> dict[str, float]:
+    """NEW tokens for `batch` random prompts; `equal_to_...` are shares of tokens before the first other one."""
+    prompts, length, found = rng.integers(17, VOCAB, (batch, PROMPT)), PROMPT + NEW, {}
+    engine, peer, inputs = engine_of(folder, batch, length, []), peer_of(folder), torch.tensor(prompts)
+
+    def ours() -> None:
+        requests = [Request(prompt=tuple(row.tolist()), key=(0, i), max_length=length) for i, row in enumerate(prompts)]
+        answers = dict(engine.answer(requests))
+        found["ours"] = np.array([answers[i].tokens for i in range(batch)])
+
+    def torchs() -> None:
+        settings = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
+        with torch.no_grad():
+            texts = peer.generate(inputs, attention_mask=torch.ones_like(inputs), **settings)
+        found["torch"] = texts[:, PROMPT:].numpy()
+
+    with Llama(gguf, batch, length) as llama:
+
+        def llamas() -> None:
+            found["llama_cpp"] = np.array(llama.answer(prompts.tolist(), NEW))
+
+        figures = compared(taking_turns({"ours": ours, "torch": torchs, "llama_cpp": llamas}, ROUNDS))
+    same = {name: np.logical_and.accumulate(found["ours"] == found[name], axis=1).mean() for name in ("torch", "llama_cpp")}
+    rate = round(batch * NEW / figures["ours_s"], 1)
+    return {**figures, "ours_tokens_per_s": rate, **{f"equal_to_{name}": round(share, 3) for name, share in same.items()}}
+
+
+def time_problems(folder: Path) -> dict[str, float]:
+    """SAMPLES answers to each of PROBLEMS problems."""
+    opened, protocol = open_model(str(folder)), get_protocol("chat")
+    encode, chat = opened.tokenizer.encode, opened.tokenizer.chat_prompt
+    prompts = [tuple(encode(chat(protocol.prompt(problem)))) for problem in load_benchmark("mini").problems[:PROBLEMS]]
+    length, peer, counts = max(map(len, prompts)) + NEW, peer_of(folder), {}
+    engine = engine_of(folder, SAMPLES, length, [END])
+
+    def ours() -> None:
+        hot = Decoding(temperature=0.2, top_p=0.95)
+        sizes = [(i, k, prompt) for i, prompt in enumerate(prompts) for k in range(SAMPLES)]
+        requests = [Request(prompt=p, key=(i, k), max_length=len(p) + NEW, decoding=hot) for i, k, p in sizes]
+        counts["ours"] = sum(len(answer.tokens) for _, answer in engine.answer(requests))
+
+    def torchs() -> None:
+        settings = {"do_sample": True, "temperature": 0.2, "top_p": 0.95, "top_k": 0, "max_new_tokens": NEW}
+        counts["torch"] = 0
+        for prompt in prompts:
+            inputs = torch.tensor([prompt])
+            with torch.no_grad():
+                texts = peer.generate(
+                    inputs,
+                    attention_mask=torch.ones_like(inputs),
+                    num_return_sequences=SAMPLES,
+                    pad_token_id=0,
+                    eos_token_id=END,
+                    **settings,
+                )
+            counts["torch"] += int((texts[:, len(prompt) :] > END).sum())
+
+    figures = compared(taking_turns({"ours": ours, "torch": torchs}, ROUNDS))
+    return {**figures, **{f"{name}_tokens": count for name, count in counts.items()}}
+
+
+def main() -> None:
+    """Prints one JSON object a figure."""
+    rng, batches = np.random.default_rng(0), [int(batch) for batch in sys.argv[1:]] or [1, 16, 64]
+    with tempfile.TemporaryDirectory() as folder:
+        for model in (models := save_models(Path(folder))):
+            gguf = to_gguf(model)
+            for batch in batches:
+                figures = time_greedy(model, gguf, rng, batch)
+                print(json.dumps({"model": model.name, "sample": f"batch {batch}", **figures}), flush=True)
+        told = {"model": models[0].name, "sample": f"{PROBLEMS} problems x {SAMPLES} samples"}
+        print(json.dumps({**told, **time_problems(models[0])}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
