@@ -11,7 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wizardcoder_jax"
 
-GROUND = {"arch", "cli", "compiler", "config", "errors", "files", "journal", "processes", "progress", "prompts", "sharding"}
+GROUND = {
+    "arch",
+    "chips",
+    "cli",
+    "compiler",
+    "config",
+    "errors",
+    "files",
+    "journal",
+    "processes",
+    "progress",
+    "prompts",
+    "sharding",
+}
 ROOMS = {  # room -> the rooms below it
     "clients": set(),
     "instructions": {"clients"},

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import glob
 import json
@@ -12,6 +13,7 @@ import torch
 from processes import run_python
 from tensorboard_events import scalars_and_texts
 
+from wizardcoder_jax.chips import CHIPS
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.sharding import RULES, make_mesh
@@ -158,7 +160,8 @@ def test_a_tracker_that_cannot_be_had_is_one_clear_line(wandb, tmp_path, monkeyp
 
 def test_utilization_is_known_for_known_accelerators_alone(monkeypatch):
     assert metrics.model_flops_utilization(10, 1.0) is None
-    monkeypatch.setitem(metrics.PEAK_FLOPS, jax.devices()[0].device_kind, 1200.0)
+    device = dataclasses.replace(CHIPS["v5e"], device_kind=jax.devices()[0].device_kind, peak_flops=1200.0)
+    monkeypatch.setitem(CHIPS, "this", device)
     assert metrics.model_flops_utilization(10, 5.0) == pytest.approx(6 * 10 * 5 / 1200 / jax.device_count())
 
 

@@ -11,21 +11,13 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
+from wizardcoder_jax.chips import chip_of
 from wizardcoder_jax.files import atomic_write, exists, is_remote, read_text, write_jsonl
 from wizardcoder_jax.training.step import StepMetrics
 from wizardcoder_jax.training.tracker import Tracker
 
 METRICS, GENERATIONS = FILES = ("metrics.jsonl", "generations.jsonl")
 UPLOAD_INTERVAL_S = 30.0
-
-PEAK_FLOPS = {  # dense bf16 a chip, by jax's device kind; vendors' data sheets
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-}
 
 
 def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | None:
@@ -38,8 +30,8 @@ def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | Non
         num_params: of the model.
         tokens_per_s: that are no padding.
     """
-    peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
-    return None if peak is None else 6 * num_params * tokens_per_s / (peak * jax.device_count())
+    chip = chip_of(jax.devices()[0].device_kind)
+    return None if chip is None else 6 * num_params * tokens_per_s / (chip.peak_flops * jax.device_count())
 
 
 def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, num_params: int) -> dict[str, float]:
