@@ -34,5 +34,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def planned_arch(train: "TrainConfig") -> "ArchConfig":
+    """The architecture that is trained, by what is published of a hub's model, else by the model itself."""
+    from wizardcoder_jax.loading import open_model
+    from wizardcoder_jax.model.vocabulary import arch_with_token
+
+    opened = open_model(train.base)
+    tokenizer = opened.tokenizer.with_pad_token(train.pad_token)
+    is_new = tokenizer.vocab_size > opened.tokenizer.vocab_size
+    return arch_with_token(opened.arch, tokenizer.pad_id) if is_new else opened.arch
+
+
+def versions() -> dict[str, str]:
+    """Of the compilers that are installed."""
+    names = {dist.metadata["Name"] for dist in importlib.metadata.distributions()}
+    return {name: importlib.metadata.version(name) for name in COMPILERS if name in names}
+
+
 if __name__ == "__main__":
     run_door(main)
