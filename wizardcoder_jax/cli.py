@@ -143,7 +143,9 @@ def load_preset(path: str, config_type: type[Config]) -> Config:
     config = getattr(module, "config", None)
     if dataclasses.is_dataclass(config):  # a preset of the whole loop serves each of its stages
         parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
-        config = next((part for part in parts if isinstance(part, config_type)), config)
+        config = next((part for part in parts if issubclass(config_type, type(part))), config)
+        if type(config) is not config_type and issubclass(config_type, type(config)):  # settings that have more to them
+            config = config_type(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
     if not isinstance(config, config_type):
         raise InputError(f"{path} holds a {type(config).__name__}, this command takes a {config_type.__name__}")
     return config
@@ -152,19 +154,20 @@ def load_preset(path: str, config_type: type[Config]) -> Config:
 def _load_json(path: str, config_type: type[Config]) -> Config:
     try:
         with open(path, encoding="utf-8") as file:
-            return _from_json(config_type, json.load(file))
+            return from_json(config_type, json.load(file))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a {config_type.__name__}: {error}") from error
 
 
-def _from_json(kind: Any, value: Any) -> Any:
+def from_json(kind: Any, value: Any) -> Any:
+    """Settings of a dataclass from what `to_json` made of them."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _from_json(hints[name], entry) for name, entry in value.items()})  # type: ignore[operator]
+        return kind(**{name: from_json(hints[name], entry) for name, entry in value.items()})  # type: ignore[operator]
     if typing.get_origin(kind) is tuple:
-        return tuple(_from_json(typing.get_args(kind)[0], entry) for entry in value)
+        return tuple(from_json(typing.get_args(kind)[0], entry) for entry in value)
     if typing.get_origin(kind) is types.UnionType and value is not None:
-        return _from_json(next(option for option in typing.get_args(kind) if option is not type(None)), value)
+        return from_json(next(option for option in typing.get_args(kind) if option is not type(None)), value)
     return value
 
 

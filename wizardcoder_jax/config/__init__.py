@@ -5,6 +5,7 @@ from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
 from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
+from wizardcoder_jax.config.plan import PlanConfig
 from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
@@ -27,6 +28,7 @@ __all__ = [
     "LoraConfig",
     "Measurement",
     "OptimConfig",
+    "PlanConfig",
     "Protocol",
     "RegularisationConfig",
     "Remat",

@@ -1,0 +1,28 @@
+"""Settings of plan."""
+
+import dataclasses
+
+from wizardcoder_jax.config.shared import require
+from wizardcoder_jax.config.train import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanConfig(TrainConfig):
+    """A train preset + a topology -> whether it fits, how fast it would be; no accelerator is needed. Flags of train hold too."""
+
+    topology: str = "v5e:4x8"  # chips: v4, v5e, v5p or v6e and the shape of a slice (v5p:2x4x4), or h100 and a number (h100:8)
+    mesh: str = "auto"  # devices: DATAxMODEL; auto searches mesh, strategy, remat and microbatch
+    fast: bool = False  # the train step's memory alone, within a minute
+    decode_batch_size: int = 64  # answers that the sampler decodes together
+    decode_length: int = 2048  # tokens of prompt and answer together
+    output: str | None = None  # where plan.json goes
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("decode_batch_size", "decode_length"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def train(self) -> TrainConfig:
+        """The settings of train among them."""
+        return TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})

@@ -1,0 +1,76 @@
+"""Compiles one program and says what it is: a process of its own, because a compiler may take minutes, or end its process.
+
+    python -m wizardcoder_jax.planning.child JOB.json DUMP_DIR
+
+The compiler's reports go to DUMP_DIR; what is held between calls to DUMP_DIR/held.json, and all else to DUMP_DIR/found.json.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.cli import from_json
+from wizardcoder_jax.compiler import compiler_options
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.files import write_json
+from wizardcoder_jax.planning.hlo import read_program
+from wizardcoder_jax.planning.programs import lower_decode, lower_step, mesh_over
+from wizardcoder_jax.planning.topology import devices_of, topology_of
+from wizardcoder_jax.sampling.decoding import Needs
+from wizardcoder_jax.sampling.slots import DECODE_STEPS
+from wizardcoder_jax.training.loss import CHUNK
+
+
+def main(job_path: str, dump: str) -> None:
+    """Compiles what JOB.json asks for."""
+    with open(job_path, encoding="utf-8") as file:
+        job = json.load(file)
+    topology = topology_of(job["topology"])
+    mesh, arch = mesh_over(devices_of(topology), job["mesh"]), ArchConfig(**job["arch"])
+    began = time.monotonic()
+    with jax.set_mesh(mesh):
+        if "decode" in job:
+            needs = Needs(**job["decode"].pop("needs"))
+            lowered, (model, cache) = lower_decode(arch, mesh, needs=needs, **job["decode"])
+            found: dict[str, Any] = {"weights_bytes": held_bytes(model), "cache_bytes": held_bytes(cache)}
+            trips = DECODE_STEPS
+        else:
+            config = from_json(TrainConfig, job["train"])
+            lowered, state = lower_step(arch, config, mesh)
+            found = {
+                "params_bytes": held_bytes((state.trained, state.frozen, state.ema)),
+                "optimizer_bytes": held_bytes(state.opt_state),
+            }
+            trips = -(-config.max_length // CHUNK)  # of the loss: all places supervised
+        options = compiler_options(topology.chip.device_kind)
+        dumps = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True} if topology.is_tpu else {}
+        write_json(os.path.join(dump, "held.json"), found)
+        lowered_at = time.monotonic()
+        compiled = lowered.compile(compiler_options={**options, **dumps})
+    found = {"lower_s": lowered_at - began, "compile_s": time.monotonic() - lowered_at}
+    memory = compiled.memory_analysis()
+    found["peak_bytes"] = memory.peak_memory_in_bytes
+    found["host_bytes"] = memory.host_temp_size_in_bytes + memory.host_argument_size_in_bytes
+    found["program"] = dataclasses.asdict(read_program(compiled.as_text(), trips))
+    write_json(os.path.join(dump, "found.json"), found)
+
+
+def held_bytes(tree: Any) -> int:
+    """Bytes that each device holds of arrays of which the shardings are known."""
+    leaves = jax.tree.leaves(tree)
+    return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in leaves)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")

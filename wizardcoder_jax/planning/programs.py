@@ -1,0 +1,63 @@
+"""The programs that a run compiles, lowered for devices that need not exist: the train step and the sampler's decoding."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.model.cache import cache_axes
+from wizardcoder_jax.model.int8 import quantised
+from wizardcoder_jax.model.transformer import abstract_transformer
+from wizardcoder_jax.sampling import slots as device
+from wizardcoder_jax.sampling.decoding import Needs
+from wizardcoder_jax.sharding import MESH_AXES, RULES
+from wizardcoder_jax.training.loss import Batch
+from wizardcoder_jax.training.step import State, abstract_state, make_step, shardings
+from wizardcoder_jax.training.trainable import Partition, abstract_subject
+
+
+def mesh_over(devices: np.ndarray, mesh: str) -> Mesh:
+    """The mesh DATAxMODEL over devices in the compiler's order, as `sharding.make_mesh` makes it over a run's own."""
+    shape = tuple(int(size) for size in mesh.split("x"))
+    kinds = (AxisType.Auto,) * 2
+    return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=devices.tolist())
+
+
+def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, State]:
+    """The train step of `train`, lowered, and the shapes of its state; `mesh` is the current one."""
+    rules = RULES[config.strategy]
+    model = abstract_subject(arch, rules, config)
+    state = abstract_state(model, config, mesh, rules)
+    num, rows = config.accumulation, config.batch_size // config.accumulation
+    sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))
+    kinds, shapes = {"weights": jnp.float32, "seeds": jnp.uint32}, {"seeds": (num, rows)}
+    fields: dict[str, Any] = {
+        name: jax.ShapeDtypeStruct(
+            shapes.get(name, (num, rows, config.max_length)), kinds.get(name, jnp.int32), sharding=sharding
+        )
+        for name in Batch._fields
+    }
+    return make_step(config, Partition.of(model, config), unroll=False).lower(state, Batch(**fields)), state
+
+
+def lower_decode(
+    arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dtype: str, int8: bool, needs: Needs
+) -> tuple[Any, Any]:
+    """The sampler's decoding of `batch` sequences with `num_slots` positions, lowered, and the shapes of model and cache."""
+    rules = RULES["tensor"]
+    model = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
+    model = jax.eval_shape(quantised, model) if int8 else model
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    model = jax.tree.map(place, model, shardings(model, mesh, rules))
+    slots = jax.eval_shape(lambda: device.new_slots(model, batch, 0))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    slots = jax.tree.map(lambda leaf: place(leaf, everywhere), slots)
+    cache = jax.eval_shape(lambda: model.empty_cache(batch, num_slots, jnp.dtype(dtype)))
+    axes = cache_axes(rules, arch.num_kv_heads)
+    cache = jax.tree.map(lambda leaf: place(leaf, rules.sharding(mesh, leaf.shape, axes)), cache)
+    ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
+    return device.decode.lower(model, slots, cache, ends, needs, 0), (model, cache)
