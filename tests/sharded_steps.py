@@ -145,7 +145,7 @@ def parameters(arch):
 
 def steps(name):
     """One step on every mesh under every strategy, and on one device."""
-    loss.CHUNK = 8  # several chunks, more for some rows than for others
+    loss.CPU_CHUNK = 8  # several chunks, more for some rows than for others
     arch = architecture(name)
     leaves = parameters(arch)
     expected_loss, expected, _ = run_step(arch, leaves, "1x1", RULES["fsdp"])

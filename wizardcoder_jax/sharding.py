@@ -64,7 +64,8 @@ class Rules:
 
     def gathered(self, x: jax.Array, *axes: str | None) -> jax.Array:
         """A parameter of `axes` brought together as far as it is computed with: split as `HELD` says instead."""
-        return self.constrain(x, *(HELD.get(axis, axis) if axis else None for axis in axes))
+        held = self.constrain(x, *axes)  # what was made of it, e.g. by a cast, was made of parts
+        return self.constrain(held, *(HELD.get(axis, axis) if axis else None for axis in axes))
 
     def names(self, axis: str, dim: int) -> tuple[str, ...]:
         """Over which axes of the current mesh a dim of size `dim` is split."""

@@ -6,7 +6,7 @@ from typing import Literal
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
 
-Remat = Literal["none", "full", "attention", "mlp", "offload", "offload_attention", "offload_mlp"]
+Remat = Literal["none", "full", "attention", "mlp", "offload", "offload_attention", "offload_mlp", "offload_middle"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

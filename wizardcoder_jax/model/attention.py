@@ -1,5 +1,6 @@
 """Grouped-query attention (multi-query and multi-head are its ends) with rotary positions."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -79,6 +80,8 @@ class Attention(nnx.Module):
         if isinstance(sight, CacheView):
             attended, cache = extend(sight, queries, keys, values, positions, self.rules)
             return self.out(attended), cache
+        if isinstance(sight, Segments):  # in one go with the product, and so kept
+            queries = (queries.astype(jnp.float32) / math.sqrt(queries.shape[-1])).astype(queries.dtype)
         queries, keys, values = keep(queries, QKV), keep(keys, QKV), keep(values, QKV)
         if isinstance(sight, Segments):
             return self.out(KERNELS[sight.kernel](queries, keys, values, sight, self.rules)), None

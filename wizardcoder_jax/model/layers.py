@@ -1,5 +1,6 @@
 """Projections, norms, the MLP, the look-up of tokens: parameters with shape, logical axes and initialiser on one line."""
 
+import functools
 import math
 
 import jax
@@ -9,7 +10,7 @@ from flax import nnx
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.nf4 import Nf4Kernel
 from wizardcoder_jax.model.remat import UP, keep
-from wizardcoder_jax.sharding import Axes, Rules
+from wizardcoder_jax.sharding import Axes, Rules, for_cpu
 
 
 class Initializer:
@@ -88,13 +89,61 @@ class Projection(nnx.Module):
             product = lambda x, kernel: jnp.tensordot(x, kernel.dense(x.dtype), self.num_in)  # noqa: E731
             return jax.checkpoint(product)(x, self.kernel)
         if self.scale is None:
-            return jnp.tensordot(x, self.rules.gathered(self.kernel[...].astype(x.dtype), *self.axes), self.num_in)
+            return self._product_of_floats(x, self.kernel[...])
 
         def product_of_steps(x: jax.Array, kernel: jax.Array) -> jax.Array:
             kernel = self.rules.gathered(kernel, *self.axes).astype(x.dtype)
             return jnp.tensordot(x, kernel, self.num_in)
 
         return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
+
+    def _product_of_floats(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        embed = self.axes.index("embed")
+        if for_cpu() or not self.rules.names("embed", kernel.shape[embed]):
+            return jnp.tensordot(x, self.rules.gathered(kernel.astype(x.dtype), *self.axes), self.num_in)
+        kernel = cast(kernel, x.dtype)
+        if embed < self.num_in:
+            return jnp.tensordot(x, self.rules.gathered(kernel, *self.axes), self.num_in)
+        # Devices hold rows of "embed": with them in front, what is gathered lies as the products forward and backward read it.
+        # The barrier keeps the compiler from turning the dims again, which would be a copy of the kernel.
+        axes = ("embed", *self.axes[:embed])
+        rows = _as_it_lies(self.rules.constrain(jnp.moveaxis(kernel, embed, 0), *axes))
+        return jnp.tensordot(
+            x, self.rules.gathered(rows, *axes), (tuple(range(-self.num_in, 0)), tuple(range(1, self.num_in + 1)))
+        )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def cast(weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """One layer's weight in the dtype of its product, made where it is used.
+
+    XLA would otherwise see that nothing else is done with the weights of all layers, and hold them all in that dtype besides.
+    It does not look through the bits of a number.
+    """
+    if weight.dtype != jnp.float32 or dtype == weight.dtype:
+        return weight.astype(dtype)
+    bits = jax.lax.optimization_barrier(jax.lax.bitcast_convert_type(weight, jnp.uint32))
+    return jax.lax.bitcast_convert_type(bits, jnp.float32).astype(dtype)
+
+
+def _cast_forward(weight: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    return cast(weight, dtype), jnp.zeros((), weight.dtype)
+
+
+def _cast_backward(dtype: jnp.dtype, held: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    return (grad.astype(held.dtype),)
+
+
+cast.defvjp(_cast_forward, _cast_backward)
+
+
+@jax.custom_vjp
+def _as_it_lies(x: jax.Array) -> jax.Array:
+    """`x` behind a barrier; its gradient is behind none, so that it is summed over devices by parts."""
+    return jax.lax.optimization_barrier(x)
+
+
+_as_it_lies.defvjp(lambda x: (_as_it_lies(x), None), lambda _, grad: (grad,))
 
 
 class Norm(nnx.Module):

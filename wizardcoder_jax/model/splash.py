@@ -47,7 +47,7 @@ def splash_attend(queries: jax.Array, keys: jax.Array, values: jax.Array, segmen
     Padding is a segment like any other: each of its places sees itself at least, so that no softmax is over nothing.
 
     Args:
-        queries: [B, T, N, H]; the G = N/K heads that share a kv head lie side by side.
+        queries: [B, T, N, H], times 1/sqrt(H); the G = N/K heads that share a kv head lie side by side.
         keys: [B, T, K, H].
         values: [B, T, K, H].
         segments: who sees whom.
@@ -79,15 +79,17 @@ def _part(
     interpret: bool,
 ) -> jax.Array:
     """`splash_attend` on one device; `kv_heads` [N]: which each of its query heads has; `group`: the whole's G."""
-    _, length, num_heads, head_dim = queries.shape
+    _, length, num_heads, _ = queries.shape
     keys, values = own_kv_heads(keys, kv_heads, group, axis=2), own_kv_heads(values, kv_heads, group, axis=2)
-    queries = (queries.astype(jnp.float32) / math.sqrt(head_dim)).astype(queries.dtype)
-    kernel: Any = _kernel(length, num_heads, window, interpret)  # its type names results that it is not asked for
+    shared = keys.shape[2] == 1  # by all query heads of the device
+    kernel: Any = _kernel(length, num_heads, window, shared, interpret)  # its type names results that it is not asked for
 
     def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array) -> jax.Array:
         return kernel(queries, keys, values, segment_ids=kernels.SegmentIds(ids, ids))
 
     queries, keys, values = (array.swapaxes(1, 2) for array in (queries, keys, values))
+    if shared:
+        keys, values = keys[:, 0], values[:, 0]
     return jax.vmap(attend)(queries, keys, values, segment_ids).swapaxes(1, 2)
 
 
@@ -106,7 +108,7 @@ def own_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -
     return jnp.take(array, kv_heads[:: math.gcd(group, num_heads)], axis=axis)  # so many side by side have the same
 
 
-def _kernel(length: int, num_heads: int, window: int | None, interpret: bool) -> kernels.SplashAttentionKernel:
+def _kernel(length: int, num_heads: int, window: int | None, shared: bool, interpret: bool) -> kernels.SplashAttentionKernel:
     block = next(block for block in BLOCKS if length % block == 0)
     shape = (length, length)
     # LocalMask counts how far back a place sees beyond itself
@@ -119,7 +121,8 @@ def _kernel(length: int, num_heads: int, window: int | None, interpret: bool) ->
         block_q_dq=block,
         block_kv_dq=block,
     )
-    return kernels.make_splash_mha(
+    make = kernels.make_splash_mqa if shared else kernels.make_splash_mha
+    return make(
         masks.MultiHeadMask([mask] * num_heads),
         block_sizes=sizes,
         head_shards=1,
