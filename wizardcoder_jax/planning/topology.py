@@ -70,7 +70,7 @@ def topology_of(name: str) -> Topology:
     chip = CHIPS[kind] if kind in (*_SMALLEST, "h100") else None
     sizes = tuple(int(size) for size in shape.split("x") if re.fullmatch(r"[1-9]\d{0,3}", size))
     if chip is None:
-        raise InputError(f"topology {name!r} is of no chip that is known; name one of {', '.join(_SMALLEST)} or h100, {examples}")
+        raise InputError(f"topology {name!r} is of no known chip; there are {', '.join(_SMALLEST)} and h100, {examples}")
     num_axes = len(_SMALLEST[kind]) if kind in _SMALLEST else 1
     if not colon or len(sizes) != shape.count("x") + 1 or len(sizes) != num_axes:
         raise InputError(f"topology {name!r} needs {num_axes} sizes after {kind}:, {examples}")
