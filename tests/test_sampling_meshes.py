@@ -46,3 +46,7 @@ def test_32_ragged_prompts_have_the_tokens_of_transformers_on_every_mesh_at_ever
     assert [result["part"] for result in split] == parts
     for result in split:
         assert max(result["errors"]) < 1e-4
+    for result in (alone, *split):
+        said, held = result["said"], result["held"]
+        assert said["weights_bytes"] == held["weights_bytes"]
+        assert held["cache_bytes"] <= said["cache_bytes"] < 3 * held["cache_bytes"]
