@@ -1,7 +1,8 @@
 """Memory of a train step by arithmetic, within milliseconds: what a search compares, before the compiler has the last word.
 
 It follows the program: what is held between steps is counted from the real state's shapes and splits; beside it are gradients,
-what remat keeps of each block, and whatever a phase of the step (look-up, cross-entropy, a block backward, update) has meanwhile.
+what remat keeps of each block, and what the phase that needs most (look-up, cross-entropy, a block backward, update) has
+meanwhile. Nothing is fitted; what the compiler adds by its placing of buffers is not in it.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import jax
 from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
-from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.config import Remat, TrainConfig
 from wizardcoder_jax.model.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
 from wizardcoder_jax.model.splash import splash_misfits
 from wizardcoder_jax.sharding import MESH_AXES, RULES, Axes, Rules, make_mesh
@@ -22,6 +23,7 @@ from wizardcoder_jax.training.step import abstract_state
 from wizardcoder_jax.training.trainable import abstract_subject
 
 Mesh = tuple[int, int]  # sizes of MESH_AXES
+EVERYTHING = (INPUT, QKV, ATTENDED, MIDDLE, UP)
 _FLOAT32 = 4
 
 
@@ -63,10 +65,9 @@ def memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Memory:
     """Memory of a step on each chip of a mesh."""
     held, sizes = _held(arch, config, mesh), sizes_of(arch, config, mesh)
     item = 4 if config.compute_dtype == "float32" else 2
-    block, kept = _kept(arch, config, sizes, item), REMAT.get(config.remat)
-    on_host = sum(block[name] for name in kept.on_host) if kept else 0
-    names = (*kept.on_device, INPUT) if kept else tuple(block)
-    on_device = sum(block[name] for name in names if not (kept and name in kept.on_host))
+    block, away = _kept(arch, sizes, item), REMAT[config.remat].on_host if config.remat in REMAT else ()
+    on_host = sum(block[name] for name in away)
+    on_device = sum(block[name] for name in kept_of(config.remat) if name not in away)
     copies = 1 if config.accumulation == 1 else 2
     gradients = copies * held["trained"]
     saved = arch.num_layers * on_device
@@ -94,7 +95,8 @@ def memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Memory:
 
 def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
     """What a chip of a mesh has of the tensors of one block."""
-    rules, shape = RULES[config.strategy], dict(zip(MESH_AXES, mesh, strict=True))
+    rules = RULES[config.strategy]
+    shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
 
     def split(axis: str, dim: int) -> int:
         return _num_parts(rules, shape, (dim,), (axis,))
@@ -103,7 +105,7 @@ def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
     rows = config.batch_size / config.accumulation / split("batch", config.batch_size // config.accumulation)
     tokens = rows * config.max_length
     heads, kv, units = n * h / split("heads", n), 2 * k * h / split("kv_heads", k), f / split("mlp", f)
-    num_up, vocab = _num_up(arch), arch.padded_vocab_size
+    vocab = arch.padded_vocab_size
     return Sizes(
         residual=tokens * d / split("sequence", config.max_length),
         whole=tokens * d,
@@ -111,7 +113,7 @@ def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
         kv=tokens * kv,
         units=tokens * units,
         sums=tokens * heads / h,
-        kernels=d * (2 * heads + kv + (num_up + 1) * units),
+        kernels=d * (2 * heads + kv + (num_up(arch) + 1) * units),
         largest_kernel=d * max(units, heads),
         table=vocab * d / split("logits", vocab),
         held_table=vocab * d / split("vocab", vocab),
@@ -119,24 +121,30 @@ def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
     )
 
 
-def _num_up(arch: ArchConfig) -> int:
+def num_up(arch: ArchConfig) -> int:
+    """Projections to the MLP's units."""
     return 2 if arch.mlp == "swiglu" else 1
 
 
-def _kept(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> dict[str, float]:
+def kept_of(remat: Remat) -> tuple[str, ...]:
+    """Names of what the backward pass finds of each block, wherever it is."""
+    return EVERYTHING if remat == "none" else (INPUT, *REMAT[remat].on_device, *REMAT[remat].on_host)
+
+
+def _kept(arch: ArchConfig, sizes: Sizes, item: int) -> dict[str, float]:
     """Bytes of what can be kept of a block, by name."""
     return {
         INPUT: item * sizes.residual,
         QKV: item * (sizes.heads + sizes.kv),
         ATTENDED: item * sizes.heads + _FLOAT32 * sizes.sums,
         MIDDLE: item * sizes.residual,
-        UP: item * _num_up(arch) * sizes.units,
+        UP: item * num_up(arch) * sizes.units,
     }
 
 
 def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> float:
-    """Bytes of a block's backward pass: kernels gathered, the next ones on their way, one's gradient, and activations with theirs."""
-    # up and its activation, of both the gradients
+    """Bytes of a block's backward pass: kernels gathered and the next ones on their way, one's gradient, the activations."""
+    # what comes out of up and of the activation, and the gradient of one
     mlp = item * (3 if arch.mlp != "swiglu" else 5) * sizes.units + 4 * item * sizes.whole
     # queries, keys and values, what is attended and the gradients of each; the kernel's results are float32
     attention = item * (4 * sizes.heads + 2 * sizes.kv) + _FLOAT32 * (2 * sizes.heads + sizes.kv) + 2 * item * sizes.whole
@@ -159,9 +167,10 @@ def attends_by_dot(arch: ArchConfig, config: TrainConfig) -> bool:
 
 def _held(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
     """Bytes a chip of what is held between steps, by part of the state; "update": of the largest part of an update."""
-    rules, shape = RULES[config.strategy], dict(zip(MESH_AXES, mesh, strict=True))
+    rules = RULES[config.strategy]
+    shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
     given = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}
-    found = dict.fromkeys(("trained", "frozen", "optimizer", "ema", "update"), 0)
+    found: dict[str, int] = dict.fromkeys(("trained", "frozen", "optimizer", "ema", "update"), 0)
     for part, stacked, array, axes, item in _state(arch, TrainConfig(**given)):
         num_bytes = math.prod(array) * item // _num_parts(rules, shape, array, axes)
         found[part] += num_bytes
