@@ -1,0 +1,205 @@
+"""Memory of a train step by arithmetic, within milliseconds: what a search compares, before the compiler has the last word.
+
+It follows the program: what is held between steps is counted from the real state's shapes and splits; beside it are gradients,
+what remat keeps of each block, and what the phase that needs most (look-up, cross-entropy, a block backward, update) has
+meanwhile. Nothing is fitted; what the compiler adds by its placing of buffers is not in it.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.config import Remat, TrainConfig
+from wizardcoder_jax.model.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
+from wizardcoder_jax.model.splash import splash_misfits
+from wizardcoder_jax.sharding import MESH_AXES, RULES, Axes, Rules, make_mesh
+from wizardcoder_jax.training.loss import CHUNK
+from wizardcoder_jax.training.step import abstract_state
+from wizardcoder_jax.training.trainable import abstract_subject
+
+Mesh = tuple[int, int]  # sizes of MESH_AXES
+EVERYTHING = (INPUT, QKV, ATTENDED, MIDDLE, UP)
+_FLOAT32 = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes a chip, by what they are of; the phases' share is of the one that needs most."""
+
+    params: int  # trained and frozen, and a moving average
+    optimizer: int
+    gradients: int  # and, where microbatches are summed, the sum
+    kept: int  # of all blocks for the backward pass
+    meanwhile: int  # of the phase that needs most
+    phase: str
+    host: int  # of the host's memory
+
+    @property
+    def total(self) -> int:
+        """On the chip."""
+        return self.params + self.optimizer + self.gradients + self.kept + self.meanwhile
+
+
+class Sizes(NamedTuple):
+    """Numbers (not bytes) on a chip of the tensors of one block and one microbatch."""
+
+    residual: float  # what blocks hand on, its places split where the strategy asks for it
+    whole: float  # the same with every place
+    heads: float  # queries, or what is attended
+    kv: float  # keys and values
+    units: float  # of the MLP, before the activation
+    sums: float  # of the softmax, one a query
+    kernels: float  # a block's, gathered as they are computed with
+    largest_kernel: float
+    table: float  # of tokens, as it is computed with
+    held_table: float  # as it is held
+    rows: float  # sequences
+
+
+def memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Memory:
+    """Memory of a step on each chip of a mesh."""
+    held, sizes = _held(arch, config, mesh), sizes_of(arch, config, mesh)
+    item = 4 if config.compute_dtype == "float32" else 2
+    block, away = _kept(arch, sizes, item), REMAT[config.remat].on_host if config.remat in REMAT else ()
+    on_host = sum(block[name] for name in away)
+    on_device = sum(block[name] for name in kept_of(config.remat) if name not in away)
+    copies = 1 if config.accumulation == 1 else 2
+    gradients = copies * held["trained"]
+    saved = arch.num_layers * on_device
+    is_lora = config.lora.rank is not None
+    # While gradients are not there yet the sum of the earlier microbatches' is.
+    before = (copies - 1) * held["trained"]
+    phases = {
+        "look-up": before - gradients - saved + _FLOAT32 * sizes.table,
+        "cross-entropy": before - gradients + _cross_entropy(config, sizes, item, arch, is_lora),
+        "block": 3 * on_host + _block(arch, config, sizes, item),
+        "look-up backward": (0 if is_lora else 2 * _FLOAT32 * sizes.table) - saved,
+        "update": held["update"] - saved,
+    }
+    phase = max(phases, key=lambda name: phases[name])
+    return Memory(
+        params=held["trained"] + held["frozen"] + held["ema"],
+        optimizer=held["optimizer"],
+        gradients=gradients,
+        kept=int(saved),
+        meanwhile=int(phases[phase]),
+        phase=phase,
+        host=int(arch.num_layers * on_host),
+    )
+
+
+def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
+    """What a chip of a mesh has of the tensors of one block."""
+    rules = RULES[config.strategy]
+    shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
+
+    def split(axis: str, dim: int) -> int:
+        return _num_parts(rules, shape, (dim,), (axis,))
+
+    d, n, k, h, f = arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.head_dim, arch.mlp_dim
+    rows = config.batch_size / config.accumulation / split("batch", config.batch_size // config.accumulation)
+    tokens = rows * config.max_length
+    heads, kv, units = n * h / split("heads", n), 2 * k * h / split("kv_heads", k), f / split("mlp", f)
+    vocab = arch.padded_vocab_size
+    return Sizes(
+        residual=tokens * d / split("sequence", config.max_length),
+        whole=tokens * d,
+        heads=tokens * heads,
+        kv=tokens * kv,
+        units=tokens * units,
+        sums=tokens * heads / h,
+        kernels=d * (2 * heads + kv + (num_up(arch) + 1) * units),
+        largest_kernel=d * max(units, heads),
+        table=vocab * d / split("logits", vocab),
+        held_table=vocab * d / split("vocab", vocab),
+        rows=rows,
+    )
+
+
+def num_up(arch: ArchConfig) -> int:
+    """Projections to the MLP's units."""
+    return 2 if arch.mlp == "swiglu" else 1
+
+
+def kept_of(remat: Remat) -> tuple[str, ...]:
+    """Names of what the backward pass finds of each block, wherever it is."""
+    return EVERYTHING if remat == "none" else (INPUT, *REMAT[remat].on_device, *REMAT[remat].on_host)
+
+
+def _kept(arch: ArchConfig, sizes: Sizes, item: int) -> dict[str, float]:
+    """Bytes of what can be kept of a block, by name."""
+    return {
+        INPUT: item * sizes.residual,
+        QKV: item * (sizes.heads + sizes.kv),
+        ATTENDED: item * sizes.heads + _FLOAT32 * sizes.sums,
+        MIDDLE: item * sizes.residual,
+        UP: item * num_up(arch) * sizes.units,
+    }
+
+
+def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> float:
+    """Bytes of a block's backward pass: kernels gathered and the next ones on their way, one's gradient, the activations."""
+    # what comes out of up and of the activation, and the gradient of one
+    mlp = item * (3 if arch.mlp != "swiglu" else 5) * sizes.units + 4 * item * sizes.whole
+    # queries, keys and values, what is attended and the gradients of each; the kernel's results are float32
+    attention = item * (4 * sizes.heads + 2 * sizes.kv) + _FLOAT32 * (2 * sizes.heads + sizes.kv) + 2 * item * sizes.whole
+    if attends_by_dot(arch, config):
+        attention += (2 * _FLOAT32 + item) * sizes.sums * config.max_length / 4  # of four chunks of queries one
+    return item * (2 * sizes.kernels + sizes.largest_kernel) + max(mlp, attention)
+
+
+def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfig, is_lora: bool) -> float:
+    """Bytes of logits and gradients: table, states and the logits of a chunk of places."""
+    logits = sizes.rows * min(CHUNK, config.max_length) * sizes.table / arch.embed_dim
+    return (item + _FLOAT32) * sizes.table + 3 * item * sizes.whole + (2 * _FLOAT32 + item) * logits
+
+
+def attends_by_dot(arch: ArchConfig, config: TrainConfig) -> bool:
+    """Whether attention holds scores: no kernel fits, or none is wanted."""
+    sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
+    return config.attention == "dot" or (config.attention == "auto" and bool(splash_misfits(**sizes)))
+
+
+def _held(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
+    """Bytes a chip of what is held between steps, by part of the state; "update": of the largest part of an update."""
+    rules = RULES[config.strategy]
+    shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
+    given = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}
+    found: dict[str, int] = dict.fromkeys(("trained", "frozen", "optimizer", "ema", "update"), 0)
+    for part, stacked, array, axes, item in _state(arch, TrainConfig(**given)):
+        num_bytes = math.prod(array) * item // _num_parts(rules, shape, array, axes)
+        found[part] += num_bytes
+        if part == "trained":
+            found["update"] = max(found["update"], 2 * num_bytes // (array[0] if stacked else 1))
+    return found
+
+
+def _num_parts(rules: Rules, mesh: dict[str, int], array: tuple[int, ...], axes: Axes | None) -> int:
+    if axes is None:
+        return 1
+    split: list[Any] = [*rules.spec(mesh, array, axes)]
+    return math.prod(mesh[name] for part in split if part for name in ((part,) if isinstance(part, str) else part))
+
+
+_Leaf = tuple[str, bool, tuple[int, ...], Axes | None, int]  # part of the state, of stacked blocks, shape, axes, bytes a number
+
+
+@functools.lru_cache(maxsize=64)
+def _state(arch: ArchConfig, config: TrainConfig) -> tuple[_Leaf, ...]:
+    """The arrays of a run's state."""
+    rules = RULES["fsdp"]
+    state = abstract_state(abstract_subject(arch, rules, config), config, make_mesh("1x1"), rules)
+    parts = {"trained": state.trained, "frozen": state.frozen, "optimizer": state.opt_state, "ema": state.ema}
+    is_param = lambda node: isinstance(node, nnx.Param)  # noqa: E731
+    found: list[_Leaf] = []
+    for part, tree in parts.items():
+        for leaf in jax.tree.leaves(tree, is_leaf=is_param):
+            axes: Any = leaf.axes if is_param(leaf) else None
+            for array in jax.tree.leaves(leaf):
+                found.append((part, axes is not None and array.ndim > len(axes), array.shape, axes, array.dtype.itemsize))
+    return tuple(found)

@@ -1,0 +1,117 @@
+"""Time of a train step by arithmetic: FLOPs, bytes of HBM and bytes between chips over what a chip does of each in a second.
+
+It is for comparing choices of one model, not for promises: the shares of the peaks below are what compiled steps of StarCoder
+come to.
+"""
+
+import dataclasses
+
+from wizardcoder_jax.arch import ArchConfig
+from wizardcoder_jax.chips import Chip
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.model.remat import ATTENDED, MIDDLE, QKV, UP
+from wizardcoder_jax.planning.analytic import Memory, Mesh, Sizes, attends_by_dot, kept_of, num_up, sizes_of
+from wizardcoder_jax.planning.estimate import KERNEL_EFFICIENCY
+from wizardcoder_jax.training.loss import CHUNK
+
+PRODUCT_EFFICIENCY = 0.88  # of the peak, of matrix products
+EMBED_PASSES, UNIT_PASSES = 12, 5  # over tensors of [T, D] and of [T, F] beside the products of a block's forward pass
+KERNEL_BACKWARD = 2.5  # of attention, times the forward pass
+HOST_BANDWIDTH = 12e9  # bytes/s one way to the host's memory, one chip's share: PCIe, an assumption
+_FLOAT32 = 4
+_GATHERED_BYTES = {"int8": 1.0, "nf4": 0.53}  # of a number of a frozen kernel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds of a step, by what is waited for."""
+
+    products_s: float
+    attention_s: float
+    elementwise_s: float
+    update_s: float
+    exposed_s: float  # collectives and transfers that nothing hides
+
+    @property
+    def total_s(self) -> float:
+        """Of a step."""
+        return self.products_s + self.attention_s + self.elementwise_s + self.update_s + self.exposed_s
+
+
+def pace(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Chip, memory: Memory) -> Pace:
+    """The time of a step on a mesh of chips.
+
+    Args:
+        arch: the model.
+        config: the run.
+        mesh: sizes of "data" and "model".
+        chip: of which the mesh is made.
+        memory: what `analytic.memory` found.
+    """
+    sizes, times = sizes_of(arch, config, mesh), config.accumulation
+    products_s = times * _product_flops(arch, config, sizes) / (PRODUCT_EFFICIENCY * chip.peak_flops)
+    attention_s = times * _attention_flops(arch, config, sizes) / (KERNEL_EFFICIENCY * chip.peak_flops)
+    elementwise_s = times * _elementwise_bytes(arch, config, sizes) / chip.hbm_bandwidth
+    own = memory.gradients // (1 if times == 1 else 2)
+    summed = 3 * own * times if times > 1 else 0  # the sum read and written, the new ones read
+    update_s = (summed + 3 * own + 2 * memory.optimizer) / chip.hbm_bandwidth
+    busy_s = products_s + attention_s + elementwise_s
+    hidden, waited = _collective_bytes(arch, config, sizes, mesh)
+    links = min(chip.num_axes, 2) * chip.link_bandwidth
+    beside_s = [times * hidden / links, times * 2 * memory.host / HOST_BANDWIDTH]
+    exposed_s = times * waited / links + sum(max(0.0, taken_s - busy_s) for taken_s in beside_s)
+    return Pace(
+        products_s=products_s, attention_s=attention_s, elementwise_s=elementwise_s, update_s=update_s, exposed_s=exposed_s
+    )
+
+
+def _tokens(config: TrainConfig, sizes: Sizes) -> float:
+    return sizes.rows * config.max_length
+
+
+def _product_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
+    """FLOPs of one microbatch's matrix products on a chip."""
+    tokens, d, kept = _tokens(config, sizes), arch.embed_dim, kept_of(config.remat)
+    again = {  # numbers of kernels whose product is done again where its result is not kept
+        QKV: (sizes.heads + sizes.kv) / tokens * d,
+        MIDDLE: sizes.heads / tokens * d,
+        UP: num_up(arch) * sizes.units / tokens * d,
+    }
+    recomputed = sum(numbers for name, numbers in again.items() if name not in kept)
+    passes = 3 if config.lora.rank is None else 2  # a frozen kernel has no gradient
+    return 2 * tokens * (arch.num_layers * (passes * sizes.kernels + recomputed) + 3 * sizes.table)
+
+
+def _attention_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
+    """FLOPs of scores and sums of values: of half of all pairs of places, or of a window."""
+    length, window = config.max_length, arch.sliding_window or config.max_length
+    seen = length / 2 if window >= length else window * (1 - window / (2 * length))
+    seen *= 1.25 if attends_by_dot(arch, config) else 1.0
+    times = 1 + KERNEL_BACKWARD + (ATTENDED not in kept_of(config.remat))
+    return arch.num_layers * times * 2 * 2 * seen * sizes.heads
+
+
+def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
+    """Bytes that one microbatch's norms, activations and sums read and write, and its cross-entropy."""
+    kept, item = kept_of(config.remat), 4 if config.compute_dtype == "float32" else 2
+    times = 3 + (0.0 if config.remat == "none" else 0.5 if UP in kept else 1.0)
+    block = EMBED_PASSES * (sizes.residual + sizes.whole) / 2 + UNIT_PASSES * num_up(arch) * sizes.units
+    num_chunks = max(config.max_length / CHUNK, 1)
+    logits = _tokens(config, sizes) * sizes.table / arch.embed_dim
+    return arch.num_layers * times * item * block + 2 * _FLOAT32 * num_chunks * sizes.table + 4 * _FLOAT32 * logits
+
+
+def _collective_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes, mesh: Mesh) -> tuple[float, float]:
+    """Bytes that a chip takes in for one microbatch: beside other work, and while it waits."""
+    item = 4 if config.compute_dtype == "float32" else 2
+    data, model = mesh if config.strategy == "fsdp_tensor" else (mesh[0] * mesh[1], 1)
+    is_lora, remote = config.lora.rank is not None, 1 - 1 / data
+    gathers = 1 if config.remat == "none" else 2
+    gathered = _GATHERED_BYTES.get(config.lora.base_weights, item) if is_lora else item
+    hidden = arch.num_layers * sizes.kernels * remote * (gathers * gathered + (0 if is_lora else item))
+    # forward, again, and backward: each block brings its places together and splits them again, twice
+    activations = 11 if config.remat != "none" else 8
+    waited = arch.num_layers * activations * item * sizes.whole * (1 - 1 / model)
+    # the table for the look-up and for the logits, and its gradients
+    tables = (_FLOAT32 + item + (0 if is_lora else 2 * _FLOAT32)) * (sizes.table - sizes.held_table)
+    return hidden, waited + tables
