@@ -37,9 +37,8 @@ class Suggestion:
     """Other settings, and what the compiler says of them."""
 
     flags: str  # to add to the command
-    hbm_bytes: int
-    fits: bool
-    estimated_step_s: float | None  # by the fast model
+    hbm_bytes: int  # which fits
+    estimated_step_s: float  # by arithmetic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +68,22 @@ class Plan:
             return None
         return self.topology.num_chips * (program.flops + splash_flops(program, self.arch, self.train))
 
+    def rank(self) -> tuple[bool, float]:
+        """Less is better: one that fits, the fastest; by memory where no time is known."""
+        time = self.time
+        return (not self.step.fits, self.step.hbm_bytes if time is None else time.total_s)
+
+    def summary(self) -> str:
+        """One line."""
+        config, time = self.train, self.time
+        microbatch = config.batch_size // config.accumulation
+        says = f"{self.step.hbm_bytes / GIB:.2f} GiB a chip" + ("" if self.step.fits else ", too much")
+        took = f", {time.total_s:.3f} s a step" if time else ""
+        chosen = (
+            f"--strategy {config.strategy} --mesh {config.mesh} --remat {config.remat} --accumulation {config.accumulation}"
+        )
+        return f"{chosen} (microbatches of {microbatch}): {says}{took}"
+
     def to_json(self, versions: dict[str, str]) -> dict[str, Any]:
         """plan.json."""
         time, ideal_s, config = self.time, ideal_step_s(self.arch, self.train, self.topology), self.train
@@ -97,7 +112,7 @@ class Plan:
             "suggestions": [
                 {
                     "flags": suggestion.flags,
-                    "fits": suggestion.fits,
+                    "fits": True,
                     "hbm_bytes_per_chip": suggestion.hbm_bytes,
                     "estimated_step_s": suggestion.estimated_step_s,
                 }
@@ -138,10 +153,9 @@ class Plan:
             *self._decoding_lines(),
         ]
         if self.suggestions:
-            lines += ["", "suggestions, best first; each was compiled:"]
+            lines += ["", "what would fit, as compiling it has shown (seconds by arithmetic):"]
             for found in self.suggestions:
-                says = f"fits, {found.hbm_bytes / GIB:.2f} GiB" if found.fits else f"too much, {found.hbm_bytes / GIB:.2f} GiB"
-                lines.append(f"  {found.flags}: {says}")
+                lines.append(f"  {found.flags}: {found.hbm_bytes / GIB:.2f} GiB a chip, {found.estimated_step_s:.2f} s a step")
         return "\n".join(lines)
 
     def _time_lines(self) -> list[str]:
