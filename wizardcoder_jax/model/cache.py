@@ -11,9 +11,7 @@ from wizardcoder_jax.sharding import Axes, Rules, for_cpu
 
 # Places are never negative, and no two of a step are the same: without these checks a scatter has fewer small steps.
 WITHIN: Any = {"unique_indices": True, "indices_are_sorted": True, "wrap_negative_indices": False}
-SUBLANES = (
-    8  # of a TPU's vector unit: a product of one row, a lone query head of a kv head, would not be made by the matrix units
-)
+SUBLANES = 8  # of a TPU: a product of one row, a lone query head of a kv head, would not be made by the matrix units
 
 
 class LayerCache(NamedTuple):
