@@ -27,7 +27,11 @@ class ScriptedServer:
         self.answer, self.prompts, self.step_s, self.failure = "", [], 0.0, None
         self.num_left = 0  # answers that their clients did not wait for
 
-    async def stream(self, request):
+    @property
+    def has_failed(self):
+        return self.failure is not None
+
+    async def stream(self, request, owner=None):
         self.prompts.append(self._tokenizer.decode(request.prompt))
         tokens = self._tokenizer.encode(self.answer)
         is_over = False

@@ -31,6 +31,7 @@ from wizardcoder_jax.training.trainable import Partition
 # Sizes that no other dim has, so that a shape tells what an array is.
 BATCH, LENGTH, EMBED, HEAD, LAYERS = 8, 32, 48, 12, 3
 MESHES = ("8x1", "4x2", "2x4", "1x8")
+TRAINED = ("fsdp", "fsdp_tensor")  # strategies that train
 ARCHITECTURES = {
     "gpt_bigcode multi-query": {"family": "gpt_bigcode", "num_heads": 8, "num_kv_heads": 1, "mlp": "gelu_tanh"},
     "gpt_bigcode multi-head": {"family": "gpt_bigcode", "num_heads": 8, "num_kv_heads": 8, "mlp": "gelu"},
@@ -149,9 +150,9 @@ def steps(name):
     arch = architecture(name)
     leaves = parameters(arch)
     expected_loss, expected, _ = run_step(arch, leaves, "1x1", RULES["fsdp"])
-    for strategy, rules in RULES.items():
+    for strategy in TRAINED:
         for mesh in MESHES:
-            found_loss, found, program = run_step(arch, leaves, mesh, rules)
+            found_loss, found, program = run_step(arch, leaves, mesh, RULES[strategy])
             yield {
                 "strategy": strategy,
                 "mesh": mesh,
@@ -164,9 +165,13 @@ def steps(name):
 
 def caches():
     """Final hidden states of prompts that are prefilled in two pieces and decoded a token at a time."""
-    rules, extend = RULES["fsdp_tensor"], jax.jit(lambda model, *args: model.extend(*args))
-    for name, mesh_name in (("starcoder2", "2x4"), ("qwen2", "1x8")):
-        arch = architecture(name)
+    extend, multi_query = jax.jit(lambda model, *args: model.extend(*args)), "gpt_bigcode multi-query"
+    cases = [("fsdp_tensor", "starcoder2", "2x4"), ("fsdp_tensor", "qwen2", "1x8")]
+    # split by sequences, whole ones (8 devices) or some (6 or 3 heads of them a device), and by kv heads
+    cases += [("tensor", multi_query, "2x4"), ("tensor", multi_query, "1x8"), ("tensor", "qwen2", "1x8")]
+    cases += [("tensor", "gpt_bigcode multi-head", "1x8"), ("tensor", "llama", "2x4")]
+    for strategy, name, mesh_name in cases:
+        rules, arch = RULES[strategy], architecture(name)
         tokens, found = rows(arch)["tokens"], []
         for mesh in (make_mesh("1x1"), make_mesh(mesh_name)):
             with jax.set_mesh(mesh):

@@ -312,6 +312,11 @@ def test_prompts_in_the_form_of_the_originals_script_are_read(place, whole, tmp_
     assert (tmp_path / "same.jsonl").read_bytes() == whole.read_bytes()
 
 
+def test_a_limit_takes_the_first_prompts(place, whole, tmp_path):
+    sample.main(prompted(place, tmp_path / "few.jsonl", "--limit", "2"))
+    assert (tmp_path / "few.jsonl").read_text().splitlines() == whole.read_text().splitlines()[:4]
+
+
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, whole, tmp_path):
     args = prompted(place, tmp_path / "samples.jsonl")
     killed = run_python("-c", KILLED_RUN, 5, *args)

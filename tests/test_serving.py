@@ -197,10 +197,8 @@ def test_a_client_that_goes_away_frees_its_slot(server, stream):
     server.wait_for("slots_busy", 0)
     body = json.dumps({**LONG, "stream": stream, "n": 3}).encode()
     with socket.create_connection(server.url.removeprefix("http://").split(":")) as connection:
-        head = (
-            f"POST {COMPLETIONS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        connection.sendall(head.encode() + body)
+        head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         server.wait_for("slots_busy", 3)
     server.wait_for("slots_busy", 0)
     server.wait_for("queue_length", 0)
@@ -275,6 +273,26 @@ def test_other_mistakes_of_http_have_statuses_of_their_own(server):
     assert server.get("/v2")[0] == 404
     assert server.get("/v1/models/tiny")[2]["id"] == "tiny" and server.get("/v1/models/other")[0] == 404
     assert server.post(COMPLETIONS, b"\x1f\x8bnonsense", **{"Content-Encoding": "gzip"})[0] == 415
+
+
+def test_only_who_calls_the_server_by_its_own_machines_name_is_let_in(server):
+    port = server.url.rsplit(":", 1)[1]
+    for host in ("localhost", f"localhost:{port}", "LOCALHOST:9", f"127.0.0.1:{port}", "[::1]", "127.0.0.2"):
+        assert server.get("/healthz", Host=host)[0] == 200, host
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[",
+        "",
+    ):
+        for path in ("/", "/healthz", "/metrics", "/v1/models", "/nowhere"):
+            status, _, told = server.get(path, Host=host)
+            assert status in (400, 403), (host, path)
+            assert status == 400 or told["error"]["code"] == "wrong_host"
+        assert server.post(COMPLETIONS, {"prompt": "x"}, Host=host)[0] in (400, 403)
 
 
 KEYS = ["model", "prompt", "suffix", "messages", "n", "seed", "stop", "stream", "stream_options", "user", "echo", "tools"]

@@ -53,16 +53,25 @@ class Opened:
         return Weights(self._load(shapes, held, rules, mesh), self.checksums)
 
     def for_sampling(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
-        """The model in `dtype` as the sampler wants it: heads and units over "model", blocks apart on CPU.
+        """The model in `dtype` as the sampler wants it: split over "model" alone, blocks apart on CPU.
 
         Args:
             mesh: the current mesh (`jax.set_mesh`).
             dtype: of weights that are not in int8.
             int8: hold the blocks' kernels in int8.
         """
-        model = self.weights(RULES["fsdp_tensor"], mesh, dtype).model
+        model = self.weights(RULES["tensor"], mesh, dtype).model
         model = jax.jit(quantised)(model) if int8 else model
         return jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
+
+    def sampling_shapes(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
+        """What `for_sampling` gives, with shapes that know how they lie in place of weights; nothing is loaded."""
+        rules = RULES["tensor"]
+        shapes = abstract_transformer(self.arch, rules)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+        shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
+        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+        return jax.tree.map(place, shapes, shardings(shapes, mesh, rules))
 
     def _load(self, shapes: Transformer, dtypes: Transformer, rules: Rules, mesh: Mesh) -> Transformer:
         place = lambda leaf, dtype, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731

@@ -1,10 +1,12 @@
 """Samples answers: model + benchmark (or prompts) -> samples.jsonl."""
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from wizardcoder_jax import prompts
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
@@ -15,6 +17,7 @@ from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import SampleConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import read_records, write_jsonl
+from wizardcoder_jax.infilling import end_ids
 from wizardcoder_jax.journal import Journal
 from wizardcoder_jax.progress import Progress
 from wizardcoder_jax.scoring import Questions
@@ -39,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.sampling.engine import Engine
+    from wizardcoder_jax.sampling.memory import memory_of
     from wizardcoder_jax.sampling.prefill import common_start
     from wizardcoder_jax.sharding import make_mesh
 
@@ -49,16 +53,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"max_length {config.max_length} exceeds the model's {opened.arch.max_positions} positions")
     wanted = _requests(config, questions, tokenizer)
     fingerprint = _fingerprint(config, questions, tokenizer, opened.identity)
+    sizes = {"num_slots": config.batch_size, "max_length": config.max_length, "dtype": dtype}
+    with jax.set_mesh(mesh):
+        memory = memory_of(opened.sampling_shapes(mesh, dtype, int8=config.int8_weights), mesh, **sizes)
+    memory.require_room(mesh)
+    print(f"sample: {memory} on each device", file=sys.stderr)
     with jax.set_mesh(mesh), Journal(config.output, fingerprint, resume=not config.overwrite) as journal:
         rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
         left = [name for name in wanted if name not in rows]
         if left:
             engine = Engine(
                 opened.for_sampling(mesh, dtype, int8=config.int8_weights),
-                num_slots=config.batch_size,
-                max_length=config.max_length,
-                eos_ids=[tokenizer.eos_id],
-                dtype=dtype,
+                eos_ids=[tokenizer.eos_id, *end_ids(tokenizer)],
+                **sizes,
                 header=common_start([request.prompt for request in wanted.values()]),
                 num_guessed=config.lookup,
             )
@@ -128,25 +135,44 @@ def _logprobs(answer: "Answer") -> dict[str, object]:
 
 def _questions(config: SampleConfig) -> Questions:
     if config.prompts is not None:
-        texts = {}
-        for i, (place, record) in enumerate(read_records(config.prompts)):
-            asked = record.get("instruction", record.get("Instruction"))  # as the original's inference script spells it
-            if not isinstance(asked, str):
-                raise InputError(f'{place}: the key "instruction" is missing or no text')
-            instruction = prompts.with_input(asked, record.get("input"))
-            task_id = str(next((record[name] for name in ("id", "task_id", "idx") if name in record), i))
-            if task_id in texts:
-                raise InputError(f"{place}: the id {task_id!r} occurs twice; make ids unique or leave them out")
-            # A chat model behind a server is asked as it is.
-            in_chat = config.api_model is not None and config.protocol == CHAT
-            texts[task_id] = instruction if in_chat else prompts.wizardcoder(instruction)
-        if not texts:
-            raise InputError(f"{config.prompts} holds no prompt")
-        return Questions(version=os.path.basename(config.prompts), texts=texts, protocol=None)
+        return _prompts_of(config.prompts, config)
     assert config.benchmark is not None
     named = {"split": config.split, "version": config.benchmark_version}
     benchmark = load_benchmark(config.benchmark, config.benchmark_file, **named).first(config.limit)
     return Questions.of(benchmark, get_protocol(config.protocol))
+
+
+def _prompts_of(path: str, config: SampleConfig) -> Questions:
+    """The rows of a prompts file: instructions, and gaps to fill in between a prefix and a suffix."""
+    texts: dict[str, str] = {}
+    suffixes: dict[str, str] = {}
+    for i, (place, record) in enumerate(itertools.islice(read_records(path), config.limit)):
+        task_id = str(next((record[name] for name in ("id", "task_id", "idx") if name in record), i))
+        if task_id in texts:
+            raise InputError(f"{place}: the id {task_id!r} occurs twice; make ids unique or leave them out")
+        if "prefix" in record or "suffix" in record:
+            texts[task_id], suffixes[task_id] = _gap(place, record, config)
+            continue
+        asked = record.get("instruction", record.get("Instruction"))  # as the original's inference script spells it
+        if not isinstance(asked, str):
+            raise InputError(f'{place}: the key "instruction" is missing or no text')
+        instruction = prompts.with_input(asked, record.get("input"))
+        # A chat model behind a server is asked as it is.
+        in_chat = config.api_model is not None and config.protocol == CHAT
+        texts[task_id] = instruction if in_chat else prompts.wizardcoder(instruction)
+    if not texts:
+        raise InputError(f"{path} holds no prompt")
+    return Questions(version=os.path.basename(path), texts=texts, protocol=None, suffixes=suffixes)
+
+
+def _gap(place: str, record: Mapping[str, Any], config: SampleConfig) -> tuple[str, str]:
+    """What stands before a gap and after it."""
+    prefix, suffix = record.get("prefix"), record.get("suffix")
+    if not isinstance(prefix, str) or not isinstance(suffix, str):
+        raise InputError(f'{place}: a row to fill in has both "prefix" and "suffix", each a text; it may be an empty one')
+    if config.api_model is not None:
+        raise InputError(f"{place}: rows to fill in are for models of our own, not for api:NAME")
+    return prefix, suffix
 
 
 def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "Request"]:
@@ -182,7 +208,7 @@ def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokeniz
     """What the answers depend on."""
     passed_over = ("output", "overwrite", "cache_dir", "batch_size", "lookup", "mesh", "limit", "num_samples")
     settings = {name: value for name, value in to_json(config).items() if name not in passed_over}
-    asked = json.dumps([settings, questions.texts, tokenizer.fingerprint, model], sort_keys=True)
+    asked = json.dumps([settings, questions.texts, questions.suffixes, tokenizer.fingerprint, model], sort_keys=True)
     return hashlib.sha256(asked.encode()).hexdigest()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from wizardcoder_jax import infilling
 from wizardcoder_jax.benchmarks.plus_test import CallTimeout
 from wizardcoder_jax.benchmarks.problem import Benchmark, Problem
 from wizardcoder_jax.benchmarks.program import Assembled, assemble, reference
@@ -14,12 +15,8 @@ from wizardcoder_jax.sandbox.program import EXCEPTION, TIMEOUT, Program, Verdict
 from wizardcoder_jax.sandbox.runner import Sandbox
 
 
-class Encoder(Protocol):
+class Encoder(infilling.Encoder, Protocol):
     """What is asked of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`, nothing added."""
-        ...
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`."""
@@ -38,6 +35,7 @@ class Questions:
     texts: dict[str, str]  # task id -> prompt text, or user message
     protocol: EvaluationProtocol | None  # None for bare prompts, whose answers stay as they are
     problems: dict[str, Problem] = dataclasses.field(default_factory=dict)  # by task id; empty for bare prompts
+    suffixes: dict[str, str] = dataclasses.field(default_factory=dict)  # of texts that are to be gone on with up to these
 
     @staticmethod
     def of(benchmark: Benchmark, protocol: EvaluationProtocol) -> "Questions":
@@ -54,13 +52,16 @@ class Questions:
         """The token ids of each prompt, by task id.
 
         Raises:
-            InputError: a prompt leaves no room for an answer within `max_length` tokens, or there is no chat template.
+            InputError: a prompt leaves no room for an answer within `max_length` tokens, there is no chat template, or there
+                are no tokens for filling in.
         """
         in_chat = self.protocol is not None and self.protocol.needs_chat_template
         found = {}
         for task_id, text in self.texts.items():
             prompt = tokenizer.chat_prompt(text) if in_chat else text
             ids = tuple(tokenizer.encode(prompt + ("" if self.protocol is None else self.protocol.answer_prefix)))
+            if task_id in self.suffixes:
+                ids = infilling.infilling_prompt(tokenizer, ids, self.suffixes[task_id])
             if len(ids) >= max_length:
                 raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {max_length}; raise it")
             found[task_id] = ids

@@ -2,19 +2,21 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import ServeConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.serving.hosts import is_loopback
 
 if TYPE_CHECKING:
     from socket import socket
+
+    from jax.sharding import Mesh
 
     from wizardcoder_jax.loading import Opened
     from wizardcoder_jax.sampling.engine import Engine
@@ -27,20 +29,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serves until a signal comes."""
     config = parse_cli(ServeConfig, argv)
     key = _key()
-    if key is None and not _is_loopback(config.host):
+    if key is None and not is_loopback(config.host):
         print(f"warning: {config.host} lets other machines in, and no key is asked for; set {KEY_VARIABLE}", file=sys.stderr)
 
     import jax
 
     from wizardcoder_jax.loading import open_model
     from wizardcoder_jax.serving.running import bind
+    from wizardcoder_jax.sharding import make_mesh
 
     jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
     with bind(config.host, config.port) as bound:
-        asyncio.run(_serve(config, open_model(config.model), bound, key))
+        opened, mesh = open_model(config.model), make_mesh(config.mesh)
+        _tell_memory(config, opened, mesh)
+        asyncio.run(_serve(config, opened, mesh, bound, key))
 
 
-async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: str | None) -> None:
+def _tell_memory(config: ServeConfig, opened: "Opened", mesh: "Mesh") -> None:
+    """Says what the engine will take on each device, before it takes it; refuses where there is not so much."""
+    import jax
+
+    from wizardcoder_jax.sampling.memory import memory_of
+
+    sizes = _sizes(config, opened)
+    with jax.set_mesh(mesh):
+        memory = memory_of(opened.sampling_shapes(mesh, sizes["dtype"], int8=config.int8_weights), mesh, **sizes)
+    memory.require_room(mesh)
+    print(f"serve: {memory} on each device", file=sys.stderr)
+
+
+async def _serve(config: ServeConfig, opened: "Opened", mesh: "Mesh", bound: "socket", key: str | None) -> None:
     from wizardcoder_jax.sampling.live import LiveEngine
     from wizardcoder_jax.serving.application import make_application
     from wizardcoder_jax.serving.asking import Served
@@ -57,12 +75,14 @@ async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: st
 
     @contextlib.contextmanager
     def make_engine() -> Iterator["Engine"]:
-        with _made(config, opened, max_length) as engine:
+        with _made(config, opened, mesh) as engine:
             engines.append(engine)
             yield engine
 
     live = LiveEngine(make_engine)
     service = Service(live, served, limits, lambda: sum(config.batch_size - engine.num_free for engine in engines))
+
+    application = make_application(service, key, config.host if is_loopback(bound.getsockname()[0]) else None)
 
     def announce() -> None:
         print(f"serve: {address_of(bound)} answers with {name} (chat page at /, API at /v1)", file=sys.stderr, flush=True)
@@ -74,7 +94,7 @@ async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: st
         await service.warm_up()
         drain = Drain(begin_drain, service.is_idle, service.has_failed, config.drain_s)
         with heeding_signals(drain):
-            await run(make_application(service, key), bound, drain, announce)
+            await run(application, bound, drain, announce)
     finally:
         await live.aclose()
     if service.has_failed.is_set():
@@ -82,23 +102,25 @@ async def _serve(config: ServeConfig, opened: "Opened", bound: "socket", key: st
 
 
 @contextlib.contextmanager
-def _made(config: ServeConfig, opened: "Opened", max_length: int) -> Iterator["Engine"]:
+def _made(config: ServeConfig, opened: "Opened", mesh: "Mesh") -> Iterator["Engine"]:
     """The engine, in the thread that runs it."""
     import jax
+
+    from wizardcoder_jax.infilling import end_ids
+    from wizardcoder_jax.sampling.engine import Engine
+
+    sizes = _sizes(config, opened)
+    with jax.set_mesh(mesh):
+        model = opened.for_sampling(mesh, sizes["dtype"], int8=config.int8_weights)
+        yield Engine(model, eos_ids=[opened.tokenizer.eos_id, *end_ids(opened.tokenizer)], **sizes)
+
+
+def _sizes(config: ServeConfig, opened: "Opened") -> dict[str, Any]:
+    """Of the engine."""
     import jax.numpy as jnp
 
-    from wizardcoder_jax.sampling.engine import Engine
-    from wizardcoder_jax.sharding import make_mesh
-
-    mesh, dtype = make_mesh(config.mesh), jnp.dtype(config.compute_dtype)
-    with jax.set_mesh(mesh):
-        yield Engine(
-            opened.for_sampling(mesh, dtype, int8=config.int8_weights),
-            num_slots=config.batch_size,
-            max_length=max_length,
-            eos_ids=[opened.tokenizer.eos_id],
-            dtype=dtype,
-        )
+    sizes = {"num_slots": config.batch_size, "max_length": _max_length(config, opened)}
+    return {**sizes, "dtype": jnp.dtype(config.compute_dtype)}
 
 
 def _max_length(config: ServeConfig, opened: "Opened") -> int:
@@ -116,13 +138,6 @@ def _key() -> str | None:
     if not (key.isascii() and (key.isprintable() or not key)):
         raise InputError(f"{KEY_VARIABLE} holds characters that no HTTP header can; set it again")
     return key or None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

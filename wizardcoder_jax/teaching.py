@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sampling.decoding import Decoding, Request
 from wizardcoder_jax.sampling.engine import Engine
 from wizardcoder_jax.sampling.live import LiveEngine
+from wizardcoder_jax.sampling.memory import memory_of
 from wizardcoder_jax.sharding import make_mesh
 
 
@@ -26,7 +28,7 @@ class ModelTeacher:
         config: model, decoding settings, slots, devices.
 
     Raises:
-        InputError: there is no such model, or it has too few positions.
+        InputError: there is no such model, it has too few positions, or memory is too small for it.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -35,6 +37,11 @@ class ModelTeacher:
         most = self._opened.arch.max_positions
         if config.max_length > most:
             raise InputError(f"teacher.max_length {config.max_length} exceeds the model's {most} positions; lower it")
+        self._mesh, self._dtype = make_mesh(config.mesh), jnp.dtype(config.compute_dtype)
+        self._sizes: dict[str, Any] = {"num_slots": config.batch_size, "max_length": config.max_length, "dtype": self._dtype}
+        with jax.set_mesh(self._mesh):
+            memory = memory_of(self._opened.sampling_shapes(self._mesh, self._dtype), self._mesh, **self._sizes)
+        memory.require_room(self._mesh)
         self._engine = LiveEngine(self._made)
 
     @property
@@ -81,14 +88,7 @@ class ModelTeacher:
 
     @contextlib.contextmanager
     def _made(self) -> Iterator[Engine]:
-        config = self._config
         jax.config.update("jax_compilation_cache_dir", os.path.join(default_cache_dir(), "compiled"))
-        mesh, dtype = make_mesh(config.mesh), jnp.dtype(config.compute_dtype)
-        with jax.set_mesh(mesh):
-            yield Engine(
-                self._opened.for_sampling(mesh, dtype),
-                num_slots=config.batch_size,
-                max_length=config.max_length,
-                eos_ids=[self._tokenizer.eos_id],
-                dtype=dtype,
-            )
+        with jax.set_mesh(self._mesh):
+            model = self._opened.for_sampling(self._mesh, self._dtype)
+            yield Engine(model, eos_ids=[self._tokenizer.eos_id], **self._sizes)

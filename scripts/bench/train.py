@@ -7,13 +7,14 @@ Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode of 99 million wei
 supervised (the demo's share): forward, backward, AdamW; in one piece, in four microbatches, and each in its best.
 
 What was found about XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are
-unrolled; (2) see sample.py; (3) logits of unsupervised tokens are a fifth of a step's work, so only supervised places have any; (4) temporary buffers of
-hundreds of MB fault page by page, so GLIBC_TUNABLES=glibc.malloc.hugetlb=1 speeds a step up by a fifth (it is set below), and
-microbatches, whose buffers are smaller, by about as much; (5) single matrix products are as fast as torch's today (190 GFLOP/s
-each on 2 cores), and take 70 % of a step; (6) the products' operands are transposed by copies, with which XLA fuses what comes
-before: exponentials are then taken one by one, so the gradients of the gated MLP are made of what the forward pass held;
-(7) attention was a quarter of a step: where no query sees a later key, chunks of queries leave three eighths of it out;
-(8) an update in parts, as accelerators have it, takes 4 s more than one of all weights (a loop's body runs on one core).
+unrolled; (2) see sample.py; (3) logits of unsupervised tokens are a fifth of a step's work, so only supervised places have
+any; (4) temporary buffers of hundreds of MB fault page by page, so GLIBC_TUNABLES=glibc.malloc.hugetlb=1 speeds a step up by
+a fifth (it is set below), and microbatches, whose buffers are smaller, by about as much; (5) single matrix products are as
+fast as torch's today (190 GFLOP/s each on 2 cores), and take 70 % of a step; (6) the products' operands are transposed by
+copies, with which XLA fuses what comes before: exponentials are then taken one by one, so the gradients of the gated MLP are
+made of what the forward pass held; (7) attention was a quarter of a step: where no query sees a later key, chunks of queries
+leave three eighths of it out; (8) an update in parts, as accelerators have it, takes 4 s more than one of all weights (a
+loop's body runs on one core).
 """
 
 import os

@@ -8,7 +8,7 @@ from wizardcoder_jax.config.train import TrainConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanConfig(TrainConfig):
-    """A train preset + a topology -> whether it fits, how fast it would be; no accelerator is needed. Flags of train hold too."""
+    """A train preset + a topology -> whether it fits, how fast it would be; flags of train hold too."""
 
     topology: str = "v5e:4x8"  # chips: v4, v5e, v5p or v6e and the shape of a slice (v5p:2x4x4), or h100 and a number (h100:8)
     mesh: str = "auto"  # devices: DATAxMODEL; auto searches mesh, strategy, remat and microbatch

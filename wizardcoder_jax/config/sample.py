@@ -35,9 +35,9 @@ class SampleConfig:
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
     benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; by default the newest
     split: Split | None = None  # part of mbpp or mbpp-sanitized
-    prompts: str | None = None  # JSONL of {"instruction"}: sample these instead of a benchmark
+    prompts: str | None = None  # JSONL of {"instruction"} or {"prefix", "suffix"}: sample these instead of a benchmark
     protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt variant and cleaner
-    limit: int | None = None  # only the first so many problems
+    limit: int | None = None  # only the first so many problems or prompts
     num_samples: int = 1  # answers a problem
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0  # nucleus: the smallest set of tokens with this probability

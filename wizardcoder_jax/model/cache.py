@@ -11,6 +11,7 @@ from wizardcoder_jax.sharding import Axes, Rules, for_cpu
 
 # Places are never negative, and no two of a step are the same: without these checks a scatter has fewer small steps.
 WITHIN: Any = {"unique_indices": True, "indices_are_sorted": True, "wrap_negative_indices": False}
+SUBLANES = 8  # of a TPU's vector unit: a product of fewer rows, one query head a kv head, would be made without the matrix units
 
 
 class LayerCache(NamedTuple):
@@ -123,16 +124,18 @@ def _extend_part(
     """`extend` on one device, for its sequences; `heads` [N]: which query heads it has of them."""
     if turned_over:
         queries = jax.lax.all_to_all(queries, turned_over, 0, 2, tiled=True)
-    rows = (jnp.arange(len(positions))[:, None],)
-    place = (layer, *rows) if is_stacked else rows
-    at_keys = (*place, slice(None), slice(None), positions) if for_cpu() else (*place, slice(None), positions)
+    # one place a head: filled in by whole tokens, TPU would hold the heads of a token side by side, and read them slowly
+    rows, kv_heads = jnp.arange(len(positions))[:, None, None], jnp.arange(keys.shape[2])[:, None]
+    place = (layer, rows, kv_heads) if is_stacked else (rows, kv_heads)
+    keys, values, slots = keys.swapaxes(1, 2), values.swapaxes(1, 2), positions[:, None]
+    at_keys = (*place, slice(None), slots) if for_cpu() else (*place, slots)
     held_keys = held_keys.at[at_keys].set(keys, **WITHIN)
-    held_values = held_values.at[*place, :, positions].set(values, **WITHIN)
+    held_values = held_values.at[*place, slots].set(values, **WITHIN)
     own = (held_keys, held_values)
     if is_stacked:
         own = tuple(jax.lax.dynamic_index_in_dim(array, layer, keepdims=False) for array in own)
     own_keys = own[0] if for_cpu() else own[0].swapaxes(-1, -2)
-    attended = attend_part(queries, own_keys, own[1], mask, heads, group=group)
+    attended = attend_part(queries, own_keys, own[1], mask, heads, group=group, least_rows=1 if for_cpu() else SUBLANES)
     if turned_over:
         attended = jax.lax.all_to_all(attended, turned_over, 2, 0, tiled=True)
     return attended, held_keys, held_values

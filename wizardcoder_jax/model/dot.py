@@ -76,14 +76,18 @@ def attend_part(
     *,
     group: int,
     rate: float = 0.0,
+    least_rows: int = 1,
 ) -> jax.Array:
     """`attend` on one device: `heads` [N] says which query heads it has, `group` is the whole's G.
 
-    `row_keys` [B] draw which probabilities are dropped at `rate`, every head's by itself; without them none is.
+    `row_keys` [B] draw which probabilities are dropped at `rate`, every head's by itself; without them none is. A product of
+    one row a kv head is made with `least_rows` of them.
     """
     batch, length, num_heads, head_dim = queries.shape
     keys, values = (own_kv_heads(array, heads // group, group, axis=1) for array in (keys, values))
     grouped = queries.reshape(batch, length, keys.shape[1], -1, head_dim).swapaxes(1, 2)
+    if length * grouped.shape[3] == 1:
+        grouped = jnp.pad(grouped, ((0, 0), (0, 0), (0, 0), (0, least_rows - 1), (0, 0)))
     scores = jnp.einsum("BKTGH,BKHS->BKTGS", grouped, keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
     scores = jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
@@ -92,7 +96,7 @@ def attend_part(
         kept = jax.vmap(lambda head: jax.vmap(draw)(fold(row_keys, head)), out_axes=1)(heads)  # [B, N, T, S]
         kept = kept.reshape(batch, keys.shape[1], -1, *kept.shape[2:]).swapaxes(2, 3)
         probabilities = scale_kept(probabilities, kept, rate)
-    attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, values)
+    attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, values)[:, :, :, : num_heads // keys.shape[1]]
     return attended.swapaxes(1, 2).reshape(batch, length, num_heads, head_dim)
 
 

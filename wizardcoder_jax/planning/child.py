@@ -24,7 +24,6 @@ from wizardcoder_jax.files import write_json
 from wizardcoder_jax.planning.hlo import read_program
 from wizardcoder_jax.planning.programs import lower_decode, lower_step, mesh_over
 from wizardcoder_jax.planning.topology import devices_of, topology_of
-from wizardcoder_jax.sampling.decoding import Needs
 from wizardcoder_jax.sampling.slots import DECODE_STEPS
 from wizardcoder_jax.training.loss import CHUNK
 
@@ -38,8 +37,7 @@ def main(job_path: str, dump: str) -> None:
     began = time.monotonic()
     with jax.set_mesh(mesh):
         if "decode" in job:
-            needs = Needs(**job["decode"].pop("needs"))
-            lowered, (model, cache) = lower_decode(arch, mesh, needs=needs, **job["decode"])
+            lowered, (model, cache) = lower_decode(arch, mesh, **job["decode"])
             found: dict[str, Any] = {"weights_bytes": held_bytes(model), "cache_bytes": held_bytes(cache)}
             trips = DECODE_STEPS
         else:

@@ -51,9 +51,10 @@ class Job:
         return cls(what="train step", topology=topology, mesh=config.mesh, arch=arch, settings={"train": to_json(config)})
 
     @classmethod
-    def of_decode(cls, topology: Topology, mesh: str, arch: ArchConfig, **settings: Any) -> "Job":
-        """The sampler's decoding; settings as of `programs.lower_decode`."""
-        what = f"decoding in {'int8' if settings['int8'] else settings['dtype']}"
+    def of_decode(cls, topology: Topology, arch: ArchConfig, mesh: str, *, batch: int, num_slots: int, int8: bool) -> "Job":
+        """The sampler's greedy decoding in bfloat16, with weights in int8 or not; see `programs.lower_decode`."""
+        settings = {"batch": batch, "num_slots": num_slots, "dtype": "bfloat16", "int8": int8}
+        what = f"decoding with {'int8' if int8 else 'bfloat16'} weights"
         return cls(what=what, topology=topology, mesh=mesh, arch=arch, settings={"decode": settings})
 
 

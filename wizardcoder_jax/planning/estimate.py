@@ -2,7 +2,7 @@
 
 Operations: the compiler's own cycles over the chip's clock. Kernels, which carry none: their FLOPs at KERNEL_EFFICIENCY of the
 peak. Collectives, which carry none either: bytes over the links of the torus and the way from chip to chip; those that run
-beside other work count only as far as they take longer than it. What no compiler knows (stragglers, input, the host) is not in it.
+beside other work count only as far as they take longer than it. What no compiler knows (stragglers, the host) is not in it.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.chips import Chip
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.planning.hlo import Collective, Program
+from wizardcoder_jax.planning.subject import mesh_sizes
 from wizardcoder_jax.planning.topology import Topology
 from wizardcoder_jax.sharding import RULES
 
@@ -46,9 +47,7 @@ def estimate(program: Program, topology: Topology, kernel_flops: float) -> Estim
     waited_s = sum(collective_s(found, topology) for found in program.collectives if not found.is_async)
     beside_s = sum(collective_s(found, topology) for found in program.collectives if found.is_async)
     hidden_s = min(beside_s, operations_s + kernels_s)
-    return Estimate(
-        operations_s=operations_s, kernels_s=kernels_s, exposed_s=waited_s + beside_s - hidden_s, hidden_s=hidden_s
-    )
+    return Estimate(operations_s=operations_s, kernels_s=kernels_s, exposed_s=waited_s + beside_s - hidden_s, hidden_s=hidden_s)
 
 
 def collective_s(collective: Collective, topology: Topology) -> float:
@@ -66,9 +65,9 @@ def collective_s(collective: Collective, topology: Topology) -> float:
     return collective.times * rounds * (size * share / bandwidth + max(hops, 1) * HOP_S)
 
 
-def splash_flops(program: Program, arch: ArchConfig, config: TrainConfig, mesh: tuple[int, int]) -> float:
+def splash_flops(program: Program, arch: ArchConfig, config: TrainConfig) -> float:
     """FLOPs of the attention kernels of a step on each chip: half of the pairs of places, the later ones are skipped."""
-    rules, sizes = RULES[config.strategy], {"data": mesh[0], "model": mesh[1]}
+    rules, sizes = RULES[config.strategy], mesh_sizes(config.mesh)
     num_row_parts, num_head_parts = (math.prod(sizes[name] for name in names) for names in (rules.batch, rules.heads))
     rows = config.batch_size // config.accumulation / num_row_parts
     heads = arch.num_heads / (num_head_parts if arch.num_heads % num_head_parts == 0 else 1)

@@ -16,7 +16,9 @@ _SHAPE = re.compile(r"\b(pred|bf16|f16|f32|f64|s4|s8|s16|s32|s64|u4|u8|u16|u32|u
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
 _OP = re.compile(r" ([a-z][a-z\-]*)\(")
 _NAME = re.compile(r"^(?:ROOT )?%?([\w.\-]+) = ")
-_CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations|called_computations)=\{?%?([\w.\-]+(?:, ?%?[\w.\-]+)*)")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|body|condition|branch_computations|called_computations)=\{?%?([\w.\-]+(?:, ?%?[\w.\-]+)*)"
+)
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _NO_KERNELS = {"AllocateBuffer", "ConcatBitcast", "Sharding", "X64Combine", "MoveToHost", "MoveToDevice"}
 
@@ -130,11 +132,11 @@ class _Reader:
                 self._matmul_cycles += cycles
 
     def _add_kernel(self, line: str, times: int) -> None:
-        target, label = re.search(r'custom_call_target="([^"]*)"', line), re.search(r'op_name="([^"]*)"', line)
+        target = re.search(r'custom_call_target="([^"]*)"', line)
         if target and target[1] not in _NO_KERNELS:
             name = _NAME.match(line)
             own = re.sub(r"[.\d]+$", "", name[1]) if name else ""
-            self._kernels[own if target[1] == "tpu_custom_call" else f"{target[1]} {label[1] if label else ''}".strip()] += times
+            self._kernels[own if target[1] == "tpu_custom_call" else target[1]] += times
 
     def _add_collective(self, line: str, kind: str, times: int, is_async: bool) -> None:
         sizes = [size for _, size in _shapes(line.split(" = ", 1)[1].split(f" {kind}", 1)[0])] or [0]

@@ -1,4 +1,4 @@
-"""Reads the compiler's report of a program's memory, which it writes right after it has assigned buffers, minutes before it ends.
+"""Reads the compiler's report of a program's memory, written once buffers are assigned, minutes before it ends.
 
 The report lists buffers by size with the values that lie in each, one after another. It is of all that is held beside the
 arguments and in their place (a step updates its state where it lies), so its total is what a chip needs.
@@ -8,7 +8,7 @@ import dataclasses
 import re
 
 _TOTAL = re.compile(r"Memory Space: default.*\nTotal bytes: (\d+)")
-_ROW = re.compile(r"^\s*[\d.]+\w+\(\s*\d+%\);\s*([\d.]+)(\w+);\s*(\d+);\s*\d+; (.*)$", re.MULTILINE)
+_ROW = re.compile(r"^\s*[\d.]+\w+\(\s*\d+%\);\s*([\d.]+)(\w+);\s*\d+;\s*\d+; (.*)$", re.MULTILINE)
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _EXHAUSTED = re.compile(r"Ran out of memory.*?\(([\d.]+)([MGK])\) exceeds|Used ([\d.]+)([MGK]) of [\d.]+[MGK] hbm", re.DOTALL)
 
@@ -27,9 +27,8 @@ def read_report(text: str, num_largest: int) -> tuple[int, list[Buffer]] | None:
     if total is None:
         return None
     default = text[total.end() :].split("Memory Space:", 1)[0]
-    first = default.split("\n\n", 1)[0]  # the table of the heap; then come the arguments one by one
-    rows = [*_ROW.finditer(first)]
-    buffers = [Buffer(num_bytes=int(float(size) * _UNITS[unit]), values=values) for size, unit, _, values in (r.groups() for r in rows)]
+    heap = default.split("\n\n", 1)[0]  # the first table; then come the arguments one by one
+    buffers = [Buffer(num_bytes=int(float(size) * _UNITS[unit]), values=values) for size, unit, values in _ROW.findall(heap)]
     return int(total[1]), sorted(buffers, key=lambda buffer: -buffer.num_bytes)[:num_largest]
 
 

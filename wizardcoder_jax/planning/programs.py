@@ -44,10 +44,8 @@ def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, 
     return make_step(config, Partition.of(model, config), unroll=False).lower(state, Batch(**fields)), state
 
 
-def lower_decode(
-    arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dtype: str, int8: bool, needs: Needs
-) -> tuple[Any, Any]:
-    """The sampler's decoding of `batch` sequences with `num_slots` positions, lowered, and the shapes of model and cache."""
+def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dtype: str, int8: bool) -> tuple[Any, Any]:
+    """Greedy decoding of `batch` sequences with `num_slots` positions, lowered, and the shapes of model and cache."""
     rules = RULES["tensor"]
     model = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
     model = jax.eval_shape(quantised, model) if int8 else model
@@ -60,4 +58,4 @@ def lower_decode(
     axes = cache_axes(rules, arch.num_kv_heads)
     cache = jax.tree.map(lambda leaf: place(leaf, rules.sharding(mesh, leaf.shape, axes)), cache)
     ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    return device.decode.lower(model, slots, cache, ends, needs, 0), (model, cache)
+    return device.decode.lower(model, slots, cache, ends, Needs(), 0), (model, cache)

@@ -59,8 +59,7 @@ class Plan:
         program = self.step.program
         if program is None:
             return None
-        data, model = (int(size) for size in self.train.mesh.split("x"))
-        return estimate(program, self.topology, splash_flops(program, self.arch, self.train, (data, model)))
+        return estimate(program, self.topology, splash_flops(program, self.arch, self.train))
 
     @property
     def flops(self) -> float | None:
@@ -68,8 +67,7 @@ class Plan:
         program = self.step.program
         if program is None:
             return None
-        data, model = (int(size) for size in self.train.mesh.split("x"))
-        return self.topology.num_chips * (program.flops + splash_flops(program, self.arch, self.train, (data, model)))
+        return self.topology.num_chips * (program.flops + splash_flops(program, self.arch, self.train))
 
     def to_json(self, versions: dict[str, str]) -> dict[str, Any]:
         """plan.json."""
@@ -161,7 +159,8 @@ class Plan:
             f"{64 * time.total_s / self.train.batch_size:.3f} s for 64 sequences",
             f"  operations            {time.operations_s:8.3f} s by the compiler's cycles",
             f"  attention kernels     {time.kernels_s:8.3f} s by their FLOPs",
-            f"  waits for collectives {time.exposed_s:8.3f} s, and {time.hidden_s:.3f} s beside other work ({moved or 'none'} a chip)",
+            f"  waits for collectives {time.exposed_s:8.3f} s; {time.hidden_s:.3f} s of them beside other work",
+            f"  they move             {moved or 'nothing'}, each chip",
             ideal,
         ]
 
@@ -173,7 +172,9 @@ class Plan:
             if time is not None:
                 floor_s = decode_floor_s(sum(found.held_bytes.values()), self.topology.chip)
                 each, alone = time.total_s / DECODE_STEPS, (time.total_s - time.exposed_s) / DECODE_STEPS
-                says += f", {1e3 * each:.2f} ms a step ({1e3 * alone:.2f} without collectives; reading takes {1e3 * floor_s:.2f})"
+                says += (
+                    f", {1e3 * each:.2f} ms a step, {1e3 * alone:.2f} without collectives (reading alone {1e3 * floor_s:.2f})"
+                )
             lines.append(f"  {decoding.dtype + ', mesh ' + decoding.mesh:<22} {says}")
         return ["", "decoding", *lines] if lines else []
 

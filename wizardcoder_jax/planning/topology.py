@@ -67,9 +67,10 @@ def topology_of(name: str) -> Topology:
     """
     examples = "e.g. v5e:4x8, v6e:4x8, v5p:2x4x4, v4:2x4x4 or h100:8"
     kind, colon, shape = re.sub(r"^h100 ?x", "h100:", name.lower()).partition(":")
-    chip, sizes = CHIPS.get(kind), tuple(int(size) for size in shape.split("x") if re.fullmatch(r"[1-9]\d{0,3}", size))
+    chip = CHIPS[kind] if kind in (*_SMALLEST, "h100") else None
+    sizes = tuple(int(size) for size in shape.split("x") if re.fullmatch(r"[1-9]\d{0,3}", size))
     if chip is None:
-        raise InputError(f"topology {name!r} is of no chip that is known; name one of {', '.join(CHIPS)}, {examples}")
+        raise InputError(f"topology {name!r} is of no known chip; there are {', '.join(_SMALLEST)} and h100, {examples}")
     num_axes = len(_SMALLEST[kind]) if kind in _SMALLEST else 1
     if not colon or len(sizes) != shape.count("x") + 1 or len(sizes) != num_axes:
         raise InputError(f"topology {name!r} needs {num_axes} sizes after {kind}:, {examples}")

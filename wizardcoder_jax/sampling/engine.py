@@ -7,19 +7,19 @@ Several processes of one run each call this with the same requests: whatever the
 them decide alike, and what it hands in is NumPy's, which is the same for every process.
 """
 
-import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import jax
 import numpy as np
 
+from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sampling import slots as device
 from wizardcoder_jax.sampling.decoding import Answer, Logprob, Needs, Request
-from wizardcoder_jax.sampling.prefill import NUM_KEPT, PrefilledPrompts
-
-LEAST_CAPACITY = 256  # of the cache, in tokens of a sequence
+from wizardcoder_jax.sampling.memory import capacities_up_to, num_rows
+from wizardcoder_jax.sampling.prefill import PrefilledPrompts
+from wizardcoder_jax.sampling.waiting import Waiting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,16 +45,9 @@ class _Held:
 
     ticket: int
     request: Request
+    owner: Hashable
     tokens: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[Logprob] = dataclasses.field(default_factory=list)
-
-
-def capacities_up_to(max_length: int) -> tuple[int, ...]:
-    """The lengths that a cache may have: doubling, the last is `max_length`."""
-    lengths = [LEAST_CAPACITY]
-    while lengths[-1] < max_length:
-        lengths.append(2 * lengths[-1])
-    return (*lengths[:-1], max_length)
 
 
 class Engine:
@@ -87,13 +80,14 @@ class Engine:
         self._capacities, self._num_guessed = capacities_up_to(max_length), num_guessed
         self._history_length = max_length if num_guessed else 0
         self._prompts = PrefilledPrompts(model, self._capacities, dtype, header)
-        self._waiting: collections.deque[_Held] = collections.deque()
+        self._waiting: Waiting[_Held] = Waiting()
         self._held: dict[int, _Held] = {}  # by slot
         self._tickets = 0
         self._needs = Needs()
         self._capacity = self._capacities[0]
-        self._slots = device.new_slots(model, num_slots, self._history_length)
-        self._cache = device.new_cache(model, num_slots, self._capacity, self._dtype)
+        self._num_rows = num_rows(num_slots)
+        self._slots = device.new_slots(model, self._num_rows, self._history_length)
+        self._cache = device.new_cache(model, self._num_rows, self._capacity, self._dtype)
         self.num_steps = 0  # of decoding
 
     @property
@@ -106,29 +100,26 @@ class Engine:
         """Whether any answer is wanted."""
         return bool(self._held or self._waiting)
 
-    def most_cache_bytes(self) -> int:
-        """Memory for keys and values at the most, over all devices, while the cache grows to its greatest length included."""
-        arch = self._model.arch
-        a_token = 2 * arch.num_layers * arch.num_kv_heads * arch.head_dim * self._dtype.itemsize
-        *_, before, whole = (0, *self._capacities)
-        return a_token * (self._num_slots * (before + whole) + (NUM_KEPT + 1) * whole)
-
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, owner: Hashable = None) -> int:
         """Puts a request in the queue; returns its ticket. Those with equal prompts, side by side, share one prefill.
 
+        Args:
+            request: what is wanted.
+            owner: who asks; slots go to those who have fewest.
+
         Raises:
-            ValueError: the prompt is empty, or leaves no room for an answer.
+            InputError: the prompt is empty, or leaves no room for an answer.
         """
         if not 0 < len(request.prompt) < request.max_length <= self._capacities[-1]:
             lengths = f"{len(request.prompt)} tokens of prompt, max_length {request.max_length} of {self._capacities[-1]}"
-            raise ValueError(f"a request needs a prompt and room for an answer: {lengths}")
+            raise InputError(f"a request needs a prompt and room for an answer: {lengths}")
         self._tickets += 1
-        self._waiting.append(_Held(ticket=self._tickets, request=request))
+        self._waiting.add(_Held(ticket=self._tickets, request=request, owner=owner), owner)
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
         """Lets go of a request; one that has ended is no matter."""
-        self._waiting = collections.deque(held for held in self._waiting if held.ticket != ticket)
+        self._waiting.remove(lambda held: held.ticket == ticket)
         for row, held in list(self._held.items()):
             if held.ticket == ticket:
                 self._free(row)
@@ -161,7 +152,7 @@ class Engine:
     def _filled(self, row: int) -> Iterator[News]:
         """Puts requests into a slot until one stays there."""
         while row not in self._held and self._waiting:
-            held = self._waiting.popleft()
+            held = self._waiting.take(held.owner for held in self._held.values())
             self._meet(held.request)
             logits, prompt = self._prompts.get(held.request.prompt)
             self._fit(len(held.request.prompt))
@@ -218,7 +209,7 @@ class Engine:
 
     def _remember(self) -> None:
         """Makes the table of tokens that have occurred, or lets go of it."""
-        seen = np.zeros((self._num_slots, self._num_seen), bool)
+        seen = np.zeros((self._num_rows, self._num_seen), bool)
         if self._num_seen:
             for row, held in self._held.items():
                 seen[row, [*held.request.prompt, *held.tokens]] = True

@@ -5,8 +5,9 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Hashable
 
+from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.sampling.decoding import Answer, Request
 from wizardcoder_jax.sampling.engine import Engine, News
 
@@ -18,6 +19,7 @@ class _Caller:
     """One who waits for an answer, and where it is told what is new."""
 
     request: Request
+    owner: Hashable
     heard: "asyncio.Queue[News | Exception]"
     loop: asyncio.AbstractEventLoop
 
@@ -43,6 +45,7 @@ class LiveEngine:
         """The whole answer to one request.
 
         Raises:
+            InputError: the request cannot be answered.
             Exception: that which ended the engine.
         """
         async for news in self.stream(request):
@@ -50,16 +53,26 @@ class LiveEngine:
                 return news.answer
         raise AssertionError("a stream ends with its answer")
 
-    async def stream(self, request: Request) -> AsyncGenerator[News, None]:
+    @property
+    def has_failed(self) -> bool:
+        """Whether something has ended the engine: nobody is answered any more."""
+        return self._failure is not None
+
+    async def stream(self, request: Request, owner: Hashable = None) -> AsyncGenerator[News, None]:
         """The answer as it is made; a caller that goes away gives its slot up.
 
+        Args:
+            request: what is wanted.
+            owner: for whom; slots go to those who have fewest.
+
         Raises:
+            InputError: the request cannot be answered; others are.
             Exception: that which ended the engine.
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True, name="engine")
             self._thread.start()
-        caller = _Caller(request=request, heard=asyncio.Queue(), loop=asyncio.get_running_loop())
+        caller = _Caller(request=request, owner=owner, heard=asyncio.Queue(), loop=asyncio.get_running_loop())
         self._orders.put((True, caller))
         if self._failure is not None:  # nobody takes orders any more
             raise self._failure
@@ -109,7 +122,10 @@ class LiveEngine:
                 return False
             is_new, caller = order
             if is_new:
-                callers[engine.submit(caller.request)] = caller
+                try:
+                    callers[engine.submit(caller.request, caller.owner)] = caller
+                except InputError as error:
+                    caller.tell(error)
             else:
                 for ticket in [ticket for ticket, held in callers.items() if held is caller]:
                     engine.cancel(ticket)

@@ -64,6 +64,7 @@ class Answering:
         """The pieces of all answers, until each has its last.
 
         Raises:
+            InputError: a request cannot be answered.
             Exception: that which ended the engine.
         """
         num_left = len(self._requests)
@@ -77,7 +78,7 @@ class Answering:
     async def _follow(self, index: int) -> None:
         try:
             transcript = Transcript(self._decode, self._stops)
-            async with contextlib.aclosing(self._engine.stream(self._requests[index])) as stream:
+            async with contextlib.aclosing(self._engine.stream(self._requests[index], owner=self)) as stream:
                 async for news in stream:
                     num_used, text = 0, ""
                     while num_used < len(news.tokens) and not transcript.is_stopped:

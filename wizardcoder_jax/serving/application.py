@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.serving import metrics, page
 from wizardcoder_jax.serving.answering import Piece
 from wizardcoder_jax.serving.asking import Asked, no_such_model, read_asked
+from wizardcoder_jax.serving.hosts import names_loopback
 from wizardcoder_jax.serving.refusals import RefusalError, unavailable
 from wizardcoder_jax.serving.replies import Reply
 from wizardcoder_jax.serving.service import Service
@@ -22,15 +24,16 @@ WRITE_TIMEOUT_S = 60  # for one piece, to a client that does not read
 CLIENT_CLOSED = 499  # status under which requests are counted whose client went away
 
 
-def make_application(service: Service, key: str | None) -> web.Application:
+def make_application(service: Service, key: str | None, loopback_host: str | None = None) -> web.Application:
     """The server's application.
 
     Args:
         service: answers.
         key: that a client must show for /v1/; None for none.
+        loopback_host: the host that is bound, where only this machine reaches it; requests must name it. None for any name.
     """
     routes = _Routes(service)
-    middlewares = [_counting(service), _telling_errors(service), _admitting(key)]
+    middlewares = [_counting(service), _telling_errors(service), _naming(loopback_host), _admitting(key)]
     application = web.Application(middlewares=middlewares, client_max_size=service.limits.max_body_bytes)
     application.add_routes(
         [
@@ -132,6 +135,18 @@ async def _stream(request: web.Request, asked: Asked, reply: Reply, pieces: Asyn
     return response
 
 
+def _naming(loopback_host: str | None) -> Middleware:
+    @web.middleware
+    async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+        header = request.headers.get("Host", "")
+        if loopback_host is not None and not names_loopback(header, loopback_host):
+            message = f"this server is for its own machine, by the name {loopback_host} or localhost, not {header[:100]!r}"
+            raise RefusalError(message, status=403, code="wrong_host")
+        return await handler(request)
+
+    return named
+
+
 def _admitting(key: str | None) -> Middleware:
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -153,6 +168,8 @@ def _telling_errors(service: Service) -> Middleware:
             return await handler(request)
         except RefusalError as refusal:
             return _told(refusal)
+        except InputError as error:
+            return _told(RefusalError(str(error)))
         except web.HTTPException as error:  # aiohttp's own: no such path, wrong method, too long a body
             if error.status < 400:
                 raise

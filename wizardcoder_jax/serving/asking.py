@@ -11,6 +11,7 @@ from typing import Any
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
+from wizardcoder_jax.infilling import infilling_prompt
 from wizardcoder_jax.sampling.decoding import Decoding, Request
 from wizardcoder_jax.serving.conversation import read_messages
 from wizardcoder_jax.serving.fields import Fields, is_integer, parse_body
@@ -20,10 +21,6 @@ MOST_SAMPLES, MOST_STOPS, MOST_TEXTS = 128, 16, 2048
 MOST_TOP_LOGPROBS, MOST_LOGPROBS = 20, 5  # of a chat, of a completion
 DEFAULT_COMPLETION_TOKENS = 16
 LEAST_HEAT = 1e-6  # a lower temperature or top_p leaves the likeliest token alone, and is no number for the sampler
-INFILLING = (  # names of the tokens before the prefix, the suffix and the middle
-    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, StarCoder2
-    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
-)
 UNSUPPORTED: dict[str, tuple[object, ...]] = {  # key -> values with which it changes nothing
     "logit_bias": ({},),
     "frequency_penalty": (0, 0.0),
@@ -210,15 +207,9 @@ def _prompt(fields: Fields, value: Any, suffix: str | None, served: Served) -> t
     else:
         fields.refuse("prompt", "a text, a list of tokens, or a list of either")
     if suffix is not None:
-        return _infilling(ids, tokenizer.encode(suffix), tokenizer)
+        try:
+            return infilling_prompt(tokenizer, ids, suffix)
+        except InputError as error:
+            raise RefusalError(str(error), param="suffix", code="unsupported") from error
     first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     return tuple(ids) or (first,)  # an empty prompt: the beginning of a text
-
-
-def _infilling(prefix: list[int], suffix: list[int], tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The prompt that asks for what stands between a prefix and a suffix (Bavarian et al., arXiv 2207.14255)."""
-    for names in INFILLING:
-        before, after, middle = map(tokenizer.token_id, names)
-        if before is not None and after is not None and middle is not None:
-            return (before, *prefix, after, *suffix, middle)
-    raise RefusalError("this model has no tokens for filling in: it takes no suffix", param="suffix", code="unsupported")

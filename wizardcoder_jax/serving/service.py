@@ -112,6 +112,7 @@ class Service:
                     self.metrics.first_token_s.observe(time.monotonic() - started)
                     is_first = False
                 yield piece
-        except Exception:  # the engine's: it answers nobody any more
-            self.has_failed.set()
+        except Exception:
+            if self._engine.has_failed:
+                self.has_failed.set()
             raise

@@ -1,0 +1,96 @@
+"""How much memory sampling takes, known before a weight is loaded."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.model.cache import cache_axes
+from wizardcoder_jax.model.transformer import Transformer
+from wizardcoder_jax.sampling.prefill import NUM_KEPT
+from wizardcoder_jax.sharding import for_cpu
+
+LEAST_CAPACITY = 256  # of the cache, in tokens of a sequence
+ROWS = 8  # a TPU multiplies rows in eights, and fewer by its vector unit instead; GPUs fill up a tile as well
+NUM_AT_WORK = 2  # caches of the prompt that is prefilled: before a piece and after it
+
+
+def capacities_up_to(max_length: int) -> tuple[int, ...]:
+    """The lengths that a cache may have: doubling, the last is `max_length`."""
+    lengths = [LEAST_CAPACITY]
+    while lengths[-1] < max_length:
+        lengths.append(2 * lengths[-1])
+    return (*lengths[:-1], max_length)
+
+
+def num_rows(num_slots: int) -> int:
+    """Sequences that are computed with for so many slots: a multiple of eight, but on CPU."""
+    return num_slots if for_cpu() else -(-num_slots // ROWS) * ROWS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What lies on each device at the most.
+
+    Attributes:
+        weights_bytes: of the model.
+        cache_bytes: of keys and values, of prompts that are kept too, while the cache grows to its greatest length.
+    """
+
+    weights_bytes: int
+    cache_bytes: int
+
+    def __str__(self) -> str:
+        return f"{_shown(self.weights_bytes)} of weights and at most {_shown(self.cache_bytes)} of keys and values"
+
+    def require_room(self, mesh: Mesh) -> None:
+        """Compares with what the devices say that they have; some say nothing.
+
+        Raises:
+            InputError: it is not enough.
+        """
+        limit = least_limit(mesh)
+        if limit is not None and self.weights_bytes + self.cache_bytes > limit:
+            ways = "lower the batch size or the greatest length, hold weights in bfloat16 or int8, or split them over a mesh"
+            raise InputError(f"{self} do not fit on a device of {_shown(limit)}; {ways}")
+
+
+def least_limit(mesh: Mesh) -> int | None:
+    """Bytes of the smallest device of this process; None where they do not say."""
+    stats = [device.memory_stats() or {} for device in mesh.local_devices]
+    return min((found["bytes_limit"] for found in stats if "bytes_limit" in found), default=None)
+
+
+def memory_of(model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int, dtype: jax.typing.DTypeLike) -> Memory:
+    """What an engine will take on each device of the current mesh, `mesh`.
+
+    Args:
+        model: the weights, or shapes that say how they will lie.
+        mesh: of devices.
+        num_slots: as for `Engine`.
+        max_length: as for `Engine`.
+        dtype: as for `Engine`.
+    """
+    arch, rules = model.arch, model.rules
+    axes = cache_axes(rules, arch.num_kv_heads)
+
+    def cache_bytes(batch: int, capacity: int) -> int:
+        shape = (arch.num_layers, batch, arch.num_kv_heads, capacity, arch.head_dim)
+        part = rules.sharding(mesh, shape, axes).shard_shape(shape)
+        return 2 * math.prod(part) * np.dtype(dtype).itemsize
+
+    *_, before, whole = (0, *capacities_up_to(max_length))
+    rows = num_rows(num_slots)
+    growing = sum(cache_bytes(rows, capacity) for capacity in (before, whole) if capacity)
+    parts = [(leaf.sharding.shard_shape(leaf.shape), leaf.dtype.itemsize) for leaf in jax.tree.leaves(model)]
+    return Memory(
+        weights_bytes=sum(math.prod(shape) * size for shape, size in parts),
+        cache_bytes=growing + (NUM_KEPT + NUM_AT_WORK) * cache_bytes(1, whole),
+    )
+
+
+def _shown(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**27 else f"{num_bytes / 2**20:.2f} MiB"
