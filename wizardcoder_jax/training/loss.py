@@ -14,9 +14,10 @@ from wizardcoder_jax.model.noise import Noise
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import Rules, for_cpu
 
-# Places of each row whose logits exist at a time. Every chunk reads and writes the table's gradient in float32, which takes
-# a TPU longer than the products do where chunks are small; on CPU, where products are slow, these spare more of the padding.
-CHUNK, CPU_CHUNK = 512, 128
+# Logits exist for so many places at a time: of each row, or of all rows of a device. Every chunk reads and writes the table's
+# gradient in float32, for which a TPU takes longer than for the products where chunks are small; on CPU, where products are
+# slow, small ones spare more of the padding.
+CPU_CHUNK, CHUNK_TOKENS = 128, 1024
 
 
 class _Split(NamedTuple):
@@ -150,7 +151,7 @@ def _part(
     table's each device is given the part that it holds: the whole would be in memory through the backward pass.
     """
     length = hidden.shape[1]
-    chunk = min(CPU_CHUNK if for_cpu() else CHUNK, length)
+    chunk = min(CPU_CHUNK if for_cpu() else max(CHUNK_TOKENS // len(hidden), CPU_CHUNK), length)
     order = jnp.argsort(weights == 0, axis=1, stable=True)
 
     def to_front(array: jax.Array) -> jax.Array:
