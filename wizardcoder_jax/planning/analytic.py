@@ -15,7 +15,7 @@ from wizardcoder_jax.model.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
 from wizardcoder_jax.model.splash import splash_misfits
 from wizardcoder_jax.sharding import MESH_AXES, RULES, Axes, Rules
 from wizardcoder_jax.training.held import state_arrays
-from wizardcoder_jax.training.loss import CHUNK
+from wizardcoder_jax.training.loss import chunk_length
 
 Mesh = tuple[int, int]  # sizes of MESH_AXES
 EVERYTHING = (INPUT, QKV, ATTENDED, MIDDLE, UP)
@@ -150,7 +150,8 @@ def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> fl
 
 def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfig, is_lora: bool) -> float:
     """Bytes of logits and gradients: table, states and the logits of a chunk of places."""
-    logits = sizes.rows * min(CHUNK, config.max_length) * sizes.table / arch.embed_dim
+    places = sizes.rows * chunk_length(max(int(sizes.rows), 1), config.max_length)
+    logits = places * sizes.table / arch.embed_dim
     return (item + _FLOAT32) * sizes.table + 3 * item * sizes.whole + (2 * _FLOAT32 + item) * logits
 
 
