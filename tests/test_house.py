@@ -32,6 +32,7 @@ ROOMS = {  # room -> the rooms below it
     "trials": {"instructions", "sandbox"},  # runs what the teacher answers
     "examination": {"scoring", "benchmarks", "sandbox", "sampling", "model", "hf", "training"},  # pass@1 while it trains
     "subject": {"loading", "hf", "training", "model"},  # what a run trains
+    "planning": {"loading", "sampling", "training", "hf", "model"},  # whether it fits, how fast it is
     "measures": {"examination", "subject", "data", "training", "model"},  # what is measured meanwhile
 }
 PACKAGED_DOORS = {"report"}  # a room's own __main__.py: python -m wizardcoder_jax.report
@@ -58,6 +59,7 @@ FENCES = {  # third-party library -> where alone it may be imported: rooms, door
         "hf",
         "training",
         "sampling",
+        "planning",
         "examination.py",
         "loading.py",
         "measures.py",

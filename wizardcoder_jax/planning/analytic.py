@@ -6,21 +6,16 @@ meanwhile. Nothing is fitted; what the compiler adds by its placing of buffers i
 """
 
 import dataclasses
-import functools
 import math
 from typing import Any, NamedTuple
-
-import jax
-from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import Remat, TrainConfig
 from wizardcoder_jax.model.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
 from wizardcoder_jax.model.splash import splash_misfits
-from wizardcoder_jax.sharding import MESH_AXES, RULES, Axes, Rules, make_mesh
-from wizardcoder_jax.training.loss import CHUNK
-from wizardcoder_jax.training.step import abstract_state
-from wizardcoder_jax.training.trainable import abstract_subject
+from wizardcoder_jax.sharding import MESH_AXES, RULES, Axes, Rules
+from wizardcoder_jax.training.held import state_arrays
+from wizardcoder_jax.training.loss import chunk_length
 
 Mesh = tuple[int, int]  # sizes of MESH_AXES
 EVERYTHING = (INPUT, QKV, ATTENDED, MIDDLE, UP)
@@ -155,7 +150,8 @@ def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> fl
 
 def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfig, is_lora: bool) -> float:
     """Bytes of logits and gradients: table, states and the logits of a chunk of places."""
-    logits = sizes.rows * min(CHUNK, config.max_length) * sizes.table / arch.embed_dim
+    places = sizes.rows * chunk_length(max(int(sizes.rows), 1), config.max_length)
+    logits = places * sizes.table / arch.embed_dim
     return (item + _FLOAT32) * sizes.table + 3 * item * sizes.whole + (2 * _FLOAT32 + item) * logits
 
 
@@ -171,35 +167,14 @@ def _held(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
     shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
     given = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}
     found: dict[str, int] = dict.fromkeys(("trained", "frozen", "optimizer", "ema", "update"), 0)
-    for part, stacked, array, axes, item in _state(arch, TrainConfig(**given)):
-        num_bytes = math.prod(array) * item // _num_parts(rules, shape, array, axes)
-        found[part] += num_bytes
-        if part == "trained":
-            found["update"] = max(found["update"], 2 * num_bytes // (array[0] if stacked else 1))
+    for array in state_arrays(arch, TrainConfig(**given)):
+        num_bytes = math.prod(array.shape) * array.item_bytes // _num_parts(rules, shape, array.shape, array.axes)
+        found[array.part] += num_bytes
+        if array.part == "trained":  # stacks are updated layer by layer
+            found["update"] = max(found["update"], 2 * num_bytes // (array.shape[0] if array.is_stacked else 1))
     return found
 
 
-def _num_parts(rules: Rules, mesh: dict[str, int], array: tuple[int, ...], axes: Axes | None) -> int:
-    if axes is None:
-        return 1
-    split: list[Any] = [*rules.spec(mesh, array, axes)]
+def _num_parts(rules: Rules, mesh: dict[str, int], shape: tuple[int, ...], axes: Axes) -> int:
+    split: list[Any] = [*rules.spec(mesh, shape, axes)]
     return math.prod(mesh[name] for part in split if part for name in ((part,) if isinstance(part, str) else part))
-
-
-_Leaf = tuple[str, bool, tuple[int, ...], Axes | None, int]  # part of the state, of stacked blocks, shape, axes, bytes a number
-
-
-@functools.lru_cache(maxsize=64)
-def _state(arch: ArchConfig, config: TrainConfig) -> tuple[_Leaf, ...]:
-    """The arrays of a run's state."""
-    rules = RULES["fsdp"]
-    state = abstract_state(abstract_subject(arch, rules, config), config, make_mesh("1x1"), rules)
-    parts = {"trained": state.trained, "frozen": state.frozen, "optimizer": state.opt_state, "ema": state.ema}
-    is_param = lambda node: isinstance(node, nnx.Param)  # noqa: E731
-    found: list[_Leaf] = []
-    for part, tree in parts.items():
-        for leaf in jax.tree.leaves(tree, is_leaf=is_param):
-            axes: Any = leaf.axes if is_param(leaf) else None
-            for array in jax.tree.leaves(leaf):
-                found.append((part, axes is not None and array.ndim > len(axes), array.shape, axes, array.dtype.itemsize))
-    return tuple(found)

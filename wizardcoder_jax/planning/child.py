@@ -25,7 +25,8 @@ from wizardcoder_jax.planning.hlo import read_program
 from wizardcoder_jax.planning.programs import lower_decode, lower_step, mesh_over
 from wizardcoder_jax.planning.topology import devices_of, topology_of
 from wizardcoder_jax.sampling.slots import DECODE_STEPS
-from wizardcoder_jax.training.loss import CHUNK
+from wizardcoder_jax.sharding import RULES, batch_shards
+from wizardcoder_jax.training.loss import chunk_length
 
 
 def main(job_path: str, dump: str) -> None:
@@ -47,7 +48,8 @@ def main(job_path: str, dump: str) -> None:
                 "params_bytes": held_bytes((state.trained, state.frozen, state.ema)),
                 "optimizer_bytes": held_bytes(state.opt_state),
             }
-            trips = -(-config.max_length // CHUNK)  # of the loss: all places supervised
+            num_rows = config.batch_size // config.accumulation // batch_shards(mesh, RULES[config.strategy])
+            trips = -(-config.max_length // chunk_length(num_rows, config.max_length))  # of the loss: all places supervised
         options = compiler_options(topology.chip.device_kind)
         dumps = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True} if topology.is_tpu else {}
         write_json(os.path.join(dump, "held.json"), found)

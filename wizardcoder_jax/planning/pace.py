@@ -12,7 +12,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.remat import ATTENDED, MIDDLE, QKV, UP
 from wizardcoder_jax.planning.analytic import Memory, Mesh, Sizes, attends_by_dot, kept_of, num_up, sizes_of
 from wizardcoder_jax.planning.estimate import KERNEL_EFFICIENCY
-from wizardcoder_jax.training.loss import CHUNK
+from wizardcoder_jax.training.loss import chunk_length
 
 PRODUCT_EFFICIENCY = 0.88  # of the peak, of matrix products
 EMBED_PASSES, UNIT_PASSES = 12, 5  # over tensors of [T, D] and of [T, F] beside the products of a block's forward pass
@@ -96,7 +96,7 @@ def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> f
     kept, item = kept_of(config.remat), 4 if config.compute_dtype == "float32" else 2
     times = 3 + (0.0 if config.remat == "none" else 0.5 if UP in kept else 1.0)
     block = EMBED_PASSES * (sizes.residual + sizes.whole) / 2 + UNIT_PASSES * num_up(arch) * sizes.units
-    num_chunks = max(config.max_length / CHUNK, 1)
+    num_chunks = config.max_length / chunk_length(max(int(sizes.rows), 1), config.max_length)
     logits = _tokens(config, sizes) * sizes.table / arch.embed_dim
     return arch.num_layers * times * item * block + 2 * _FLOAT32 * num_chunks * sizes.table + 4 * _FLOAT32 * logits
 

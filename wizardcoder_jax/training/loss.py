@@ -135,6 +135,11 @@ def _forward(
     return loss.sum(), (hidden_grad, rules.constrain(table_grad.astype(table.dtype), "vocab", None))
 
 
+def chunk_length(num_rows: int, length: int) -> int:
+    """Places of each row whose logits exist at a time on an accelerator that has so many rows, each of `length` places."""
+    return min(max(CHUNK_TOKENS // num_rows, CPU_CHUNK), length)
+
+
 def _part(
     hidden: jax.Array,
     kernel: jax.Array,
@@ -151,7 +156,7 @@ def _part(
     table's each device is given the part that it holds: the whole would be in memory through the backward pass.
     """
     length = hidden.shape[1]
-    chunk = min(CPU_CHUNK if for_cpu() else max(CHUNK_TOKENS // len(hidden), CPU_CHUNK), length)
+    chunk = min(CPU_CHUNK, length) if for_cpu() else chunk_length(len(hidden), length)
     order = jnp.argsort(weights == 0, axis=1, stable=True)
 
     def to_front(array: jax.Array) -> jax.Array:
