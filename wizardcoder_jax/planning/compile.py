@@ -75,7 +75,7 @@ def compiled(job: Job, *, memory_only: bool = False) -> Compiled:
             json.dump(told, file)
         command = [sys.executable, "-m", "wizardcoder_jax.planning.child", path, dump]
         with open(log, "wb") as said:
-            child = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=said, stderr=said)
+            child = subprocess.Popen(command, env=_environment(), stdout=said, stderr=said)
         began = last = time.monotonic()
         try:
             while child.poll() is None and not (memory_only and _report(dump) is not None):
@@ -89,6 +89,12 @@ def compiled(job: Job, *, memory_only: bool = False) -> Compiled:
             child.wait()
         with open(log, encoding="utf-8", errors="replace") as file:
             return _gathered(job, dump, file.read(), time.monotonic() - began)
+
+
+def _environment() -> dict[str, str]:
+    """The child's, with the folder in which `make setup` puts the compiler for TPUs."""
+    folders = [os.environ.get("PYTHONPATH"), os.path.join(sys.prefix, "libtpu")]
+    return {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def _gathered(job: Job, dump: str, log: str, seconds: float) -> Compiled:
