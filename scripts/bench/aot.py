@@ -3,9 +3,9 @@
     .venv/bin/python scripts/bench/aot.py [NAME ...] > aot.json        (after `make setup`; each step takes minutes to compile)
 
 One JSON object: versions, and of each case what `plan` says of it (plan.json), with the seconds of 64 sequences. A step is
-estimated by the compiler's cycles, attention kernels at 45 % of the peak, and what it waits for of collectives; all places count
-as supervised. `auto` compiles the 12 choices that arithmetic finds best for StarCoder-15.5B on v5e:4x8, to see how near the one
-that `--mesh auto` takes (of the first three) comes to the best of them.
+estimated by the cycles of the compiler, attention kernels at 45 % of the peak, and what it waits for of collectives; all
+places count as supervised. `auto` compiles the 12 choices that arithmetic finds best for StarCoder-15.5B on v5e:4x8, to see
+how near the one that `--mesh auto` takes (of the first three) comes to the best of them.
 """
 
 import json
