@@ -85,6 +85,12 @@ def test_what_leaves_the_result_as_it_is_is_suggested_first_adapters_last():
     assert "--lora.rank" in last.flags
 
 
+def test_more_chips_are_whole_hosts():
+    told = suggestions(TrainConfig(batch_size=16), published_arch("bigcode/starcoderbase-3b"), topology_of("v5e:1x1"))
+    flags = next(suggestion.flags for suggestion in told if "--topology" in suggestion.flags)
+    assert flags[flags.index("--topology") + 1] == "v5e:2x2"  # half a host, 1x2, is left out
+
+
 def test_nothing_is_suggested_that_a_config_rules_out():
     frozen = TrainConfig(mesh="8x1", freeze=("tokens",))
     assert not any("--lora.rank" in suggestion.flags for suggestion in suggestions(frozen, STARCODER, topology_of("v5e:2x4")))

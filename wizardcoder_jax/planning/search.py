@@ -1,15 +1,17 @@
 """Which mesh, strategy, remat and microbatches a run would best have, and what would make one fit: by arithmetic."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.remat import REMAT
 from wizardcoder_jax.planning.analytic import Memory, Mesh, memory
 from wizardcoder_jax.planning.pace import Pace, pace
-from wizardcoder_jax.planning.topology import Topology
+from wizardcoder_jax.planning.topology import Topology, topology_of
 from wizardcoder_jax.sharding import MESH_AXES, RULES
 
 MAX_MODEL = 16  # devices of "model": more than that wait for one another for most of a step
@@ -118,13 +120,13 @@ def _changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -> Itera
 
 def _on_more_chips(config: TrainConfig, topology: Topology) -> Iterator[_Change]:
     """The config on twice the chips, and so on: the shortest axis and the mesh's "data" are doubled."""
+    shape, mesh = topology.shape, sizes_of_mesh(config.mesh)
     for _ in range(MOST_DOUBLINGS):
-        least, *others = sorted(topology.shape)
-        shape = tuple(sorted((2 * least, *others)))
-        topology = dataclasses.replace(topology, name=f"{topology.chip.name}:{'x'.join(map(str, shape))}", shape=shape)
-        data, model = sizes_of_mesh(config.mesh)
-        config = dataclasses.replace(config, mesh=f"{2 * data}x{model}")
-        yield _schedules(config), topology
+        least, *others = sorted(shape)
+        shape, mesh = tuple(sorted((2 * least, *others))), (2 * mesh[0], mesh[1])
+        name = f"{topology.chip.name}:{'x'.join(map(str, shape))}"
+        with contextlib.suppress(InputError):  # half a host
+            yield _schedules(dataclasses.replace(config, mesh=f"{mesh[0]}x{mesh[1]}")), topology_of(name)
 
 
 def _meshes(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterator[TrainConfig]:
