@@ -75,7 +75,7 @@ def compiled(job: Job, *, memory_only: bool = False) -> Compiled:
             json.dump(told, file)
         command = [sys.executable, "-m", "wizardcoder_jax.planning.child", path, dump]
         with open(log, "wb") as said:
-            child = subprocess.Popen(command, env=_environment(), stdout=said, stderr=said)
+            child = subprocess.Popen(command, env=environment(), stdout=said, stderr=said)
         began = last = time.monotonic()
         try:
             while child.poll() is None and not (memory_only and _report(dump) is not None):
@@ -91,8 +91,8 @@ def compiled(job: Job, *, memory_only: bool = False) -> Compiled:
             return _gathered(job, dump, file.read(), time.monotonic() - began)
 
 
-def _environment() -> dict[str, str]:
-    """The child's, with the folder in which `make setup` puts the compiler for TPUs."""
+def environment() -> dict[str, str]:
+    """A compiling process's, with the folder in which `make setup` puts the compiler for TPUs."""
     folders = [os.environ.get("PYTHONPATH"), os.path.join(sys.prefix, "libtpu")]
     return {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
