@@ -25,13 +25,19 @@ def test_candidates_are_runs_of_all_chips_whose_microbatches_divide():
         assert choice.config.batch_size == 512
 
 
-def test_those_that_fit_come_first_the_fastest_in_front():
+def test_those_that_may_fit_come_first_the_fastest_in_front():
     found = candidates(TrainConfig(), STARCODER, V5E_32)
     fits = [choice.fits() for choice in found]
     assert fits == sorted(fits, reverse=True) and True in fits and False in fits
     times = [choice.pace.total_s for choice in found if choice.fits()]
     assert times == sorted(times)
-    assert all(choice.memory.total <= V5E_32.chip.hbm_bytes for choice in found[: len(times)])
+    assert all((choice.memory.total <= 1.08 * V5E_32.chip.hbm_bytes) == choice.fits() for choice in found)
+
+
+def test_starcoder_on_32_chips_keeps_the_units_of_the_mlp_and_the_rest_on_the_host():
+    """The fastest of the choices that were compiled for v5e:4x8: 14.61 GiB a chip."""
+    best = candidates(TrainConfig(), STARCODER, V5E_32)[0].config
+    assert (best.strategy, best.mesh, best.remat, best.accumulation) == ("fsdp", "32x1", "offload_mlp", 16)
 
 
 def test_a_small_model_wants_no_tensor_parallelism_and_little_recomputation():
@@ -77,6 +83,12 @@ def test_what_leaves_the_result_as_it_is_is_suggested_first_adapters_last():
     first, *_, last = suggestions(config, STARCODER, V5E_32)
     assert {flag for flag in first.flags if flag.startswith("--")} <= {"--remat", "--accumulation"}
     assert "--lora.rank" in last.flags
+
+
+def test_more_chips_are_whole_hosts():
+    told = suggestions(TrainConfig(batch_size=16), published_arch("bigcode/starcoderbase-3b"), topology_of("v5e:1x1"))
+    flags = next(suggestion.flags for suggestion in told if "--topology" in suggestion.flags)
+    assert flags[flags.index("--topology") + 1] == "v5e:2x2"  # half a host, 1x2, is left out
 
 
 def test_nothing_is_suggested_that_a_config_rules_out():
