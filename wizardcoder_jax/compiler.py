@@ -13,6 +13,9 @@ _WHOLE_PRODUCTS: Options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_0
 # A product may use half of the vector memory (16 MiB by default). Larger windows of it read their inputs fewer times, and leave
 # room for what is fused: the gradient of gelu beside a product took 13.1 million cycles, and takes 9.8.
 _LARGE_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 65_536}
+# What is brought back from the host is asked for in the iteration of the loop that needs it. To ask one iteration earlier the
+# compiler takes the first iteration out of the loop, and then fills all else that is kept with zeros before each microbatch.
+_TRANSFERS_IN_LOOPS: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
 # Weights are gathered piece by piece inside the products that run meanwhile. It is so by default on v5e; elsewhere every gather
 # would be waited for.
 _GATHERS_IN_PRODUCTS: Options = {
@@ -26,7 +29,7 @@ _GATHERS_IN_PRODUCTS: Options = {
 OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v4": _WHOLE_PRODUCTS,
     "TPU v5": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v5p
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS},  # v5e
+    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS},  # v5e
     "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v6e
 }
 

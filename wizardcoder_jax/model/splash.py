@@ -13,7 +13,10 @@ from wizardcoder_jax.model.remat import ATTENDED
 from wizardcoder_jax.sharding import Rules, device_kind
 
 LANES = 128  # of a TPU's vector unit: the kernel's blocks are multiples of it (splash_attention_kernel.py, NUM_LANES)
-BLOCKS = (512, 256, 128)  # places of a block, the largest that divides the row is taken
+# Places of a block, the largest that divides the row is taken, and how many keys of it are multiplied at a time. For rows of
+# 2048 the compiler schedules for v5e 15 % fewer instructions forward and 28 % fewer backward than with blocks of 512 and a pass
+# of its own for the gradient of queries: more is masked, but less is read, and scores are computed once less.
+BLOCKS, COMPUTED = (1024, 512, 256, 128), 512
 
 
 class Segments(NamedTuple):
@@ -116,10 +119,11 @@ def _kernel(length: int, num_heads: int, window: int | None, shared: bool, inter
     sizes = kernels.BlockSizes(
         block_q=block,
         block_kv=block,
+        block_kv_compute=min(block, COMPUTED),
         block_q_dkv=block,
         block_kv_dkv=block,
-        block_q_dq=block,
-        block_kv_dq=block,
+        block_kv_dkv_compute=min(block, COMPUTED),
+        use_fused_bwd_kernel=True,
     )
     make = kernels.make_splash_mqa if shared else kernels.make_splash_mha
     return make(
