@@ -55,14 +55,6 @@ def generated(theirs, prompt, new, **more):
     return theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :].tolist()
 
 
-def test_32_ragged_prompts_have_the_tokens_of_transformers_at_every_batch(pair, prompts):
-    theirs, ours = pair
-    expected = [generated(theirs, prompt, NEW) for prompt in prompts]
-    for num_slots in (1, 4, 32):
-        found = answers(engine_of(ours, num_slots, header=common_start(prompts)), [request(prompt) for prompt in prompts])
-        assert [answer.tokens for answer in found] == expected
-
-
 def test_answers_longer_than_the_shortest_cache_are_those_of_transformers(pair, prompts):
     theirs, ours = pair
     requests = [request(prompts[6], 700), request(prompts[0], 20), request(prompts[5], 300), request(prompts[1], 40)]
