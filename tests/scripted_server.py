@@ -17,14 +17,17 @@ TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content 
 
 
 class ScriptedServer:
-    """A context manager. `answer` is what is said next; `prompts` holds what was asked; a step is `step_s` long."""
+    """A context manager. `answer` is what is said next; `prompts` holds what was asked; a step is `step_s` long.
+
+    `failure` ends the engine, `refusal` a request.
+    """
 
     def __init__(self, key=None):
         tokenizer = Tokenizer(tiny_models.train_tokenizer(), {"eos_token": tiny_models.EOS}, TEMPLATE)
         served = Served(name="scripted <b>", tokenizer=tokenizer, vocab_size=tokenizer.vocab_size, max_length=10**6)
         self._tokenizer, self._key, self._num_held = tokenizer, key, 0
         self._service = (served, Limits(num_slots=4, max_queue=4, max_body_bytes=10**6))
-        self.answer, self.prompts, self.step_s, self.failure = "", [], 0.0, None
+        self.answer, self.prompts, self.step_s, self.failure, self.refusal = "", [], 0.0, None, None
         self.num_left = 0  # answers that their clients did not wait for
 
     @property
@@ -33,6 +36,8 @@ class ScriptedServer:
 
     async def stream(self, request, owner=None):
         self.prompts.append(self._tokenizer.decode(request.prompt))
+        if self.refusal is not None:
+            raise self.refusal
         tokens = self._tokenizer.encode(self.answer)
         is_over = False
         try:

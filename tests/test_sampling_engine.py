@@ -10,6 +10,8 @@ import torch
 from wizardcoder_jax.sampling.decoding import Decoding, Request
 from wizardcoder_jax.sampling.engine import Engine, capacities_up_to
 from wizardcoder_jax.sampling.prefill import NUM_KEPT, PIECES, PrefilledPrompts, common_start
+from wizardcoder_jax.serving.asking import MOST_TOP_LOGPROBS
+from wizardcoder_jax.serving.service import PROGRAMS
 
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, n_positions=1100),
@@ -53,14 +55,6 @@ def generated(theirs, prompt, new, **more):
     ids = torch.tensor([prompt])
     settings = {"max_new_tokens": new, "do_sample": False, "pad_token_id": 0, "eos_token_id": None, **more}
     return theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :].tolist()
-
-
-def test_32_ragged_prompts_have_the_tokens_of_transformers_at_every_batch(pair, prompts):
-    theirs, ours = pair
-    expected = [generated(theirs, prompt, NEW) for prompt in prompts]
-    for num_slots in (1, 4, 32):
-        found = answers(engine_of(ours, num_slots, header=common_start(prompts)), [request(prompt) for prompt in prompts])
-        assert [answer.tokens for answer in found] == expected
 
 
 def test_answers_longer_than_the_shortest_cache_are_those_of_transformers(pair, prompts):
@@ -125,6 +119,39 @@ def test_one_program_serves_each_length_of_the_cache(model, prompts, caplog):
     assert capacities_up_to(1000) == (256, 512, 1000)
     assert num_compiled(requests) == [3, len(PIECES)]  # all prompts fit the shortest
     assert num_compiled(requests[::-1]) == [0, 0]
+
+
+def test_so_many_programs_serve_whatever_is_asked_and_change_no_answer(model, prompts, caplog):
+    rng = np.random.default_rng(1)
+    choices = {
+        "temperature": (0.0, 0.7, 1.3),
+        "top_p": (1.0, 0.9),
+        "top_k": (None, 20),
+        "min_p": (0.0, 0.1),
+        "repetition_penalty": (1.0, 1.2),
+        "num_logprobs": (None, 0, MOST_TOP_LOGPROBS),
+    }
+    draw = lambda: Decoding(**{name: values[rng.integers(len(values))] for name, values in choices.items()})  # noqa: E731
+    requests = [request(prompt, 12, i, decoding=draw()) for i, prompt in enumerate(prompts[7:19])]
+    requests += [request(prompts[0]), request(prompts[1], decoding=Decoding(temperature=0.8))]
+
+    def answered(programs):
+        """One after the other, so that no request shares another's steps; also how many programs it took."""
+        jax.clear_caches()
+        caplog.clear()
+        with jax.log_compiles():
+            found = answers(engine_of(model, 1, programs=programs), requests)
+        names = [record.getMessage().split(" with ")[0] for record in caplog.records]
+        return found, names.count("Compiling jit(decode)")
+
+    alone, num_alone = answered(())
+    found, num_programs = answered(PROGRAMS)
+    assert num_programs == len(PROGRAMS) < num_alone
+    for expected, answer in zip(alone, found, strict=True):
+        assert (answer.tokens, answer.finish_reason) == (expected.tokens, expected.finish_reason)
+        for own, other in zip(answer.logprobs, expected.logprobs, strict=True):
+            assert own.logprob == pytest.approx(other.logprob, abs=1e-4)
+            assert [token for token, _ in own.likeliest] == [token for token, _ in other.likeliest]
 
 
 def test_samples_of_one_prompt_share_its_prefill_and_all_prompts_their_start(model, prompts):

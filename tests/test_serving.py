@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import openai
 import pytest
 from model_server import Server, endless_model
+from scripted_server import ScriptedServer
 
 from wizardcoder_jax import prompts, serve
 from wizardcoder_jax.clients.openai import OpenAIClient
@@ -375,6 +376,20 @@ def test_a_full_queue_is_told_and_a_drain_finishes_what_is_in_progress(folder):
         assert [status for status, _, _ in found] == [200, 200]
         assert all(answer["usage"]["completion_tokens"] == 2500 for _, _, answer in found)
         assert "secret" not in server.log
+
+
+def test_a_request_that_the_engine_refuses_is_told_why_and_others_are_answered():
+    with ScriptedServer() as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        server.answer, server.refusal = "yes", InputError("no room for it")
+        with pytest.raises(openai.BadRequestError, match="no room for it"):
+            client.completions.create(model="scripted <b>", prompt="x")
+        server.refusal = None
+        assert client.completions.create(model="scripted <b>", prompt="x").choices[0].text == "yes"
+        server.failure = ZeroDivisionError("of the test")
+        with pytest.raises(openai.InternalServerError):
+            client.completions.create(model="scripted <b>", prompt="x")
+        with pytest.raises(openai.InternalServerError):
+            client.with_options(base_url=server.url).get("/healthz", cast_to=object)
 
 
 def test_a_second_signal_ends_the_server_at_once(folder):

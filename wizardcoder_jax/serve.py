@@ -108,11 +108,13 @@ def _made(config: ServeConfig, opened: "Opened", mesh: "Mesh") -> Iterator["Engi
 
     from wizardcoder_jax.infilling import end_ids
     from wizardcoder_jax.sampling.engine import Engine
+    from wizardcoder_jax.serving.service import PROGRAMS
 
     sizes = _sizes(config, opened)
     with jax.set_mesh(mesh):
         model = opened.for_sampling(mesh, sizes["dtype"], int8=config.int8_weights)
-        yield Engine(model, eos_ids=[opened.tokenizer.eos_id, *end_ids(opened.tokenizer)], **sizes)
+        eos_ids = [opened.tokenizer.eos_id, *end_ids(opened.tokenizer)]
+        yield Engine(model, eos_ids=eos_ids, programs=PROGRAMS, **sizes)
 
 
 def _sizes(config: ServeConfig, opened: "Opened") -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Engine:
         header: what prompts begin with, for it to be prefilled once.
         num_guessed: tokens that each step guesses from the text so far and checks; answers are the same, with fewer steps
             where text repeats itself, and each step has as many times the work, which is little for few slots.
+        programs: the sets of steps that are compiled; the first that has all that is asked for is run, and rows that ask for
+            less have the same answers. Where none has, and by default, a set is made for what is asked for.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Engine:
         dtype: jax.typing.DTypeLike,
         header: tuple[int, ...] = (),
         num_guessed: int = 0,
+        programs: Sequence[Needs] = (),
     ) -> None:
         self._model, self._num_slots, self._dtype = model, num_slots, np.dtype(dtype)
         self._eos_ids = np.array(eos_ids, np.int32)
         self._capacities, self._num_guessed = capacities_up_to(max_length), num_guessed
         self._history_length = max_length if num_guessed else 0
         self._prompts = PrefilledPrompts(model, self._capacities, dtype, header)
+        self._programs = tuple(programs)
         self._waiting: Waiting[_Held] = Waiting()
         self._held: dict[int, _Held] = {}  # by slot
         self._tickets = 0
@@ -194,7 +198,8 @@ class Engine:
 
     def _meet(self, request: Request) -> None:
         """Makes the program's steps those that this request and the answers in progress need."""
-        needs = Needs.of([request.decoding, *(held.request.decoding for held in self._held.values())])
+        asked = Needs.of([request.decoding, *(held.request.decoding for held in self._held.values())])
+        needs = next((program for program in self._programs if _covers(program, asked)), asked)
         if needs == self._needs:
             return
         changed = needs.repetition_penalty != self._needs.repetition_penalty
@@ -224,6 +229,12 @@ class Engine:
         if capacity != self._capacity:
             self._cache = device.resized(self._model, self._cache, capacity)
             self._capacity = capacity
+
+
+def _covers(program: Needs, asked: Needs) -> bool:
+    """Whether a program has all the steps that are asked for."""
+    pairs = zip(dataclasses.astuple(program), dataclasses.astuple(asked), strict=True)
+    return all(wanted is None or (has is not None and has >= wanted) for has, wanted in pairs)
 
 
 def _logprobs(new: device.Emitted, wanted: int | None) -> list[Logprob]:

@@ -7,14 +7,21 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from wizardcoder_jax.sampling.decoding import Decoding, Request
+from wizardcoder_jax.sampling.decoding import Decoding, Needs, Request
 from wizardcoder_jax.sampling.live import LiveEngine
 from wizardcoder_jax.serving.answering import Answering, Piece
-from wizardcoder_jax.serving.asking import Asked, Served
+from wizardcoder_jax.serving.asking import MOST_TOP_LOGPROBS, Asked, Served
 from wizardcoder_jax.serving.metrics import Metrics
 from wizardcoder_jax.serving.refusals import RefusalError, unavailable
 
 MOST_RETRY_AFTER_S = 60
+# Whatever clients combine, so many programs are compiled for each length of the cache: everybody waits while one is.
+PROGRAMS = (
+    Needs(),
+    Needs(sampled=True, top_p=True),
+    Needs(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True),
+    Needs(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True, num_logprobs=MOST_TOP_LOGPROBS),
+)
 WARM_LENGTH = 4  # tokens of a first request: enough for every program to be compiled
 
 
