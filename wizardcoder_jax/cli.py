@@ -144,7 +144,8 @@ def load_preset(path: str, config_type: type[Config]) -> Config:
     if dataclasses.is_dataclass(config):  # a preset of the whole loop serves each of its stages
         parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
         config = next((part for part in parts if issubclass(config_type, type(part))), config)
-        if type(config) is not config_type and issubclass(config_type, type(config)):  # settings that have more to them
+        kind: Any = type(config)
+        if kind is not config_type and issubclass(config_type, kind):  # settings that have more to them
             config = config_type(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
     if not isinstance(config, config_type):
         raise InputError(f"{path} holds a {type(config).__name__}, this command takes a {config_type.__name__}")
