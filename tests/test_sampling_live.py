@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -100,15 +102,23 @@ def test_what_ends_the_engine_is_told_to_all_and_to_those_who_come_later(model):
 
 
 def test_a_caller_that_leaves_gives_its_slot_up_and_its_place_in_the_queue(model):
-    order = []
+    order, begun, go_on = [], threading.Event(), threading.Event()
+
+    def hold(tokens):
+        """Keeps the engine where it is until the others have left."""
+        begun.set()
+        go_on.wait(60)
+        return False
 
     async def work(engine):
-        leaving = [asyncio.create_task(ended(engine, i, order, request(200, i), "leaving")) for i in range(20)]
+        held = [dataclasses.replace(request(200, i), stopped=hold) for i in range(20)]
+        leaving = [asyncio.create_task(ended(engine, i, order, one, "leaving")) for i, one in enumerate(held)]
         staying = asyncio.create_task(ended(engine, "staying", order, request(30), "leaving"))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(begun.wait, 60)
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
+        go_on.set()
         await staying
 
     with_engine(live(model), work)
