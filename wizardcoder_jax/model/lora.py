@@ -37,8 +37,12 @@ def with_adapters(model: Transformer, lora: LoraConfig, key: jax.Array, mesh: Me
 
 def abstract_adapted(arch: ArchConfig, rules: Rules, lora: LoraConfig) -> Transformer:
     """An adapted model with shapes in place of weights."""
-    key = jax.random.key(0)
-    return jax.eval_shape(lambda: adapted(Transformer(arch, rules, key), lora, key))
+
+    def made() -> Transformer:
+        key = jax.random.key(0)  # in here, since the current mesh may be one of devices that nothing can run on
+        return adapted(Transformer(arch, rules, key), lora, key)
+
+    return jax.eval_shape(made)
 
 
 def adapted(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transformer:
