@@ -100,6 +100,7 @@ def test_auto_picks_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
         (["--mesh", "32x1"], "microbatches of 8 sequences"),
         (["--mesh", "auto", "--batch-size", "7"], "no mesh of 32 chips divides batches of 7"),
         (["--max-length", "100000", "--batch-size", "32", "--mesh", "32x1"], "max_length 100000 exceeds"),
+        (["--max-length", "100000", "--mesh", "auto"], "max_length 100000 exceeds"),
         (["--decode-batch-size", "0"], "decode_batch_size must be at least 1"),
     ],
 )

@@ -16,8 +16,15 @@ def planned_arch(train: TrainConfig) -> ArchConfig:
     """The architecture that is trained: by what is published of a hub's model, without network, else by the model itself.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or rows are longer than its context.
     """
+    arch = _arch(train)
+    if train.max_length > arch.max_positions:
+        raise InputError(f"max_length {train.max_length} exceeds the model's context of {arch.max_positions} positions")
+    return arch
+
+
+def _arch(train: TrainConfig) -> ArchConfig:
     arch = published_arch(train.base)
     if arch is not None:  # its tokenizer is not at hand: a row for a padding token, as nearly all of these need one
         return arch if train.pad_token is None else arch_with_token(arch, arch.vocab_size)
@@ -43,7 +50,7 @@ def check_mesh(train: TrainConfig, arch: ArchConfig, topology: Topology) -> None
     """Refuses what `train` would refuse.
 
     Raises:
-        InputError: the mesh is not one of the topology's chips, or rows and mesh, or model and length do not go together.
+        InputError: the mesh is not one of the topology's chips, or rows and mesh do not go together.
     """
     sizes, microbatch = mesh_sizes(train.mesh), train.batch_size // train.accumulation
     num = math.prod(sizes.values())
@@ -57,8 +64,6 @@ def check_mesh(train: TrainConfig, arch: ArchConfig, topology: Topology) -> None
             f"microbatches of {microbatch} sequences (batch_size / accumulation) do not divide over the {num_shards} chips "
             f"that split sequences under mesh {train.mesh} with strategy {train.strategy}; change --accumulation"
         )
-    if train.max_length > arch.max_positions:
-        raise InputError(f"max_length {train.max_length} exceeds the model's context of {arch.max_positions} positions")
 
 
 def decoding_mesh(arch: ArchConfig, topology: Topology) -> str:
