@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from splash_cases import architecture, parameters
 
-from wizardcoder_jax.model.attention import packed_mask
+from wizardcoder_jax.model.dot import packed_mask
 from wizardcoder_jax.model.noise import ATTENTION, ATTENTION_OUT, MLP_OUT, Noise, fold
 from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sharding import RULES
@@ -54,7 +54,7 @@ def test_a_block_with_dropout_equals_its_formula_on_the_same_masks():
     x = jax.random.normal(jax.random.key(0), (2, length, arch.embed_dim))
     places, mask = jnp.broadcast_to(jnp.arange(length), (2, length)), packed_mask(jnp.ones((2, length), jnp.int32), None)
     dropout = Noise(seeds=SEEDS[:2], dropout=RATE).layer(1)
-    found = jax.jit(lambda block: block(x, places, mask, None, None, dropout)[0])(block)
+    found = jax.jit(lambda block: block(x, places, mask, None, dropout)[0])(block)
 
     draw = lambda keys, shape: np.stack([np.asarray(jax.random.bernoulli(key, 1 - RATE, shape)) for key in keys])  # noqa: E731
     kept = np.stack([draw(fold(dropout.at(ATTENTION), head), (length, length)) for head in range(heads)], axis=1)
