@@ -17,7 +17,7 @@ TPU, GPU = ("TPU v5 lite", "tpu"), ("NVIDIA H100 80GB HBM3", "gpu")
 
 def mesh_of(device_kind, platform):
     device = jax.sharding.AbstractDevice(device_kind=device_kind, num_cores=1, platform=platform)
-    return jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)
+    return jax.sharding.AbstractMesh((1, 1), ("data", "model"), abstract_device=device)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def _part(
         keys,
         values,
         mask=segment_ids[:, None, :, None] == segment_ids[:, None, None, :],
+        scale=1.0,  # the queries have it already
         is_causal=True,
         local_window_size=None if window is None else (window - 1, 0),
         implementation=implementation,
