@@ -15,8 +15,9 @@ import jax
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.hf.published import published_arch
 from wizardcoder_jax.planning.hlo import read_program
-from wizardcoder_jax.planning.programs import lower_step, mesh_over
+from wizardcoder_jax.planning.programs import lower_step
 from wizardcoder_jax.planning.topology import devices_of, topology_of
+from wizardcoder_jax.sharding import mesh_over
 
 ROWS, LENGTH, MESH = 64, 2048, "32x1"
 
@@ -24,7 +25,7 @@ ROWS, LENGTH, MESH = 64, 2048, "32x1"
 def main(num_layers):
     arch = dataclasses.replace(published_arch("bigcode/starcoder"), num_layers=num_layers)
     config = TrainConfig(mesh=MESH, batch_size=ROWS, accumulation=1, max_length=LENGTH)
-    mesh = mesh_over(devices_of(topology_of("v5e:4x8")), MESH)
+    mesh = mesh_over(devices_of(topology_of("v5e:4x8")).tolist(), MESH)
     with jax.set_mesh(mesh):
         lowered, _ = lower_step(arch, config, mesh)
         began = time.process_time()

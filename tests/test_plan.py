@@ -7,6 +7,7 @@ from jax.experimental import topologies
 
 from wizardcoder_jax import plan
 from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.planning import planner
 
 SMALL = ("--base", "bigcode/tiny_starcoder_py", "--batch-size", "8", "--accumulation", "1", "--max-length", "256")
 KEYS = {  # of plan.json, which users and programs read
@@ -105,7 +106,7 @@ def test_auto_picks_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_line(flags, complaint, monkeypatch):
-    monkeypatch.setattr(plan, "NUM_COMPILED", 0)
+    monkeypatch.setattr(planner, "NUM_COMPILED", 0)
     if complaint is None:
         flags, complaint = [*flags, "--batch-size", "13"], "microbatches of 13 sequences"
     with pytest.raises(InputError, match=complaint) as refusal:

@@ -66,17 +66,21 @@ class Opened:
 
     def sampling_shapes(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
         """What `for_sampling` gives, with shapes that know how they lie in place of weights; nothing is loaded."""
-        rules = RULES["tensor"]
-        shapes = abstract_transformer(self.arch, rules)
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
-        shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
-        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-        return jax.tree.map(place, shapes, shardings(shapes, mesh, rules))
+        return sampling_shapes(self.arch, mesh, dtype, int8=int8)
 
     def _load(self, shapes: Transformer, dtypes: Transformer, rules: Rules, mesh: Mesh) -> Transformer:
         place = lambda leaf, dtype, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
         assert isinstance(self.origin, str)
         return load_params(self.origin, jax.tree.map(place, shapes, dtypes, shardings(shapes, mesh, rules)))
+
+
+def sampling_shapes(arch: ArchConfig, mesh: Mesh, dtype: jnp.dtype, *, int8: bool) -> Transformer:
+    """`Opened.sampling_shapes` of a model that need not be at hand."""
+    rules = RULES["tensor"]
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
+    shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, shardings(shapes, mesh, rules))
 
 
 def open_model(model: str) -> Opened:

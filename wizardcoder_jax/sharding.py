@@ -6,7 +6,7 @@ mesh axes do not divide is split over fewer of them, at the end over none (a sin
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -136,24 +136,41 @@ def over_all_devices(x: jax.Array, dim: int) -> jax.Array:
     return Rules(batch=MESH_AXES).constrain(x, *("batch" if i == dim else None for i in range(x.ndim)))
 
 
+def bytes_per_device(tree: Any) -> int:
+    """Bytes that each device holds of arrays, or of shapes, of which the shardings are known."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def sizes_of_mesh(mesh: str) -> tuple[int, int]:
+    """Sizes of MESH_AXES that DATAxMODEL names.
+
+    Raises:
+        InputError: it is malformed.
+    """
+    data, _, model = mesh.partition("x")
+    if not all(size.isascii() and size.isdigit() and int(size) for size in (data, model)):
+        raise InputError(f"mesh {mesh!r} is not of the form DATAxMODEL, e.g. 4x8")
+    return int(data), int(model)
+
+
+def mesh_over(devices: Sequence[Any], mesh: str) -> Mesh:
+    """The mesh DATAxMODEL of so many devices."""
+    return jax.make_mesh(sizes_of_mesh(mesh), MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
 def make_mesh(mesh: str) -> Mesh:
     """The mesh that `--mesh DATAxMODEL` names, over all devices of this run (over the first one for 1x1).
 
     Raises:
         InputError: `mesh` is malformed, or needs another number of devices than there are.
     """
-    try:
-        shape = tuple(int(part) for part in mesh.split("x"))
-    except ValueError:
-        shape = ()
-    if len(shape) != 2 or min(shape) < 1:
-        raise InputError(f"mesh {mesh!r} is not of the form DATAxMODEL, e.g. 4x8")
-    devices, needed = jax.devices(), math.prod(shape)
+    devices, needed = jax.devices(), math.prod(sizes_of_mesh(mesh))
     if needed != len(devices) and needed > 1:
         kind = devices[0].platform
         hint = f"; to try it on CPU set XLA_FLAGS=--xla_force_host_platform_device_count={needed}" if kind == "cpu" else ""
         raise InputError(f"mesh {mesh} needs {needed} devices, this run has {len(devices)} ({kind}){hint}")
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:needed])
+    return mesh_over(devices[:needed], mesh)
 
 
 def batch_shards(mesh: Mesh, rules: Rules) -> int:

@@ -8,68 +8,41 @@ places count as supervised. `auto` compiles the 12 choices that arithmetic finds
 how near the one that `--mesh auto` takes (of the first three) comes to the best of them.
 """
 
+import dataclasses
 import json
 import sys
 from typing import Any
 
 from wizardcoder_jax.cli import parse_cli
 from wizardcoder_jax.config import PlanConfig
-from wizardcoder_jax.plan import decodings, versions
-from wizardcoder_jax.planning.compile import Job, compiled
-from wizardcoder_jax.planning.report import Plan
+from wizardcoder_jax.planning.planner import decodings, planned, versions
 from wizardcoder_jax.planning.search import candidates
 from wizardcoder_jax.planning.subject import planned_arch
 from wizardcoder_jax.planning.topology import topology_of
 
 STARCODER = ("--config", "configs/wizardcoder_15b.py")
 NUM_SWEPT = 12
+KEEPING = (*STARCODER, "--mesh", "32x1", "--remat", "mlp", "--accumulation", "8")  # for chips with more memory
 CASES: dict[str, tuple[str, ...]] = {
     "StarCoder-15.5B, v5e:4x8": (*STARCODER, "--topology", "v5e:4x8"),
-    "StarCoder-15.5B, v6e:4x8": (*STARCODER, "--topology", "v6e:4x8", "--remat", "mlp", "--accumulation", "8"),
-    "StarCoder-15.5B, v5p:2x4x4": (
-        *STARCODER,
-        "--topology",
-        "v5p:2x4x4",
-        "--mesh",
-        "32x1",
-        "--remat",
-        "mlp",
-        "--accumulation",
-        "8",
-    ),
-    "StarCoder-15.5B, v4:2x4x4": (
-        *STARCODER,
-        "--topology",
-        "v4:2x4x4",
-        "--mesh",
-        "32x1",
-        "--remat",
-        "mlp",
-        "--accumulation",
-        "8",
-    ),
+    "StarCoder-15.5B, v6e:4x8": (*KEEPING, "--topology", "v6e:4x8"),
+    "StarCoder-15.5B, v5p:2x4x4": (*KEEPING, "--topology", "v5p:2x4x4"),
+    "StarCoder-15.5B, v4:2x4x4": (*KEEPING, "--topology", "v4:2x4x4"),
     "LoRA of StarCoder-15.5B, v5e:2x4": (
         *(*STARCODER, "--topology", "v5e:2x4", "--mesh", "8x1", "--lora.rank", "64", "--lora.base-weights", "bfloat16"),
         *("--accumulation", "64"),
     ),
-    "CodeLlama-34B, v5p:2x4x4": (
-        *(*STARCODER, "--base", "codellama/CodeLlama-34b-hf", "--topology", "v5p:2x4x4", "--mesh", "32x1", "--remat", "mlp"),
-        *("--accumulation", "8"),
-    ),
+    "CodeLlama-34B, v5p:2x4x4": (*KEEPING, "--base", "codellama/CodeLlama-34b-hf", "--topology", "v5p:2x4x4"),
 }
 
 
-def planned(flags: tuple[str, ...], *, decodes: bool) -> dict[str, Any]:
-    """What `plan` says of settings."""
-    config = parse_cli(PlanConfig, flags)
+def of_case(name: str) -> dict[str, Any]:
+    """What `plan` says of a case."""
+    config = parse_cli(PlanConfig, CASES[name])
     topology, arch = topology_of(config.topology), planned_arch(config.train)
-    plan = Plan(
-        topology=topology,
-        arch=arch,
-        train=config.train,
-        step=compiled(Job.of_step(topology, arch, config.train)),
-        decoding=decodings(config, topology, arch) if decodes else (),
-    )
+    plan = planned(config.train, arch, topology)
+    if name.startswith("StarCoder"):
+        plan = dataclasses.replace(plan, decoding=decodings(config, topology, arch))
     told = plan.to_json({})
     seconds = told["estimated_step_s"]
     return {**told, "estimated_s_per_64": seconds and 64 * seconds / config.batch_size}
@@ -81,8 +54,7 @@ def swept() -> list[dict[str, Any]]:
     topology, arch = topology_of(config.topology), planned_arch(config.train)
     told = []
     for choice in candidates(config.train, arch, topology)[:NUM_SWEPT]:
-        step = compiled(Job.of_step(topology, arch, choice.config))
-        plan = Plan(topology=topology, arch=arch, train=choice.config, step=step)
+        plan = planned(choice.config, arch, topology)
         time = plan.time
         by_arithmetic = {"hbm_bytes": choice.memory.total, "step_s": choice.pace.total_s}
         told.append({"choice": plan.summary(), "by_arithmetic": by_arithmetic, "step_s": time and time.total_s})
@@ -94,7 +66,7 @@ def main() -> None:
     names = sys.argv[1:] or [*CASES, "auto"]
     found: dict[str, Any] = {"label": "compiled, not run", "versions": versions()}
     for name in names:
-        found[name] = swept() if name == "auto" else planned(CASES[name], decodes=name.startswith("StarCoder"))
+        found[name] = swept() if name == "auto" else of_case(name)
         print(f"aot: {name} done", file=sys.stderr, flush=True)
     print(json.dumps(found, indent=1))
 

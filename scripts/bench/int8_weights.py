@@ -22,11 +22,10 @@ import numpy as np
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.loading import Opened, open_model
-from wizardcoder_jax.model.int8 import quantised
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sampling.decoding import Request
 from wizardcoder_jax.sampling.engine import Engine
-from wizardcoder_jax.sharding import RULES, make_mesh
+from wizardcoder_jax.sharding import make_mesh
 
 MODEL, BENCHMARK = "smollm2-135m-instruct", "mini-dev"
 PROMPTS, NEW, BATCH, ROUNDS = 32, 64, 8, 3
@@ -34,8 +33,7 @@ PROMPTS, NEW, BATCH, ROUNDS = 32, 64, 8, 3
 
 def load(opened: Opened, dtype: str, *, int8: bool = False) -> Transformer:
     """The model as the sampling door holds it on a CPU."""
-    model = opened.weights(RULES["fsdp_tensor"], make_mesh("1x1"), jnp.dtype(dtype)).model
-    return jax.jit(lambda model: (quantised(model) if int8 else model).unstacked())(model)
+    return opened.for_sampling(make_mesh("1x1"), jnp.dtype(dtype), int8=int8)
 
 
 def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[list[tuple[int, ...]]], list[list[int]]]:

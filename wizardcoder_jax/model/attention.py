@@ -10,11 +10,10 @@ from flax import nnx
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.cache import CacheView, LayerCache, extend
 from wizardcoder_jax.model.dot import attend
-from wizardcoder_jax.model.kernels import KERNELS
+from wizardcoder_jax.model.kernels import Segments, attend_packed
 from wizardcoder_jax.model.layers import Initializer, Projection
 from wizardcoder_jax.model.noise import Dropout
 from wizardcoder_jax.model.remat import ATTENDED, QKV, keep
-from wizardcoder_jax.model.splash import Segments
 from wizardcoder_jax.sharding import Rules
 
 
@@ -84,6 +83,6 @@ class Attention(nnx.Module):
             queries = (queries.astype(jnp.float32) / math.sqrt(queries.shape[-1])).astype(queries.dtype)
         queries, keys, values = keep(queries, QKV), keep(keys, QKV), keep(values, QKV)
         if isinstance(sight, Segments):
-            return self.out(KERNELS[sight.kernel](queries, keys, values, sight, self.rules)), None
+            return self.out(attend_packed(queries, keys, values, sight, self.rules)), None
         keys, values = keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2)
         return self.out(keep(attend(queries, keys, values, sight, self.rules, dropout), ATTENDED)), None

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.model.noise import ATTENTION, Dropout, fold, scale_kept
-from wizardcoder_jax.model.splash import own_kv_heads
 from wizardcoder_jax.sharding import Rules
 
 NUM_CHUNKS, MIN_CHUNK = 4, 64  # of queries: four chunks spare three eighths of the scores
@@ -112,3 +111,18 @@ def _attend_in_chunks(
         seen = (keys[..., :end], values[:, :, :end], mask[:, own, :end])
         attended.append(attend_part(queries[:, own], *seen, heads, group=group))
     return jnp.concatenate(attended, axis=1)
+
+
+def own_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -> jax.Array:
+    """The kv heads along `axis` that a device's query heads share; those that the mesh cannot split are whole on every device.
+
+    Args:
+        array: keys or values.
+        kv_heads: [N], which kv head each query head of the device has.
+        group: G of the whole model.
+        axis: where the kv heads are.
+    """
+    num_heads = len(kv_heads)
+    if not 1 < array.shape[axis] != num_heads // group:
+        return array
+    return jnp.take(array, kv_heads[:: math.gcd(group, num_heads)], axis=axis)  # so many side by side have the same

@@ -12,11 +12,10 @@ from wizardcoder_jax.config import Remat
 from wizardcoder_jax.model.attention import Attention, Rotation, rotation
 from wizardcoder_jax.model.cache import CacheView, LayerCache, cache_axes
 from wizardcoder_jax.model.dot import causal_mask, packed_mask
-from wizardcoder_jax.model.kernels import AttentionKind, chosen
+from wizardcoder_jax.model.kernels import AttentionKind, Segments, chosen
 from wizardcoder_jax.model.layers import Initializer, Mlp, Norm, look_up
 from wizardcoder_jax.model.noise import ATTENTION_OUT, EMBEDDING, MLP_OUT, Dropout, Noise
 from wizardcoder_jax.model.remat import INPUT, MIDDLE, keep, recomputed
-from wizardcoder_jax.model.splash import Segments
 from wizardcoder_jax.sharding import Axes, Rules
 
 RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
@@ -107,12 +106,12 @@ class Transformer(nnx.Module):
         way = chosen(attention, length=length, head_dim=self.arch.head_dim, dropout=rate, dtype=jnp.dtype(dtype))
         mask = packed_mask(segment_ids, window) if way == "dot" else Segments(segment_ids, window, way)
 
-        def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> tuple[jax.Array, None]:
-            return block(keep(x, INPUT), positions, mask, turn, noise.layer(layer) if noise else None)[0], None
+        def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> jax.Array:
+            return block(keep(x, INPUT), positions, mask, turn, noise.layer(layer) if noise else None)[0]
 
         x = self._embed(tokens, positions, dtype, noise, segment_ids)
         layers = (1 + jnp.arange(self.arch.num_layers),) if rate else ()
-        x, _ = self._through_blocks(recomputed(step, remat), x, *layers)
+        x = self._through_blocks(recomputed(step, remat), x, *layers)
         return self.rules.constrain(self.final_norm(x), "batch", None, None)
 
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
@@ -204,15 +203,13 @@ class Transformer(nnx.Module):
         dropout = noise.layer(0) if noise else None
         return x if dropout is None else dropout(x, EMBEDDING)
 
-    def _through_blocks(self, step: Callable[..., Any], x: jax.Array, *per_layer: Any) -> tuple[jax.Array, Any]:
-        """Folds `step(x, block, *layer) -> (x, out)` over the blocks; outs are stacked as the blocks are."""
+    def _through_blocks(self, step: Callable[..., jax.Array], x: jax.Array, *per_layer: jax.Array) -> jax.Array:
+        """Folds `step(x, block, *layer) -> x` over the blocks."""
         if isinstance(self.blocks, Block):
-            return jax.lax.scan(lambda x, layer: step(x, *layer), x, (self.blocks, *per_layer))
-        outs = []
+            return jax.lax.scan(lambda x, layer: (step(x, *layer), None), x, (self.blocks, *per_layer))[0]
         for layer in zip(self.blocks, *per_layer, strict=True):
-            x, out = step(x, *layer)
-            outs.append(out)
-        return x, tuple(outs)
+            x = step(x, *layer)
+        return x
 
 
 def abstract_transformer(arch: ArchConfig, rules: Rules) -> Transformer:

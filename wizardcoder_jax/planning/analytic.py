@@ -9,6 +9,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import Remat, TrainConfig
 from wizardcoder_jax.model.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
@@ -59,7 +61,7 @@ class Sizes(NamedTuple):
 def memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Memory:
     """Memory of a step on each chip of a mesh."""
     held, sizes = _held(arch, config, mesh), sizes_of(arch, config, mesh)
-    item = 4 if config.compute_dtype == "float32" else 2
+    item = item_bytes(config)
     block, away = _kept(arch, sizes, item), REMAT[config.remat].on_host if config.remat in REMAT else ()
     on_host = sum(block[name] for name in away)
     on_device = sum(block[name] for name in kept_of(config.remat) if name not in away)
@@ -114,6 +116,18 @@ def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
         held_table=vocab * d / split("vocab", vocab),
         rows=rows,
     )
+
+
+def item_bytes(config: TrainConfig) -> int:
+    """Of a number of an activation."""
+    return jnp.dtype(config.compute_dtype).itemsize
+
+
+def attention_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
+    """FLOPs of one block's scores and sums of values, forward: of half of all pairs of places, or of a window."""
+    length, window = config.max_length, arch.sliding_window or config.max_length
+    seen = length / 2 if window >= length else window * (1 - window / (2 * length))
+    return 2 * 2 * seen * sizes.heads
 
 
 def num_up(arch: ArchConfig) -> int:

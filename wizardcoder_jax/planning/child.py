@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.cli import from_json
@@ -22,10 +21,10 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import write_json
 from wizardcoder_jax.planning.hlo import read_program
-from wizardcoder_jax.planning.programs import lower_decode, lower_step, mesh_over
+from wizardcoder_jax.planning.programs import lower_decode, lower_step
 from wizardcoder_jax.planning.topology import devices_of, topology_of
 from wizardcoder_jax.sampling.slots import DECODE_STEPS
-from wizardcoder_jax.sharding import RULES, batch_shards
+from wizardcoder_jax.sharding import RULES, batch_shards, bytes_per_device, mesh_over
 from wizardcoder_jax.training.loss import chunk_length
 
 
@@ -34,19 +33,19 @@ def main(job_path: str, dump: str) -> None:
     with open(job_path, encoding="utf-8") as file:
         job = json.load(file)
     topology = topology_of(job["topology"])
-    mesh, arch = mesh_over(devices_of(topology), job["mesh"]), ArchConfig(**job["arch"])
+    mesh, arch = mesh_over(devices_of(topology).tolist(), job["mesh"]), ArchConfig(**job["arch"])
     began = time.monotonic()
     with jax.set_mesh(mesh):
         if "decode" in job:
             lowered, (model, cache) = lower_decode(arch, mesh, **job["decode"])
-            found: dict[str, Any] = {"weights_bytes": held_bytes(model), "cache_bytes": held_bytes(cache)}
+            found: dict[str, Any] = {"weights_bytes": bytes_per_device(model), "cache_bytes": bytes_per_device(cache)}
             trips = DECODE_STEPS
         else:
             config = from_json(TrainConfig, job["train"])
             lowered, state = lower_step(arch, config, mesh)
             found = {
-                "params_bytes": held_bytes((state.trained, state.frozen, state.ema)),
-                "optimizer_bytes": held_bytes(state.opt_state),
+                "params_bytes": bytes_per_device((state.trained, state.frozen, state.ema)),
+                "optimizer_bytes": bytes_per_device(state.opt_state),
             }
             num_rows = config.batch_size // config.accumulation // batch_shards(mesh, RULES[config.strategy])
             trips = -(-config.max_length // chunk_length(num_rows, config.max_length))  # of the loss: all places supervised
@@ -61,12 +60,6 @@ def main(job_path: str, dump: str) -> None:
     found["host_bytes"] = memory.host_temp_size_in_bytes + memory.host_argument_size_in_bytes
     found["program"] = dataclasses.asdict(read_program(compiled.as_text(), trips))
     write_json(os.path.join(dump, "found.json"), found)
-
-
-def held_bytes(tree: Any) -> int:
-    """Bytes that each device holds of arrays of which the shardings are known."""
-    leaves = jax.tree.leaves(tree)
-    return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in leaves)
 
 
 if __name__ == "__main__":

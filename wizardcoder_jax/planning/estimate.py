@@ -6,15 +6,14 @@ beside other work count only as far as they take longer than it. What no compile
 """
 
 import dataclasses
-import math
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.chips import Chip
 from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.planning.analytic import attention_flops, sizes_of
 from wizardcoder_jax.planning.hlo import Collective, Program
-from wizardcoder_jax.planning.subject import mesh_sizes
 from wizardcoder_jax.planning.topology import Topology
-from wizardcoder_jax.sharding import RULES
+from wizardcoder_jax.sharding import sizes_of_mesh
 
 KERNEL_EFFICIENCY = 0.45  # of the peak, of splash attention in bfloat16
 HOP_S = 1e-6  # from a chip to its neighbour (jax-ml/scaling-book, "How to Think About TPUs")
@@ -66,12 +65,8 @@ def collective_s(collective: Collective, topology: Topology) -> float:
 
 
 def splash_flops(program: Program, arch: ArchConfig, config: TrainConfig) -> float:
-    """FLOPs of the attention kernels of a step on each chip: half of the pairs of places, the later ones are skipped."""
-    rules, sizes = RULES[config.strategy], mesh_sizes(config.mesh)
-    num_row_parts, num_head_parts = (math.prod(sizes[name] for name in names) for names in (rules.batch, rules.heads))
-    rows = config.batch_size // config.accumulation / num_row_parts
-    heads = arch.num_heads / (num_head_parts if arch.num_heads % num_head_parts == 0 else 1)
-    forward = 2 * 2 * rows * heads * config.max_length**2 * arch.head_dim / 2
+    """FLOPs of the attention kernels of a step on each chip."""
+    forward = attention_flops(arch, config, sizes_of(arch, config, sizes_of_mesh(config.mesh)))
     kernels = {name: times for name, times in program.kernels.items() if name.startswith("splash")}
     has_dq = any("_dq" in name for name in kernels)
     total = 0.0

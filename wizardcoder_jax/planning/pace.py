@@ -10,13 +10,22 @@ from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.chips import Chip
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.remat import ATTENDED, MIDDLE, QKV, UP
-from wizardcoder_jax.planning.analytic import Memory, Mesh, Sizes, attends_by_dot, kept_of, num_up, sizes_of
-from wizardcoder_jax.planning.estimate import KERNEL_EFFICIENCY
+from wizardcoder_jax.planning.analytic import (
+    Memory,
+    Mesh,
+    Sizes,
+    attends_by_dot,
+    attention_flops,
+    item_bytes,
+    kept_of,
+    num_up,
+    sizes_of,
+)
+from wizardcoder_jax.planning.estimate import KERNEL_EFFICIENCY, PRODUCTS
 from wizardcoder_jax.training.loss import chunk_length
 
 PRODUCT_EFFICIENCY = 0.95  # of the peak, of matrix products
 EMBED_PASSES, UNIT_PASSES = 10, 4  # over tensors of [T, D] and of [T, F] beside the products of a block's forward pass
-KERNEL_BACKWARD = 2.5  # of attention, times the forward pass
 HOST_BANDWIDTH = 12e9  # bytes/s one way to the host's memory, one chip's share: PCIe, an assumption
 _FLOAT32 = 4
 _GATHERED_BYTES = {"int8": 1.0, "nf4": 0.53}  # of a number of a frozen kernel
@@ -83,17 +92,15 @@ def _product_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float
 
 
 def _attention_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
-    """FLOPs of scores and sums of values: of half of all pairs of places, or of a window."""
-    length, window = config.max_length, arch.sliding_window or config.max_length
-    seen = length / 2 if window >= length else window * (1 - window / (2 * length))
-    seen *= 1.25 if attends_by_dot(arch, config) else 1.0
-    times = 1 + KERNEL_BACKWARD + (ATTENDED not in kept_of(config.remat))
-    return arch.num_layers * times * 2 * 2 * seen * sizes.heads
+    """FLOPs of one microbatch's attention on a chip."""
+    times = 1 + PRODUCTS["dkv with dq"] + (ATTENDED not in kept_of(config.remat))
+    times *= 1.25 if attends_by_dot(arch, config) else 1.0
+    return arch.num_layers * times * attention_flops(arch, config, sizes)
 
 
 def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
     """Bytes that one microbatch's norms, activations and sums read and write, and its cross-entropy."""
-    kept, item = kept_of(config.remat), 4 if config.compute_dtype == "float32" else 2
+    kept, item = kept_of(config.remat), item_bytes(config)
     times = 3 + (0.0 if config.remat == "none" else 0.5 if UP in kept else 1.0)
     block = EMBED_PASSES * (sizes.residual + sizes.whole) / 2 + UNIT_PASSES * num_up(arch) * sizes.units
     num_chunks = config.max_length / chunk_length(max(int(sizes.rows), 1), config.max_length)
@@ -103,7 +110,7 @@ def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> f
 
 def _collective_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes, mesh: Mesh) -> tuple[float, float]:
     """Bytes that a chip takes in for one microbatch: beside other work, and while it waits."""
-    item = 4 if config.compute_dtype == "float32" else 2
+    item = item_bytes(config)
     data, model = mesh if config.strategy == "fsdp_tensor" else (mesh[0] * mesh[1], 1)
     is_lora, remote = config.lora.rank is not None, 1 - 1 / data
     gathers = 1 if config.remat == "none" else 2

@@ -4,27 +4,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.loading import sampling_shapes
 from wizardcoder_jax.model.cache import cache_axes
-from wizardcoder_jax.model.int8 import quantised
-from wizardcoder_jax.model.transformer import abstract_transformer
 from wizardcoder_jax.sampling import slots as device
 from wizardcoder_jax.sampling.decoding import Needs
-from wizardcoder_jax.sharding import MESH_AXES, RULES
+from wizardcoder_jax.sharding import RULES
 from wizardcoder_jax.training.loss import Batch
-from wizardcoder_jax.training.step import State, abstract_state, make_step, shardings
+from wizardcoder_jax.training.step import State, abstract_state, make_step
 from wizardcoder_jax.training.trainable import Partition, abstract_subject
-
-
-def mesh_over(devices: np.ndarray, mesh: str) -> Mesh:
-    """The mesh DATAxMODEL over devices in the compiler's order, as `sharding.make_mesh` makes it over a run's own."""
-    shape = tuple(int(size) for size in mesh.split("x"))
-    kinds = (AxisType.Auto,) * 2
-    return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=devices.tolist())
 
 
 def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, State]:
@@ -46,16 +37,13 @@ def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, 
 
 def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dtype: str, int8: bool) -> tuple[Any, Any]:
     """Greedy decoding of `batch` sequences with `num_slots` positions, lowered, and the shapes of model and cache."""
-    rules = RULES["tensor"]
-    model = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
-    model = jax.eval_shape(quantised, model) if int8 else model
+    model = sampling_shapes(arch, mesh, jnp.dtype(dtype), int8=int8)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    model = jax.tree.map(place, model, shardings(model, mesh, rules))
     slots = jax.eval_shape(lambda: device.new_slots(model, batch, 0))
     everywhere = NamedSharding(mesh, PartitionSpec())
     slots = jax.tree.map(lambda leaf: place(leaf, everywhere), slots)
     cache = jax.eval_shape(lambda: model.empty_cache(batch, num_slots, jnp.dtype(dtype)))
-    axes = cache_axes(rules, arch.num_kv_heads)
-    cache = jax.tree.map(lambda leaf: place(leaf, rules.sharding(mesh, leaf.shape, axes)), cache)
+    axes = cache_axes(model.rules, arch.num_kv_heads)
+    cache = jax.tree.map(lambda leaf: place(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
     ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
     return device.decode.lower(model, slots, cache, ends, Needs(), 0), (model, cache)

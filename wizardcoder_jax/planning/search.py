@@ -9,10 +9,10 @@ from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.remat import REMAT
-from wizardcoder_jax.planning.analytic import Memory, Mesh, memory
+from wizardcoder_jax.planning.analytic import Memory, memory
 from wizardcoder_jax.planning.pace import Pace, pace
 from wizardcoder_jax.planning.topology import Topology, topology_of
-from wizardcoder_jax.sharding import MESH_AXES, RULES
+from wizardcoder_jax.sharding import MESH_AXES, RULES, sizes_of_mesh
 
 MAX_MODEL = 16  # devices of "model": more than that wait for one another for most of a step
 # The arithmetic is not exact. Of a chip's memory what is suggested leaves a part free; and what needs a little more than all
@@ -55,12 +55,6 @@ class Suggestion:
 
     flags: tuple[str, ...]  # to add to the command
     choice: Choice
-
-
-def sizes_of_mesh(mesh: str) -> Mesh:
-    """The sizes that DATAxMODEL names."""
-    data, model = (int(size) for size in mesh.split("x"))
-    return data, model
 
 
 def candidates(config: TrainConfig, arch: ArchConfig, topology: Topology) -> list[Choice]:

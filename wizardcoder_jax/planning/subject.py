@@ -9,7 +9,7 @@ from wizardcoder_jax.hf.published import published_arch
 from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.model.vocabulary import arch_with_token
 from wizardcoder_jax.planning.topology import Topology
-from wizardcoder_jax.sharding import MESH_AXES, RULES
+from wizardcoder_jax.sharding import MESH_AXES, RULES, sizes_of_mesh
 
 
 def planned_arch(train: TrainConfig) -> ArchConfig:
@@ -34,26 +34,14 @@ def _arch(train: TrainConfig) -> ArchConfig:
     return arch_with_token(opened.arch, tokenizer.vocab_size - 1) if is_new else opened.arch
 
 
-def mesh_sizes(mesh: str) -> dict[str, int]:
-    """Sizes of the axes of DATAxMODEL by their names.
-
-    Raises:
-        InputError: it is malformed.
-    """
-    parts = mesh.split("x")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise InputError(f"mesh {mesh!r} is not of the form DATAxMODEL, e.g. 4x8, nor auto")
-    return dict(zip(MESH_AXES, map(int, parts), strict=True))
-
-
 def check_mesh(train: TrainConfig, arch: ArchConfig, topology: Topology) -> None:
     """Refuses what `train` would refuse.
 
     Raises:
         InputError: the mesh is not one of the topology's chips, or rows and mesh do not go together.
     """
-    sizes, microbatch = mesh_sizes(train.mesh), train.batch_size // train.accumulation
-    num = math.prod(sizes.values())
+    sizes: dict[str, int] = dict(zip(MESH_AXES, sizes_of_mesh(train.mesh), strict=True))
+    num, microbatch = math.prod(sizes.values()), train.batch_size // train.accumulation
     if num != topology.num_chips:
         raise InputError(
             f"mesh {train.mesh} is of {num} chips, topology {topology.name} has {topology.num_chips}; --mesh auto finds one"

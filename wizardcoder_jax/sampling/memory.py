@@ -11,7 +11,7 @@ from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.cache import cache_axes
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sampling.prefill import NUM_KEPT
-from wizardcoder_jax.sharding import for_cpu
+from wizardcoder_jax.sharding import bytes_per_device, for_cpu
 
 LEAST_CAPACITY = 256  # of the cache, in tokens of a sequence
 ROWS = 8  # a TPU multiplies rows in eights, and fewer by its vector unit instead; GPUs fill up a tile as well
@@ -85,9 +85,8 @@ def memory_of(model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int
     *_, before, whole = (0, *capacities_up_to(max_length))
     rows = num_rows(num_slots)
     growing = sum(cache_bytes(rows, capacity) for capacity in (before, whole) if capacity)
-    parts = [(leaf.sharding.shard_shape(leaf.shape), leaf.dtype.itemsize) for leaf in jax.tree.leaves(model)]
     return Memory(
-        weights_bytes=sum(math.prod(shape) * size for shape, size in parts),
+        weights_bytes=bytes_per_device(model),
         cache_bytes=growing + (NUM_KEPT + NUM_AT_WORK) * cache_bytes(1, whole),
     )
 
