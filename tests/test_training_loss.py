@@ -25,8 +25,9 @@ def arrays():
     return hidden, table, targets, weights
 
 
+@pytest.mark.parametrize("chunk", [None, 7, 40])
 @pytest.mark.parametrize(("z_loss", "smoothing"), [(0.0, 0.0), (0.01, 0.0), (0.0, 0.1), (0.02, 0.3)])
-def test_z_loss_and_label_smoothing_and_their_gradients_equal_torchs(z_loss, smoothing):
+def test_z_loss_and_label_smoothing_and_their_gradients_equal_torchs(z_loss, smoothing, chunk):
     hidden, table, targets, weights = arrays()
     states, rows = (torch.tensor(array, requires_grad=True) for array in (hidden, table))
     logits = states @ rows[:VOCAB].T
@@ -34,8 +35,8 @@ def test_z_loss_and_label_smoothing_and_their_gradients_equal_torchs(z_loss, smo
     costs = torch.nn.functional.cross_entropy(flat, wanted, reduction="none", label_smoothing=smoothing)
     expected = (torch.tensor(weights).reshape(-1) * (costs + z_loss * torch.logsumexp(flat, -1) ** 2)).sum()
     expected.backward()
-    ours = jax.jit(jax.value_and_grad(cross_entropy, argnums=(0, 1)), static_argnums=(4, 5))
-    loss, grads = ours(hidden, table, targets, weights, Objective(VOCAB, z_loss, smoothing), RULES["fsdp"])
+    ours = jax.jit(jax.value_and_grad(cross_entropy, argnums=(0, 1)), static_argnums=(4, 5, 6))
+    loss, grads = ours(hidden, table, targets, weights, Objective(VOCAB, z_loss, smoothing), RULES["fsdp"], chunk)
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     for grad, other in zip(grads, (states.grad.numpy(), rows.grad.numpy()), strict=True):
         np.testing.assert_allclose(grad, other, rtol=0, atol=1e-5 * np.abs(other).max())

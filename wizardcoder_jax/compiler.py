@@ -1,4 +1,4 @@
-"""XLA options of what is compiled for TPUs, one table by chip; elsewhere the compiler's own choices stand.
+"""XLA options of what is compiled for TPUs, one table by chip, and of decoding on CPUs; elsewhere the compiler's choices stand.
 
 A program takes them by `jax.jit(..., compiler_options=...)`, so that what is compiled ahead of time and what runs are the same
 program, and no environment variable has to be set. The names are libtpu's; MaxText (benchmarks/xla_flags_library.py) is where
@@ -32,6 +32,25 @@ OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS},  # v5e
     "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v6e
 }
+
+
+# YNNPACK, which XLA takes for matrix products on CPU, is slow at few rows where it has no AVX-512: with 16 it does 30 GFLOP/s
+# where XLA's own products do 50 (2 cores of an AMD EPYC). With hundreds of rows it is the faster one.
+_OWN_PRODUCTS: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
+
+
+def decoding_options(device_kind: str) -> Options:
+    """Options for programs whose products have as many rows as there are sequences."""
+    return dict(_OWN_PRODUCTS) if device_kind == "cpu" and _has_avx2_at_most() else {}
+
+
+def _has_avx2_at_most() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = file.read()
+    except OSError:  # not Linux
+        return False
+    return "avx2" in flags and "avx512f" not in flags
 
 
 def compiler_options(device_kind: str) -> Options:

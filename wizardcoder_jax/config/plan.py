@@ -11,7 +11,7 @@ class PlanConfig(TrainConfig):
     """A train preset + a topology -> whether it fits, how fast it would be; flags of train hold too."""
 
     topology: str = "v5e:4x8"  # chips: v4, v5e, v5p or v6e and the shape of a slice (v5p:2x4x4), or h100 and a number (h100:8)
-    mesh: str = "auto"  # devices: DATAxMODEL; auto searches mesh, strategy, remat and microbatch
+    mesh: str = "auto"  # devices: DATAxMODEL; auto searches mesh, strategy, remat, microbatch, loss chunk
     fast: bool = False  # the train step's memory alone, within a minute
     decode_batch_size: int = 64  # answers that the sampler decodes together
     decode_length: int = 2048  # tokens of prompt and answer together

@@ -68,6 +68,9 @@ class TrainConfig:
     pad_token: str | None = "[PAD]"  # added with the mean embedding where the tokenizer has no padding token, as the original
     compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
     remat: Remat = "full"  # what of each layer is computed again in the backward pass, not kept; see model/remat.py
+    loss_chunk: int | None = (
+        None  # places of a row whose logits exist at a time, max_length: all; by default 1,024 tokens' worth
+    )
     attention: Literal["auto", "dot", "splash", "cudnn"] = "auto"  # splash is of TPU, cudnn of GPU; auto: where it fits
     regularisation: RegularisationConfig = RegularisationConfig()
     seed: int = 0  # of the order of the data, of dropout and noise
@@ -99,7 +102,7 @@ class TrainConfig:
             "profile_steps",
         ):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("loss_group", "keep_every_steps", "profile_step"):
+        for name in ("loss_chunk", "loss_group", "keep_every_steps", "profile_step"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
         require_range("compute_dtype", self.compute_dtype)

@@ -11,7 +11,7 @@ from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.cache import CacheView, LayerCache, extend
 from wizardcoder_jax.model.dot import attend
 from wizardcoder_jax.model.kernels import Segments, attend_packed
-from wizardcoder_jax.model.layers import Initializer, Projection
+from wizardcoder_jax.model.layers import Initializer, Projection, fused
 from wizardcoder_jax.model.noise import Dropout
 from wizardcoder_jax.model.remat import ATTENDED, QKV, keep
 from wizardcoder_jax.sharding import Rules
@@ -71,9 +71,10 @@ class Attention(nnx.Module):
         Returns:
             [B, T, D], and the cache, fuller, where there is one.
         """
-        queries = self.rules.constrain(self.query(x), "batch", None, "heads", None)
-        keys = self.rules.constrain(self.key(x), "batch", None, "kv_heads", None)
-        values = self.rules.constrain(self.value(x), "batch", None, "kv_heads", None)
+        queries, keys, values = fused(x, self.query, self.key, self.value)
+        queries = self.rules.constrain(queries, "batch", None, "heads", None)
+        keys = self.rules.constrain(keys, "batch", None, "kv_heads", None)
+        values = self.rules.constrain(values, "batch", None, "kv_heads", None)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
         if isinstance(sight, CacheView):

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from wizardcoder_jax.arch import ArchConfig
@@ -64,7 +65,10 @@ class Projection(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., *in] -> [..., *out]."""
-        y = self._product(x)
+        return self._finished(x, self._product(x))
+
+    def _finished(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """`y`, x's product with the kernel, with what else there is."""
         if self.lora_a is not None and self.lora_b is not None:
             a = self.rules.gathered(self.lora_a[...].astype(x.dtype), *self.axes[: self.num_in], None)
             b = self.rules.gathered(self.lora_b[...].astype(x.dtype), None, *self.axes[self.num_in :])
@@ -97,6 +101,18 @@ class Projection(nnx.Module):
 
         return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
+    @property
+    def _gathers_rows(self) -> bool:
+        """Whether devices hold rows of a kernel of floats, of which each needs all columns."""
+        if for_cpu() or self.scale is not None or isinstance(self.kernel, Nf4Kernel) or self.axes[0] != "embed":
+            return False
+        split = [
+            bool(self.rules.names(axis, dim))
+            for axis, dim in zip(self.axes, self.kernel.shape[-len(self.axes) :], strict=True)
+            if axis
+        ]
+        return split[0] and not any(split[1:])
+
     def _product_of_floats(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         embed = self.axes.index("embed")
         if for_cpu() or not self.rules.names("embed", kernel.shape[embed]):
@@ -111,6 +127,21 @@ class Projection(nnx.Module):
         return jnp.tensordot(
             x, self.rules.gathered(rows, *axes), (tuple(range(-self.num_in, 0)), tuple(range(1, self.num_in + 1)))
         )
+
+
+def fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
+    """What projections [D, *, H] make of x [..., D]: [..., *, H] each.
+
+    Where devices hold rows of their kernels these are gathered and multiplied as one, which is few large exchanges and products
+    in place of many small ones; else apart.
+    """
+    if not all(projection._gathers_rows for projection in projections):
+        return [projection(x) for projection in projections]
+    kernels = [projection.kernel[...] for projection in projections]
+    first, ends = projections[0], np.cumsum([kernel.shape[1] for kernel in kernels])[:-1]
+    kernel = cast(jnp.concatenate(kernels, axis=1), x.dtype)
+    products = jnp.split(jnp.tensordot(x, first.rules.gathered(kernel, "embed", None, None), 1), ends, axis=-2)
+    return [projection._finished(x, y) for projection, y in zip(projections, products, strict=True)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -207,8 +238,12 @@ def _gated_backward(held: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Arra
 _gated.defvjp(_gated_forward, _gated_backward)
 
 
-def look_up(table: jax.Array, tokens: jax.Array, rules: Rules) -> jax.Array:
-    """Rows of a table [V, D] by token, [B, T] -> [B, T, D]; a device that holds a part of it adds the rows that are there."""
+def look_up(table: jax.Array, tokens: jax.Array, rules: Rules, dtype: jnp.dtype) -> jax.Array:
+    """Rows of a table [V, D] by token, [B, T] -> [B, T, D]; a device that holds a part of it adds the rows that are there.
+
+    They have `dtype`'s precision, in which the table is gathered and its gradient summed over devices, as a kernel's is; the
+    gradient of the places of one device is summed in the table's own.
+    """
     names, (batch, length) = rules.names("logits", table.shape[0]), tokens.shape
 
     def part(table: jax.Array, rows: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -219,4 +254,5 @@ def look_up(table: jax.Array, tokens: jax.Array, rules: Rules) -> jax.Array:
         return jax.lax.psum(jnp.where(((here >= 0) & (here < len(rows)))[..., None], found, 0), names)
 
     in_axes, out = (("logits", None), ("logits",), ("batch", None)), ((batch, length, table.shape[1]), ("batch", None, None))
-    return rules.per_device(part, in_axes, out)(rules.gathered(table, "vocab", None), jnp.arange(table.shape[0]), tokens)
+    gathered = rules.gathered(table.astype(dtype), "vocab", None).astype(jnp.promote_types(table.dtype, dtype))
+    return rules.per_device(part, in_axes, out)(gathered, jnp.arange(table.shape[0]), tokens)

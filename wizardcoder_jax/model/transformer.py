@@ -194,7 +194,7 @@ class Transformer(nnx.Module):
         noise: Noise | None = None,
         segment_ids: jax.Array | None = None,
     ) -> jax.Array:
-        x = look_up(self.tokens[...], tokens, self.rules).astype(jnp.promote_types(self.tokens.dtype, dtype))
+        x = look_up(self.tokens[...], tokens, self.rules, dtype)
         if noise is not None and segment_ids is not None:
             x = noise.on_embeddings(x, segment_ids)
         if self.positions is not None:

@@ -164,7 +164,7 @@ def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> fl
 
 def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfig, is_lora: bool) -> float:
     """Bytes of logits and gradients: table, states and the logits of a chunk of places."""
-    places = sizes.rows * chunk_length(max(int(sizes.rows), 1), config.max_length)
+    places = sizes.rows * chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
     logits = places * sizes.table / arch.embed_dim
     return (item + _FLOAT32) * sizes.table + 3 * item * sizes.whole + (2 * _FLOAT32 + item) * logits
 

@@ -48,7 +48,9 @@ def main(job_path: str, dump: str) -> None:
                 "optimizer_bytes": bytes_per_device(state.opt_state),
             }
             num_rows = config.batch_size // config.accumulation // batch_shards(mesh, RULES[config.strategy])
-            trips = -(-config.max_length // chunk_length(num_rows, config.max_length))  # of the loss: all places supervised
+            trips = -(
+                -config.max_length // chunk_length(num_rows, config.max_length, config.loss_chunk)
+            )  # of the loss: all places supervised
         options = compiler_options(topology.chip.device_kind)
         dumps = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True} if topology.is_tpu else {}
         write_json(os.path.join(dump, "held.json"), found)

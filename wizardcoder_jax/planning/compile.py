@@ -18,6 +18,7 @@ from wizardcoder_jax.planning.hlo import Collective, Program
 from wizardcoder_jax.planning.memory import Buffer, bytes_when_exhausted, read_report
 from wizardcoder_jax.planning.topology import ENVIRONMENT, Topology
 
+LIBTPU = os.path.join(sys.prefix, "libtpu")  # where `make setup` puts it: all processes would look for a TPU if they found it
 NUM_LARGEST = 8
 SAY_EVERY_S = 15.0
 
@@ -92,8 +93,8 @@ def compiled(job: Job, *, memory_only: bool = False) -> Compiled:
 
 
 def environment() -> dict[str, str]:
-    """A compiling process's, with the folder in which `make setup` puts the compiler for TPUs."""
-    folders = [os.environ.get("PYTHONPATH"), os.path.join(sys.prefix, "libtpu")]
+    """A compiling process's: it finds the compiler for TPUs."""
+    folders = [os.environ.get("PYTHONPATH"), LIBTPU]
     return {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 

@@ -103,7 +103,7 @@ def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> f
     kept, item = kept_of(config.remat), item_bytes(config)
     times = 3 + (0.0 if config.remat == "none" else 0.5 if UP in kept else 1.0)
     block = EMBED_PASSES * (sizes.residual + sizes.whole) / 2 + UNIT_PASSES * num_up(arch) * sizes.units
-    num_chunks = config.max_length / chunk_length(max(int(sizes.rows), 1), config.max_length)
+    num_chunks = config.max_length / chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
     logits = _tokens(config, sizes) * sizes.table / arch.embed_dim
     return arch.num_layers * times * item * block + 2 * _FLOAT32 * num_chunks * sizes.table + 4 * _FLOAT32 * logits
 

@@ -6,7 +6,7 @@ import sys
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import PlanConfig, TrainConfig
 from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.planning.compile import Job, compiled
+from wizardcoder_jax.planning.compile import LIBTPU, Job, compiled
 from wizardcoder_jax.planning.report import Decoding, Plan, Suggestion
 from wizardcoder_jax.planning.search import candidates, suggestions
 from wizardcoder_jax.planning.subject import decoding_mesh
@@ -28,7 +28,7 @@ def searched(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fas
     found = candidates(train, arch, topology)
     if not found:
         raise InputError(f"no mesh of {topology.num_chips} chips divides batches of {train.batch_size}; change --batch-size")
-    said = f"{len(found)} choices of mesh, strategy, remat and microbatch by arithmetic; compiling the best"
+    said = f"{len(found)} choices of mesh, strategy, remat, microbatch and loss chunk by arithmetic; compiling the best"
     print(f"plan: {said}", file=sys.stderr, flush=True)
     best: Plan | None = None
     num_fitting = 0
@@ -70,5 +70,6 @@ def decodings(config: PlanConfig, topology: Topology, arch: ArchConfig) -> tuple
 
 def versions() -> dict[str, str]:
     """Of the compilers that are installed."""
-    names = {dist.metadata["Name"] for dist in importlib.metadata.distributions()}
-    return {name: importlib.metadata.version(name) for name in COMPILERS if name in names}
+    installed = importlib.metadata.distributions(path=[*sys.path, LIBTPU])
+    found = {dist.metadata["Name"]: dist.version for dist in installed}
+    return {name: found[name] for name in COMPILERS if name in found}

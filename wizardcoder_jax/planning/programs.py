@@ -12,7 +12,7 @@ from wizardcoder_jax.loading import sampling_shapes
 from wizardcoder_jax.model.cache import cache_axes
 from wizardcoder_jax.sampling import slots as device
 from wizardcoder_jax.sampling.decoding import Needs
-from wizardcoder_jax.sharding import RULES
+from wizardcoder_jax.sharding import RULES, device_kind
 from wizardcoder_jax.training.loss import Batch
 from wizardcoder_jax.training.step import State, abstract_state, make_step
 from wizardcoder_jax.training.trainable import Partition, abstract_subject
@@ -46,4 +46,4 @@ def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dt
     axes = cache_axes(model.rules, arch.num_kv_heads)
     cache = jax.tree.map(lambda leaf: place(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
     ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    return device.decode.lower(model, slots, cache, ends, Needs(), 0), (model, cache)
+    return device.decoder(device_kind()).lower(model, slots, cache, ends, Needs(), 0), (model, cache)

@@ -81,6 +81,7 @@ class Plan:
         took = f", {time.total_s:.3f} s a step" if time else ""
         chosen = (
             f"--strategy {config.strategy} --mesh {config.mesh} --remat {config.remat} --accumulation {config.accumulation}"
+            + (f" --loss-chunk {config.loss_chunk}" if config.loss_chunk else "")
         )
         return f"{chosen} (microbatches of {microbatch}): {says}{took}"
 
@@ -95,6 +96,7 @@ class Plan:
             "remat": config.remat,
             "microbatch": config.batch_size // config.accumulation,
             "accumulation": config.accumulation,
+            "loss_chunk": config.loss_chunk,
             "fits": self.step.fits,
             "hbm_bytes_per_chip": self.step.hbm_bytes,
             "hbm_limit_bytes": self.topology.chip.hbm_bytes,

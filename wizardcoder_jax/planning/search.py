@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -61,7 +62,7 @@ def candidates(config: TrainConfig, arch: ArchConfig, topology: Topology) -> lis
     """All meshes, strategies, kinds of remat and microbatches of a run: those that may fit first, the fastest of them in front.
 
     Args:
-        config: all else of the run; its mesh, strategy, remat and accumulation are what is chosen.
+        config: all else of the run; its mesh, strategy, remat, accumulation and, where none is set, loss_chunk are chosen.
         arch: of what is trained.
         topology: chips, all of which the mesh is made of.
     """
@@ -132,15 +133,16 @@ def _meshes(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterator[T
 
 
 def _schedules(config: TrainConfig) -> Iterator[TrainConfig]:
-    """The config with each kind of remat and each size of microbatch that its mesh divides."""
+    """The config with each kind of remat, each size of microbatch that its mesh divides, and logits by chunks or in full."""
     sizes: dict[str, int] = dict(zip(MESH_AXES, sizes_of_mesh(config.mesh), strict=True))
     shards = math.prod(sizes[name] for name in RULES[config.strategy].batch)
     # under the original objective the loss is a mean over each microbatch, unless groups are given
     is_free = config.objective == "token_mean" or config.loss_group is not None
+    chunks = (None, config.max_length) if config.loss_chunk is None else (config.loss_chunk,)
     for accumulation in range(1, config.batch_size + 1) if is_free else (config.accumulation,):
         if config.batch_size % accumulation == 0 and (config.batch_size // accumulation) % shards == 0:
-            for remat in REMAT:
-                yield dataclasses.replace(config, accumulation=accumulation, remat=remat)
+            for remat, chunk in itertools.product(REMAT, chunks):
+                yield dataclasses.replace(config, accumulation=accumulation, remat=remat, loss_chunk=chunk)
 
 
 def _flags(config: TrainConfig, topology: Topology, choice: Choice) -> tuple[str, ...]:
@@ -153,6 +155,7 @@ def _flags(config: TrainConfig, topology: Topology, choice: Choice) -> tuple[str
             "mesh": config.mesh,
             "remat": config.remat,
             "accumulation": config.accumulation,
+            "loss-chunk": config.loss_chunk,
             "optim.moment-dtype": config.optim.moment_dtype,
             "lora.rank": config.lora.rank,
             "lora.base-weights": config.lora.base_weights,

@@ -20,6 +20,7 @@ from wizardcoder_jax.sampling.decoding import Answer, Logprob, Needs, Request
 from wizardcoder_jax.sampling.memory import capacities_up_to, num_rows
 from wizardcoder_jax.sampling.prefill import PrefilledPrompts
 from wizardcoder_jax.sampling.waiting import Waiting
+from wizardcoder_jax.sharding import device_kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +143,8 @@ class Engine:
         if not self._held:
             return found
         self._fit()
-        self._slots, self._cache, emitted, num_steps = device.decode(
+        decode = device.decoder(device_kind())
+        self._slots, self._cache, emitted, num_steps = decode(
             self._model, self._slots, self._cache, self._eos_ids, self._needs, self._num_guessed
         )
         self.num_steps += int(num_steps)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wizardcoder_jax.compiler import decoding_options
 from wizardcoder_jax.model.cache import LayerCache, cache_axes
 from wizardcoder_jax.model.transformer import KVCache, Transformer
 from wizardcoder_jax.sampling.choose import choose
@@ -138,8 +139,7 @@ def _put(model: Transformer, cache: KVCache, prompt: KVCache, row: jax.Array) ->
     return jax.tree.map(put, cache, prompt)
 
 
-@functools.partial(jax.jit, static_argnames=("needs", "num_guessed"), donate_argnames=("slots", "cache"))
-def decode(
+def _decode(
     model: Transformer, slots: Slots, cache: KVCache, eos_ids: jax.Array, needs: Needs, num_guessed: int
 ) -> tuple[Slots, KVCache, Emitted, jax.Array]:
     """DECODE_STEPS steps of every active slot, fewer where all end; also how many steps it took.
@@ -163,6 +163,14 @@ def decode(
     num_steps, slots, cache, whole = jax.lax.while_loop(running, step, (jnp.int32(0), slots, cache, whole))
     whole = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), whole)
     return _everywhere(model, slots), cache, _everywhere(model, whole), num_steps
+
+
+@functools.cache
+def decoder(device_kind: str) -> Any:
+    """`_decode`, to be compiled for devices of a kind; slots and cache are donated."""
+    static, donated = ("needs", "num_guessed"), ("slots", "cache")
+    options = decoding_options(device_kind)
+    return jax.jit(_decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
 
 
 def _guessed(slots: Slots, num_guessed: int) -> jax.Array:

@@ -54,6 +54,7 @@ class LossOptions:
     dtype: jnp.dtype  # of activations and matmuls
     remat: Remat = "none"  # see model/remat.py
     attention: AttentionKind = "auto"  # see Transformer
+    chunk: int | None = None  # see chunk_length
     dropout: float = 0.0  # see model/noise.py
     neftune_alpha: float = 0.0  # see model/noise.py
     z_loss: float = 0.0  # times (log Z)^2 of every supervised token (PaLM, arXiv 2204.02311, section 5)
@@ -63,11 +64,11 @@ class LossOptions:
     def of(cls, config: TrainConfig) -> "LossOptions":
         """Those of training."""
         dtype, added = jnp.dtype(config.compute_dtype), dataclasses.asdict(config.regularisation)
-        return cls(dtype=dtype, remat=config.remat, attention=config.attention, **added)
+        return cls(dtype=dtype, remat=config.remat, attention=config.attention, chunk=config.loss_chunk, **added)
 
     def plain(self) -> "LossOptions":
         """The same with nothing added: the cross-entropy itself, as validation reports it."""
-        return LossOptions(dtype=self.dtype, attention=self.attention)
+        return LossOptions(dtype=self.dtype, attention=self.attention, chunk=self.chunk)
 
 
 def weighted_loss(model: Transformer, batch: Batch, options: LossOptions) -> jax.Array:
@@ -92,12 +93,19 @@ def weighted_loss(model: Transformer, batch: Batch, options: LossOptions) -> jax
         noise=noise if options.dropout or options.neftune_alpha else None,
     )
     objective = Objective(model.arch.vocab_size, options.z_loss, options.label_smoothing)
-    return cross_entropy(hidden, model.head_table, batch.targets, batch.weights.astype(jnp.float32), objective, model.rules)
+    weights = batch.weights.astype(jnp.float32)
+    return cross_entropy(hidden, model.head_table, batch.targets, weights, objective, model.rules, options.chunk)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def cross_entropy(
-    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, objective: Objective, rules: Rules
+    hidden: jax.Array,
+    table: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    objective: Objective,
+    rules: Rules,
+    chunk: int | None = None,
 ) -> jax.Array:
     """The sum of weight * cost over all places: the cross-entropy, smoothed where asked, and z_loss * (log Z)^2.
 
@@ -111,15 +119,22 @@ def cross_entropy(
         weights: [B, T] float32.
         objective: what a token costs.
         rules: how activations are split over the mesh.
+        chunk: places of a row whose logits exist at a time; see chunk_length.
 
     Returns:
         A float32 scalar.
     """
-    return _forward(hidden, table, targets, weights, objective, rules)[0]
+    return _forward(hidden, table, targets, weights, objective, rules, chunk)[0]
 
 
 def _forward(
-    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, objective: Objective, rules: Rules
+    hidden: jax.Array,
+    table: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    objective: Objective,
+    rules: Rules,
+    chunk: int | None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The loss and its gradients; each device has its own rows, and all or its part of the vocabulary."""
     batch, rows = ("batch", None), jnp.arange(table.shape[0])
@@ -129,15 +144,18 @@ def _forward(
     in_axes = (("batch", None, None), ("logits", None), ("logits",), batch, batch)
     held = ("vocab" if split.table_sum else "logits", None)
     out = ((targets.shape[:1], ("batch",)), (hidden.shape, ("batch", None, None)), (table.shape, held))
-    part = rules.per_device(functools.partial(_part, objective=objective, split=split), in_axes, out)
+    part = rules.per_device(functools.partial(_part, objective=objective, split=split, chunk=chunk), in_axes, out)
     kernel = rules.gathered(table.astype(hidden.dtype), "vocab", None)
     loss, hidden_grad, table_grad = part(hidden, kernel, rows, targets, weights)
     return loss.sum(), (hidden_grad, rules.constrain(table_grad.astype(table.dtype), "vocab", None))
 
 
-def chunk_length(num_rows: int, length: int) -> int:
-    """Places of each row whose logits exist at a time on an accelerator that has so many rows, each of `length` places."""
-    return min(max(CHUNK_TOKENS // num_rows, CPU_CHUNK), length)
+def chunk_length(num_rows: int, length: int, chunk: int | None) -> int:
+    """Places of each row whose logits exist at a time on an accelerator that has so many rows, each of `length` places.
+
+    A chunk that is given holds; the longer it is, the more seldom is the table's gradient read and written.
+    """
+    return min(chunk or max(CHUNK_TOKENS // num_rows, CPU_CHUNK), length)
 
 
 def _part(
@@ -149,6 +167,7 @@ def _part(
     *,
     objective: Objective,
     split: _Split,
+    chunk: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What one device does: the loss of its sequences [B], the gradients of their states and of its `rows` of the table.
 
@@ -156,7 +175,7 @@ def _part(
     table's each device is given the part that it holds: the whole would be in memory through the backward pass.
     """
     length = hidden.shape[1]
-    chunk = min(CPU_CHUNK, length) if for_cpu() else chunk_length(len(hidden), length)
+    chunk = chunk_length(len(hidden), length, chunk or (CPU_CHUNK if for_cpu() else None))
     order = jnp.argsort(weights == 0, axis=1, stable=True)
 
     def to_front(array: jax.Array) -> jax.Array:
@@ -227,7 +246,7 @@ def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...])
 
 
 def _backward(
-    objective: Objective, rules: Rules, grads: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    objective: Objective, rules: Rules, chunk: int | None, grads: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
     hidden_grad, table_grad = grads
     return hidden_grad * cotangent.astype(hidden_grad.dtype), table_grad * cotangent, None, None
