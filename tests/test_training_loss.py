@@ -88,7 +88,7 @@ def test_other_seeds_draw_otherwise(model):
 
 def test_options_of_the_settings_are_theirs_and_the_plain_ones_add_nothing():
     added = RegularisationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-4, label_smoothing=0.1)
-    options = LossOptions.of(TrainConfig(regularisation=added, attention="dot"))
-    wanted = {"dtype": jnp.dtype("bfloat16"), "remat": "full", "attention": "dot", **dataclasses.asdict(added)}
+    options = LossOptions.of(TrainConfig(regularisation=added, attention="dot", loss_chunk=256))
+    wanted = {"dtype": jnp.dtype("bfloat16"), "remat": "full", "attention": "dot", "chunk": 256, **dataclasses.asdict(added)}
     assert dataclasses.asdict(options) == wanted
-    assert options.plain() == LossOptions(dtype=jnp.dtype("bfloat16"), attention="dot")
+    assert options.plain() == LossOptions(dtype=jnp.dtype("bfloat16"), attention="dot", chunk=256)

@@ -16,6 +16,8 @@ _LARGE_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 65_536}
 # What is brought back from the host is asked for in the iteration of the loop that needs it. To ask one iteration earlier the
 # compiler takes the first iteration out of the loop, and then fills all else that is kept with zeros before each microbatch.
 _TRANSFERS_IN_LOOPS: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
+# What microbatches add to the gradient of the table of positions is summed over devices once a step, not once a microbatch.
+_SUMS_AFTER_LOOPS: Options = {"xla_tpu_enable_ag_backward_pipelining": True}
 # Weights are gathered piece by piece inside the products that run meanwhile. It is so by default on v5e; elsewhere every gather
 # would be waited for.
 _GATHERS_IN_PRODUCTS: Options = {
@@ -29,19 +31,20 @@ _GATHERS_IN_PRODUCTS: Options = {
 OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v4": _WHOLE_PRODUCTS,
     "TPU v5": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v5p
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS},  # v5e
+    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS, **_SUMS_AFTER_LOOPS},  # v5e
     "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v6e
 }
 
 
 # YNNPACK, which XLA takes for matrix products on CPU, is slow at few rows where it has no AVX-512: with 16 it does 30 GFLOP/s
-# where XLA's own products do 50 (2 cores of an AMD EPYC). With hundreds of rows it is the faster one.
+# where XLA's own products do 50 (2 cores of an AMD EPYC). With FEW_ROWS or more it is the faster one.
+FEW_ROWS = 48
 _OWN_PRODUCTS: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 
 
-def decoding_options(device_kind: str) -> Options:
-    """Options for programs whose products have as many rows as there are sequences."""
-    return dict(_OWN_PRODUCTS) if device_kind == "cpu" and _has_avx2_at_most() else {}
+def decoding_options(device_kind: str, num_rows: int) -> Options:
+    """Options for a program whose products have so many rows, one for each token that a step decodes."""
+    return dict(_OWN_PRODUCTS) if device_kind == "cpu" and num_rows < FEW_ROWS and _has_avx2_at_most() else {}
 
 
 def _has_avx2_at_most() -> bool:

@@ -11,11 +11,12 @@ What limits XLA on CPU: (1) a scan over stacked layers copies each layer's weigh
 (2) a KV cache that is not in the order of the attention's two products is transposed whole at every token; (3) with one row,
 products run at the speed of memory (30 GB/s of weights, 2.5 times torch's); (4) with more rows the products are what takes the
 time, four fifths of a step of 16. On 2 cores with AVX-512 YNNPACK's kernels, which XLA takes, reach 95 GFLOP/s with 16 rows,
-150 with 64, 185 with 128 and 210 with 512 (torch is 10 to 25 % behind at each), so prompts are prefilled in pieces of 128. On 2
-cores with AVX2 alone they reach 30, 85, 100 and 125 (torch 25 to 40 with 16), and XLA's own products 50 with 16 rows, which
-decoding takes there (compiler.py); the rest are the two products of attention (0.3 ms a layer at 256 positions) and small
-operations between them; (5) products written as sums take 20 times as long, a kernel [out, in] instead of [in, out] up to twice
-as long at 16 rows, two products made one no less; (6) bfloat16 and int8 kernels are made float32 again in every call.
+150 with 64, 185 with 128 and 210 with 512 (torch is 10 to 25 % behind at each), so prompts are prefilled in pieces of 128. On
+2 cores with AVX2 alone they reach 30, 85, 100 and 125 (torch 25 to 40 with 16), and XLA's own products 50 with 16 rows, which
+decoding takes there below 48 rows (compiler.py); the rest are the two products of attention (0.3 ms a layer at 256 positions)
+and small operations between them; (5) products written as sums take 20 times as long, a kernel [out, in] instead of [in, out]
+up to twice as long at 16 rows, two products made one no less; (6) bfloat16 and int8 kernels are made float32 again in every
+call.
 """
 
 import json

@@ -46,4 +46,4 @@ def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dt
     axes = cache_axes(model.rules, arch.num_kv_heads)
     cache = jax.tree.map(lambda leaf: place(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
     ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    return device.decoder(device_kind()).lower(model, slots, cache, ends, Needs(), 0), (model, cache)
+    return device.decoder(device_kind(), batch).lower(model, slots, cache, ends, Needs(), 0), (model, cache)

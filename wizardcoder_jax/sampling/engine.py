@@ -143,7 +143,7 @@ class Engine:
         if not self._held:
             return found
         self._fit()
-        decode = device.decoder(device_kind())
+        decode = device.decoder(device_kind(), self._num_slots * (1 + self._num_guessed))
         self._slots, self._cache, emitted, num_steps = decode(
             self._model, self._slots, self._cache, self._eos_ids, self._needs, self._num_guessed
         )

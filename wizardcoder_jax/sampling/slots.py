@@ -166,10 +166,10 @@ def _decode(
 
 
 @functools.cache
-def decoder(device_kind: str) -> Any:
-    """`_decode`, to be compiled for devices of a kind; slots and cache are donated."""
+def decoder(device_kind: str, num_rows: int) -> Any:
+    """`_decode`, to be compiled for devices of a kind and so many tokens a step; slots and cache are donated."""
     static, donated = ("needs", "num_guessed"), ("slots", "cache")
-    options = decoding_options(device_kind)
+    options = decoding_options(device_kind, num_rows)
     return jax.jit(_decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
 
 
