@@ -16,8 +16,6 @@ _LARGE_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 65_536}
 # What is brought back from the host is asked for in the iteration of the loop that needs it. To ask one iteration earlier the
 # compiler takes the first iteration out of the loop, and then fills all else that is kept with zeros before each microbatch.
 _TRANSFERS_IN_LOOPS: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
-# What microbatches add to the gradient of the table of positions is summed over devices once a step, not once a microbatch.
-_SUMS_AFTER_LOOPS: Options = {"xla_tpu_enable_ag_backward_pipelining": True}
 # Weights are gathered piece by piece inside the products that run meanwhile. It is so by default on v5e; elsewhere every gather
 # would be waited for.
 _GATHERS_IN_PRODUCTS: Options = {
@@ -31,7 +29,7 @@ _GATHERS_IN_PRODUCTS: Options = {
 OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v4": _WHOLE_PRODUCTS,
     "TPU v5": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v5p
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS, **_SUMS_AFTER_LOOPS},  # v5e
+    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS},  # v5e
     "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v6e
 }
 
