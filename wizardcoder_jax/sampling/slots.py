@@ -139,7 +139,7 @@ def _put(model: Transformer, cache: KVCache, prompt: KVCache, row: jax.Array) ->
     return jax.tree.map(put, cache, prompt)
 
 
-def _decode(
+def decode(
     model: Transformer, slots: Slots, cache: KVCache, eos_ids: jax.Array, needs: Needs, num_guessed: int
 ) -> tuple[Slots, KVCache, Emitted, jax.Array]:
     """DECODE_STEPS steps of every active slot, fewer where all end; also how many steps it took.
@@ -167,10 +167,10 @@ def _decode(
 
 @functools.cache
 def decoder(device_kind: str, num_rows: int) -> Any:
-    """`_decode`, to be compiled for devices of a kind and so many tokens a step; slots and cache are donated."""
+    """`decode`, to be compiled for devices of a kind and so many tokens a step; slots and cache are donated."""
     static, donated = ("needs", "num_guessed"), ("slots", "cache")
     options = decoding_options(device_kind, num_rows)
-    return jax.jit(_decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
+    return jax.jit(decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
 
 
 def _guessed(slots: Slots, num_guessed: int) -> jax.Array:
