@@ -97,3 +97,9 @@ def test_nothing_is_suggested_that_a_config_rules_out():
     adapters = TrainConfig(mesh="8x1", lora=LoraConfig(rank=16, base_weights="nf4"), remat="mlp", accumulation=1)
     told = suggestions(adapters, STARCODER, topology_of("v5e:2x4"))
     assert told and not any("--optim.moment-dtype" in suggestion.flags for suggestion in told)
+
+
+def test_logits_are_of_whole_rows_where_that_is_faster_and_fits_unless_the_run_says_otherwise():
+    found = {choice.config.loss_chunk for choice in candidates(TrainConfig(), STARCODER, V5E_32)}
+    assert found == {None, 2048}
+    assert {choice.config.loss_chunk for choice in candidates(TrainConfig(loss_chunk=512), STARCODER, V5E_32)} == {512}

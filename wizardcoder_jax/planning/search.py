@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -62,16 +61,21 @@ def candidates(config: TrainConfig, arch: ArchConfig, topology: Topology) -> lis
     """All meshes, strategies, kinds of remat and microbatches of a run: those that may fit first, the fastest of them in front.
 
     Args:
-        config: all else of the run; its mesh, strategy, remat, accumulation and, where none is set, loss_chunk are chosen.
+        config: all else of the run; its mesh, strategy, remat, accumulation and, where none is set, loss_chunk are
+            what is chosen.
         arch: of what is trained.
         topology: chips, all of which the mesh is made of.
     """
     found = [
-        Choice.of(candidate, arch, topology)
+        min((Choice.of(chunked, arch, topology) for chunked in _chunkings(candidate)), key=_rank)
         for meshed in _meshes(config, arch, topology.num_chips)
         for candidate in _schedules(meshed)
     ]
-    return sorted(found, key=lambda choice: (0, choice.pace.total_s) if choice.fits() else (1, choice.memory.total))
+    return sorted(found, key=_rank)
+
+
+def _rank(choice: Choice) -> tuple[int, float]:
+    return (0, choice.pace.total_s) if choice.fits() else (1, choice.memory.total)
 
 
 def suggestions(config: TrainConfig, arch: ArchConfig, topology: Topology) -> list[Suggestion]:
@@ -133,16 +137,22 @@ def _meshes(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterator[T
 
 
 def _schedules(config: TrainConfig) -> Iterator[TrainConfig]:
-    """The config with each kind of remat, each size of microbatch that its mesh divides, and logits by chunks or in full."""
+    """The config with each kind of remat and each size of microbatch that its mesh divides."""
     sizes: dict[str, int] = dict(zip(MESH_AXES, sizes_of_mesh(config.mesh), strict=True))
     shards = math.prod(sizes[name] for name in RULES[config.strategy].batch)
     # under the original objective the loss is a mean over each microbatch, unless groups are given
     is_free = config.objective == "token_mean" or config.loss_group is not None
-    chunks = (None, config.max_length) if config.loss_chunk is None else (config.loss_chunk,)
     for accumulation in range(1, config.batch_size + 1) if is_free else (config.accumulation,):
         if config.batch_size % accumulation == 0 and (config.batch_size // accumulation) % shards == 0:
-            for remat, chunk in itertools.product(REMAT, chunks):
-                yield dataclasses.replace(config, accumulation=accumulation, remat=remat, loss_chunk=chunk)
+            for remat in REMAT:
+                yield dataclasses.replace(config, accumulation=accumulation, remat=remat)
+
+
+def _chunkings(config: TrainConfig) -> Iterator[TrainConfig]:
+    """The config with logits by chunks and, unless it says how long these are, with those of whole rows."""
+    yield config
+    if config.loss_chunk is None:
+        yield dataclasses.replace(config, loss_chunk=config.max_length)
 
 
 def _flags(config: TrainConfig, topology: Topology, choice: Choice) -> tuple[str, ...]:
@@ -155,7 +165,6 @@ def _flags(config: TrainConfig, topology: Topology, choice: Choice) -> tuple[str
             "mesh": config.mesh,
             "remat": config.remat,
             "accumulation": config.accumulation,
-            "loss-chunk": config.loss_chunk,
             "optim.moment-dtype": config.optim.moment_dtype,
             "lora.rank": config.lora.rank,
             "lora.base-weights": config.lora.base_weights,
