@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,17 +102,13 @@ class Projection(nnx.Module):
 
         return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
-    @property
-    def _gathers_rows(self) -> bool:
-        """Whether devices hold rows of a kernel of floats, of which each needs all columns."""
+    def _held_rows(self) -> jax.Array | None:
+        """The kernel [D, ...], where it is of floats and devices hold rows of it, of which each needs all columns."""
         if for_cpu() or self.scale is not None or isinstance(self.kernel, Nf4Kernel) or self.axes[0] != "embed":
-            return False
-        split = [
-            bool(self.rules.names(axis, dim))
-            for axis, dim in zip(self.axes, self.kernel.shape[-len(self.axes) :], strict=True)
-            if axis
-        ]
-        return split[0] and not any(split[1:])
+            return None
+        kernel: jax.Array = self.kernel[...]
+        split = [axis for axis, dim in zip(self.axes, kernel.shape, strict=True) if axis and self.rules.names(axis, dim)]
+        return kernel if split == ["embed"] else None
 
     def _product_of_floats(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         embed = self.axes.index("embed")
@@ -135,12 +132,12 @@ def fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
     Where devices hold rows of their kernels these are gathered and multiplied as one, which is few large exchanges and products
     in place of many small ones; else apart.
     """
-    if not all(projection._gathers_rows for projection in projections):
+    kernels = [kernel for projection in projections if (kernel := projection._held_rows()) is not None]
+    if len(kernels) < len(projections):
         return [projection(x) for projection in projections]
-    kernels = [projection.kernel[...] for projection in projections]
-    first, ends = projections[0], np.cumsum([kernel.shape[1] for kernel in kernels])[:-1]
-    kernel = cast(jnp.concatenate(kernels, axis=1), x.dtype)
-    products = jnp.split(jnp.tensordot(x, first.rules.gathered(kernel, "embed", None, None), 1), ends, axis=-2)
+    rules, ends = projections[0].rules, np.cumsum([kernel.shape[1] for kernel in kernels])[:-1]
+    kernel: Any = cast(jnp.concatenate(kernels, axis=1), x.dtype)
+    products = jnp.split(jnp.tensordot(x, rules.gathered(kernel, "embed", None, None), 1), ends, axis=-2)
     return [projection._finished(x, y) for projection, y in zip(projections, products, strict=True)]
 
 
