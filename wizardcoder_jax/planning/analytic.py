@@ -130,6 +130,11 @@ def attention_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> floa
     return 2 * 2 * seen * sizes.heads
 
 
+def chunk_of(config: TrainConfig, sizes: Sizes) -> int:
+    """Places of a row whose logits exist at a time."""
+    return chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
+
+
 def num_up(arch: ArchConfig) -> int:
     """Projections to the MLP's units."""
     return 2 if arch.mlp == "swiglu" else 1
@@ -164,7 +169,7 @@ def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> fl
 
 def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfig, is_lora: bool) -> float:
     """Bytes of logits and gradients: table, states and the logits of a chunk of places."""
-    places = sizes.rows * chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
+    places = sizes.rows * chunk_of(config, sizes)
     logits = places * sizes.table / arch.embed_dim
     return (item + _FLOAT32) * sizes.table + 3 * item * sizes.whole + (2 * _FLOAT32 + item) * logits
 

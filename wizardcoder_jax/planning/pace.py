@@ -16,13 +16,13 @@ from wizardcoder_jax.planning.analytic import (
     Sizes,
     attends_by_dot,
     attention_flops,
+    chunk_of,
     item_bytes,
     kept_of,
     num_up,
     sizes_of,
 )
 from wizardcoder_jax.planning.estimate import KERNEL_EFFICIENCY, PRODUCTS
-from wizardcoder_jax.training.loss import chunk_length
 
 PRODUCT_EFFICIENCY = 0.95  # of the peak, of matrix products
 EMBED_PASSES, UNIT_PASSES = 10, 4  # over tensors of [T, D] and of [T, F] beside the products of a block's forward pass
@@ -103,7 +103,7 @@ def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> f
     kept, item = kept_of(config.remat), item_bytes(config)
     times = 3 + (0.0 if config.remat == "none" else 0.5 if UP in kept else 1.0)
     block = EMBED_PASSES * (sizes.residual + sizes.whole) / 2 + UNIT_PASSES * num_up(arch) * sizes.units
-    num_chunks = config.max_length / chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
+    num_chunks = config.max_length / chunk_of(config, sizes)
     logits = _tokens(config, sizes) * sizes.table / arch.embed_dim
     return arch.num_layers * times * item * block + 2 * _FLOAT32 * num_chunks * sizes.table + 4 * _FLOAT32 * logits
 
