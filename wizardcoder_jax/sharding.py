@@ -27,6 +27,7 @@ class Rules:
     sequence: tuple[str, ...] = ()  # places of a sequence, between blocks
     embed: tuple[str, ...] = ()  # rows of every kernel
     vocab: tuple[str, ...] = ()  # rows of the embedding and of the head
+    positions: tuple[str, ...] = ()  # rows of the table of positions
     logits: tuple[str, ...] = ()  # the vocabulary where it is computed with: of logits, and of the tables beside them
     heads: tuple[str, ...] = ()  # query heads
     kv_heads: tuple[str, ...] = ()  # key/value heads
@@ -97,17 +98,19 @@ class Rules:
         return run
 
 
-HELD = {"embed": None, "vocab": "logits"}  # axes along which parameters are split to be held, and the split to compute with
+# Axes along which parameters are split to be held, and the split to compute with.
+HELD = {"embed": None, "vocab": "logits", "positions": None}
 
 RULES: dict[str, Rules] = {
     # Everything is split over every device: weights are gathered layer by layer, each device has its own sequences.
-    "fsdp": Rules(batch=MESH_AXES, embed=MESH_AXES, vocab=MESH_AXES),
+    "fsdp": Rules(batch=MESH_AXES, embed=MESH_AXES, vocab=MESH_AXES, positions=MESH_AXES),
     # Sequences and weight rows over "data"; heads, MLP units and vocabulary over "model", and places where none of them is.
     "fsdp_tensor": Rules(
         batch=("data",),
         sequence=("model",),
         embed=("data",),
         vocab=("model",),
+        positions=("data",),
         logits=("model",),
         heads=("model",),
         kv_heads=("model",),

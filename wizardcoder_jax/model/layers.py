@@ -1,4 +1,4 @@
-"""Projections, norms, the MLP, the look-up of tokens: parameters with shape, logical axes and initialiser on one line."""
+"""Projections, norms, the MLP, the look-up of rows: parameters with shape, logical axes and initialiser on one line."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from flax import nnx
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.model.nf4 import Nf4Kernel
 from wizardcoder_jax.model.remat import UP, keep
-from wizardcoder_jax.sharding import Axes, Rules, for_cpu
+from wizardcoder_jax.sharding import HELD, Axes, Rules, for_cpu
 
 
 class Initializer:
@@ -235,21 +235,29 @@ def _gated_backward(held: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Arra
 _gated.defvjp(_gated_forward, _gated_backward)
 
 
-def look_up(table: jax.Array, tokens: jax.Array, rules: Rules, dtype: jnp.dtype) -> jax.Array:
-    """Rows of a table [V, D] by token, [B, T] -> [B, T, D]; a device that holds a part of it adds the rows that are there.
+def look_up(table: jax.Array, indices: jax.Array, axis: str, rules: Rules, dtype: jnp.dtype) -> jax.Array:
+    """Rows of a table [V, D], [B, T] -> [B, T, D]; a device that computes with a part of it adds the rows that are there.
 
     They have `dtype`'s precision, in which the table is gathered and its gradient summed over devices, as a kernel's is; the
     gradient of the places of one device is summed in the table's own.
-    """
-    names, (batch, length) = rules.names("logits", table.shape[0]), tokens.shape
 
-    def part(table: jax.Array, rows: jax.Array, tokens: jax.Array) -> jax.Array:
+    Args:
+        table: one row an index.
+        indices: int32.
+        axis: logical axis of the rows.
+        rules: how tensors are split over the mesh.
+        dtype: of activations.
+    """
+    part_of = HELD[axis]
+    names = rules.names(part_of, table.shape[0]) if part_of else ()
+
+    def part(table: jax.Array, rows: jax.Array, indices: jax.Array) -> jax.Array:
         if not names:
-            return table[tokens]
-        here = tokens - rows[0]
+            return table[indices]
+        here = indices - rows[0]
         found = table[jnp.clip(here, 0, len(rows) - 1)]
         return jax.lax.psum(jnp.where(((here >= 0) & (here < len(rows)))[..., None], found, 0), names)
 
-    in_axes, out = (("logits", None), ("logits",), ("batch", None)), ((batch, length, table.shape[1]), ("batch", None, None))
-    gathered = rules.gathered(table.astype(dtype), "vocab", None).astype(jnp.promote_types(table.dtype, dtype))
-    return rules.per_device(part, in_axes, out)(gathered, jnp.arange(table.shape[0]), tokens)
+    in_axes, out = ((part_of, None), (part_of,), ("batch", None)), ((*indices.shape, table.shape[1]), ("batch", None, None))
+    gathered = rules.gathered(table.astype(dtype), axis, None).astype(jnp.promote_types(table.dtype, dtype))
+    return rules.per_device(part, in_axes, out)(gathered, jnp.arange(table.shape[0]), indices)

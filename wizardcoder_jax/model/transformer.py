@@ -66,7 +66,7 @@ class Transformer(nnx.Module):
         init = Initializer(key)
         vocab, d = arch.padded_vocab_size, arch.embed_dim
         self.tokens = init.normal((vocab, d), ("vocab", None))
-        self.positions = init.normal((arch.max_positions, d), (None, None)) if arch.position == "learned" else None
+        self.positions = init.normal((arch.max_positions, d), ("positions", None)) if arch.position == "learned" else None
         self.blocks = Block(init.stacked(arch.num_layers), arch, rules)
         self.final_norm = Norm(init, arch)
         self.head = None if arch.tie_embeddings else init.normal((vocab, d), ("vocab", None))
@@ -194,11 +194,11 @@ class Transformer(nnx.Module):
         noise: Noise | None = None,
         segment_ids: jax.Array | None = None,
     ) -> jax.Array:
-        x = look_up(self.tokens[...], tokens, self.rules, dtype)
+        x = look_up(self.tokens[...], tokens, "vocab", self.rules, dtype)
         if noise is not None and segment_ids is not None:
             x = noise.on_embeddings(x, segment_ids)
         if self.positions is not None:
-            x = x + self.positions[...][positions]
+            x = x + look_up(self.positions[...], positions, "positions", self.rules, dtype)
         x = self.rules.constrain(x.astype(dtype), *RESIDUAL)
         dropout = noise.layer(0) if noise else None
         return x if dropout is None else dropout(x, EMBEDDING)
