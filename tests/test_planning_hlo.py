@@ -39,6 +39,22 @@ HloModule jit_step
   ROOT %own = f32[64]{0} dynamic-slice(%all, %a), dynamic_slice_sizes={64}
 }
 
+%begins (a: f32[512]) -> f32[64] {
+  %a = f32[512]{0} parameter(0)
+  ROOT %own = f32[64]{0} reduce-scatter(%a), channel_id=6, replica_groups=[1,8]<=[8], frontend_attributes={chain_id="1"}
+}
+
+%carries (a: f32[512]) -> f32[64] {
+  %a = f32[512]{0} parameter(0)
+  ROOT %own = f32[64]{0} reduce-scatter(%a), channel_id=6, replica_groups=[1,8]<=[8], frontend_attributes={chain_id="1"}
+}
+
+%carries_two (a: f32[512]) -> f32[64] {
+  %a = f32[512]{0} parameter(0)
+  %all = f32[512]{0} all-gather(%a), channel_id=6, replica_groups=[1,8]<=[8], frontend_attributes={chain_id="2"}
+  ROOT %own = f32[64]{0} reduce-scatter(%a), channel_id=6, replica_groups=[1,8]<=[8], frontend_attributes={chain_id="1"}
+}
+
 %inner (p: (s32[], bf16[8,128])) -> (s32[], bf16[8,128]) {
   %p = (s32[], bf16[8,128]) parameter(0)
   %kernel = bf16[8,128]{1,0} custom-call(%p), custom_call_target="tpu_custom_call", metadata={op_name="x"}
@@ -61,6 +77,12 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
   %x = bf16[8,128]{1,0} parameter(0)
   %w = (s32[], bf16[8,128]) while(%x), condition=%condition, body=%body
   %g = (bf16[16,128]{1,0}, bf16[128,128]{1,0}) all-gather-start(%x), channel_id=1, replica_groups=[4,8]<=[32], dimensions={0}
+  %c = bf16[8,128]{1,0} copy(%x), backend_config={"estimated_cycles":"20"}
+  %done = bf16[128,128]{1,0} all-gather-done(%g)
+  %begun = f32[64]{0} fusion(%x), kind=kCustom, calls=%begins
+  %one = f32[64]{0} fusion(%x), kind=kOutput, calls=%carries, backend_config={"estimated_cycles":"300"}
+  %two = f32[64]{0} fusion(%x), kind=kOutput, calls=%carries_two, backend_config={"estimated_cycles":"500"}
+  %ended = f32[64]{0} fusion(%x), kind=kCustom, calls=%begins
   %scattered = f32[100]{0} reduce-scatter(%x), channel_id=2, replica_groups=[1,8]<=[8], dimensions={0}, to_apply=%add
   ROOT %r = bf16[8,128]{1,0} copy(%x), backend_config={"estimated_cycles":"7"}
 }
@@ -69,8 +91,8 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
 
 def test_costs_of_a_loop_are_paid_at_each_of_its_turns():
     program = read_program(PROGRAM, guessed_trips=3)
-    assert program.cycles == 40 * (1000 + 10 + 3 * 5) + 7
-    assert program.matmul_cycles == 40 * 1000
+    assert program.cycles == 40 * (1000 + 10 + 3 * 5) + 20 + 300 + 500 + 7
+    assert program.matmul_cycles == 40 * 1000 + 300 + 500
     assert program.kernels == {"splash_fwd": 40, "kernel": 120}
     assert program.num_guessed == 1
 
@@ -80,27 +102,29 @@ def test_products_are_counted_by_their_shapes_without_the_padding_of_a_window():
     assert read_program(PROGRAM, guessed_trips=3).flops == 40 * (plain + heads)
 
 
-def test_exchanges_are_told_with_their_whole_bytes_and_whether_work_goes_on_beside_them():
-    found = {(one.kind, one.times): one for one in read_program(PROGRAM, guessed_trips=3).collectives}
-    assert found.keys() == {("all-gather", 40), ("reduce-scatter", 40), ("all-gather", 1), ("reduce-scatter", 1)}
-    expected = {"kind": "all-gather", "num_bytes": 128 * 128 * 2, "group": 8, "times": 1, "is_async": True}
-    assert dataclasses.asdict(found["all-gather", 1]) == expected
-    assert found["all-gather", 40].num_bytes == 128 * 512 * 2
-    assert found["reduce-scatter", 40].num_bytes == 512 * 4  # an all-reduce of which a part is taken
-    assert found["reduce-scatter", 1].num_bytes == 8 * 100 * 4  # told by what each device is given
-    assert not found["reduce-scatter", 1].is_async
+def test_exchanges_are_told_with_their_whole_bytes_and_the_work_that_goes_on_beside_them():
+    found = {(one.kind, one.times, one.num_bytes): one.beside_cycles for one in read_program(PROGRAM, 3).collectives}
+    assert found == {
+        ("all-gather", 40, 128 * 512 * 2): 40 * 1000,  # in a product
+        ("reduce-scatter", 40, 512 * 4): 40 * 10,  # an all-reduce of which a part is taken
+        ("all-gather", 1, 128 * 128 * 2): 20,  # what lies between its start and its end
+        ("reduce-scatter", 1, 8 * 64 * 4): 300 + 500 // 2,  # carried on by two products, one of which carries another too
+        ("all-gather", 1, 512 * 4): 500 // 2,
+        ("reduce-scatter", 1, 8 * 100 * 4): 0,  # told by what each device is given; waited for
+    }
 
 
 def test_only_what_is_waited_for_counts_as_exchange():
     topology = topology_of("v5e:4x8")
-    gather = Collective(kind="all-gather", num_bytes=32 * 10**9, group=32, times=1, is_async=True)
+    gather = Collective(kind="all-gather", num_bytes=32 * 10**9, group=32, times=1, beside_cycles=0)
     seconds = collective_s(gather, topology)
     assert seconds == pytest.approx(31e9 / (2 * 45e9), rel=1e-3)
-    program = Program(cycles=0, matmul_cycles=0, flops=0.0, kernels={}, collectives=(gather,), num_guessed=0)
-    for cycles, exposed in ((0, seconds), (int(0.1 * 1.503e9), seconds - 0.1), (1503000000, 0.0)):
-        found = estimate(dataclasses.replace(program, cycles=cycles), topology, 0.0)
-        assert found.exposed_s == pytest.approx(exposed, abs=1e-6)
-        assert found.total_s == pytest.approx(max(cycles / 1.503e9, seconds), abs=1e-6)
+    for beside_s in (0.0, 0.1, 1.0):
+        beside = dataclasses.replace(gather, beside_cycles=int(beside_s * 1.503e9))
+        program = Program(cycles=0, matmul_cycles=0, flops=0.0, kernels={}, collectives=(gather, beside), num_guessed=0)
+        found = estimate(program, topology, 0.0)
+        assert found.exposed_s == pytest.approx(seconds + max(seconds - beside_s, 0.0), abs=1e-6)
+        assert found.total_s == found.exposed_s and found.hidden_s == pytest.approx(2 * seconds - found.exposed_s)
     reduced = dataclasses.replace(gather, kind="all-reduce")
     assert collective_s(reduced, topology) == pytest.approx(2 * seconds, rel=1e-3)
     assert estimate(program, topology_of("h100:8"), 0.0) is None  # its compiler gives no cycles

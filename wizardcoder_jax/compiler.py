@@ -10,9 +10,11 @@ Options = dict[str, str | int | bool]
 # Without it the compiler breaks products with gathered weights into as many small ones as there are devices, to overlap each
 # with the passing on of a piece ("windowed einsum"): over 32 devices these are too small to keep a matrix unit busy.
 _WHOLE_PRODUCTS: Options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000}
-# A product may use half of the vector memory (16 MiB by default). Larger windows of it read their inputs fewer times, and leave
-# room for what is fused: the gradient of gelu beside a product took 13.1 million cycles, and takes 9.8.
-_LARGE_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 65_536}
+# What a product may use of the vector memory (16 MiB by default). Larger windows of it read their inputs fewer times, and
+# leave room for what is fused: the gradient of gelu beside a product took 13.1 million cycles, and takes 9.8. With 64 MiB
+# programs of products become too long to run: the compiler makes them again with smaller windows, no faster than these, and
+# takes twice as long.
+_LARGE_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 40_960}
 # What is brought back from the host is asked for in the iteration of the loop that needs it. To ask one iteration earlier the
 # compiler takes the first iteration out of the loop, and then fills all else that is kept with zeros before each microbatch.
 _TRANSFERS_IN_LOOPS: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
@@ -26,11 +28,23 @@ _GATHERS_IN_PRODUCTS: Options = {
     "xla_tpu_overlap_compute_collective_tc": True,
 }
 
+# Gradients are summed over devices piece by piece inside the products that run meanwhile. By default each sum is waited for:
+# 5.7 of 28 seconds of a step on v5e 4x8.
+_SUMS_IN_PRODUCTS: Options = {
+    "xla_enable_async_reduce_scatter_fusion": True,
+    "xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": True,
+}
+# The same where a slice has three dims: there the compiler sums whole gradients on every device.
+_WHOLE_SUMS_IN_PRODUCTS: Options = {
+    "xla_enable_async_all_reduce": True,
+    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
+}
+
 OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v4": _WHOLE_PRODUCTS,
-    "TPU v5": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v5p
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS},  # v5e
-    "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS},  # v6e
+    "TPU v5": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS, **_WHOLE_SUMS_IN_PRODUCTS},  # v5p
+    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS, **_SUMS_IN_PRODUCTS},  # v5e
+    "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS, **_SUMS_IN_PRODUCTS},  # v6e
 }
 
 

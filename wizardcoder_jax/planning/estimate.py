@@ -1,8 +1,9 @@
 """How long a program would take, from what the compiler says of its operations and what it does not.
 
 Operations: the compiler's own cycles over the chip's clock. Kernels, which carry none: their FLOPs at KERNEL_EFFICIENCY of the
-peak. Collectives, which carry none either: bytes over the links of the torus and the way from chip to chip; those that run
-beside other work count only as far as they take longer than it. What no compiler knows (stragglers, the host) is not in it.
+peak. Collectives, which carry none either: bytes over the links of the torus and the way from chip to chip; what operations
+carry on beside their own work counts only as far as it takes longer than they do. What no compiler knows (stragglers, the
+host) is not in it.
 """
 
 import dataclasses
@@ -43,10 +44,10 @@ def estimate(program: Program, topology: Topology, kernel_flops: float) -> Estim
         return None
     operations_s = program.cycles / clock
     kernels_s = kernel_flops / (KERNEL_EFFICIENCY * topology.chip.peak_flops)
-    waited_s = sum(collective_s(found, topology) for found in program.collectives if not found.is_async)
-    beside_s = sum(collective_s(found, topology) for found in program.collectives if found.is_async)
-    hidden_s = min(beside_s, operations_s + kernels_s)
-    return Estimate(operations_s=operations_s, kernels_s=kernels_s, exposed_s=waited_s + beside_s - hidden_s, hidden_s=hidden_s)
+    seconds = [(collective_s(found, topology), found.beside_cycles / clock) for found in program.collectives]
+    exposed_s = sum(max(0.0, taken_s - beside_s) for taken_s, beside_s in seconds)
+    hidden_s = sum(taken_s for taken_s, _ in seconds) - exposed_s
+    return Estimate(operations_s=operations_s, kernels_s=kernels_s, exposed_s=exposed_s, hidden_s=hidden_s)
 
 
 def collective_s(collective: Collective, topology: Topology) -> float:

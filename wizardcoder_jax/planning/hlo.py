@@ -31,7 +31,7 @@ class Collective:
     num_bytes: int  # of the whole that is gathered, reduced or passed on, as each device has it
     group: int  # devices that take part
     times: int  # it is run
-    is_async: bool  # other work goes on meanwhile
+    beside_cycles: int  # of the operations that carry it on, in all: none where it is waited for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class _Reader:
         self._cycles = self._matmul_cycles = self._guessed = 0
         self._flops = 0.0
         self._kernels: collections.Counter[str] = collections.Counter()
-        self._collectives: dict[tuple[str, str], Collective] = {}
+        self._collectives: dict[str, Collective] = {}
 
     def read(self) -> Program:
         self._walk(self._entry, 1)
@@ -98,17 +98,26 @@ class _Reader:
                 for called in _called(line):
                     self._walk(called, times)
             elif op == "fusion":
-                for called in _called(line):
-                    self._look_into(called, times)
+                self._look_into_fusion(line, times)
             elif op == "custom-call":
                 self._add_kernel(line, times)
             elif op in ("convolution", "dot"):
                 self._flops += times * _flops(line, self._lines[computation])
             elif op.removesuffix("-start") in _COLLECTIVES:
-                self._add_collective(line, op.removesuffix("-start"), times, op.endswith("-start"))
+                beside = self._until_done(computation, line) if op.endswith("-start") else 0
+                self._add_collective(line, op.removesuffix("-start"), times, times * beside)
 
-    def _look_into(self, computation: str, times: int) -> None:
-        """Adds the products and the collectives in a fusion, whose cycles are already known; they go on beside its work."""
+    def _look_into_fusion(self, line: str, times: int) -> None:
+        """Adds the products and the collectives of a fusion, whose cycles are already known: they carry the collectives on."""
+        found: list[tuple[str, str]] = []
+        for called in _called(line):
+            self._look_into(called, times, found)
+        beside = times * _cycles(line) // max(len(found), 1)
+        for kind, inner in found:
+            self._add_collective(inner, kind, times, beside)
+
+    def _look_into(self, computation: str, times: int, collectives: list[tuple[str, str]]) -> None:
+        """Adds the products in a computation, and to `collectives` the kind and the text of each."""
         lines = self._lines.get(computation, ())
         scatters = "scatter" in computation or any(" dynamic-slice(" in line for line in lines)
         for line in lines:
@@ -119,17 +128,26 @@ class _Reader:
             elif op.removesuffix("-start") in _COLLECTIVES:
                 kind = op.removesuffix("-start")
                 # a reduce-scatter is told as an all-reduce of which a part is taken
-                self._add_collective(line, "reduce-scatter" if scatters and kind == "all-reduce" else kind, times, True)
+                collectives.append(("reduce-scatter" if scatters and kind == "all-reduce" else kind, line))
             for called in _called(line) if op == "fusion" else ():
-                self._look_into(called, times)
+                self._look_into(called, times, collectives)
+
+    def _until_done(self, computation: str, start: str) -> int:
+        """Cycles of the operations between the start of a collective and its end."""
+        lines, named = self._lines[computation], _NAME.match(start)
+        assert named, start
+        cycles = 0
+        for line in lines[lines.index(start) + 1 :]:
+            if "-done(" in line and f"%{named[1]})" in line:
+                return cycles
+            cycles += _cycles(line)
+        return 0
 
     def _add_cycles(self, line: str, op: str, times: int) -> None:
-        found = re.search(r'"estimated_cycles":"(\d+)"', line)
-        if found:
-            cycles = int(found[1]) * times
-            self._cycles += cycles
-            if op == "convolution" or "kind=kOutput" in line or "convolution_algorithm" in line:
-                self._matmul_cycles += cycles
+        cycles = times * _cycles(line)
+        self._cycles += cycles
+        if op == "convolution" or "kind=kOutput" in line or "convolution_algorithm" in line:
+            self._matmul_cycles += cycles
 
     def _add_kernel(self, line: str, times: int) -> None:
         target = re.search(r'custom_call_target="([^"]*)"', line)
@@ -138,17 +156,16 @@ class _Reader:
             own = re.sub(r"[.\d]+$", "", name[1]) if name else ""
             self._kernels[own if target[1] == "tpu_custom_call" else target[1]] += times
 
-    def _add_collective(self, line: str, kind: str, times: int, is_async: bool) -> None:
+    def _add_collective(self, line: str, kind: str, times: int, beside_cycles: int) -> None:
         sizes = [size for _, size in _shapes(line.split(" = ", 1)[1].split(f" {kind}", 1)[0])] or [0]
         size, group = max(sizes), _group_size(line)
         if kind == "reduce-scatter" and " reduce-scatter" in line:
             size = (min(s for s in sizes if s > 64) if max(sizes) > 64 else size) * group  # it tells what each device is given
-        channel = re.search(r"channel_id=(\d+)", line)
-        key = (kind, channel[1] if channel else line[:60])
-        old = self._collectives.get(key)
-        if old is None or times > old.times:
-            is_async = is_async or (old is not None and old.is_async)
-            self._collectives[key] = Collective(kind=kind, num_bytes=size, group=group, times=times, is_async=is_async)
+        # one that others carry on is told by its start, by each of those and by its end, with one number
+        chain = re.search(r'chain_id="?(\d+)', line)
+        key = chain[0] if chain else f"{len(self._collectives)}"
+        beside_cycles += self._collectives[key].beside_cycles if key in self._collectives else 0
+        self._collectives[key] = Collective(kind=kind, num_bytes=size, group=group, times=times, beside_cycles=beside_cycles)
 
     def _trips(self, condition: str, line: str) -> int:
         """How often a loop runs: the number with which its condition compares."""
@@ -169,6 +186,12 @@ class _Reader:
                     return constants[name]
         self._guessed += 1
         return self._guessed_trips
+
+
+def _cycles(line: str) -> int:
+    """The compiler's estimate of an operation; 0 where it has none."""
+    found = re.search(r'"estimated_cycles":"(\d+)"', line)
+    return int(found[1]) if found else 0
 
 
 def _called(line: str) -> list[str]:

@@ -65,10 +65,8 @@ def pace(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Chip, memory: 
     summed = 3 * own * times if times > 1 else 0  # the sum read and written, the new ones read
     update_s = (summed + 3 * own + 2 * memory.optimizer) / chip.hbm_bandwidth
     busy_s = products_s + attention_s + elementwise_s
-    hidden, waited = _collective_bytes(arch, config, sizes, mesh)
-    links = min(chip.num_axes, 2) * chip.link_bandwidth
-    beside_s = [times * hidden / links, times * 2 * memory.host / HOST_BANDWIDTH]
-    exposed_s = times * waited / links + sum(max(0.0, taken_s - busy_s) for taken_s in beside_s)
+    to_host_s = times * 2 * memory.host / HOST_BANDWIDTH
+    exposed_s = times * _waited_s(arch, config, sizes, mesh, chip) + max(0.0, to_host_s - busy_s)
     return Pace(
         products_s=products_s, attention_s=attention_s, elementwise_s=elementwise_s, update_s=update_s, exposed_s=exposed_s
     )
@@ -108,17 +106,32 @@ def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> f
     return arch.num_layers * times * item * block + 2 * _FLOAT32 * num_chunks * sizes.table + 4 * _FLOAT32 * logits
 
 
-def _collective_bytes(arch: ArchConfig, config: TrainConfig, sizes: Sizes, mesh: Mesh) -> tuple[float, float]:
-    """Bytes that a chip takes in for one microbatch: beside other work, and while it waits."""
-    item = item_bytes(config)
+def _waited_s(arch: ArchConfig, config: TrainConfig, sizes: Sizes, mesh: Mesh, chip: Chip) -> float:
+    """Seconds that a chip waits in one microbatch for others.
+
+    Kernels are gathered and their gradients summed beside products, as far as these take as long. Each pass waits for the
+    kernel that it begins with; where a block is not computed again as a whole, the last sum of its gradients is waited for too.
+    """
+    item, links = item_bytes(config), min(chip.num_axes, 2) * chip.link_bandwidth
     data, model = mesh if config.strategy == "fsdp_tensor" else (mesh[0] * mesh[1], 1)
-    is_lora, remote = config.lora.rank is not None, 1 - 1 / data
-    gathers = 1 if config.remat == "none" else 2
-    gathered = _GATHERED_BYTES.get(config.lora.base_weights, item) if is_lora else item
-    hidden = arch.num_layers * sizes.kernels * remote * (gathers * gathered + (0 if is_lora else item))
+    is_lora, remote, kept = config.lora.rank is not None, 1 - 1 / data, kept_of(config.remat)
+    gather_s = (_GATHERED_BYTES.get(config.lora.base_weights, item) if is_lora else item) * remote / links  # of a number
+    sum_s = 0.0 if is_lora else item * remote / links
+    tokens, kernels = _tokens(config, sizes), sizes.kernels
+    qkv, out = ((part / tokens) * arch.embed_dim for part in (sizes.heads + sizes.kv, sizes.heads))
+    up = num_up(arch) * sizes.units / tokens * arch.embed_dim
+    product_s = 2 * tokens / (PRODUCT_EFFICIENCY * chip.peak_flops)  # of a number
+    forward_s = qkv * gather_s + max(
+        0.0, up * gather_s - (qkv + out) * product_s, (kernels - qkv) * gather_s - kernels * product_s
+    )
+    gather_s = 0.0 if config.remat == "none" else gather_s
+    begins = qkv if QKV not in kept else up if UP not in kept else 0.0
+    ends = up if QKV in kept else 0.0
+    backward_s = begins * gather_s + ends * sum_s
+    backward_s += max(0.0, (kernels - begins) * gather_s + (kernels - ends) * sum_s - 2 * kernels * product_s)
     # forward, again, and backward: each block brings its places together and splits them again, twice
     activations = 11 if config.remat != "none" else 8
-    waited = arch.num_layers * activations * item * sizes.whole * (1 - 1 / model)
-    # the table for the look-up and for the logits, and its gradients
-    tables = (_FLOAT32 + item + (0 if is_lora else 2 * _FLOAT32)) * (sizes.table - sizes.held_table)
-    return hidden, waited + tables
+    activations_s = activations * item * sizes.whole * (1 - 1 / model) / links
+    # the table, gathered once, and its gradients of look-up and logits
+    tables_s = (item + (0 if is_lora else 2 * _FLOAT32)) * (sizes.table - sizes.held_table) / links
+    return arch.num_layers * (forward_s + backward_s + activations_s) + tables_s
