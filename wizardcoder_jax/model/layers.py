@@ -210,8 +210,18 @@ class Mlp(nnx.Module):
         if self.gate is not None:
             hidden = _gated(keep(self.gate(x), UP), hidden)
         else:
-            hidden = jax.nn.gelu(hidden, approximate=self.activation == "gelu_tanh")
+            hidden = _gelu(hidden, by_tanh=self.activation == "gelu_tanh")
         return self.down(hidden)
+
+
+def _gelu(x: jax.Array, *, by_tanh: bool) -> jax.Array:
+    """The gaussian error linear unit, in float32 at least, as torch computes it.
+
+    By erf: of erfc, which jax.nn.gelu takes, TPUs compare the signs in a pass over the units of its own.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = jax.nn.gelu(wide, approximate=True) if by_tanh else 0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
+    return y.astype(x.dtype)
 
 
 @jax.custom_vjp
