@@ -38,5 +38,15 @@ def test_no_product_is_broken_into_a_loop_and_nothing_is_dealt_out_anew(steps):
         assert step["windowed"] == step["all_to_all"] == 0
 
 
+def test_kernels_are_gathered_and_gradients_summed_inside_products(steps):
+    """Four kernels a layer (queries, keys and values are one), gathered twice and their gradients summed: of these a pass waits
+    for the gather that it begins with.
+    """
+    for step in steps.values():
+        waited_for, carried_on = ([size for size in step[name] if size > 1e6] for name in ("waited_for", "carried_on"))
+        assert len(waited_for) + len(carried_on) == 12
+        assert sum(waited_for) <= 0.15 * sum(waited_for + carried_on)
+
+
 def test_forty_layers_compile_in_the_time_of_four(steps):
     assert steps[40]["compile_cpu_s"] <= 1.3 * steps[4]["compile_cpu_s"]

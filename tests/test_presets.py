@@ -56,7 +56,7 @@ def test_every_preset_loads(name, kind):
 
 def test_the_bare_train_command_has_the_settings_of_the_15b_preset_but_those_of_its_slice():
     preset = load_preset(str(REPOSITORY / "configs" / "wizardcoder_15b.py"), TrainConfig)
-    assert preset == TrainConfig(mesh="4x8", accumulation=2, remat="offload_middle")
+    assert preset == TrainConfig(mesh="4x8", accumulation=4, remat="offload_up")
     assert (preset.num_steps, preset.batch_size, preset.max_length) == (200, 512, 2048)
     assert preset.optim == OptimConfig(peak_lr=2e-5, warmup_steps=30, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0)
 

@@ -23,6 +23,7 @@ class Chip:
     link_bandwidth: float  # bytes/s one way, of one link; of a GPU, of all its NVLinks together
     num_axes: int  # dims of the torus that links make; 1: any chip reaches any other through a switch
     clock_hz: float | None = None  # of what libtpu counts in cycles
+    waits: bool = False  # for every exchange: libtpu carries none on inside products
 
 
 CHIPS: dict[str, Chip] = {
@@ -38,6 +39,7 @@ CHIPS: dict[str, Chip] = {
             link_bandwidth=45e9,
             num_axes=3,
             clock_hz=1.05e9,
+            waits=True,
         ),
         Chip(
             name="v5e",

@@ -6,7 +6,9 @@ from typing import Literal
 from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
 
-Remat = Literal["none", "full", "attention", "mlp", "offload", "offload_attention", "offload_mlp", "offload_middle"]
+Remat = Literal[
+    "none", "full", "attention", "mlp", "offload", "offload_attention", "offload_mlp", "offload_middle", "offload_up"
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ REMAT: dict[Remat, Kept] = {
     "offload": Kept(on_host=(INPUT,)),
     "offload_attention": Kept(on_host=(INPUT, QKV, ATTENDED)),
     "offload_mlp": Kept(on_device=(UP,), on_host=(INPUT, QKV, ATTENDED, MIDDLE)),
+    "offload_up": Kept(on_host=(INPUT, MIDDLE, UP)),
     "offload_middle": Kept(on_host=(INPUT, QKV, ATTENDED, MIDDLE)),
 }
 

@@ -26,7 +26,7 @@ from wizardcoder_jax.planning.estimate import KERNEL_EFFICIENCY, PRODUCTS
 
 PRODUCT_EFFICIENCY = 0.95  # of the peak, of matrix products
 EMBED_PASSES, UNIT_PASSES = 10, 4  # over tensors of [T, D] and of [T, F] beside the products of a block's forward pass
-HOST_BANDWIDTH = 12e9  # bytes/s one way to the host's memory, one chip's share: PCIe, an assumption
+HOST_BANDWIDTH = 15e9  # bytes/s one way to the host's memory, of one chip (jax-ml/scaling-book, "How to Think About TPUs")
 _FLOAT32 = 4
 _GATHERED_BYTES = {"int8": 1.0, "nf4": 0.53}  # of a number of a frozen kernel
 
@@ -65,8 +65,11 @@ def pace(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Chip, memory: 
     summed = 3 * own * times if times > 1 else 0  # the sum read and written, the new ones read
     update_s = (summed + 3 * own + 2 * memory.optimizer) / chip.hbm_bandwidth
     busy_s = products_s + attention_s + elementwise_s
-    to_host_s = times * 2 * memory.host / HOST_BANDWIDTH
-    exposed_s = times * _waited_s(arch, config, sizes, mesh, chip) + max(0.0, to_host_s - busy_s)
+    # what is kept goes to the host while blocks are computed, and comes back while they are differentiated
+    numbers = times * _tokens(config, sizes) * arch.num_layers * sizes.kernels
+    forward_s = busy_s * 2 * numbers / (PRODUCT_EFFICIENCY * chip.peak_flops * products_s)
+    to_host_s = times * memory.host / HOST_BANDWIDTH
+    exposed_s = times * _waited_s(arch, config, sizes, mesh, chip) + max(0.0, to_host_s - forward_s)
     return Pace(
         products_s=products_s, attention_s=attention_s, elementwise_s=elementwise_s, update_s=update_s, exposed_s=exposed_s
     )
@@ -116,11 +119,12 @@ def _waited_s(arch: ArchConfig, config: TrainConfig, sizes: Sizes, mesh: Mesh, c
     data, model = mesh if config.strategy == "fsdp_tensor" else (mesh[0] * mesh[1], 1)
     is_lora, remote, kept = config.lora.rank is not None, 1 - 1 / data, kept_of(config.remat)
     gather_s = (_GATHERED_BYTES.get(config.lora.base_weights, item) if is_lora else item) * remote / links  # of a number
-    sum_s = 0.0 if is_lora else item * remote / links
+    # on a torus of three dims libtpu sums whole gradients on every chip, which is a gather more
+    sum_s = 0.0 if is_lora else (2 if chip.num_axes == 3 else 1) * item * remote / links
     tokens, kernels = _tokens(config, sizes), sizes.kernels
     qkv, out = ((part / tokens) * arch.embed_dim for part in (sizes.heads + sizes.kv, sizes.heads))
     up = num_up(arch) * sizes.units / tokens * arch.embed_dim
-    product_s = 2 * tokens / (PRODUCT_EFFICIENCY * chip.peak_flops)  # of a number
+    product_s = 0.0 if chip.waits else 2 * tokens / (PRODUCT_EFFICIENCY * chip.peak_flops)  # of a number
     forward_s = qkv * gather_s + max(
         0.0, up * gather_s - (qkv + out) * product_s, (kernels - qkv) * gather_s - kernels * product_s
     )

@@ -177,8 +177,15 @@ class Plan:
             f"  attention kernels     {time.kernels_s:8.3f} s by their FLOPs",
             f"  waits for collectives {time.exposed_s:8.3f} s; {time.hidden_s:.3f} s of them beside other work",
             f"  they move             {moved or 'nothing'}, each chip",
+            *self._host_lines(time.total_s),
             ideal,
         ]
+
+    def _host_lines(self, step_s: float) -> list[str]:
+        """What goes to the host's memory in the forward passes, a third of a step; their time is in no estimate."""
+        sent = self.train.accumulation * self.step.host_bytes
+        needed = f"hidden where a chip has {3 * sent / step_s / 1e9:.0f} GB/s to its host"
+        return [f"  to the host and back  {sent / 1e9:.0f} GB each way, each chip; {needed}"] if sent else []
 
     def _decoding_lines(self) -> list[str]:
         lines = []
