@@ -87,6 +87,7 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
   ROOT %r = bf16[8,128]{1,0} copy(%x), backend_config={"estimated_cycles":"7"}
 }
 """
+NO_ESTIMATE = f'backend_config={{"estimated_cycles":"{2**63 - 1}"}}'
 
 
 def test_costs_of_a_loop_are_paid_at_each_of_its_turns():
@@ -100,6 +101,14 @@ def test_costs_of_a_loop_are_paid_at_each_of_its_turns():
 def test_products_are_counted_by_their_shapes_without_the_padding_of_a_window():
     plain, heads = 2 * 8 * 128 * 512, 2 * 2 * 48 * 6 * 4  # the window of 48 lies on padding but for one place
     assert read_program(PROGRAM, guessed_trips=3).flops == 40 * (plain + heads)
+
+
+def test_a_product_without_cycles_takes_those_of_its_flops():
+    untold = PROGRAM.replace('calls=%product, backend_config={"estimated_cycles":"1000"}', f"calls=%product, {NO_ESTIMATE}")
+    assert untold != PROGRAM
+    told, found = read_program(PROGRAM, guessed_trips=3), read_program(untold, 3, flops_per_cycle=8 * 128.0)
+    assert found.cycles - found.matmul_cycles == told.cycles - told.matmul_cycles
+    assert found.matmul_cycles == told.matmul_cycles + 40 * (2 * 512 - 1000)
 
 
 def test_exchanges_are_told_with_their_whole_bytes_and_the_work_that_goes_on_beside_them():

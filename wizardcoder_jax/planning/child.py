@@ -7,6 +7,7 @@ The compiler's reports go to DUMP_DIR; what is held between calls to DUMP_DIR/he
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import write_json
 from wizardcoder_jax.planning.hlo import read_program
+from wizardcoder_jax.planning.pace import PRODUCT_EFFICIENCY
 from wizardcoder_jax.planning.programs import lower_decode, lower_step
 from wizardcoder_jax.planning.topology import devices_of, topology_of
 from wizardcoder_jax.sampling.slots import DECODE_STEPS
@@ -57,10 +59,11 @@ def main(job_path: str, dump: str) -> None:
         lowered_at = time.monotonic()
         compiled = lowered.compile(compiler_options={**options, **dumps})
     found = {"lower_s": lowered_at - began, "compile_s": time.monotonic() - lowered_at}
-    memory = compiled.memory_analysis()
+    memory, chip = compiled.memory_analysis(), topology.chip
+    flops_per_cycle = PRODUCT_EFFICIENCY * chip.peak_flops / chip.clock_hz if chip.clock_hz else math.inf
     found["peak_bytes"] = memory.peak_memory_in_bytes
     found["host_bytes"] = memory.host_temp_size_in_bytes + memory.host_argument_size_in_bytes
-    found["program"] = dataclasses.asdict(read_program(compiled.as_text(), trips))
+    found["program"] = dataclasses.asdict(read_program(compiled.as_text(), trips, flops_per_cycle))
     write_json(os.path.join(dump, "found.json"), found)
 
 

@@ -20,6 +20,7 @@ _CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|branch_computations|called_computations)=\{?%?([\w.\-]+(?:, ?%?[\w.\-]+)*)"
 )
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_NO_ESTIMATE = 2**63 - 1
 _NO_KERNELS = {"AllocateBuffer", "ConcatBitcast", "Sharding", "X64Combine", "MoveToHost", "MoveToDevice"}
 
 
@@ -46,19 +47,20 @@ class Program:
     num_guessed: int  # loops whose bound is not in the text
 
 
-def read_program(text: str, guessed_trips: int) -> Program:
+def read_program(text: str, guessed_trips: int, flops_per_cycle: float = math.inf) -> Program:
     """Sums up a program.
 
     Args:
         text: `compiled.as_text()`.
         guessed_trips: how often a loop runs whose bound depends on data.
+        flops_per_cycle: of matrix products that the compiler gives no cycles.
     """
-    return _Reader(text, guessed_trips).read()
+    return _Reader(text, guessed_trips, flops_per_cycle).read()
 
 
 class _Reader:
-    def __init__(self, text: str, guessed_trips: int) -> None:
-        self._guessed_trips, self._entry = guessed_trips, ""
+    def __init__(self, text: str, guessed_trips: int, flops_per_cycle: float) -> None:
+        self._guessed_trips, self._flops_per_cycle, self._entry = guessed_trips, flops_per_cycle, ""
         self._lines: dict[str, list[str]] = {}
         here: list[str] = []
         for line in text.splitlines():
@@ -110,9 +112,15 @@ class _Reader:
     def _look_into_fusion(self, line: str, times: int) -> None:
         """Adds the products and the collectives of a fusion, whose cycles are already known: they carry the collectives on."""
         found: list[tuple[str, str]] = []
+        flops = self._flops
         for called in _called(line):
             self._look_into(called, times, found)
-        beside = times * _cycles(line) // max(len(found), 1)
+        cycles = times * _cycles(line)
+        if not cycles:
+            cycles = int((self._flops - flops) / self._flops_per_cycle)
+            self._cycles += cycles
+            self._matmul_cycles += cycles
+        beside = cycles // max(len(found), 1)
         for kind, inner in found:
             self._add_collective(inner, kind, times, beside)
 
@@ -189,9 +197,9 @@ class _Reader:
 
 
 def _cycles(line: str) -> int:
-    """The compiler's estimate of an operation; 0 where it has none."""
+    """The compiler's estimate of an operation; 0 where it has none, for which it may also say the largest integer."""
     found = re.search(r'"estimated_cycles":"(\d+)"', line)
-    return int(found[1]) if found else 0
+    return int(found[1]) if found and int(found[1]) < _NO_ESTIMATE else 0
 
 
 def _called(line: str) -> list[str]:
