@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, ...]] = {  # remat and microbatches as `--mesh auto`
     "StarCoder-15.5B, v4:2x4x4": (*OF_32, "--topology", "v4:2x4x4", "--remat", "offload_middle", "--accumulation", "1"),
     "LoRA of StarCoder-15.5B, v5e:2x4": (
         *(*STARCODER, "--topology", "v5e:2x4", "--mesh", "8x1", "--lora.rank", "64", "--lora.base-weights", "bfloat16"),
-        *("--remat", "offload_mlp", "--accumulation", "64"),
+        *("--remat", "offload_up", "--accumulation", "16"),
     ),
     "CodeLlama-34B, v5p:2x4x4": (
         *(*OF_32, "--base", "codellama/CodeLlama-34b-hf", "--topology", "v5p:2x4x4"),

@@ -110,7 +110,7 @@ class _Reader:
                 self._add_collective(line, op.removesuffix("-start"), times, times * beside)
 
     def _look_into_fusion(self, line: str, times: int) -> None:
-        """Adds the products and the collectives of a fusion, whose cycles are already known: they carry the collectives on."""
+        """Adds the products of a fusion, their cycles where it tells none, and the collectives that it carries on meanwhile."""
         found: list[tuple[str, str]] = []
         flops = self._flops
         for called in _called(line):
