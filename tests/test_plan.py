@@ -27,8 +27,7 @@ def test_a_plan_tells_memory_time_and_decoding_of_what_fits(tmp_path, capsys):
     assert sum(found["hbm_bytes_by_kind"].values()) == found["hbm_bytes_per_chip"]
     state = found["hbm_bytes_by_kind"]["params"]
     assert found["hbm_bytes_by_kind"]["optimizer"] == pytest.approx(2 * state, rel=1e-3)  # two moments
-    # float32 of 164 million weights over four chips, each with all of the table of positions
-    assert state == pytest.approx(164e6 + 3 * 8192 * 768, rel=0.01)
+    assert state == pytest.approx(164e6, rel=0.01)  # float32 of so many weights over four chips
     assert found["model_flops"] == pytest.approx(6 * 164e6 * 8 * 256, rel=0.01)
     assert 1 < found["flops"] / found["model_flops"] < 1.6  # full remat: a forward pass more, but not of the head
     assert 0 < found["estimated_mfu"] < 1
