@@ -21,8 +21,8 @@ from wizardcoder_jax.planning.topology import devices_of, topology_of
 from wizardcoder_jax.sharding import mesh_over
 
 ROWS, LENGTH, MESH = 64, 2048, "32x1"
-# Smaller windows of products: code for them is made in less than half of the time, and all that is
-# asked of the program here is the same.
+# Smaller windows of products: code for them is made in less than half of the time, and all that is asked of the program here
+# is the same.
 SMALL_WINDOWS = {"xla_tpu_scoped_vmem_limit_kib": 24_576}
 
 

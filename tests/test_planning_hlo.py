@@ -39,11 +39,6 @@ HloModule jit_step
   ROOT %own = f32[64]{0} dynamic-slice(%all, %a), dynamic_slice_sizes={64}
 }
 
-%begins (a: f32[512]) -> f32[64] {
-  %a = f32[512]{0} parameter(0)
-  ROOT %own = f32[64]{0} reduce-scatter(%a), channel_id=6, replica_groups=[1,8]<=[8], frontend_attributes={chain_id="1"}
-}
-
 %carries (a: f32[512]) -> f32[64] {
   %a = f32[512]{0} parameter(0)
   ROOT %own = f32[64]{0} reduce-scatter(%a), channel_id=6, replica_groups=[1,8]<=[8], frontend_attributes={chain_id="1"}
@@ -79,10 +74,10 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
   %g = (bf16[16,128]{1,0}, bf16[128,128]{1,0}) all-gather-start(%x), channel_id=1, replica_groups=[4,8]<=[32], dimensions={0}
   %c = bf16[8,128]{1,0} copy(%x), backend_config={"estimated_cycles":"20"}
   %done = bf16[128,128]{1,0} all-gather-done(%g)
-  %begun = f32[64]{0} fusion(%x), kind=kCustom, calls=%begins
+  %begun = f32[64]{0} fusion(%x), kind=kCustom, calls=%carries
   %one = f32[64]{0} fusion(%x), kind=kOutput, calls=%carries, backend_config={"estimated_cycles":"300"}
   %two = f32[64]{0} fusion(%x), kind=kOutput, calls=%carries_two, backend_config={"estimated_cycles":"500"}
-  %ended = f32[64]{0} fusion(%x), kind=kCustom, calls=%begins
+  %ended = f32[64]{0} fusion(%x), kind=kCustom, calls=%carries
   %scattered = f32[100]{0} reduce-scatter(%x), channel_id=2, replica_groups=[1,8]<=[8], dimensions={0}, to_apply=%add
   ROOT %r = bf16[8,128]{1,0} copy(%x), backend_config={"estimated_cycles":"7"}
 }

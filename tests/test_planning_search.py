@@ -35,7 +35,7 @@ def test_those_that_may_fit_come_first_the_fastest_in_front():
 
 
 def test_starcoder_on_32_chips_has_large_microbatches_and_what_it_keeps_on_the_host():
-    """The fastest of the choices that were compiled for v5e:4x8 (scripts/bench/aot.py auto)."""
+    """Of the choices that were compiled for v5e:4x8 the fastest: 20.8 s a step, by offload_middle 22.2."""
     best = candidates(TrainConfig(), STARCODER, V5E_32)[0].config
     assert (best.strategy, best.mesh, best.remat, best.accumulation) == ("fsdp", "32x1", "offload_up", 4)
 

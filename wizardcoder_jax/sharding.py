@@ -68,7 +68,7 @@ class Rules:
         held = self.constrain(x, *axes)  # what was made of it, e.g. by a cast, was made of parts
         return self.constrain(held, *(HELD.get(axis, axis) if axis else None for axis in axes))
 
-    def names(self, axis: str, dim: int) -> tuple[str, ...]:
+    def names(self, axis: str | None, dim: int) -> tuple[str, ...]:
         """Over which axes of the current mesh a dim of size `dim` is split."""
         mesh = jax.sharding.get_abstract_mesh()
         return () if mesh.empty else self._split(dict(mesh.shape), dim, axis)

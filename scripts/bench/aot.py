@@ -23,7 +23,7 @@ from wizardcoder_jax.planning.topology import topology_of
 STARCODER = ("--config", "configs/wizardcoder_15b.py")
 NUM_SWEPT = 12
 OF_32 = (*STARCODER, "--mesh", "32x1")
-CASES: dict[str, tuple[str, ...]] = {  # remat and microbatches as `--mesh auto` finds them
+CASES: dict[str, tuple[str, ...]] = {  # remat and microbatches that leave little to wait for, of those that fit
     "StarCoder-15.5B, v5e:4x8": (*OF_32, "--topology", "v5e:4x8"),
     "StarCoder-15.5B, v6e:4x8": (*OF_32, "--topology", "v6e:4x8", "--remat", "offload_mlp", "--accumulation", "4"),
     "StarCoder-15.5B, v5p:2x4x4": (*OF_32, "--topology", "v5p:2x4x4", "--remat", "mlp", "--accumulation", "2"),

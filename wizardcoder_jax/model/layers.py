@@ -259,7 +259,7 @@ def look_up(table: jax.Array, indices: jax.Array, axis: str, rules: Rules, dtype
         dtype: of activations.
     """
     part_of = HELD[axis]
-    names = rules.names(part_of, table.shape[0]) if part_of else ()
+    names = rules.names(part_of, table.shape[0])
 
     def part(table: jax.Array, rows: jax.Array, indices: jax.Array) -> jax.Array:
         if not names:

@@ -58,7 +58,8 @@ def pace(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Chip, memory: 
         memory: what `analytic.memory` found.
     """
     sizes, times = sizes_of(arch, config, mesh), config.accumulation
-    products_s = times * _product_flops(arch, config, sizes) / (PRODUCT_EFFICIENCY * chip.peak_flops)
+    flops = _product_flops(arch, config, sizes)
+    products_s = times * flops / (PRODUCT_EFFICIENCY * chip.peak_flops)
     attention_s = times * _attention_flops(arch, config, sizes) / (KERNEL_EFFICIENCY * chip.peak_flops)
     elementwise_s = times * _elementwise_bytes(arch, config, sizes) / chip.hbm_bandwidth
     own = memory.gradients // (1 if times == 1 else 2)
@@ -66,8 +67,7 @@ def pace(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Chip, memory: 
     update_s = (summed + 3 * own + 2 * memory.optimizer) / chip.hbm_bandwidth
     busy_s = products_s + attention_s + elementwise_s
     # what is kept goes to the host while blocks are computed, and comes back while they are differentiated
-    numbers = times * _tokens(config, sizes) * arch.num_layers * sizes.kernels
-    forward_s = busy_s * 2 * numbers / (PRODUCT_EFFICIENCY * chip.peak_flops * products_s)
+    forward_s = busy_s * 2 * _tokens(config, sizes) * arch.num_layers * sizes.kernels / flops
     to_host_s = times * memory.host / HOST_BANDWIDTH
     exposed_s = times * _waited_s(arch, config, sizes, mesh, chip) + max(0.0, to_host_s - forward_s)
     return Pace(
