@@ -12,7 +12,6 @@ import time
 
 import jax
 
-from wizardcoder_jax.compiler import compiler_options
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.hf.published import published_arch
 from wizardcoder_jax.planning.hlo import read_program
@@ -30,11 +29,11 @@ def main(num_layers):
     arch = dataclasses.replace(published_arch("bigcode/starcoder"), num_layers=num_layers)
     config = TrainConfig(mesh=MESH, batch_size=ROWS, accumulation=1, max_length=LENGTH)
     topology = topology_of("v5e:4x8")
-    mesh, options = mesh_over(devices_of(topology).tolist(), MESH), compiler_options(topology.chip.device_kind)
+    mesh = mesh_over(devices_of(topology).tolist(), MESH)
     with jax.set_mesh(mesh):
         lowered, _ = lower_step(arch, config, mesh)
         began = time.process_time()
-        text = lowered.compile(compiler_options={**options, **SMALL_WINDOWS}).as_text()
+        text = lowered.compile(compiler_options=SMALL_WINDOWS).as_text()
         seconds = time.process_time() - began
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"(?:f32|bf16)\[([\d,]+)\]", text)}
     vocab, own = arch.padded_vocab_size, (arch.embed_dim, arch.embed_dim // 32)  # the table has one of these as its other dim

@@ -5,25 +5,25 @@ import jax.numpy as jnp
 
 from wizardcoder_jax import compiler
 from wizardcoder_jax.chips import CHIPS
-from wizardcoder_jax.compiler import FEW_ROWS, OPTIONS, compiler_options, decoding_options
+from wizardcoder_jax.compiler import FEW_ROWS, SAMPLING, TRAINING, sampling_options, training_options
 
 
-def test_the_table_is_of_chips_that_there_are():
-    assert OPTIONS.keys() <= {chip.device_kind for chip in CHIPS.values()}
-    assert compiler_options("cpu") == {}
+def test_the_tables_are_of_chips_that_there_are():
+    assert TRAINING.keys() == SAMPLING.keys() <= {chip.device_kind for chip in CHIPS.values()}
+    assert training_options("cpu") == {}
 
 
 def test_few_rows_are_multiplied_without_the_library_where_it_is_slow(monkeypatch):
     monkeypatch.setattr(compiler, "_has_avx2_at_most", lambda: True)
-    assert decoding_options("cpu", FEW_ROWS) == {}
+    assert sampling_options("cpu", FEW_ROWS) == {}
     rows, kernel = jnp.ones((FEW_ROWS - 1, 576)), jnp.ones((576, 1536))
-    product = jax.jit(jnp.dot, compiler_options=decoding_options("cpu", len(rows)))
+    product = jax.jit(jnp.dot, compiler_options=sampling_options("cpu", len(rows)))
     assert "ynn" not in product.lower(rows, kernel).compile().as_text()
     assert (product(rows, kernel) == 576).all()
 
 
-def test_elsewhere_decoding_is_compiled_as_it_was(monkeypatch):
+def test_elsewhere_the_rows_make_no_difference(monkeypatch):
     monkeypatch.setattr(compiler, "_has_avx2_at_most", lambda: False)
-    assert decoding_options("cpu", 1) == {}
+    assert sampling_options("cpu", 1) == {}
     monkeypatch.undo()
-    assert decoding_options("TPU v5 lite", 1) == {}
+    assert sampling_options("TPU v5 lite", 1) == sampling_options("TPU v5 lite", 64)

@@ -148,9 +148,9 @@ def test_gradients_of_unrolled_rematerialised_blocks_equal_those_of_scanned_ones
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))  # every parameter takes part
 
 
-@pytest.mark.parametrize(("pieces", "unstacked"), [((1,) * LENGTH, True), ((6, 6, 12), False)])
-def test_a_cache_filled_in_pieces_equals_the_full_forward(model, pieces, unstacked):
-    model = model.unstacked() if unstacked else model
+@pytest.mark.parametrize("pieces", [(1,) * LENGTH, (6, 6, 12)])
+def test_a_cache_filled_in_pieces_equals_the_full_forward(model, pieces):
+    model = model.unstacked()
     tokens = random_tokens(model, (2, LENGTH))
     cache, outputs, start = model.empty_cache(2, LENGTH + 7, jnp.float32), [], 0
     for length in pieces:
@@ -176,6 +176,7 @@ def test_sequences_of_different_lengths_decode_side_by_side(model):
 
 
 def test_tokens_past_the_last_slot_fill_none(model):
+    model = model.unstacked()
     tokens = random_tokens(model, (1, 8))
     _, whole = extend(model, tokens[:, :6], jnp.arange(6)[None], model.empty_cache(1, 6, jnp.float32))
     _, overrun = extend(model, tokens, jnp.arange(8)[None], model.empty_cache(1, 6, jnp.float32))

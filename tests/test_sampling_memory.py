@@ -55,14 +55,17 @@ def test_keys_and_values_never_take_more_than_was_said_and_nearly_as_much(opened
     model = opened.for_sampling(mesh, jnp.dtype("float32"))
     said = memory.memory_of(model, mesh, **SIZES)
     engine, seen = Engine(model, eos_ids=[], **SIZES), []
-    piece = prefill.prefill_piece
+    prefiller = prefill.prefiller
 
-    def watched(*args):
-        computed = piece(*args)
-        seen.append(sum(array.nbytes for array in jax.live_arrays() if array.ndim == 4))  # parameters have at most 3
-        return computed
+    def watched(*how):
+        def piece(*args):
+            computed = prefiller(*how)(*args)
+            seen.append(sum(array.nbytes for array in jax.live_arrays() if array.ndim == 4))  # parameters have at most 3
+            return computed
 
-    monkeypatch.setattr(prefill, "prefill_piece", watched)
+        return piece
+
+    monkeypatch.setattr(prefill, "prefiller", watched)
     lengths = [(600, 390), (550, 30), (640, 5), (700, 200), (900, 100), (800, 3), (520, 9), (3, 5)]
     list(engine.answer(requests(lengths)))
     assert len(seen) > 20

@@ -120,15 +120,14 @@ class Examiner:
 
 
 def for_sampling(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:
-    """A copy of the weights in `dtype`, laid out for sampling: heads and units over "model"; blocks apart on CPU."""
+    """A copy of the weights in `dtype`, laid out for sampling: heads and units over "model", blocks apart."""
     abstract = abstract_transformer(model.arch, RULES["fsdp_tensor"])
     # The same weights, in modules that know the other rules.
     relaid = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(model))
-    return _cast_and_split(relaid, dtype, jax.default_backend() == "cpu", mesh)
+    return _cast_and_split(relaid, dtype, mesh)
 
 
-@functools.partial(jax.jit, static_argnames=("dtype", "unstack", "mesh"))
-def _cast_and_split(model: Transformer, dtype: jnp.dtype, unstack: bool, mesh: Mesh) -> Transformer:
-    cast = jax.tree.map(lambda array: array.astype(dtype), model)
-    cast = cast.unstacked() if unstack else cast
+@functools.partial(jax.jit, static_argnames=("dtype", "mesh"))
+def _cast_and_split(model: Transformer, dtype: jnp.dtype, mesh: Mesh) -> Transformer:
+    cast = jax.tree.map(lambda array: array.astype(dtype), model).unstacked()
     return jax.lax.with_sharding_constraint(cast, shardings(cast, mesh, model.rules)) if mesh.size > 1 else cast

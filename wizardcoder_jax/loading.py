@@ -53,7 +53,7 @@ class Opened:
         return Weights(self._load(shapes, held, rules, mesh), self.checksums)
 
     def for_sampling(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
-        """The model in `dtype` as the sampler wants it: split over "model" alone, blocks apart on CPU.
+        """The model in `dtype` as the sampler wants it: split over "model" alone, blocks apart.
 
         Args:
             mesh: the current mesh (`jax.set_mesh`).
@@ -62,7 +62,7 @@ class Opened:
         """
         model = self.weights(RULES["tensor"], mesh, dtype).model
         model = jax.jit(quantised)(model) if int8 else model
-        return jax.jit(lambda model: model.unstacked())(model) if jax.default_backend() == "cpu" else model
+        return model.unstacked(consumed=True)
 
     def sampling_shapes(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
         """What `for_sampling` gives, with shapes that know how they lie in place of weights; nothing is loaded."""
@@ -79,6 +79,7 @@ def sampling_shapes(arch: ArchConfig, mesh: Mesh, dtype: jnp.dtype, *, int8: boo
     rules = RULES["tensor"]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
     shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
+    shapes = jax.eval_shape(Transformer.unstacked, shapes)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, shapes, shardings(shapes, mesh, rules))
 

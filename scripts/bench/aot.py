@@ -60,6 +60,7 @@ def swept() -> list[dict[str, Any]]:
         plan = planned(choice.config, arch, topology)
         time = plan.time
         by_arithmetic = {"hbm_bytes": choice.memory.total, "step_s": choice.pace.total_s}
+        print(f"aot: {plan.summary()}; {choice.pace.total_s:.3f} s by arithmetic", file=sys.stderr, flush=True)
         told.append({"choice": plan.summary(), "by_arithmetic": by_arithmetic, "step_s": time and time.total_s})
     return told
 

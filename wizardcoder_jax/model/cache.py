@@ -15,7 +15,7 @@ SUBLANES = 8  # of a TPU: a product of one row, a lone query head of a kv head, 
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, or of all with a leading dim L; slot s holds position s.
+    """Keys and values of one layer; slot s holds position s.
 
     Keys lie as the product with the queries reads them: in another order they would be copied whole, by XLA on CPU at every
     step, on TPU at the beginning and at the end of every decode call.
@@ -54,7 +54,6 @@ class CacheView(NamedTuple):
     """What a layer sees of the cache."""
 
     held: LayerCache
-    layer: jax.Array | None  # which one of `held` it is; None where `held` is of this layer alone
     mask: jax.Array  # [B, T, S] bool, which slots a token sees
 
 
@@ -91,17 +90,15 @@ def extend(
     is_turned = bool(crossed and rules.names("heads", num_heads))  # from some heads of all sequences to all of some
     asked = (rows, None, None, None) if crossed and not is_turned else ("batch", None, "heads", None)
     new, place = (rows, None, "kv_heads", None), (rows, None)
-    axes = (asked, new, new, place, (rows, None, None), held, held, (None if crossed else "heads",), ())
+    axes = (asked, new, new, place, (rows, None, None), held, held, (None if crossed else "heads",))
     whole = ((queries.shape, asked), (view.held.keys.shape, held), (view.held.values.shape, held))
     part = functools.partial(
         _extend_part,
-        is_stacked=view.layer is not None,
         group=num_heads // num_kv_heads,
         turned_over=crossed if is_turned else (),
     )
     filled = (array.astype(view.held.keys.dtype) for array in (keys, values))
-    layer = jnp.int32(0) if view.layer is None else view.layer
-    args = (queries, *filled, positions, view.mask, *view.held, jnp.arange(num_heads), layer)
+    args = (queries, *filled, positions, view.mask, *view.held, jnp.arange(num_heads))
     attended, *cache = rules.per_device(part, axes, whole)(*args)
     return attended, LayerCache(*cache)
 
@@ -115,9 +112,7 @@ def _extend_part(
     held_keys: jax.Array,
     held_values: jax.Array,
     heads: jax.Array,
-    layer: jax.Array,
     *,
-    is_stacked: bool,
     group: int,
     turned_over: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -126,16 +121,12 @@ def _extend_part(
         queries = jax.lax.all_to_all(queries, turned_over, 0, 2, tiled=True)
     # one place a head: filled in by whole tokens, TPU would hold the heads of a token side by side, and read them slowly
     rows, kv_heads = jnp.arange(len(positions))[:, None, None], jnp.arange(keys.shape[2])[:, None]
-    place = (layer, rows, kv_heads) if is_stacked else (rows, kv_heads)
     keys, values, slots = keys.swapaxes(1, 2), values.swapaxes(1, 2), positions[:, None]
-    at_keys = (*place, slice(None), slots) if for_cpu() else (*place, slots)
+    at_keys = (rows, kv_heads, slice(None), slots) if for_cpu() else (rows, kv_heads, slots)
     held_keys = held_keys.at[at_keys].set(keys, **WITHIN)
-    held_values = held_values.at[*place, slots].set(values, **WITHIN)
-    own = (held_keys, held_values)
-    if is_stacked:
-        own = tuple(jax.lax.dynamic_index_in_dim(array, layer, keepdims=False) for array in own)
-    own_keys = own[0] if for_cpu() else own[0].swapaxes(-1, -2)
-    attended = attend_part(queries, own_keys, own[1], mask, heads, group=group, least_rows=1 if for_cpu() else SUBLANES)
+    held_values = held_values.at[rows, kv_heads, slots].set(values, **WITHIN)
+    own_keys = held_keys if for_cpu() else held_keys.swapaxes(-1, -2)
+    attended = attend_part(queries, own_keys, held_values, mask, heads, group=group, least_rows=1 if for_cpu() else SUBLANES)
     if turned_over:
         attended = jax.lax.all_to_all(attended, turned_over, 2, 0, tiled=True)
     return attended, held_keys, held_values

@@ -1,7 +1,6 @@
 """The decoder-only Transformer that every family is an ArchConfig of, with a stack of blocks that is scanned or unrolled."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from wizardcoder_jax.model.remat import INPUT, MIDDLE, keep, recomputed
 from wizardcoder_jax.sharding import Axes, Rules
 
 RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
-KVCache = LayerCache | tuple[LayerCache, ...]  # with leading dim L for stacked blocks, else one a block
+KVCache = tuple[LayerCache, ...]  # one a block
 
 
 class Block(nnx.Module):
@@ -117,6 +116,8 @@ class Transformer(nnx.Module):
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
         """The next tokens of every sequence, after those in the cache: one at a time to decode, a piece of prompt to prefill.
 
+        The model's blocks are apart (`unstacked`).
+
         Args:
             tokens: [B, T].
             positions: [B, T] places of the tokens, which are also the slots of the cache that they fill; tokens past the
@@ -126,37 +127,21 @@ class Transformer(nnx.Module):
         Returns:
             Hidden states [B, T, D] in the cache's dtype, and the fuller cache.
         """
+        assert not isinstance(self.blocks, Block)
         turn = self._turn(positions)
-        num_slots = (cache if isinstance(cache, LayerCache) else cache[0]).num_slots
-        mask = causal_mask(positions, jnp.arange(num_slots), self.arch.sliding_window)
-        if not isinstance(cache, LayerCache):
-            assert not isinstance(self.blocks, Block)
-            x, caches = self._embed(tokens, positions, cache[0].values.dtype), []
-            for block, held in zip(self.blocks, cache, strict=True):
-                x, held = block(x, positions, CacheView(held, None, mask), turn)
-                caches.append(held)
-            return self.final_norm(x), tuple(caches)
-
-        def step(state: tuple[jax.Array, LayerCache, jax.Array], block: Block) -> tuple[Any, None]:
-            x, held, layer = state
-            return (*block(x, positions, CacheView(held, layer, mask), turn), layer + 1), None
-
-        # the cache is carried, to be filled in its place
-        start = (self._embed(tokens, positions, cache.values.dtype), cache, jnp.int32(0))
-        (x, cache, _), _ = jax.lax.scan(step, start, self.blocks)
-        return self.final_norm(x), cache
+        mask = causal_mask(positions, jnp.arange(cache[0].num_slots), self.arch.sliding_window)
+        x, caches = self._embed(tokens, positions, cache[0].values.dtype), []
+        for block, held in zip(self.blocks, cache, strict=True):
+            x, held = block(x, positions, CacheView(held, mask), turn)
+            caches.append(held)
+        return self.final_norm(x), tuple(caches)
 
     def empty_cache(self, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
-        """A cache of `num_slots` positions for `batch` sequences, stacked as the blocks are."""
+        """A cache of `num_slots` positions for `batch` sequences."""
         axes = cache_axes(self.rules, self.arch.num_kv_heads)
         shape = (batch, self.arch.num_kv_heads, num_slots, self.arch.head_dim)
-
-        def zeros(*lead: int) -> LayerCache:
-            return jax.tree.map(lambda array: self.rules.constrain(array, *axes), LayerCache.zeros((*lead, *shape), dtype))
-
-        if isinstance(self.blocks, Block):
-            return zeros(self.arch.num_layers)
-        return tuple(zeros() for _ in range(self.arch.num_layers))
+        layers = [LayerCache.zeros(shape, dtype) for _ in range(self.arch.num_layers)]
+        return tuple(jax.tree.map(lambda array: self.rules.constrain(array, *axes), layer) for layer in layers)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it has no probability and no gradient."""
@@ -170,15 +155,23 @@ class Transformer(nnx.Module):
         """The output embedding, [V, D]; the token embedding where they are tied."""
         return (self.tokens if self.head is None else self.head)[...]
 
-    def unstacked(self) -> "Transformer":
+    def unstacked(self, *, consumed: bool = False) -> "Transformer":
         """The same model with its blocks apart, for loops that unroll them.
 
         On CPU a scan copies each layer's slice of the stacked weights at every step; taken apart once, they are read in
-        place. The split is one operation whose gradient is one concatenation.
+        place. On TPU one layer's are brought from HBM while the one before it is computed. The split is one operation whose
+        gradient is one concatenation.
+
+        Args:
+            consumed: let go of each stacked array as soon as it is taken apart; not inside jit.
         """
         leaves, treedef = jax.tree.flatten(self.blocks)
-        slices = [jax.lax.split(leaf, (1,) * leaf.shape[0]) for leaf in leaves]
-        layers = [jax.tree.unflatten(treedef, [part[i][0] for part in slices]) for i in range(self.arch.num_layers)]
+        slices = []
+        for leaf in leaves:
+            slices.append(_layers_of(leaf))
+            if consumed:
+                leaf.delete()
+        layers = [jax.tree.unflatten(treedef, [part[i] for part in slices]) for i in range(self.arch.num_layers)]
         model = nnx.clone(self)
         model.blocks = nnx.List(layers)
         return model
@@ -210,6 +203,11 @@ class Transformer(nnx.Module):
         for layer in zip(self.blocks, *per_layer, strict=True):
             x = step(x, *layer)
         return x
+
+
+@jax.jit
+def _layers_of(stacked: jax.Array) -> list[jax.Array]:
+    return [jnp.squeeze(part, 0) for part in jax.lax.split(stacked, (1,) * stacked.shape[0])]
 
 
 def abstract_transformer(arch: ArchConfig, rules: Rules) -> Transformer:

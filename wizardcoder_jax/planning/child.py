@@ -17,7 +17,6 @@ import jax
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.cli import from_json
-from wizardcoder_jax.compiler import compiler_options
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.files import write_json
@@ -53,11 +52,10 @@ def main(job_path: str, dump: str) -> None:
             trips = -(
                 -config.max_length // chunk_length(num_rows, config.max_length, config.loss_chunk)
             )  # of the loss: all places supervised
-        options = compiler_options(topology.chip.device_kind)
         dumps = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True} if topology.is_tpu else {}
         write_json(os.path.join(dump, "held.json"), found)
         lowered_at = time.monotonic()
-        compiled = lowered.compile(compiler_options={**options, **dumps})
+        compiled = lowered.compile(compiler_options=dumps)
     found = {"lower_s": lowered_at - began, "compile_s": time.monotonic() - lowered_at}
     memory, chip = compiled.memory_analysis(), topology.chip
     flops_per_cycle = PRODUCT_EFFICIENCY * chip.peak_flops / chip.clock_hz if chip.clock_hz else math.inf

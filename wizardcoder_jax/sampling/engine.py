@@ -55,7 +55,7 @@ class Engine:
     """Answers requests with one model.
 
     Args:
-        model: the weights; blocks apart (`Transformer.unstacked`) on CPU, stacked elsewhere.
+        model: the weights, blocks apart (`Transformer.unstacked`).
         num_slots: answers decoded together.
         max_length: the most that any request may have as its `max_length`.
         eos_ids: tokens that end a text.

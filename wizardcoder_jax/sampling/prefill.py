@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from wizardcoder_jax.model.transformer import KVCache, Transformer
-from wizardcoder_jax.sampling.slots import new_cache, prefill_piece, resized
+from wizardcoder_jax.sampling.slots import new_cache, prefiller, resized
+from wizardcoder_jax.sharding import device_kind
 
 # Tokens a call: of the longer size while there are so many, and a rest in the least that holds it. Pieces are shared whole, so
 # that a prompt's numbers do not depend on what else was prefilled.
@@ -57,7 +58,8 @@ class PrefilledPrompts:
                 continue
             tokens = np.zeros((1, next(size for size in PIECES if size >= stop - begin)), np.int32)
             tokens[0, : stop - begin] = prompt[begin:stop]
-            logits, cache = prefill_piece(self._model, tokens, np.int32(begin), np.int32(stop - begin - 1), cache)
+            prefill = prefiller(device_kind(), tokens.shape[1])
+            logits, cache = prefill(self._model, tokens, np.int32(begin), np.int32(stop - begin - 1), cache)
             self.num_pieces += 1
             if prompt[:stop] == self._header:
                 self._keep(self._header, (logits, cache))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wizardcoder_jax.compiler import decoding_options
-from wizardcoder_jax.model.cache import LayerCache, cache_axes
+from wizardcoder_jax.compiler import sampling_options
+from wizardcoder_jax.model.cache import cache_axes
 from wizardcoder_jax.model.transformer import KVCache, Transformer
 from wizardcoder_jax.sampling.choose import choose
 from wizardcoder_jax.sampling.decoding import Needs, Options, Request
@@ -52,8 +52,8 @@ def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -
 def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     """The cache with so many slots a sequence; of more, the last are cut off."""
     axes = cache_axes(model.rules, model.arch.num_kv_heads)
-    resize = lambda layer: jax.tree.map(lambda array: model.rules.constrain(array, *axes), layer.resized(capacity))  # noqa: E731
-    return resize(cache) if isinstance(cache, LayerCache) else tuple(resize(layer) for layer in cache)
+    layers = [layer.resized(capacity) for layer in cache]
+    return tuple(jax.tree.map(lambda array: model.rules.constrain(array, *axes), layer) for layer in layers)
 
 
 @functools.partial(jax.jit, static_argnames=("num_slots", "history_length"), keep_unused=True)
@@ -78,7 +78,6 @@ def end(model: Transformer, slots: Slots, row: jax.Array) -> Slots:
     return _everywhere(model, slots._replace(active=slots.active.at[row].set(False)))
 
 
-@jax.jit
 def prefill_piece(
     model: Transformer, tokens: jax.Array, start: jax.Array, last: jax.Array, cache: KVCache
 ) -> tuple[jax.Array, KVCache]:
@@ -86,6 +85,12 @@ def prefill_piece(
     positions = start + jnp.arange(tokens.shape[1])[None]
     hidden, cache = model.extend(tokens, positions, cache)
     return model.logits(jax.lax.dynamic_index_in_dim(hidden, last, axis=1, keepdims=False)), cache
+
+
+@functools.cache
+def prefiller(device_kind: str, num_tokens: int) -> Any:
+    """`prefill_piece`, to be compiled for devices of a kind and pieces of so many tokens."""
+    return jax.jit(prefill_piece, compiler_options=sampling_options(device_kind, num_tokens))
 
 
 @functools.partial(jax.jit, static_argnames="needs", donate_argnames=("slots", "cache"))
@@ -124,15 +129,14 @@ def _put(model: Transformer, cache: KVCache, prompt: KVCache, row: jax.Array) ->
 
     def put(array: jax.Array, prompt: jax.Array) -> jax.Array:
         def part(array: jax.Array, prompt: jax.Array, places: jax.Array, row: jax.Array) -> jax.Array:
-            axis, here = array.ndim - 4, row - places[0]
+            here = row - places[0]
             slot = jnp.clip(here, 0, len(places) - 1)
-            start = [jnp.int32(0)] * array.ndim
-            start[axis] = slot
+            start = (slot, 0, 0, 0)
             old = jax.lax.dynamic_slice(array, start, prompt.shape)
             new = jnp.where(here == slot, prompt, old)
             return jax.lax.dynamic_update_slice(array, new, start)
 
-        places = jnp.arange(array.shape[-4])
+        places = jnp.arange(len(array))
         run = model.rules.per_device(part, (axes, (None, *rest), (rows,), ()), (array.shape, axes))
         return run(array, prompt, places, row)
 
@@ -169,7 +173,7 @@ def decode(
 def decoder(device_kind: str, num_rows: int) -> Any:
     """`decode`, to be compiled for devices of a kind and so many tokens a step; slots and cache are donated."""
     static, donated = ("needs", "num_guessed"), ("slots", "cache")
-    options = decoding_options(device_kind, num_rows)
+    options = sampling_options(device_kind, num_rows)
     return jax.jit(decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
 
 

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from wizardcoder_jax.compiler import compiler_options
+from wizardcoder_jax.compiler import training_options
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.model.transformer import Transformer
 from wizardcoder_jax.sharding import Rules, device_kind
@@ -116,7 +116,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
         return jax.tree.map(lambda leaf: place(leaf) if is_param(leaf) else rules.constrain(leaf), state, is_leaf=is_param)
 
-    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options(device_kind()))
+    return jax.jit(step, donate_argnums=0, compiler_options=training_options(device_kind()))
 
 
 def _updated(
