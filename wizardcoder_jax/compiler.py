@@ -7,14 +7,22 @@ they are described in public. What is said here of an option is what it did to p
 
 Options = dict[str, str | int | bool]
 
+
+def _windows(mib: int) -> Options:
+    """What a product may use of the vector memory, in place of 16 MiB.
+
+    In larger windows products read their inputs fewer times, and there is room for what is fused with them: on v5e the gradient
+    of gelu beside a product took 13.1 million cycles, and takes 9.8; on v6e, which multiplies faster than it reads, a step is a
+    third shorter. What programs of products are too long for the compiler makes again with smaller windows, which takes its
+    time: on v5e with 64 MiB twice as long as with 40, and no cycle less.
+    """
+    return {"xla_tpu_scoped_vmem_limit_kib": 1024 * mib}
+
+
 # Without it the compiler breaks products with gathered weights into as many small ones as there are devices, to overlap each
 # with the passing on of a piece ("windowed einsum"): over 32 devices these are too small to keep a matrix unit busy.
 _WHOLE_PRODUCTS: Options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000}
-# What a product may use of the vector memory (16 MiB by default). Larger windows of it read their inputs fewer times, and
-# leave room for what is fused: the gradient of gelu beside a product took 13.1 million cycles, and takes 9.8. With 64 MiB
-# programs of products become too long to run: the compiler makes them again with smaller windows, no faster than these, and
-# takes twice as long.
-_LARGE_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 40_960}
+
 # What is brought back from the host is asked for in the iteration of the loop that needs it. To ask one iteration earlier the
 # compiler takes the first iteration out of the loop, and then fills all else that is kept with zeros before each microbatch.
 _TRANSFERS_IN_LOOPS: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
@@ -40,23 +48,19 @@ _WHOLE_SUMS_IN_PRODUCTS: Options = {
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
 }
 
-# Of decoding: what is left of the vector memory holds weights of the products to come, which are read while a step waits for
-# other devices. With 40 MiB a step in bfloat16 takes 8.6 ms on v5e 2x4 in place of 7.4, with 16 MiB 8.4.
-_SMALL_WINDOWS: Options = {"xla_tpu_scoped_vmem_limit_kib": 28_672}
-
 TRAINING: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v4": _WHOLE_PRODUCTS,
     "TPU v5": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS, **_WHOLE_SUMS_IN_PRODUCTS},  # v5p
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_LARGE_WINDOWS, **_TRANSFERS_IN_LOOPS, **_SUMS_IN_PRODUCTS},  # v5e
-    "TPU v6 lite": {**_WHOLE_PRODUCTS, **_GATHERS_IN_PRODUCTS, **_SUMS_IN_PRODUCTS},  # v6e
+    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_windows(40), **_TRANSFERS_IN_LOOPS, **_SUMS_IN_PRODUCTS},  # v5e
+    "TPU v6 lite": {  # v6e
+        **_WHOLE_PRODUCTS,
+        **_windows(96),
+        **_TRANSFERS_IN_LOOPS,
+        **_GATHERS_IN_PRODUCTS,
+        **_SUMS_IN_PRODUCTS,
+    },
 }
 
-SAMPLING: dict[str, Options] = {
-    "TPU v4": _WHOLE_PRODUCTS,
-    "TPU v5": _WHOLE_PRODUCTS,
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_SMALL_WINDOWS},
-    "TPU v6 lite": {**_WHOLE_PRODUCTS, **_SMALL_WINDOWS},
-}
 
 # YNNPACK, which XLA takes for matrix products on CPU, is slow at few rows where it has no AVX-512: with 16 it does 30 GFLOP/s
 # where XLA's own products do 50 (2 cores of an AMD EPYC). With FEW_ROWS or more it is the faster one.
@@ -68,7 +72,8 @@ def sampling_options(device_kind: str, num_rows: int) -> Options:
     """Options for a program of the sampler whose products have so many rows, one for each token of a step or of a piece."""
     if device_kind == "cpu":
         return dict(_OWN_PRODUCTS) if num_rows < FEW_ROWS and _has_avx2_at_most() else {}
-    return dict(SAMPLING.get(device_kind, {}))
+    # With small windows there is room in the vector memory for weights to come, which are read while a step waits for others.
+    return dict(_WHOLE_PRODUCTS) if device_kind in TRAINING else {}
 
 
 def _has_avx2_at_most() -> bool:

@@ -16,8 +16,10 @@ from wizardcoder_jax.planning.estimate import (
     splash_flops,
 )
 from wizardcoder_jax.planning.hlo import Program
+from wizardcoder_jax.planning.pace import forward_share
 from wizardcoder_jax.planning.topology import Topology
 from wizardcoder_jax.sampling.slots import DECODE_STEPS
+from wizardcoder_jax.sharding import sizes_of_mesh
 
 GIB = 2**30
 LABEL = "compiled, not run"
@@ -182,9 +184,10 @@ class Plan:
         ]
 
     def _host_lines(self, step_s: float) -> list[str]:
-        """What goes to the host's memory in the forward passes, a third of a step; their time is in no estimate."""
+        """What goes to the host's memory in the forward passes; its time is in no estimate."""
         sent = self.train.accumulation * self.step.host_bytes
-        needed = f"hidden where a chip has {3 * sent / step_s / 1e9:.0f} GB/s to its host"
+        forward_s = step_s * forward_share(self.arch, self.train, sizes_of_mesh(self.train.mesh))
+        needed = f"hidden where a chip has {sent / forward_s / 1e9:.0f} GB/s to its host"
         return [f"  to the host and back  {sent / 1e9:.0f} GB each way, each chip; {needed}"] if sent else []
 
     def _decoding_lines(self) -> list[str]:
