@@ -25,7 +25,7 @@ NUM_SWEPT = 12
 OF_32 = (*STARCODER, "--mesh", "32x1")
 CASES: dict[str, tuple[str, ...]] = {  # remat and microbatches that leave little to wait for, of those that fit
     "StarCoder-15.5B, v5e:4x8": (*OF_32, "--topology", "v5e:4x8"),
-    "StarCoder-15.5B, v6e:4x8": (*OF_32, "--topology", "v6e:4x8", "--remat", "offload_mlp", "--accumulation", "4"),
+    "StarCoder-15.5B, v6e:4x8": (*OF_32, "--topology", "v6e:4x8", "--remat", "full", "--accumulation", "2"),
     "StarCoder-15.5B, v5p:2x4x4": (*OF_32, "--topology", "v5p:2x4x4", "--remat", "mlp", "--accumulation", "2"),
     "StarCoder-15.5B, v4:2x4x4": (*OF_32, "--topology", "v4:2x4x4", "--remat", "offload_middle", "--accumulation", "1"),
     "LoRA of StarCoder-15.5B, v5e:2x4": (
