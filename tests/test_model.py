@@ -133,6 +133,13 @@ def test_scanned_blocks_equal_unrolled_ones(model):
     np.testing.assert_allclose(forward(model, tokens), forward(model.unstacked(), tokens), rtol=0, atol=1e-5)
 
 
+def test_a_model_that_is_taken_apart_for_good_lets_go_of_what_it_was(model):
+    whole, tokens = jax.tree.map(jnp.copy, model), random_tokens(model, (2, LENGTH))
+    apart = whole.unstacked(consumed=True)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(whole.blocks))
+    np.testing.assert_allclose(forward(apart, tokens), forward(model, tokens), rtol=0, atol=1e-5)
+
+
 def test_gradients_of_unrolled_rematerialised_blocks_equal_those_of_scanned_ones(model):
     tokens = random_tokens(model, (2, LENGTH))
     positions = jnp.broadcast_to(jnp.arange(LENGTH), tokens.shape)
