@@ -134,7 +134,7 @@ class Plan:
             "fits": found.fits,
             "hbm_bytes_per_chip": found.hbm_bytes,
             "estimated_step_s": time and time.total_s / DECODE_STEPS,
-            "estimated_step_s_without_collectives": time and (time.total_s - time.exposed_s) / DECODE_STEPS,
+            "estimated_waits_s": time and time.exposed_s / DECODE_STEPS,
             "floor_step_s": decode_floor_s(sum(found.held_bytes.values()), self.topology.chip),
             "collective_bytes": collective_bytes(found.program, DECODE_STEPS),
         }
@@ -197,10 +197,8 @@ class Plan:
             says = f"{found.hbm_bytes / GIB:.2f} GiB a chip" + ("" if found.fits else ", DOES NOT FIT")
             if time is not None:
                 floor_s = decode_floor_s(sum(found.held_bytes.values()), self.topology.chip)
-                each, alone = time.total_s / DECODE_STEPS, (time.total_s - time.exposed_s) / DECODE_STEPS
-                says += (
-                    f", {1e3 * each:.2f} ms a step, {1e3 * alone:.2f} without collectives (reading alone {1e3 * floor_s:.2f})"
-                )
+                each, waits = time.total_s / DECODE_STEPS, time.exposed_s / DECODE_STEPS
+                says += f", {1e3 * each:.2f} ms a step, {1e3 * waits:.2f} of it waiting (reading alone {1e3 * floor_s:.2f})"
             lines.append(f"  {decoding.dtype + ', mesh ' + decoding.mesh:<22} {says}")
         return ["", "decoding", *lines] if lines else []
 
