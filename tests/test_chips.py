@@ -3,7 +3,6 @@
 import pytest
 
 from wizardcoder_jax.chips import CHIPS, GIB, chip_of
-from wizardcoder_jax.compiler import TRAINING
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -14,10 +13,6 @@ def test_a_chip_is_found_by_the_name_that_jax_has_for_it(name):
 
 def test_what_jax_runs_on_without_an_accelerator_is_no_chip():
     assert chip_of("cpu") is None
-
-
-def test_every_chip_that_has_compiler_options_is_in_the_table():
-    assert set(TRAINING) <= {chip.device_kind for chip in CHIPS.values()}
 
 
 # Ports of a chip x Gbit/s of each, one way, as Google's pages of the chips state them together (e.g. v5e: 4 x 400).
