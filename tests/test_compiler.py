@@ -25,6 +25,5 @@ def test_few_rows_are_multiplied_without_the_library_where_it_is_slow(monkeypatc
 def test_elsewhere_the_rows_make_no_difference(monkeypatch):
     monkeypatch.setattr(compiler, "_has_avx2_at_most", lambda: False)
     assert sampling_options("cpu", 1) == {}
-    monkeypatch.undo()
     assert sampling_options("TPU v5 lite", 1) == sampling_options("TPU v5 lite", 64) != {}
     assert sampling_options("a kind that there is not", 1) == {}

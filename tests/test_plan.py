@@ -39,6 +39,7 @@ def test_a_plan_tells_memory_time_and_decoding_of_what_fits(tmp_path, capsys):
     assert by_weights["int8"]["floor_step_s"] < by_weights["bfloat16"]["floor_step_s"]
     for decoding in by_weights.values():
         assert decoding["fits"] and decoding["estimated_step_s"] > decoding["floor_step_s"]
+        assert 0 < decoding["estimated_step_waits_s"] < decoding["estimated_step_s"]  # four chips
     text = capsys.readouterr().out
     assert "it fits" in text and "compiled, not run" in text and "MFU" in text and "int8" in text
 

@@ -18,7 +18,7 @@ from wizardcoder_jax.loading import open_model
 from wizardcoder_jax.sampling import memory, prefill
 from wizardcoder_jax.sampling.decoding import Request
 from wizardcoder_jax.sampling.engine import Engine
-from wizardcoder_jax.sharding import make_mesh
+from wizardcoder_jax.sharding import RULES, make_mesh
 from wizardcoder_jax.teaching import ModelTeacher
 
 SIZES = {"num_slots": 3, "max_length": 1000, "dtype": jnp.float32}
@@ -94,6 +94,18 @@ def test_an_accelerator_computes_with_sequences_in_eights_and_answers_the_same(o
         memory.memory_of(model, mesh, **SIZES).cache_bytes
         == memory.memory_of(model, mesh, **SIZES | {"num_slots": 8}).cache_bytes
     )
+
+
+def test_loading_needs_room_for_one_array_of_all_layers_beside_the_weights(opened, mesh, monkeypatch):
+    stacked = opened.weights(RULES["tensor"], mesh, jnp.dtype("float32")).model.blocks
+    said = memory.memory_of(opened.sampling_shapes(mesh, jnp.dtype("float32")), mesh, **SIZES)
+    assert said.loading_bytes == max(leaf.nbytes for leaf in jax.tree.leaves(stacked))
+    needy = memory.Memory(weights_bytes=50, cache_bytes=10, loading_bytes=20)
+    monkeypatch.setattr(memory, "least_limit", lambda mesh: 70)
+    needy.require_room(mesh)
+    monkeypatch.setattr(memory, "least_limit", lambda mesh: 69)
+    with pytest.raises(InputError, match="before these, "):
+        needy.require_room(mesh)
 
 
 def test_the_least_device_sets_the_limit_and_silent_ones_set_none():

@@ -1,4 +1,4 @@
-"""XLA options of what is compiled for TPUs, one table by chip, and of decoding on CPUs; elsewhere the compiler's choices stand.
+"""XLA options of train steps for TPUs, one table by chip, and of the sampler; elsewhere the compiler's choices stand.
 
 A program takes them by `jax.jit(..., compiler_options=...)`, so that what is compiled ahead of time and what runs are the same
 program, and no environment variable has to be set. The names are libtpu's; MaxText (benchmarks/xla_flags_library.py) is where
@@ -13,7 +13,7 @@ def _windows(mib: int) -> Options:
 
     In larger windows products read their inputs fewer times, and there is room for what is fused with them: on v5e the gradient
     of gelu beside a product took 13.1 million cycles, and takes 9.8; on v6e, which multiplies faster than it reads, operations
-    of four layers take 0.61 s in place of 1.02, on v5p 0.81 in place of 0.94. The vector memory has 128 MiB there, 64 on v5p.
+    of four layers take 0.61 s in place of 1.02, on v5p 0.81 in place of 0.94. The vector memory has 128 MiB, on v5p 64.
     What programs of products are too long for the compiler makes again with smaller windows, which takes its time: on v5e with
     64 MiB twice as long as with 40, and no cycle less.
     """

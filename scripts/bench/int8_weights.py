@@ -32,7 +32,7 @@ PROMPTS, NEW, BATCH, ROUNDS = 32, 64, 8, 3
 
 
 def load(opened: Opened, dtype: str, *, int8: bool = False) -> Transformer:
-    """The model as the sampling door holds it on a CPU."""
+    """The model as the sampling door holds it."""
     return opened.for_sampling(make_mesh("1x1"), jnp.dtype(dtype), int8=int8)
 
 

@@ -47,7 +47,7 @@ END = 2  # <|im_end|> of SmolLM2
 
 
 def engine_of(folder: Path, num_slots: int, max_length: int, eos_ids: list[int]) -> Engine:
-    """Our sampler as the sampling door makes it on a CPU."""
+    """Our sampler as the sampling door makes it."""
     model = open_model(str(folder)).for_sampling(make_mesh("1x1"), jnp.dtype("float32"))
     return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32)
 

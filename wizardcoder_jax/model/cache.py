@@ -27,13 +27,13 @@ class LayerCache(NamedTuple):
     @property
     def num_slots(self) -> int:
         """S."""
-        return self.values.shape[-2]
+        return self.values.shape[2]
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Self:
-        """Empty, of values of `shape`, which ends in S, H."""
-        *lead, slots, head_dim = shape
-        keys = (*lead, head_dim, slots) if for_cpu() else shape
+        """Empty, of values of `shape`, [B, K, S, H]."""
+        batch, num_kv_heads, slots, head_dim = shape
+        keys = (batch, num_kv_heads, head_dim, slots) if for_cpu() else shape
         return cls(jnp.zeros(keys, dtype), jnp.zeros(shape, dtype))
 
     def resized(self, num_slots: int) -> Self:
@@ -45,9 +45,7 @@ class LayerCache(NamedTuple):
             widths[axis] = (0, num_slots - held.shape[axis])
             return jnp.pad(held, widths)
 
-        return type(self)(
-            fitted(self.keys, self.keys.ndim - (1 if for_cpu() else 2)), fitted(self.values, self.values.ndim - 2)
-        )
+        return type(self)(fitted(self.keys, 3 if for_cpu() else 2), fitted(self.values, 2))
 
 
 class CacheView(NamedTuple):

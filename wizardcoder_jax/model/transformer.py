@@ -163,13 +163,15 @@ class Transformer(nnx.Module):
         gradient is one concatenation.
 
         Args:
-            consumed: let go of each stacked array as soon as it is taken apart; not inside jit.
+            consumed: let go of each stacked array of the blocks as soon as it is taken apart; this model is of no use then.
+                Not inside jit.
         """
         leaves, treedef = jax.tree.flatten(self.blocks)
         slices = []
         for leaf in leaves:
             slices.append(_layers_of(leaf))
             if consumed:
+                jax.block_until_ready(slices[-1])
                 leaf.delete()
         layers = [jax.tree.unflatten(treedef, [part[i] for part in slices]) for i in range(self.arch.num_layers)]
         model = nnx.clone(self)

@@ -134,7 +134,7 @@ class Plan:
             "fits": found.fits,
             "hbm_bytes_per_chip": found.hbm_bytes,
             "estimated_step_s": time and time.total_s / DECODE_STEPS,
-            "estimated_waits_s": time and time.exposed_s / DECODE_STEPS,
+            "estimated_step_waits_s": time and time.exposed_s / DECODE_STEPS,
             "floor_step_s": decode_floor_s(sum(found.held_bytes.values()), self.topology.chip),
             "collective_bytes": collective_bytes(found.program, DECODE_STEPS),
         }

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from wizardcoder_jax.errors import InputError
 from wizardcoder_jax.model.cache import cache_axes
-from wizardcoder_jax.model.transformer import Transformer
+from wizardcoder_jax.model.transformer import Block, Transformer
 from wizardcoder_jax.sampling.prefill import NUM_KEPT
 from wizardcoder_jax.sharding import bytes_per_device, for_cpu
 
@@ -38,10 +38,12 @@ class Memory:
     Attributes:
         weights_bytes: of the model.
         cache_bytes: of keys and values, of prompts that are kept too, while the cache grows to its greatest length.
+        loading_bytes: beside the weights, before there is a cache: the largest array of all layers, while it is taken apart.
     """
 
     weights_bytes: int
     cache_bytes: int
+    loading_bytes: int
 
     def __str__(self) -> str:
         return f"{_shown(self.weights_bytes)} of weights and at most {_shown(self.cache_bytes)} of keys and values"
@@ -53,9 +55,12 @@ class Memory:
             InputError: it is not enough.
         """
         limit = least_limit(mesh)
-        if limit is not None and self.weights_bytes + self.cache_bytes > limit:
+        if limit is not None and self.weights_bytes + max(self.cache_bytes, self.loading_bytes) > limit:
             ways = "lower the batch size or the greatest length, hold weights in bfloat16 or int8, or split them over a mesh"
-            raise InputError(f"{self} do not fit on a device of {_shown(limit)}; {ways}")
+            loading = (
+                f" (before these, {_shown(self.loading_bytes)} for loading)" if self.loading_bytes > self.cache_bytes else ""
+            )
+            raise InputError(f"{self}{loading} do not fit on a device of {_shown(limit)}; {ways}")
 
 
 def least_limit(mesh: Mesh) -> int | None:
@@ -68,12 +73,13 @@ def memory_of(model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int
     """What an engine will take on each device of the current mesh, `mesh`.
 
     Args:
-        model: the weights, or shapes that say how they will lie.
+        model: the weights, blocks apart, or shapes that say how they will lie.
         mesh: of devices.
         num_slots: as for `Engine`.
         max_length: as for `Engine`.
         dtype: as for `Engine`.
     """
+    assert not isinstance(model.blocks, Block)
     arch, rules = model.arch, model.rules
     axes = cache_axes(rules, arch.num_kv_heads)
 
@@ -88,6 +94,7 @@ def memory_of(model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int
     return Memory(
         weights_bytes=bytes_per_device(model),
         cache_bytes=growing + (NUM_KEPT + NUM_AT_WORK) * cache_bytes(1, whole),
+        loading_bytes=arch.num_layers * max(bytes_per_device(leaf) for leaf in jax.tree.leaves(model.blocks[0])),
     )
 
 

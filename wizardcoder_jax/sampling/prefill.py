@@ -58,7 +58,7 @@ class PrefilledPrompts:
                 continue
             tokens = np.zeros((1, next(size for size in PIECES if size >= stop - begin)), np.int32)
             tokens[0, : stop - begin] = prompt[begin:stop]
-            prefill = prefiller(device_kind(), tokens.shape[1])
+            prefill = prefiller(device_kind(), PIECES[0])
             logits, cache = prefill(self._model, tokens, np.int32(begin), np.int32(stop - begin - 1), cache)
             self.num_pieces += 1
             if prompt[:stop] == self._header:

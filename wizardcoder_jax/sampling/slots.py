@@ -88,9 +88,9 @@ def prefill_piece(
 
 
 @functools.cache
-def prefiller(device_kind: str, num_tokens: int) -> Any:
-    """`prefill_piece`, to be compiled for devices of a kind and pieces of so many tokens."""
-    return jax.jit(prefill_piece, compiler_options=sampling_options(device_kind, num_tokens))
+def prefiller(device_kind: str, least_tokens: int) -> Any:
+    """`prefill_piece`, to be compiled for devices of a kind and pieces of no fewer tokens."""
+    return jax.jit(prefill_piece, compiler_options=sampling_options(device_kind, least_tokens))
 
 
 @functools.partial(jax.jit, static_argnames="needs", donate_argnames=("slots", "cache"))
