@@ -58,10 +58,10 @@ def swept() -> list[dict[str, Any]]:
     told = []
     for choice in candidates(config.train, arch, topology)[:NUM_SWEPT]:
         plan = planned(choice.config, arch, topology)
-        time = plan.time
+        time, said = plan.time, plan.summary()
         by_arithmetic = {"hbm_bytes": choice.memory.total, "step_s": choice.pace.total_s}
-        print(f"aot: {plan.summary()}; {choice.pace.total_s:.3f} s by arithmetic", file=sys.stderr, flush=True)
-        told.append({"choice": plan.summary(), "by_arithmetic": by_arithmetic, "step_s": time and time.total_s})
+        print(f"aot: {said}; {choice.pace.total_s:.3f} s by arithmetic", file=sys.stderr, flush=True)
+        told.append({"choice": said, "by_arithmetic": by_arithmetic, "step_s": time and time.total_s})
     return told
 
 

@@ -140,8 +140,8 @@ class Transformer(nnx.Module):
         """A cache of `num_slots` positions for `batch` sequences."""
         axes = cache_axes(self.rules, self.arch.num_kv_heads)
         shape = (batch, self.arch.num_kv_heads, num_slots, self.arch.head_dim)
-        layers = [LayerCache.zeros(shape, dtype) for _ in range(self.arch.num_layers)]
-        return tuple(jax.tree.map(lambda array: self.rules.constrain(array, *axes), layer) for layer in layers)
+        layers = tuple(LayerCache.zeros(shape, dtype) for _ in range(self.arch.num_layers))
+        return jax.tree.map(lambda array: self.rules.constrain(array, *axes), layers)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it has no probability and no gradient."""

@@ -67,16 +67,15 @@ def pace(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Chip, memory: 
     update_s = (summed + 3 * own + 2 * memory.optimizer) / chip.hbm_bandwidth
     busy_s = products_s + attention_s + elementwise_s
     # what is kept goes to the host while blocks are computed, and comes back while they are differentiated
-    to_host_s, forward_s = times * memory.host / HOST_BANDWIDTH, busy_s * forward_share(arch, config, mesh)
+    to_host_s, forward_s = times * memory.host / HOST_BANDWIDTH, busy_s * forward_share(arch, config, sizes)
     exposed_s = times * _waited_s(arch, config, sizes, mesh, chip) + max(0.0, to_host_s - forward_s)
     return Pace(
         products_s=products_s, attention_s=attention_s, elementwise_s=elementwise_s, update_s=update_s, exposed_s=exposed_s
     )
 
 
-def forward_share(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> float:
+def forward_share(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
     """How much of a step's products the blocks' forward passes are."""
-    sizes = sizes_of(arch, config, mesh)
     return 2 * _tokens(config, sizes) * arch.num_layers * sizes.kernels / _product_flops(arch, config, sizes)
 
 

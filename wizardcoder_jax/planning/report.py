@@ -6,6 +6,7 @@ from typing import Any
 
 from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.planning.analytic import sizes_of
 from wizardcoder_jax.planning.compile import Compiled
 from wizardcoder_jax.planning.estimate import (
     Estimate,
@@ -186,7 +187,8 @@ class Plan:
     def _host_lines(self, step_s: float) -> list[str]:
         """What goes to the host's memory in the forward passes; its time is in no estimate."""
         sent = self.train.accumulation * self.step.host_bytes
-        forward_s = step_s * forward_share(self.arch, self.train, sizes_of_mesh(self.train.mesh))
+        sizes = sizes_of(self.arch, self.train, sizes_of_mesh(self.train.mesh))
+        forward_s = step_s * forward_share(self.arch, self.train, sizes)
         needed = f"hidden where a chip has {sent / forward_s / 1e9:.0f} GB/s to its host"
         return [f"  to the host and back  {sent / 1e9:.0f} GB each way, each chip; {needed}"] if sent else []
 

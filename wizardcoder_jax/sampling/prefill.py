@@ -52,13 +52,12 @@ class PrefilledPrompts:
         capacity = next(capacity for capacity in self._capacities if capacity >= len(prompt))
         ends = self._ends(prompt)
         start, cache = self._shared(prompt, ends, capacity)
-        logits = None
+        prefill, logits = prefiller(device_kind(), PIECES[0]), None
         for begin, stop in zip((0, *ends[:-1]), ends, strict=True):
             if stop <= start:
                 continue
             tokens = np.zeros((1, next(size for size in PIECES if size >= stop - begin)), np.int32)
             tokens[0, : stop - begin] = prompt[begin:stop]
-            prefill = prefiller(device_kind(), PIECES[0])
             logits, cache = prefill(self._model, tokens, np.int32(begin), np.int32(stop - begin - 1), cache)
             self.num_pieces += 1
             if prompt[:stop] == self._header:

@@ -52,8 +52,8 @@ def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -
 def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     """The cache with so many slots a sequence; of more, the last are cut off."""
     axes = cache_axes(model.rules, model.arch.num_kv_heads)
-    layers = [layer.resized(capacity) for layer in cache]
-    return tuple(jax.tree.map(lambda array: model.rules.constrain(array, *axes), layer) for layer in layers)
+    layers = tuple(layer.resized(capacity) for layer in cache)
+    return jax.tree.map(lambda array: model.rules.constrain(array, *axes), layers)
 
 
 @functools.partial(jax.jit, static_argnames=("num_slots", "history_length"), keep_unused=True)
