@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.samples import write_evalplus, write_human_eval
+from wizardcoder_jax.benchmarks.samples_file import write_evalplus, write_human_eval
 
 KNOWN = {"HumanEval/32"}  # evalplus 0.3.1 fails every solution of it: its oracle's branch does not count the input as done
 HUMAN_EVAL = """

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import wizardcoder_jax
-from wizardcoder_jax.files import read_records, write_jsonl
-from wizardcoder_jax.instructions.contamination.search import Contamination
-from wizardcoder_jax.instructions.methods import draw_method
-from wizardcoder_jax.instructions.records import seed_id
-from wizardcoder_jax.instructions.rules import EQUALITY_PROMPT
+from wizardcoder_jax.core.filesystem import read_records, write_jsonl
+from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.elimination_rules import EQUALITY_PROMPT
+from wizardcoder_jax.evol_instruct.methods import draw_method
+from wizardcoder_jax.evol_instruct.records import seed_id
 
 MODEL = "recorded"
 RUN_SEED = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from wizardcoder_jax import evolve
-from wizardcoder_jax.files import read_records
-from wizardcoder_jax.instructions.contamination.search import Contamination
+from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo"

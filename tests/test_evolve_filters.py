@@ -2,9 +2,9 @@
 
 import json
 
-import loopback_teacher
 import pytest
 
+from tests.helpers import loopback_teacher
 from wizardcoder_jax import evolve
 
 NAMES = ("heron", "otter", "badger", "newt", "falcon", "weasel")

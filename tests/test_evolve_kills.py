@@ -11,11 +11,11 @@ import time
 from collections import Counter
 
 import pytest
-from loopback_teacher import answer
-from processes import REPOSITORY, run_python
-from teacher_process import TeacherProcess
 
-from wizardcoder_jax.clients.workers import steps_for
+from tests.helpers.loopback_teacher import answer
+from tests.helpers.processes import REPOSITORY, run_python
+from tests.helpers.teacher_process import TeacherProcess
+from wizardcoder_jax.llm_client.ordered_map import steps_for
 
 KILLS = int(os.environ.get("WIZARDCODER_KILLS", "5"))  # 20 were run for the README
 TEMPLATES = ("Please increase the difficulty", "Here are two Instructions")

@@ -2,9 +2,9 @@
 
 import json
 
-import model_server
 import pytest
 
+from tests.helpers import model_server
 from wizardcoder_jax import evolve
 
 

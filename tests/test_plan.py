@@ -6,7 +6,7 @@ import pytest
 from jax.experimental import topologies
 
 from wizardcoder_jax import plan
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.planning import planner
 
 SMALL = ("--base", "bigcode/tiny_starcoder_py", "--batch-size", "8", "--accumulation", "1", "--max-length", "256")

@@ -8,10 +8,11 @@ import sys
 import time
 
 import pytest
-import tiny_models
 import torch
-from processes import REPOSITORY, run_python
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.helpers import tiny_models
+from tests.helpers.processes import REPOSITORY, run_python
 
 CHAT = "{% for m in messages %}<|endoftext|>{{ m['content'] }}{% endfor %}"
 PRESET = """

@@ -9,11 +9,11 @@ import time
 from collections import Counter
 
 import pytest
-from loopback_teacher import LoopbackTeacher, answer, chat_body, completion_body
-from processes import REPOSITORY, run_python
 
+from tests.helpers.loopback_teacher import LoopbackTeacher, answer, chat_body, completion_body
+from tests.helpers.processes import REPOSITORY, run_python
 from wizardcoder_jax import sample
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 KEY = "sk-loopback-0123456789abcdef"
 JSON = {"Content-Type": "application/json"}

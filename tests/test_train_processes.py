@@ -7,15 +7,16 @@ import signal
 import time
 
 import pytest
-import tiny_models
-from processes import REPOSITORY, run_python, run_together, start_together
+
+from tests.helpers import tiny_models
+from tests.helpers.processes import REPOSITORY, run_python, run_together, start_together
 
 STEPS = 8
 REPEATS = int(os.environ.get("WIZARDCODER_KILLS", "1"))  # of the runs that are killed twice; 10 were run for the README
 # The train door, which also writes what each step consumed, and kills itself when told to.
 WATCHED_RUN = """
 import json, os, signal, sys
-from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.train import main
 log, kill_at = sys.argv[1], int(sys.argv[2])
@@ -29,7 +30,7 @@ def watched(self, step, places=slice(None)):
             file.write(json.dumps([step, self.example_ids(step).tolist()]) + "\\n")
     return batch(self, step, places)
 Batches.batch = watched
-run_door(main)
+run_command(main)
 """
 
 
@@ -119,10 +120,10 @@ def test_a_stop_of_one_process_is_a_stop_of_all_at_one_step(place, alone):
 # The train door with a learning rate of each process's own.
 DIFFERING_RUN = """
 import os, sys
-from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.train import main
 sys.argv += ["--optim.peak-lr", os.environ["JAX_PROCESS_ID"] + ".5"]
-run_door(main)
+run_command(main)
 """
 
 

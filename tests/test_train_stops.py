@@ -6,15 +6,16 @@ import random
 import time
 
 import pytest
-import tiny_models
-from processes import REPOSITORY, run_python
+
+from tests.helpers import tiny_models
+from tests.helpers.processes import REPOSITORY, run_python
 
 REPEATS = int(os.environ.get("WIZARDCODER_STOPS", "1"))  # of each moment; 10 were run for the README
 
 # The train door; at the nth time that it enters a phase a SIGTERM follows after some milliseconds.
 STOPPED_RUN = """
 import os, signal, sys, threading
-from wizardcoder_jax.cli import run_door
+from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.train import main
 from wizardcoder_jax.training.goodput import Stopwatch
 phase, nth, delay_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -26,7 +27,7 @@ def watched(self, name):
         threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGTERM)).start()
     return enter(self, name)
 Stopwatch.phase = watched
-run_door(main)
+run_command(main)
 """
 MOMENTS = {  # phase, which time it is entered, longest delay
     "compile": ("compile", 1, 1.0),

@@ -4,21 +4,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import ConvertConfig
-from wizardcoder_jax.files import remove_folder
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.core.filesystem import remove_folder
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes a checkpoint of step 0 that holds the model's weights as they are."""
-    config = parse_cli(ConvertConfig, argv)
+    config = parse_command_line(ConvertConfig, argv)
 
-    from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.processes import is_first, join_processes, wait_for_all
-    from wizardcoder_jax.sharding import RULES, make_mesh
-    from wizardcoder_jax.training.card import Card
-    from wizardcoder_jax.training.checkpoint import Checkpoints
-    from wizardcoder_jax.training.stored import find_checkpoint
+    from wizardcoder_jax.checkpoints.manager import CheckpointManager
+    from wizardcoder_jax.checkpoints.metadata import CheckpointCard
+    from wizardcoder_jax.checkpoints.reader import find_checkpoint
+    from wizardcoder_jax.core.distributed import is_first, join_processes, wait_for_all
+    from wizardcoder_jax.core.sharding import RULES, make_mesh
+    from wizardcoder_jax.hf.load_model import open_model
 
     join_processes()
     opened, mesh = open_model(config.model), make_mesh(config.mesh)
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{config.output} holds a checkpoint already; --overwrite replaces it", file=sys.stderr)
         return
     weights = opened.weights(RULES["fsdp"], mesh, None)
-    card = Card(
+    card = CheckpointCard(
         arch=opened.arch,
         tokenizer=opened.tokenizer.to_files(),
         base_model=opened.lineage.base_model,
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_first():  # only now, that there is something to put in its place
         remove_folder(os.path.join(config.output, "checkpoints"))
     wait_for_all("the old checkpoint is gone")
-    with Checkpoints(config.output, keep=1) as checkpoints:
+    with CheckpointManager(config.output, keep=1) as checkpoints:
         checkpoints.save(0, card, {"params": weights.model})
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

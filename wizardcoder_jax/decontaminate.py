@@ -13,23 +13,23 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import DecontaminateConfig
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.core.errors import InputError
 
 if TYPE_CHECKING:
-    from wizardcoder_jax.instructions.contamination.search import Contamination
+    from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
 
 BLOCK_BYTES = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the data once to check it, and once to sort it."""
-    config = parse_cli(DecontaminateConfig, argv)
+    config = parse_command_line(DecontaminateConfig, argv)
 
-    from wizardcoder_jax.files import expand, write_json
-    from wizardcoder_jax.instructions.contamination.dataset import Tally
-    from wizardcoder_jax.instructions.contamination.search import Contamination
+    from wizardcoder_jax.core.filesystem import expand, write_json
+    from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+    from wizardcoder_jax.evol_instruct.contamination.record_texts import Tally
 
     files = expand(config.data)
     _check_outputs(config, files)
@@ -78,7 +78,7 @@ class _Lines:
 
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[_Lines]:
-    from wizardcoder_jax.files import atomic_write
+    from wizardcoder_jax.core.filesystem import atomic_write
 
     if path is None:
         yield _Lines(None)
@@ -99,9 +99,9 @@ def _sort(
     clean: _Lines,
     dropped: _Lines,
 ) -> None:
-    from wizardcoder_jax.files import read_records
-    from wizardcoder_jax.instructions.contamination.dataset import rejected, text_of
-    from wizardcoder_jax.progress import Progress
+    from wizardcoder_jax.core.filesystem import read_records
+    from wizardcoder_jax.core.progress import Progress
+    from wizardcoder_jax.evol_instruct.contamination.record_texts import rejected, text_of
 
     num_records = 0
     for file in files:
@@ -143,7 +143,7 @@ def _is_done(config: DecontaminateConfig, made_of: dict[str, Any]) -> bool:
     Raises:
         InputError: there is an output of others, and it is not to be replaced.
     """
-    from wizardcoder_jax.files import exists, read_json
+    from wizardcoder_jax.core.filesystem import exists, read_json
 
     if config.overwrite or not exists(config.output):
         return False
@@ -158,7 +158,7 @@ def _is_done(config: DecontaminateConfig, made_of: dict[str, Any]) -> bool:
 
 def _sha256(path: str) -> str:
     """Of a file's content, decompressed where its name ends in .gz."""
-    from wizardcoder_jax.files import open_bytes
+    from wizardcoder_jax.core.filesystem import open_bytes
 
     digest = hashlib.sha256()
     with open_bytes(path) as file:
@@ -171,4 +171,4 @@ def _sha256(path: str) -> str:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -7,27 +7,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import EvaluateConfig
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from wizardcoder_jax.benchmarks.problem import Benchmark
     from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
-    from wizardcoder_jax.journal import Journal
+    from wizardcoder_jax.core.resume_log import ResumeLog
     from wizardcoder_jax.sandbox.program import Program, Verdict
     from wizardcoder_jax.sandbox.runner import Sandbox
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Scores a samples file, or with --self-check the benchmark's own solutions."""
-    config = parse_cli(EvaluateConfig, argv)
-    from wizardcoder_jax.benchmarks.samples import read_samples
+    config = parse_command_line(EvaluateConfig, argv)
+    from wizardcoder_jax.benchmarks.samples_file import read_samples
     from wizardcoder_jax.benchmarks.score import select_samples
-    from wizardcoder_jax.files import write_json
-    from wizardcoder_jax.results import Evaluation, print_score, results_of
+    from wizardcoder_jax.core.filesystem import write_json
+    from wizardcoder_jax.evaluation.programs import programs_of, reference_programs
+    from wizardcoder_jax.evaluation.results_file import Evaluation, print_score, results_of
     from wizardcoder_jax.sandbox.runner import Sandbox
-    from wizardcoder_jax.scoring import programs_of, reference_programs
 
     whole = _load(config)
     benchmark = whole.first(config.limit)
@@ -76,7 +76,7 @@ def _load(config: EvaluateConfig) -> "Benchmark":
 def _protocol(config: EvaluateConfig, samples: str) -> tuple[dict[str, Any], "EvaluationProtocol"]:
     """(settings the samples were made with, protocol): --protocol, else what those settings say."""
     from wizardcoder_jax.benchmarks.protocols import get_protocol
-    from wizardcoder_jax.benchmarks.samples import meta_path, read_meta
+    from wizardcoder_jax.benchmarks.samples_file import meta_path, read_meta
 
     meta = read_meta(samples)
     name = config.protocol or meta.get("protocol")
@@ -88,14 +88,14 @@ def _protocol(config: EvaluateConfig, samples: str) -> tuple[dict[str, Any], "Ev
     return meta, get_protocol(str(name))
 
 
-def _journal(config: EvaluateConfig, benchmark: "Benchmark", sandbox: "Sandbox") -> "Journal":
+def _journal(config: EvaluateConfig, benchmark: "Benchmark", sandbox: "Sandbox") -> "ResumeLog":
     """Verdicts of an earlier, unfinished run; they hold for this sandbox, time limit and Python only."""
-    from wizardcoder_jax.journal import Journal
+    from wizardcoder_jax.core.resume_log import ResumeLog
 
     if os.path.isdir(config.output):
         raise InputError(f"--output {config.output} is a folder; give the name of a file")
     fingerprint = f"{sandbox.tier}, {_timeout_s(config, benchmark)} s, Python {platform.python_version()}"
-    return Journal(config.output, fingerprint, resume=not config.overwrite)
+    return ResumeLog(config.output, fingerprint, resume=not config.overwrite)
 
 
 def _timeout_s(config: EvaluateConfig, benchmark: "Benchmark") -> float:
@@ -107,12 +107,12 @@ def _run(
     benchmark: "Benchmark",
     sandbox: "Sandbox",
     programs: Mapping[tuple[str, int], "Program"],
-    journal: "Journal | None",
+    journal: "ResumeLog | None",
 ) -> dict[tuple[str, int], "Verdict"]:
     """A verdict for each program; equal programs run once, and those the journal knows not at all."""
-    from wizardcoder_jax.progress import Progress
+    from wizardcoder_jax.core.progress import Progress
+    from wizardcoder_jax.evaluation.programs import verdicts_of
     from wizardcoder_jax.sandbox.program import SANDBOX, Verdict
-    from wizardcoder_jax.scoring import verdicts_of
 
     keys = {sample: program.digest() for sample, program in programs.items()}
     unique = {key: programs[sample] for sample, key in keys.items()}
@@ -133,9 +133,9 @@ def _run(
 
 def _self_check(config: EvaluateConfig, benchmark: "Benchmark") -> None:
     """Runs the reference solutions and ends with status 1 unless all pass that should; writes no results."""
-    from wizardcoder_jax.results import print_self_check
+    from wizardcoder_jax.evaluation.programs import reference_programs
+    from wizardcoder_jax.evaluation.results_file import print_self_check
     from wizardcoder_jax.sandbox.runner import Sandbox
-    from wizardcoder_jax.scoring import reference_programs
 
     own = reference_programs(benchmark, config.python)
     if not own:
@@ -147,4 +147,4 @@ def _self_check(config: EvaluateConfig, benchmark: "Benchmark") -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

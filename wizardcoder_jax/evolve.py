@@ -13,38 +13,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 if TYPE_CHECKING:
-    from wizardcoder_jax.clients.ledger import Ledger
-    from wizardcoder_jax.instructions.estimate import Sources
-    from wizardcoder_jax.instructions.execution import Run
-    from wizardcoder_jax.instructions.filters import Filters
-    from wizardcoder_jax.instructions.outputs import RoundFiles
-    from wizardcoder_jax.instructions.records import SeedFile
-    from wizardcoder_jax.instructions.snippets import SnippetFile
-    from wizardcoder_jax.instructions.teachers import Teacher
+    from wizardcoder_jax.evol_instruct.cost_estimate import Sources
+    from wizardcoder_jax.evol_instruct.execution_filter import Run
+    from wizardcoder_jax.evol_instruct.filter_chain import Filters
+    from wizardcoder_jax.evol_instruct.records import SeedFile
+    from wizardcoder_jax.evol_instruct.run_folder import RoundFiles
+    from wizardcoder_jax.evol_instruct.snippets import SnippetFile
+    from wizardcoder_jax.evol_instruct.teachers import Teacher
+    from wizardcoder_jax.llm_client.ledger import Ledger
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the settings and runs all rounds."""
-    config = parse_cli(EvolveConfig, argv)
+    config = parse_command_line(EvolveConfig, argv)
 
-    from wizardcoder_jax.clients.ledger import Ledger
-    from wizardcoder_jax.instructions import outputs
-    from wizardcoder_jax.instructions.contamination.search import Contamination
-    from wizardcoder_jax.instructions.estimate import Sources
-    from wizardcoder_jax.instructions.exports import write_exports
-    from wizardcoder_jax.instructions.filters import Filters
-    from wizardcoder_jax.instructions.records import SeedFile
-    from wizardcoder_jax.instructions.snippets import SnippetFile
-    from wizardcoder_jax.instructions.summary import sha256_of, summarise
-    from wizardcoder_jax.instructions.teachers import load_teacher
-    from wizardcoder_jax.report.lineage import write_lineage
+    from wizardcoder_jax.evol_instruct import run_folder
+    from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+    from wizardcoder_jax.evol_instruct.cost_estimate import Sources
+    from wizardcoder_jax.evol_instruct.dataset_exports import write_exports
+    from wizardcoder_jax.evol_instruct.filter_chain import Filters
+    from wizardcoder_jax.evol_instruct.records import SeedFile
+    from wizardcoder_jax.evol_instruct.run_summary import sha256_of, summarise
+    from wizardcoder_jax.evol_instruct.snippets import SnippetFile
+    from wizardcoder_jax.evol_instruct.teachers import load_teacher
+    from wizardcoder_jax.llm_client.ledger import Ledger
+    from wizardcoder_jax.reports.lineage import write_lineage
 
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = Sources.counted(seeds)
@@ -53,17 +53,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         others = ", ".join(contamination.passed_over)
         _say(f"{contamination.num_problems} benchmark problems{f'; no problems in {others}' if others else ''}")
     if config.teacher.kind == "model":
-        from wizardcoder_jax.teaching import ModelTeacher
+        from wizardcoder_jax.evol_instruct.local_teacher import ModelTeacher
 
         teacher = ModelTeacher(config.teacher)
     else:
         teacher = load_teacher(config.teacher)
     with (
         _a_full_disk_resumes(),
-        outputs.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
-        Ledger(folder / outputs.LEDGER_NAME) as ledger,
+        run_folder.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
+        Ledger(folder / run_folder.LEDGER_NAME) as ledger,
     ):
-        with outputs.RoundFiles(folder) as files, _trials(config, folder) as run:
+        with run_folder.RoundFiles(folder) as files, _trials(config, folder) as run:
             filters = Filters.of(config.filters, contamination, run)
             num_new = asyncio.run(_run(config, teacher, seeds, sources, filters, ledger, files))
         summary = summarise(
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{summary['num_calls']} calls ({num_new} new), {usage['prompt_tokens']} prompt and "
             f"{usage['completion_tokens']} completion tokens, ${summary['cost_usd']:.4f}"
         )
-        _say(f"{summary['num_records']} records -> {folder / outputs.EVOLVED_NAME}, {summary['num_rejected']} rejected")
+        _say(f"{summary['num_records']} records -> {folder / run_folder.EVOLVED_NAME}, {summary['num_rejected']} rejected")
 
 
 async def _run(
@@ -95,20 +95,20 @@ async def _run(
     files: "RoundFiles",
 ) -> int:
     """Runs all rounds; returns the number of calls that were made for it now."""
-    from wizardcoder_jax.clients.budget import Budget
-    from wizardcoder_jax.clients.workers import steps_for
-    from wizardcoder_jax.instructions import rules
-    from wizardcoder_jax.instructions.calls import Calls
-    from wizardcoder_jax.instructions.estimate import estimate
-    from wizardcoder_jax.instructions.evolution import Evolution
-    from wizardcoder_jax.instructions.judges import INFORMATION_GAIN
-    from wizardcoder_jax.instructions.problems import make_seed
-    from wizardcoder_jax.instructions.recipe import Recipe
-    from wizardcoder_jax.instructions.rounds import Rounds
+    from wizardcoder_jax.evol_instruct import elimination_rules
+    from wizardcoder_jax.evol_instruct.cost_estimate import estimate
+    from wizardcoder_jax.evol_instruct.evolution import Evolution
+    from wizardcoder_jax.evol_instruct.evolution_prompt import Recipe
+    from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN
+    from wizardcoder_jax.evol_instruct.oss_instruct import make_seed
+    from wizardcoder_jax.evol_instruct.rounds import Rounds
+    from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
+    from wizardcoder_jax.llm_client.budget import Budget
+    from wizardcoder_jax.llm_client.ordered_map import steps_for
 
     spent = ledger.totals()
     budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
-    calls = Calls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
+    calls = TeacherCalls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
     evolution = Evolution(
         ask=calls.ask,
         recipe=Recipe(
@@ -117,8 +117,8 @@ async def _run(
             breadth_rate=config.breadth_rate,
             languages=config.languages,
         ),
-        instruction_rules=(*rules.INSTRUCTION_RULES, *filters.rules),
-        response_rules=(*rules.RESPONSE_RULES, *filters.rules),
+        instruction_rules=(*elimination_rules.INSTRUCTION_RULES, *filters.rules),
+        response_rules=(*elimination_rules.RESPONSE_RULES, *filters.rules),
         judges=(*((INFORMATION_GAIN,) if config.judge_information_gain else ()), *filters.judges),
         seed_rules=filters.rules,
         seed_judges=filters.seed_judges,
@@ -141,13 +141,13 @@ def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
     if not config.filters.execution:
         yield None
         return
-    from wizardcoder_jax.instructions.outputs import EXECUTIONS_NAME
+    from wizardcoder_jax.evol_instruct.code_execution import CodeExecution
+    from wizardcoder_jax.evol_instruct.run_folder import EXECUTIONS_NAME
     from wizardcoder_jax.sandbox.runner import Sandbox
-    from wizardcoder_jax.trials import Trials
 
     sandbox = Sandbox.open(unsafe=config.filters.unsafe_no_sandbox)
     limits = {"timeout_s": config.filters.execution_timeout_s, "num_workers": config.filters.execution_workers}
-    with Trials(sandbox, folder / EXECUTIONS_NAME, **limits) as trials:
+    with CodeExecution(sandbox, folder / EXECUTIONS_NAME, **limits) as trials:
         yield trials
 
 
@@ -168,4 +168,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -4,26 +4,26 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import ExportConfig
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import is_remote, read_json
-from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import is_remote, read_json
+from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the folder; an earlier export of that name is replaced once the new one is whole."""
-    config = parse_cli(ExportConfig, argv)
+    config = parse_command_line(ExportConfig, argv)
     _check_output(config)
     results = [(path, read_json(path)) for path in config.results]
 
     import jax.numpy as jnp
 
-    from wizardcoder_jax.hf.card import model_card
-    from wizardcoder_jax.hf.export import export_folder, parse_size
-    from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.processes import is_first, join_processes
-    from wizardcoder_jax.sharding import RULES, make_mesh
+    from wizardcoder_jax.core.distributed import is_first, join_processes
+    from wizardcoder_jax.core.sharding import RULES, make_mesh
+    from wizardcoder_jax.hf.export_folder import export_folder, parse_size
+    from wizardcoder_jax.hf.load_model import open_model
+    from wizardcoder_jax.hf.model_card import model_card
 
     max_shard_bytes = parse_size(config.max_shard_size)
     join_processes()
@@ -50,4 +50,4 @@ def _check_output(config: ExportConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -7,17 +7,17 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import PlanConfig
-from wizardcoder_jax.files import write_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.core.filesystem import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the plan and writes it; status 1 where it does not fit."""
-    config = parse_cli(PlanConfig, argv)
+    config = parse_command_line(PlanConfig, argv)
 
+    from wizardcoder_jax.planning.planned_model import check_mesh, planned_arch
     from wizardcoder_jax.planning.planner import decodings, planned, searched, shown_to_fit, versions
-    from wizardcoder_jax.planning.subject import check_mesh, planned_arch
     from wizardcoder_jax.planning.topology import topology_of
 
     topology = topology_of(config.topology)
@@ -39,4 +39,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

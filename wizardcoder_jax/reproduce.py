@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import EvaluateConfig, ExportConfig, Measurement, Protocol, ReproduceConfig, SampleConfig
-from wizardcoder_jax.errors import EXIT_RESUMABLE, StoppedEarlyError
-from wizardcoder_jax.files import ensure_dir, read_json, read_records, write_json, write_text
-from wizardcoder_jax.report.run import describe_score, run_report
+from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.core.errors import EXIT_RESUMABLE, StoppedEarlyError
+from wizardcoder_jax.core.filesystem import ensure_dir, read_json, read_records, write_json, write_text
+from wizardcoder_jax.reports.loop_report import describe_score, run_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs, or goes on with, the loop in `output_dir`."""
-    config = parse_cli(ReproduceConfig, argv)
+    config = parse_command_line(ReproduceConfig, argv)
     root = Path(config.output_dir)
     loop = Loop(root)
     if config.overwrite:
@@ -160,4 +160,4 @@ def _training(config: ReproduceConfig, run_dir: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -8,30 +8,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wizardcoder_jax import prompts
+from wizardcoder_jax.benchmarks.answer_cleaning import legacy_decode
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.benchmarks.cleaners import legacy_decode
 from wizardcoder_jax.benchmarks.protocols import get_protocol
-from wizardcoder_jax.benchmarks.samples import meta_path
-from wizardcoder_jax.cli import parse_cli, run_door, to_json
+from wizardcoder_jax.benchmarks.samples_file import meta_path
 from wizardcoder_jax.config import SampleConfig
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import read_records, write_jsonl
-from wizardcoder_jax.infilling import end_ids
-from wizardcoder_jax.journal import Journal
-from wizardcoder_jax.progress import Progress
-from wizardcoder_jax.scoring import Questions
+from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import read_records, write_jsonl
+from wizardcoder_jax.core.progress import Progress
+from wizardcoder_jax.core.resume_log import ResumeLog
+from wizardcoder_jax.evaluation.programs import Questions
+from wizardcoder_jax.inference.fim import end_ids
 
 if TYPE_CHECKING:
     from wizardcoder_jax.hf.tokenizer import Tokenizer
-    from wizardcoder_jax.sampling.decoding import Answer, Request
+    from wizardcoder_jax.inference.request import Generation, GenerationRequest
 
 CHAT = "chat"  # the protocol in which a prompt is a user message
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Samples, or goes on sampling, into `output`."""
-    config = parse_cli(SampleConfig, argv)
+    config = parse_command_line(SampleConfig, argv)
     questions = _questions(config)
     if config.api_model is not None:
         _sample_api(config, config.api_model, questions)
@@ -40,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     import jax
     import jax.numpy as jnp
 
-    from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.sampling.engine import Engine
-    from wizardcoder_jax.sampling.memory import memory_of
-    from wizardcoder_jax.sampling.prefill import common_start
-    from wizardcoder_jax.sharding import make_mesh
+    from wizardcoder_jax.core.sharding import make_mesh
+    from wizardcoder_jax.hf.load_model import open_model
+    from wizardcoder_jax.inference.engine import Engine
+    from wizardcoder_jax.inference.memory import memory_of
+    from wizardcoder_jax.inference.prefix_cache import common_start
 
     jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
     opened, mesh = open_model(config.model), make_mesh(config.mesh)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         memory = memory_of(opened.sampling_shapes(mesh, dtype, int8=config.int8_weights), mesh, **sizes)
     memory.require_room(mesh)
     print(f"sample: {memory} on each device", file=sys.stderr)
-    with jax.set_mesh(mesh), Journal(config.output, fingerprint, resume=not config.overwrite) as journal:
+    with jax.set_mesh(mesh), ResumeLog(config.output, fingerprint, resume=not config.overwrite) as journal:
         rows = {(row["task_id"], row["sample_index"]): row for row in journal.records}
         left = [name for name in wanted if name not in rows]
         if left:
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
     """The answers of a model behind a server; without jax. The ledger stays: the same command is free the second time."""
-    from wizardcoder_jax.clients.sampler import Asking, ask_all, claimed_ledger
+    from wizardcoder_jax.llm_client.batch_sampling import Asking, ask_all, claimed_ledger
 
     protocol = questions.protocol
     in_chat = config.protocol == CHAT if protocol is None else protocol.needs_chat_template
@@ -127,7 +127,7 @@ def _raw(tokenizer: "Tokenizer", tokens: Sequence[int], *, legacy: bool) -> str:
     return legacy_decode(text) if legacy else text
 
 
-def _logprobs(answer: "Answer") -> dict[str, object]:
+def _logprobs(answer: "Generation") -> dict[str, object]:
     """What a line of the samples file says of the tokens."""
     numbers = [entry.logprob for entry in answer.logprobs]
     return {"tokens": answer.tokens, "logprobs": numbers, "likeliest": [entry.likeliest for entry in answer.logprobs]}
@@ -175,11 +175,11 @@ def _gap(place: str, record: Mapping[str, Any], config: SampleConfig) -> tuple[s
     return prefix, suffix
 
 
-def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "Request"]:
+def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "GenerationRequest"]:
     """All answers that are wanted, by (task id, sample index); the samples of a task stand side by side."""
-    from wizardcoder_jax.sampling.decoding import Decoding, Request
+    from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
-    decoding = Decoding(
+    decoding = SamplingParams(
         repetition_penalty=config.repetition_penalty,
         temperature=config.temperature,
         top_k=config.top_k,
@@ -193,7 +193,7 @@ def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer"
         for i in range(config.num_samples):
             digest = hashlib.sha256(f"{config.seed}/{task_id}/{i}".encode()).digest()
             key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
-            requests[task_id, i] = Request(
+            requests[task_id, i] = GenerationRequest(
                 prompt=ids, key=key, max_length=config.max_length, decoding=decoding, stopped=stopped
             )
     return requests
@@ -213,4 +213,4 @@ def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokeniz
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -7,19 +7,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wizardcoder_jax.cli import parse_cli, run_door
 from wizardcoder_jax.config import ServeConfig
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.prompts import WIZARDCODER_CHAT_TEMPLATE
-from wizardcoder_jax.serving.hosts import is_loopback
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.serving.loopback import is_loopback
 
 if TYPE_CHECKING:
     from socket import socket
 
     from jax.sharding import Mesh
 
-    from wizardcoder_jax.loading import Opened
-    from wizardcoder_jax.sampling.engine import Engine
+    from wizardcoder_jax.hf.load_model import Opened
+    from wizardcoder_jax.inference.engine import Engine
 
 KEY_VARIABLE = "WIZARDCODER_API_KEY"
 DEFAULT_MAX_LENGTH = 2048
@@ -27,16 +27,16 @@ DEFAULT_MAX_LENGTH = 2048
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves until a signal comes."""
-    config = parse_cli(ServeConfig, argv)
+    config = parse_command_line(ServeConfig, argv)
     key = _key()
     if key is None and not is_loopback(config.host):
         print(f"warning: {config.host} lets other machines in, and no key is asked for; set {KEY_VARIABLE}", file=sys.stderr)
 
     import jax
 
-    from wizardcoder_jax.loading import open_model
-    from wizardcoder_jax.serving.running import bind
-    from wizardcoder_jax.sharding import make_mesh
+    from wizardcoder_jax.core.sharding import make_mesh
+    from wizardcoder_jax.hf.load_model import open_model
+    from wizardcoder_jax.serving.server_lifecycle import bind
 
     jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
     with bind(config.host, config.port) as bound:
@@ -49,7 +49,7 @@ def _tell_memory(config: ServeConfig, opened: "Opened", mesh: "Mesh") -> None:
     """Says what the engine will take on each device, before it takes it; refuses where there is not so much."""
     import jax
 
-    from wizardcoder_jax.sampling.memory import memory_of
+    from wizardcoder_jax.inference.memory import memory_of
 
     sizes = _sizes(config, opened)
     with jax.set_mesh(mesh):
@@ -59,18 +59,18 @@ def _tell_memory(config: ServeConfig, opened: "Opened", mesh: "Mesh") -> None:
 
 
 async def _serve(config: ServeConfig, opened: "Opened", mesh: "Mesh", bound: "socket", key: str | None) -> None:
-    from wizardcoder_jax.sampling.live import LiveEngine
-    from wizardcoder_jax.serving.application import make_application
-    from wizardcoder_jax.serving.asking import Served
-    from wizardcoder_jax.serving.running import Drain, address_of, heeding_signals, run
-    from wizardcoder_jax.serving.service import Limits, Service
+    from wizardcoder_jax.inference.async_engine import AsyncEngine
+    from wizardcoder_jax.serving.admission import AdmissionLimits, Service
+    from wizardcoder_jax.serving.http_routes import make_application
+    from wizardcoder_jax.serving.request_parsing import Served
+    from wizardcoder_jax.serving.server_lifecycle import Drain, address_of, heeding_signals, run
 
     tokenizer, max_length = opened.tokenizer, _max_length(config, opened)
     if tokenizer.chat_template is None:
         tokenizer = tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
     name = config.served_name or os.path.basename(os.path.normpath(config.model))
     served = Served(name=name, tokenizer=tokenizer, vocab_size=tokenizer.vocab_size, max_length=max_length)
-    limits = Limits(num_slots=config.batch_size, max_queue=config.max_queue, max_body_bytes=config.max_body_bytes)
+    limits = AdmissionLimits(num_slots=config.batch_size, max_queue=config.max_queue, max_body_bytes=config.max_body_bytes)
     engines: list[Engine] = []
 
     @contextlib.contextmanager
@@ -79,7 +79,7 @@ async def _serve(config: ServeConfig, opened: "Opened", mesh: "Mesh", bound: "so
             engines.append(engine)
             yield engine
 
-    live = LiveEngine(make_engine)
+    live = AsyncEngine(make_engine)
     service = Service(live, served, limits, lambda: sum(config.batch_size - engine.num_free for engine in engines))
 
     application = make_application(service, key, config.host if is_loopback(bound.getsockname()[0]) else None)
@@ -106,9 +106,9 @@ def _made(config: ServeConfig, opened: "Opened", mesh: "Mesh") -> Iterator["Engi
     """The engine, in the thread that runs it."""
     import jax
 
-    from wizardcoder_jax.infilling import end_ids
-    from wizardcoder_jax.sampling.engine import Engine
-    from wizardcoder_jax.serving.service import PROGRAMS
+    from wizardcoder_jax.inference.engine import Engine
+    from wizardcoder_jax.inference.fim import end_ids
+    from wizardcoder_jax.serving.admission import PROGRAMS
 
     sizes = _sizes(config, opened)
     with jax.set_mesh(mesh):
@@ -143,4 +143,4 @@ def _key() -> str | None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

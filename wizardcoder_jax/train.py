@@ -6,52 +6,52 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wizardcoder_jax.cli import parse_cli, run_door, to_json
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.errors import InputError, StoppedEarlyError
-from wizardcoder_jax.files import ensure_dir, expand, remove_folder, write_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
+from wizardcoder_jax.core.filesystem import ensure_dir, expand, remove_folder, write_json
 from wizardcoder_jax.training.goodput import Stopwatch
-from wizardcoder_jax.training.stopping import StopRequest
+from wizardcoder_jax.training.preemption import StopSignal
 
 if TYPE_CHECKING:
-    from wizardcoder_jax.training.card import Card
-    from wizardcoder_jax.training.checkpoint import Checkpoints
-    from wizardcoder_jax.training.report import Report
-    from wizardcoder_jax.training.step import State
+    from wizardcoder_jax.checkpoints.manager import CheckpointManager
+    from wizardcoder_jax.checkpoints.metadata import CheckpointCard
+    from wizardcoder_jax.training.run_log import Report
+    from wizardcoder_jax.training.train_step import State
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, or goes on training, the run in `output_dir`."""
-    config = parse_cli(TrainConfig, argv)
-    stop, clock = StopRequest(), Stopwatch()
+    config = parse_command_line(TrainConfig, argv)
+    stop, clock = StopSignal(), Stopwatch()
     with clock.phase("start"):
         files = [] if config.task is not None else _data_files(config)
         import jax
 
+        from wizardcoder_jax.checkpoints.manager import CheckpointManager
+        from wizardcoder_jax.core.distributed import AnyProcess, join_processes, require_same
         from wizardcoder_jax.data.batches import Batches
         from wizardcoder_jax.data.prepare import prepare
-        from wizardcoder_jax.measures import Measures
-        from wizardcoder_jax.processes import AskedOfAny, join_processes, require_same
-        from wizardcoder_jax.subject import Subject
-        from wizardcoder_jax.training.checkpoint import Checkpoints
-        from wizardcoder_jax.training.feed import put_batch
-        from wizardcoder_jax.training.profile import ProfilerWindow
-        from wizardcoder_jax.training.report import Report
-        from wizardcoder_jax.training.step import make_step
+        from wizardcoder_jax.training.eval_callbacks import EvalCallbacks
+        from wizardcoder_jax.training.global_batch import put_batch
+        from wizardcoder_jax.training.profiler import ProfilerWindow
+        from wizardcoder_jax.training.run_log import Report
+        from wizardcoder_jax.training.setup import TrainingSetup
+        from wizardcoder_jax.training.train_step import make_step
 
         jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
         join_processes()
-        subject = Subject.open(config)
+        subject = TrainingSetup.open(config)
     with clock.phase("data"):
         data = prepare(config, files, subject.tokenizer)
         batches = Batches(data.train, config.batch_size, config.seed, config.group)
         batches.check(0, config.num_steps)
         require_same({**_told(config), "data": data.fingerprint})
     with clock.phase("start"):
-        measures = Measures(config, subject, data.validation)
+        measures = EvalCallbacks(config, subject, data.validation)
         _open_run(config)
     keep = (config.keep_checkpoints, config.keep_every_steps, config.async_checkpoints)
-    with jax.set_mesh(subject.mesh), Checkpoints(config.output_dir, *keep) as checkpoints:
+    with jax.set_mesh(subject.mesh), CheckpointManager(config.output_dir, *keep) as checkpoints:
         with clock.phase("load"):
             found = checkpoints.restore_latest(_items(subject.abstract_state()))
             start, state = (0, subject.first_state()) if found is None else (found[0], _state(found[1]))
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with clock.phase("compile"):
                 step = step.lower(state, put(functools.partial(batches.batch, start))).compile()
         window = ProfilerWindow(config.output_dir, config.profile_step, config.profile_steps)
-        asked_of_any, card, done = AskedOfAny(subject.mesh), subject.card, start
+        asked_of_any, card, done = AnyProcess(subject.mesh), subject.card, start
         with Report(config, start, subject.arch.num_params, batches.counts, clock) as report:
             if measures.due(start) and report.lacks(start, measures.names):
                 with clock.phase("validation"):
@@ -104,13 +104,15 @@ def _items(state: "State") -> dict[str, Any]:
 
 
 def _state(items: dict[str, Any]) -> "State":
-    from wizardcoder_jax.training.step import State
+    from wizardcoder_jax.training.train_step import State
 
     optimizer = items["optimizer"]
     return State(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])
 
 
-def _save(checkpoints: "Checkpoints", done: int, card: "Card", state: "State", report: "Report", clock: Stopwatch) -> None:
+def _save(
+    checkpoints: "CheckpointManager", done: int, card: "CheckpointCard", state: "State", report: "Report", clock: Stopwatch
+) -> None:
     with clock.phase("step"):
         report.settle()
     with clock.phase("checkpoint"):
@@ -138,7 +140,7 @@ def _data_files(config: TrainConfig) -> list[str]:
 
 
 def _open_run(config: TrainConfig) -> None:
-    from wizardcoder_jax.processes import is_first, wait_for_all
+    from wizardcoder_jax.core.distributed import is_first, wait_for_all
 
     if is_first():
         if config.overwrite:
@@ -150,4 +152,4 @@ def _open_run(config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -13,11 +13,11 @@ import json
 import sys
 from typing import Any
 
-from wizardcoder_jax.cli import parse_cli
 from wizardcoder_jax.config import PlanConfig
+from wizardcoder_jax.config.command_line import parse_command_line
+from wizardcoder_jax.planning.plan_search import candidates
+from wizardcoder_jax.planning.planned_model import planned_arch
 from wizardcoder_jax.planning.planner import decodings, planned, versions
-from wizardcoder_jax.planning.search import candidates
-from wizardcoder_jax.planning.subject import planned_arch
 from wizardcoder_jax.planning.topology import topology_of
 
 STARCODER = ("--config", "configs/wizardcoder_15b.py")
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, ...]] = {  # remat and microbatches that leave littl
 
 def of_case(name: str) -> dict[str, Any]:
     """What `plan` says of a case."""
-    config = parse_cli(PlanConfig, CASES[name])
+    config = parse_command_line(PlanConfig, CASES[name])
     topology, arch = topology_of(config.topology), planned_arch(config.train)
     plan = planned(config.train, arch, topology)
     if "StarCoder" in name:
@@ -53,7 +53,7 @@ def of_case(name: str) -> dict[str, Any]:
 
 def swept() -> list[dict[str, Any]]:
     """The choices for StarCoder-15.5B on v5e:4x8 that arithmetic finds best, in its order, with both seconds of a step."""
-    config = parse_cli(PlanConfig, [*STARCODER, "--topology", "v5e:4x8"])
+    config = parse_command_line(PlanConfig, [*STARCODER, "--topology", "v5e:4x8"])
     topology, arch = topology_of(config.topology), planned_arch(config.train)
     told = []
     for choice in candidates(config.train, arch, topology)[:NUM_SWEPT]:

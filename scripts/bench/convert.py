@@ -23,12 +23,12 @@ import ml_dtypes
 import numpy as np
 import tokenizers
 
-from wizardcoder_jax.arch import ARCHS, ArchConfig
-from wizardcoder_jax.hf.config import write_config
-from wizardcoder_jax.hf.safetensors_files import INDEX_FILE, ShardWriter, index_of, plan_shards
-from wizardcoder_jax.hf.weights import hf_shapes
-from wizardcoder_jax.model.transformer import abstract_transformer
-from wizardcoder_jax.sharding import RULES
+from wizardcoder_jax.core.sharding import RULES
+from wizardcoder_jax.hf.import_weights import hf_shapes
+from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, index_of, plan_shards
+from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.families.config_json import write_config
+from wizardcoder_jax.models.transformer import abstract_transformer
 
 VOCAB_SIZE, WIDTH = 49152, 2816  # of starcoderbase-3b
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python scripts/bench/decontaminate.py
 
-All from WIZARDCODER_DATA: leaks of HumanEval (164) and MBPP (task ids 11 to 210) in the disguises of tests/disguises.py, and
-Code Alpaca 20k, against all benchmarks there (3,245 problems); near-duplicates of Code Alpaca 20k.
+All from WIZARDCODER_DATA: leaks of HumanEval (164) and MBPP (task ids 11 to 210) in the disguises of
+tests/helpers/disguises.py, and Code Alpaca 20k, against all benchmarks there (3,245 problems);
+near-duplicates of Code Alpaca 20k.
 """
 
 import importlib
@@ -17,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wizardcoder_jax.files import read_records
-from wizardcoder_jax.instructions.contamination.search import Contamination
-from wizardcoder_jax.instructions.near_duplicates import NearDuplicates
-from wizardcoder_jax.instructions.records import SeedFile
+from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
+from wizardcoder_jax.evol_instruct.records import SeedFile
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("WIZARDCODER_DATA", ROOT.parent / "shared" / "data"))
@@ -30,8 +31,8 @@ CODE_ALPACA = "codealpaca/code_alpaca_20k.json.gz"
 
 def main() -> None:
     """Prints one table."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    disguises = importlib.import_module("disguises")
+    sys.path.insert(0, str(ROOT))
+    disguises = importlib.import_module("tests.helpers.disguises")
     start = time.process_time()
     contamination = Contamination(str(DATA))
     print(f"{contamination.num_problems} problems indexed in {time.process_time() - start:.1f} s CPU")

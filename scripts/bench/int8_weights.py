@@ -21,11 +21,11 @@ import numpy as np
 
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
-from wizardcoder_jax.loading import Opened, open_model
-from wizardcoder_jax.model.transformer import Transformer
-from wizardcoder_jax.sampling.decoding import Request
-from wizardcoder_jax.sampling.engine import Engine
-from wizardcoder_jax.sharding import make_mesh
+from wizardcoder_jax.core.sharding import make_mesh
+from wizardcoder_jax.hf.load_model import Opened, open_model
+from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.request import GenerationRequest
+from wizardcoder_jax.models.transformer import Transformer
 
 MODEL, BENCHMARK = "smollm2-135m-instruct", "mini-dev"
 PROMPTS, NEW, BATCH, ROUNDS = 32, 64, 8, 3
@@ -41,7 +41,7 @@ def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[li
     engine = Engine(model, num_slots=BATCH, max_length=max_length, eos_ids=[], dtype=jnp.dtype(dtype))
 
     def answer(prompts: list[tuple[int, ...]]) -> list[list[int]]:
-        found = dict(engine.answer([Request(prompt=prompt, key=(0, 0), max_length=max_length) for prompt in prompts]))
+        found = dict(engine.answer([GenerationRequest(prompt=prompt, key=(0, 0), max_length=max_length) for prompt in prompts]))
         return [found[i].tokens[:NEW] for i in range(len(prompts))]
 
     return answer

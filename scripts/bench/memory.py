@@ -9,10 +9,10 @@ attention, strategy fsdp over all chips. Each line is one JSON object; "fits" is
 import json
 import sys
 
-from wizardcoder_jax.cli import parse_cli
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.planning.compile import Job, compiled
-from wizardcoder_jax.planning.subject import planned_arch
+from wizardcoder_jax.config.command_line import parse_command_line
+from wizardcoder_jax.planning.compile_jobs import CompileJob, compiled
+from wizardcoder_jax.planning.planned_model import planned_arch
 from wizardcoder_jax.planning.topology import topology_of
 
 TOPOLOGIES = ("v5e:2x4", "v6e:2x4", "v5e:4x8")
@@ -35,8 +35,10 @@ def main() -> None:
         topology = topology_of(name)
         rows = str(topology.num_chips)
         for choice, flags in CHOICES.items():
-            config = parse_cli(TrainConfig, ["--mesh", f"{rows}x1", "--batch-size", rows, "--accumulation", "1", *flags])
-            found = compiled(Job.of_step(topology, planned_arch(config), config), memory_only=True)
+            config = parse_command_line(
+                TrainConfig, ["--mesh", f"{rows}x1", "--batch-size", rows, "--accumulation", "1", *flags]
+            )
+            found = compiled(CompileJob.of_step(topology, planned_arch(config), config), memory_only=True)
             told = {"topology": name, "choice": choice, "gib_per_chip": round(found.hbm_bytes / 2**30, 2), "fits": found.fits}
             print(json.dumps(told), flush=True)
 

@@ -38,12 +38,12 @@ from typing import Any
 
 import numpy as np
 
-from wizardcoder_jax import prompts
 from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.filesystem import read_records
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.prepare import prepare
-from wizardcoder_jax.files import read_records
-from wizardcoder_jax.hf.folder import Source
+from wizardcoder_jax.hf.model_source import ModelSource
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 
 DATA = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -63,8 +63,6 @@ def prompt_of(record: dict[str, Any]) -> str:
 
 def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
     """Read, tokenise through the seqio Task, pack, write the cache, and make every row once."""
-    from wizardcoder_jax.data import tasks as tasks
-
     del records  # reads the file, which the others find in memory
 
     def run() -> Rows:
@@ -84,7 +82,7 @@ def seqios(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], 
     import seqio
     import tensorflow as tf
 
-    from wizardcoder_jax.data.tasks import TokenizerVocabulary
+    from wizardcoder_jax.data.seqio_tasks import TokenizerVocabulary
 
     before, after = prompts.wizardcoder("\0").split("\0")
     columns: Any = {key: [record[key] for record in records] for key in ("instruction", "input", "output")}
@@ -187,7 +185,7 @@ def cpu_s() -> float:
 def measure(way: str) -> dict[str, float]:
     """Runs one way in this process."""
     records = [record for _, record in read_records(FILE)]
-    run = WAYS[way][0](records, Source("smollm2-135m-instruct").tokenizer)
+    run = WAYS[way][0](records, ModelSource("smollm2-135m-instruct").tokenizer)
     began_s = cpu_s()
     rows, tokens = run()
     spent_s = cpu_s() - began_s

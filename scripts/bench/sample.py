@@ -35,10 +35,10 @@ from peers.turns import compared, taking_turns
 
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
-from wizardcoder_jax.loading import open_model
-from wizardcoder_jax.sampling.decoding import Decoding, Request
-from wizardcoder_jax.sampling.engine import Engine
-from wizardcoder_jax.sharding import make_mesh
+from wizardcoder_jax.core.sharding import make_mesh
+from wizardcoder_jax.hf.load_model import open_model
+from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
 ROUNDS = 3
 PROMPT, NEW = 128, 128
@@ -63,7 +63,9 @@ def time_greedy(folder: Path, gguf: Path, rng: np.random.Generator, batch: int) 
     engine, peer, inputs = engine_of(folder, batch, length, []), peer_of(folder), torch.tensor(prompts)
 
     def ours() -> None:
-        requests = [Request(prompt=tuple(row.tolist()), key=(0, i), max_length=length) for i, row in enumerate(prompts)]
+        requests = [
+            GenerationRequest(prompt=tuple(row.tolist()), key=(0, i), max_length=length) for i, row in enumerate(prompts)
+        ]
         answers = dict(engine.answer(requests))
         found["ours"] = np.array([answers[i].tokens for i in range(batch)])
 
@@ -93,9 +95,9 @@ def time_problems(folder: Path) -> dict[str, float]:
     engine = engine_of(folder, SAMPLES, length, [END])
 
     def ours() -> None:
-        hot = Decoding(temperature=0.2, top_p=0.95)
+        hot = SamplingParams(temperature=0.2, top_p=0.95)
         sizes = [(i, k, prompt) for i, prompt in enumerate(prompts) for k in range(SAMPLES)]
-        requests = [Request(prompt=p, key=(i, k), max_length=len(p) + NEW, decoding=hot) for i, k, p in sizes]
+        requests = [GenerationRequest(prompt=p, key=(i, k), max_length=len(p) + NEW, decoding=hot) for i, k, p in sizes]
         counts["ours"] = sum(len(answer.tokens) for _, answer in engine.answer(requests))
 
     def torchs() -> None:

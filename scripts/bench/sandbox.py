@@ -38,10 +38,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.evaluation.programs import reference_programs
 from wizardcoder_jax.sandbox.program import Program
 from wizardcoder_jax.sandbox.runner import Sandbox
-from wizardcoder_jax.scoring import reference_programs
 
 TIMEOUT_S = {"HumanEval": 3.0, "MBPP": 3.0, "DS-1000": 60.0}
 LIBRARIES = ("Numpy", "Pandas", "Scipy")  # of DS-1000, which tests have installed

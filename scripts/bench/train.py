@@ -38,10 +38,10 @@ from peers.models import VOCAB, save_models
 from peers.turns import compared, taking_turns
 
 from wizardcoder_jax.config import OptimConfig, TrainConfig
-from wizardcoder_jax.loading import open_model
-from wizardcoder_jax.sharding import RULES, make_mesh
-from wizardcoder_jax.training.feed import put_batch
-from wizardcoder_jax.training.step import make_step, new_state
+from wizardcoder_jax.core.sharding import RULES, make_mesh
+from wizardcoder_jax.hf.load_model import open_model
+from wizardcoder_jax.training.global_batch import put_batch
+from wizardcoder_jax.training.train_step import make_step, new_state
 from wizardcoder_jax.training.trainable import Partition
 
 ROUNDS = 3

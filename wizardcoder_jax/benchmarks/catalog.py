@@ -5,14 +5,14 @@ import functools
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from wizardcoder_jax.benchmarks import ds1000, humaneval, mbpp, mini, multipl_e, plus
+from wizardcoder_jax.benchmarks import ds1000, evalplus, humaneval, mbpp, mini, multipl_e
 from wizardcoder_jax.benchmarks.problem import Benchmark, Problem
-from wizardcoder_jax.benchmarks.sources import content_hash
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.benchmarks.problem_sources import content_hash
+from wizardcoder_jax.core.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
+class BenchmarkEntry:
     """How one benchmark is found and read."""
 
     locate: Callable[..., tuple[str, str]]  # (path, label) of the problem file
@@ -23,26 +23,28 @@ class Entry:
     runs_anywhere: bool = True
 
 
-_PLUS = {"timeout_s": plus.TIMEOUT_S, "has_versions": True}
+_PLUS = {"timeout_s": evalplus.TIMEOUT_S, "has_versions": True}
 _MBPP = {"read": mbpp.read_problems, "timeout_s": mbpp.TIMEOUT_S}
 
-BENCHMARKS: dict[str, Entry] = {
-    "humaneval": Entry(locate=humaneval.locate, read=humaneval.read_problems),
-    "humaneval+": Entry(locate=functools.partial(plus.locate, "humaneval+"), read=plus.read_humaneval_plus, **_PLUS),
-    "mbpp": Entry(locate=mbpp.locate, split="test", **_MBPP),
-    "mbpp-sanitized": Entry(locate=mbpp.locate_sanitized, split="all", **_MBPP),
-    "mbpp+": Entry(locate=functools.partial(plus.locate, "mbpp+"), read=plus.read_mbpp_plus, **_PLUS),
-    "ds1000": Entry(locate=ds1000.locate, read=ds1000.read_problems, timeout_s=ds1000.TIMEOUT_S, runs_anywhere=False),
+BENCHMARKS: dict[str, BenchmarkEntry] = {
+    "humaneval": BenchmarkEntry(locate=humaneval.locate, read=humaneval.read_problems),
+    "humaneval+": BenchmarkEntry(
+        locate=functools.partial(evalplus.locate, "humaneval+"), read=evalplus.read_humaneval_plus, **_PLUS
+    ),
+    "mbpp": BenchmarkEntry(locate=mbpp.locate, split="test", **_MBPP),
+    "mbpp-sanitized": BenchmarkEntry(locate=mbpp.locate_sanitized, split="all", **_MBPP),
+    "mbpp+": BenchmarkEntry(locate=functools.partial(evalplus.locate, "mbpp+"), read=evalplus.read_mbpp_plus, **_PLUS),
+    "ds1000": BenchmarkEntry(locate=ds1000.locate, read=ds1000.read_problems, timeout_s=ds1000.TIMEOUT_S, runs_anywhere=False),
     **{
-        f"multipl-e-{language}": Entry(
+        f"multipl-e-{language}": BenchmarkEntry(
             locate=functools.partial(multipl_e.locate, language),
             read=functools.partial(multipl_e.read_problems, language=language),
             timeout_s=multipl_e.TIMEOUT_S,
         )
         for language in multipl_e.LANGUAGES
     },
-    "mini": Entry(locate=mini.locate_mini, read=humaneval.read_problems),
-    "mini-dev": Entry(locate=mini.locate_mini_dev, read=humaneval.read_problems),
+    "mini": BenchmarkEntry(locate=mini.locate_mini, read=humaneval.read_problems),
+    "mini-dev": BenchmarkEntry(locate=mini.locate_mini_dev, read=humaneval.read_problems),
 }
 
 
@@ -66,7 +68,7 @@ def load_benchmark(
     if split is not None and entry.split is None:
         raise InputError(f"{name} has no splits; leave --split out")
     if version is not None and (not entry.has_versions or benchmark_file is not None):
-        raise InputError(f"--benchmark-version is for {' and '.join(plus.VERSIONS)} without --benchmark-file; leave it out")
+        raise InputError(f"--benchmark-version is for {' and '.join(evalplus.VERSIONS)} without --benchmark-file; leave it out")
     if benchmark_file:
         path, label = benchmark_file, PurePosixPath(benchmark_file).name
     else:

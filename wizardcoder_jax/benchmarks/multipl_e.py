@@ -8,11 +8,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from wizardcoder_jax.benchmarks.fields import required
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.reading import read_problem_file
-from wizardcoder_jax.benchmarks.sources import find
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.benchmarks.problem_files import read_problem_file
+from wizardcoder_jax.benchmarks.problem_sources import find
+from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.core.errors import InputError
 
 LANGUAGES = ("js", "java", "cpp", "sh", "php", "rust", "rs", "go", "r")
 TIMEOUT_S = 15.0  # CPU seconds, compiling included

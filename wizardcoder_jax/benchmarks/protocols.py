@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-from wizardcoder_jax import prompts
-from wizardcoder_jax.benchmarks import cleaners
+from wizardcoder_jax.benchmarks import answer_cleaning
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,21 +68,27 @@ def _chat(problem: Problem) -> str:
 
 
 _ALL = (
-    EvaluationProtocol(name="wizardcoder-humaneval-v1", write_prompt=_humaneval_v1, clean=cleaners.wizardcoder_humaneval),
-    EvaluationProtocol(name="wizardcoder-humaneval-v2", write_prompt=_humaneval_v2, clean=cleaners.wizardcoder_humaneval),
-    EvaluationProtocol(name="wizardcoder-mbpp", write_prompt=_mbpp, clean=cleaners.wizardcoder_mbpp),
-    EvaluationProtocol(name="wizardcoder-mbppplus", write_prompt=_mbppplus, clean=cleaners.wizardcoder_mbppplus),
-    EvaluationProtocol(name="completion", write_prompt=_as_it_stands, clean=cleaners.completion, ends_at_stop_strings=True),
-    EvaluationProtocol(name="chat", write_prompt=_chat, clean=cleaners.chat, needs_chat_template=True),
+    EvaluationProtocol(
+        name="wizardcoder-humaneval-v1", write_prompt=_humaneval_v1, clean=answer_cleaning.wizardcoder_humaneval
+    ),
+    EvaluationProtocol(
+        name="wizardcoder-humaneval-v2", write_prompt=_humaneval_v2, clean=answer_cleaning.wizardcoder_humaneval
+    ),
+    EvaluationProtocol(name="wizardcoder-mbpp", write_prompt=_mbpp, clean=answer_cleaning.wizardcoder_mbpp),
+    EvaluationProtocol(name="wizardcoder-mbppplus", write_prompt=_mbppplus, clean=answer_cleaning.wizardcoder_mbppplus),
+    EvaluationProtocol(
+        name="completion", write_prompt=_as_it_stands, clean=answer_cleaning.completion, ends_at_stop_strings=True
+    ),
+    EvaluationProtocol(name="chat", write_prompt=_chat, clean=answer_cleaning.chat, needs_chat_template=True),
     EvaluationProtocol(
         name="evalplus",
         write_prompt=_chat,
-        clean=cleaners.evalplus,
+        clean=answer_cleaning.evalplus,
         stop_strings=("\n```\n", "\nif __name__", "\ndef main(", "\nprint("),
         needs_chat_template=True,
         answer_prefix=prompts.EVALPLUS_ANSWER_PREFIX,
     ),
-    EvaluationProtocol(name="stored", write_prompt=None, clean=cleaners.stored),
+    EvaluationProtocol(name="stored", write_prompt=None, clean=answer_cleaning.stored),
 )
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol in _ALL}

@@ -5,8 +5,8 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.pass_at_k import mean_pass_at_k
 from wizardcoder_jax.benchmarks.problem import Benchmark
-from wizardcoder_jax.benchmarks.samples import Sample
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.benchmarks.samples_file import Sample
+from wizardcoder_jax.core.errors import InputError
 
 _NAMES_SHOWN = 10
 

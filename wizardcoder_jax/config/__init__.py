@@ -3,15 +3,15 @@
 from wizardcoder_jax.config.decontaminate import DecontaminateConfig
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
+from wizardcoder_jax.config.field_checks import Language, Protocol, default_cache_dir
 from wizardcoder_jax.config.filters import FiltersConfig
-from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
+from wizardcoder_jax.config.llm_server import ServerConfig
+from wizardcoder_jax.config.optimizer import GuardConfig, LoraConfig, OptimConfig
 from wizardcoder_jax.config.plan import PlanConfig
 from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
 from wizardcoder_jax.config.serve import ServeConfig
-from wizardcoder_jax.config.server import ServerConfig
-from wizardcoder_jax.config.shared import Language, Protocol, default_cache_dir
 from wizardcoder_jax.config.train import RegularisationConfig, Remat, TrainConfig, ValidationConfig
 from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 

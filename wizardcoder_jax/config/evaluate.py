@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from wizardcoder_jax.config.shared import Protocol, Split, require
+from wizardcoder_jax.config.field_checks import Protocol, Split, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ import math
 import typing
 from typing import ClassVar, Literal
 
+from wizardcoder_jax.config.field_checks import Dtype, Language, require, require_range
 from wizardcoder_jax.config.filters import FiltersConfig
-from wizardcoder_jax.config.server import ServerConfig, require_limits, require_prices
-from wizardcoder_jax.config.shared import Dtype, Language, require, require_range
+from wizardcoder_jax.config.llm_server import ServerConfig, require_limits, require_prices
 
-NUM_METHODS = 5  # of Code Evol-Instruct; instructions/methods.py has them
+NUM_METHODS = 5  # of Code Evol-Instruct; evol_instruct/methods.py has them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

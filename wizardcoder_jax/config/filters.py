@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import Literal
 
-from wizardcoder_jax.config.shared import require
+from wizardcoder_jax.config.field_checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from wizardcoder_jax.config.shared import require
+from wizardcoder_jax.config.field_checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from wizardcoder_jax.config.evolve import EvolveConfig
-from wizardcoder_jax.config.shared import Protocol, require
+from wizardcoder_jax.config.field_checks import Protocol, require
 from wizardcoder_jax.config.train import TrainConfig
 
 

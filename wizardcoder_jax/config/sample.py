@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from wizardcoder_jax.config.server import ServerConfig, require_limits, require_prices
-from wizardcoder_jax.config.shared import Dtype, Protocol, Split, default_cache_dir, require, require_range
+from wizardcoder_jax.config.field_checks import Dtype, Protocol, Split, default_cache_dir, require, require_range
+from wizardcoder_jax.config.llm_server import ServerConfig, require_limits, require_prices
 
 API = "api:"  # what a model behind a server begins with
 

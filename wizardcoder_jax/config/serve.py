@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from wizardcoder_jax.config.shared import Dtype, default_cache_dir, require, require_range
+from wizardcoder_jax.config.field_checks import Dtype, default_cache_dir, require, require_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

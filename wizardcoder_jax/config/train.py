@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from wizardcoder_jax.config.optim import GuardConfig, LoraConfig, OptimConfig
-from wizardcoder_jax.config.shared import Dtype, Protocol, default_cache_dir, require, require_range
+from wizardcoder_jax.config.field_checks import Dtype, Protocol, default_cache_dir, require, require_range
+from wizardcoder_jax.config.optimizer import GuardConfig, LoraConfig, OptimConfig
 
 Remat = Literal[
     "none", "full", "attention", "mlp", "offload", "offload_attention", "offload_mlp", "offload_middle", "offload_up"
@@ -69,7 +69,7 @@ class TrainConfig:
     loss_group: int | None = None  # original: sequences of one mean (there: 16); by default batch_size / accumulation
     pad_token: str | None = "[PAD]"  # added with the mean embedding where the tokenizer has no padding token, as the original
     compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
-    remat: Remat = "full"  # what of each layer is computed again in the backward pass, not kept; see model/remat.py
+    remat: Remat = "full"  # what of each layer is computed again in the backward pass, not kept; see models/remat.py
     loss_chunk: int | None = (
         None  # places of a row whose logits exist at a time, max_length: all; by default 1,024 tokens' worth
     )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from wizardcoder_jax.data.dataset import Dataset
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.data.packed_dataset import Dataset
 
 Places = slice | np.ndarray  # of rows within a batch
 ALL = slice(None)

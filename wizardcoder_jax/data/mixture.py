@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 
 MAX_ITEMS = 100_000_000  # of an epoch; more is a rate that was not meant, and packing them would take hours
 

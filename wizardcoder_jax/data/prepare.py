@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from wizardcoder_jax import prompts
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.data.cache import Cached, hash_file, load_or_make
-from wizardcoder_jax.data.dataset import Counts, Dataset, Rows, TokenStore, lay_out, store_tokens
-from wizardcoder_jax.data.examples import read_examples
+from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.data.array_cache import Cached, hash_file, load_or_make
+from wizardcoder_jax.data.data_sources import Corpus, DataSource, tokenise_sources
+from wizardcoder_jax.data.instruction_records import read_examples
 from wizardcoder_jax.data.mixture import repeat, times_each
 from wizardcoder_jax.data.notes import note
+from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, Rows, TokenStore, lay_out, store_tokens
 from wizardcoder_jax.data.quiet_import import quiet_import
-from wizardcoder_jax.data.sources import Corpus, Source, tokenise_sources
-from wizardcoder_jax.data.tokenizer import Tokenizer
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 FORMAT_VERSION = 2  # raise it whenever the same data would be prepared differently
 
@@ -30,10 +30,10 @@ class Prepared:
     fingerprint: str  # of all that both depend on: equal ones hold the same rows
 
 
-def prepare(config: TrainConfig, files: Sequence[str], tokenizer: Tokenizer) -> Prepared:
+def prepare(config: TrainConfig, files: Sequence[str], tokenizer: TokenizerProtocol) -> Prepared:
     """The datasets of `config`: from the cache, or made now and kept there.
 
-    With files, a warm cache imports neither seqio nor TensorFlow; see user_tasks.py for Tasks. Of a mixture one epoch is
+    With files, a warm cache imports neither seqio nor TensorFlow; see user_seqio_tasks.py for Tasks. Of a mixture one epoch is
     laid out, see mixture.py; its validation side holds each record once, whatever the rates.
 
     Args:
@@ -50,12 +50,12 @@ def prepare(config: TrainConfig, files: Sequence[str], tokenizer: Tokenizer) -> 
         sources = None  # not read where the cache is warm
     else:
         with quiet_import():
-            from wizardcoder_jax.data import user_tasks  # here, because it takes TensorFlow along
-        sources = user_tasks.read_task(config.task, tokenizer.vocab_size)
+            from wizardcoder_jax.data import user_seqio_tasks  # here, because it takes TensorFlow along
+        sources = user_seqio_tasks.read_task(config.task, tokenizer.vocab_size)
         content = [[source.name, source.rate, source.fingerprint()] for source in sources]
 
     def make() -> Cached:
-        read = [Source(name="", rate=1.0, records=read_examples(files))] if sources is None else sources
+        read = [DataSource(name="", rate=1.0, records=read_examples(files))] if sources is None else sources
         return _make(read, config, tokenizer)
 
     cached, fingerprint = load_or_make(config.cache_dir, cache_key(config, content, tokenizer), make)
@@ -63,7 +63,7 @@ def prepare(config: TrainConfig, files: Sequence[str], tokenizer: Tokenizer) -> 
     return Prepared(train=_dataset(cached, "train"), validation=validation, fingerprint=fingerprint)
 
 
-def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: Tokenizer) -> dict[str, Any]:
+def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerProtocol) -> dict[str, Any]:
     """Everything the datasets depend on; names of files do not matter, contents and order do."""
     return {
         "format_version": FORMAT_VERSION,
@@ -80,7 +80,7 @@ def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: Tokenizer)
     }
 
 
-def _make(sources: Sequence[Source], config: TrainConfig, tokenizer: Tokenizer) -> Cached:
+def _make(sources: Sequence[DataSource], config: TrainConfig, tokenizer: TokenizerProtocol) -> Cached:
     fraction = config.validation.fraction
     corpus = tokenise_sources(sources, tokenizer, config.objective, config.max_length, fraction)
     kept = np.flatnonzero(corpus.is_kept)
@@ -101,7 +101,7 @@ def _make(sources: Sequence[Source], config: TrainConfig, tokenizer: Tokenizer) 
     return Cached(arrays=arrays, facts=facts)
 
 
-def _items(corpus: Corpus, sources: Sequence[Source], held_out: bool, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+def _items(corpus: Corpus, sources: Sequence[DataSource], held_out: bool, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
     """The records of one epoch of a side, and an id for each: the record's number, plus M each time it is repeated."""
     here = corpus.is_kept & (corpus.is_held_out == held_out)
     if not corpus.num_supervised[here].any():
@@ -133,11 +133,11 @@ def _items(corpus: Corpus, sources: Sequence[Source], held_out: bool, config: Tr
     return items, ids
 
 
-def _count(corpus: Corpus, held_out: bool, rows: Rows, width: int) -> Counts:
+def _count(corpus: Corpus, held_out: bool, rows: Rows, width: int) -> EpochCounts:
     here = corpus.is_held_out == held_out
     is_cut = np.asarray([example.is_cut for example in corpus.examples])
     num_rows, num_tokens = len(rows.num_tokens), int(rows.num_tokens.sum())
-    return Counts(
+    return EpochCounts(
         examples=int(np.count_nonzero(here)),
         dropped=int(np.count_nonzero(here & ~corpus.is_kept)),
         truncated=int(np.count_nonzero(here & corpus.is_kept & is_cut)),
@@ -154,7 +154,7 @@ def _dataset(cached: Cached, side: str) -> Dataset:
         store=TokenStore(**{name: cached.arrays[name] for name in _names(TokenStore)}),
         rows=Rows(**{name: cached.arrays[f"{side}_{name}"] for name in _names(Rows)}),
         width=cached.facts[side]["width"],
-        counts=Counts(**cached.facts[side]["counts"]),
+        counts=EpochCounts(**cached.facts[side]["counts"]),
     )
 
 

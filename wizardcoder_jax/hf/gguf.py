@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from wizardcoder_jax.arch import ARCHS, ArchConfig
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.hf.fields import Fields
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.gguf_reader import GgufReader
 from wizardcoder_jax.hf.gguf_tokenizer import build_tokenizer, read_vocabulary
 from wizardcoder_jax.hf.tokenizer import Tokenizer
+from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.families.config_fields import ConfigFields
 
 _NAMES = {  # Hugging Face name -> GGUF name
     "model.embed_tokens.weight": "token_embd.weight",
@@ -50,12 +50,12 @@ class GgufFile:
         if (family := metadata.get("general.architecture")) != "llama":
             raise InputError(f"{path}: GGUF architecture {family!r:.40} is not supported (only 'llama')")
         self._vocabulary = read_vocabulary(metadata, path)
-        self.arch = self._read_arch(Fields(_settings(metadata), path))
+        self.arch = self._read_arch(ConfigFields(_settings(metadata), path))
         layers = range(self.arch.num_layers)
         ours = {gguf_name.format(i=i): name.format(i=i) for name, gguf_name in _NAMES.items() for i in layers}
         self._theirs = {ours.get(name, name): name for name in self._reader.tensors}
 
-    def _read_arch(self, fields: Fields) -> ArchConfig:
+    def _read_arch(self, fields: ConfigFields) -> ArchConfig:
         d, n = fields.count("llama.embedding_length"), fields.count("llama.attention.head_count")
         head_dim = fields.optional_count("llama.attention.key_length") or d // n
         if head_dim == d // n and d % n:
@@ -85,7 +85,7 @@ class GgufFile:
         except ValueError as error:
             raise fields.complaint(str(error)) from error
 
-    def _read_rope_scale(self, fields: Fields) -> float:
+    def _read_rope_scale(self, fields: ConfigFields) -> float:
         """The divisor of positions; without a type a factor means linear scaling, and scale_linear is its name of old."""
         scales = fields.choice("llama.rope.scaling.type", table={"none": False, "linear": True}, default="linear")
         factor = _number(fields, "llama.rope.scale_linear", 1.0)
@@ -131,7 +131,7 @@ def _settings(metadata: dict[str, Any]) -> dict[str, Any]:
     return {**settings, **same}
 
 
-def _number(fields: Fields, key: str, default: float | None = None) -> float:
+def _number(fields: ConfigFields, key: str, default: float | None = None) -> float:
     """A number above 0, as the decimal that it was published with: the file holds the nearest float32."""
     found = fields.value(key)
     value: Any = default if found is None else found
@@ -142,7 +142,7 @@ def _number(fields: Fields, key: str, default: float | None = None) -> float:
     return float(str(np.float32(value)))
 
 
-def _refuse_the_rest(fields: Fields, place: str) -> None:
+def _refuse_the_rest(fields: ConfigFields, place: str) -> None:
     """Refuses settings of the architecture that nobody has read and that are not off; notes the others."""
     fields.only("llama.attention.causal", True)
     fields.value("llama.vocab_size")  # the shape of the embedding is compared with the list of tokens

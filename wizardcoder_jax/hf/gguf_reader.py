@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

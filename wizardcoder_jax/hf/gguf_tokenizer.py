@@ -12,9 +12,9 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.hf.fields import Fields
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
+from wizardcoder_jax.models.families.config_fields import ConfigFields
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # of gguf.TokenType
 _SPECIAL_IDS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}  # ours -> theirs
@@ -82,7 +82,7 @@ def read_vocabulary(metadata: dict[str, Any], place: str) -> Vocabulary:
     Raises:
         InputError: a key is missing or malformed, or text is split by rules that we do not rebuild.
     """
-    fields = Fields(metadata, place)
+    fields = ConfigFields(metadata, place)
     kind, pre = fields.value("tokenizer.ggml.model"), fields.value("tokenizer.ggml.pre")
     if kind != "llama" and (kind != "gpt2" or not isinstance(pre, str) or pre not in _SPLITTINGS):
         raise fields.complaint(
@@ -111,7 +111,7 @@ def read_vocabulary(metadata: dict[str, Any], place: str) -> Vocabulary:
     )
 
 
-def _listed(fields: Fields, key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
+def _listed(fields: ConfigFields, key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
     """The list under `key`; empty where there is none."""
     values = fields.value(key)
     if values is None:
@@ -123,7 +123,7 @@ def _listed(fields: Fields, key: str, kind: type | tuple[type, ...], length: int
     return values
 
 
-def _read_ids(fields: Fields, kind: str, num_tokens: int) -> dict[str, int]:
+def _read_ids(fields: ConfigFields, kind: str, num_tokens: int) -> dict[str, int]:
     ids = {}
     for name, theirs in _SPECIAL_IDS.items():
         key = f"tokenizer.ggml.{theirs}_token_id"
@@ -139,7 +139,7 @@ def _read_ids(fields: Fields, kind: str, num_tokens: int) -> dict[str, int]:
     return ids
 
 
-def _read_merges(fields: Fields, kind: str, tokens: list[str], types: list[int]) -> list[tuple[str, str]]:
+def _read_merges(fields: ConfigFields, kind: str, tokens: list[str], types: list[int]) -> list[tuple[str, str]]:
     scores = _listed(fields, "tokenizer.ggml.scores", (int, float), len(tokens))
     listed = _listed(fields, "tokenizer.ggml.merges", str)
     merges = [(merge[:1] + first, second) for merge in listed for first, _, second in [merge[1:].partition(" ")]]

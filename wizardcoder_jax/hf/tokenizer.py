@@ -12,8 +12,8 @@ import jinja2.sandbox
 import tokenizers
 from tokenizers import processors
 
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import exists, read_text
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import exists, read_text
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SENTENCEPIECE_SPACE = "\u2581"

@@ -3,13 +3,13 @@
 import importlib.metadata
 import sys
 
-from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import PlanConfig, TrainConfig
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.planning.compile import LIBTPU, Job, compiled
-from wizardcoder_jax.planning.report import Decoding, Plan, Suggestion
-from wizardcoder_jax.planning.search import candidates, suggestions
-from wizardcoder_jax.planning.subject import decoding_mesh
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.planning.compile_jobs import LIBTPU, CompileJob, compiled
+from wizardcoder_jax.planning.plan_report import CheckedSuggestion, DecodingPlan, Plan
+from wizardcoder_jax.planning.plan_search import candidates, suggestions
+from wizardcoder_jax.planning.planned_model import decoding_mesh
 from wizardcoder_jax.planning.topology import Topology
 
 NUM_COMPILED, NUM_TRIED = 3, 6  # of the choices that arithmetic finds best: as many that fit, of at most so many
@@ -19,7 +19,7 @@ COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin")
 
 def planned(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool = False) -> Plan:
     """The plan of settings as they are; where it is to be fast, without times."""
-    step = compiled(Job.of_step(topology, arch, train), memory_only=is_fast)
+    step = compiled(CompileJob.of_step(topology, arch, train), memory_only=is_fast)
     return Plan(topology=topology, arch=arch, train=train, step=step)
 
 
@@ -44,7 +44,7 @@ def searched(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fas
     return best
 
 
-def shown_to_fit(plan: Plan) -> tuple[Suggestion, ...]:
+def shown_to_fit(plan: Plan) -> tuple[CheckedSuggestion, ...]:
     """Changes that make a plan fit, as the compiler says; what does not fit after all is left out."""
     found = []
     for change in suggestions(plan.train, plan.arch, plan.topology):
@@ -52,19 +52,19 @@ def shown_to_fit(plan: Plan) -> tuple[Suggestion, ...]:
         step = planned(choice.config, plan.arch, choice.topology, is_fast=True).step
         if step.fits:
             seconds = choice.pace.total_s
-            found.append(Suggestion(flags=" ".join(change.flags), hbm_bytes=step.hbm_bytes, estimated_step_s=seconds))
+            found.append(CheckedSuggestion(flags=" ".join(change.flags), hbm_bytes=step.hbm_bytes, estimated_step_s=seconds))
         if len(found) == NUM_SUGGESTED:
             break
     return tuple(found)
 
 
-def decodings(config: PlanConfig, topology: Topology, arch: ArchConfig) -> tuple[Decoding, ...]:
+def decodings(config: PlanConfig, topology: Topology, arch: ArchConfig) -> tuple[DecodingPlan, ...]:
     """The sampler with weights of either dtype."""
     mesh, length = decoding_mesh(arch, topology), min(config.decode_length, arch.max_positions)
     found = []
     for int8 in (False, True):
-        job = Job.of_decode(topology, arch, mesh, batch=config.decode_batch_size, num_slots=length, int8=int8)
-        found.append(Decoding(dtype="int8" if int8 else "bfloat16", mesh=mesh, compiled=compiled(job)))
+        job = CompileJob.of_decode(topology, arch, mesh, batch=config.decode_batch_size, num_slots=length, int8=int8)
+        found.append(DecodingPlan(dtype="int8" if int8 else "bfloat16", mesh=mesh, compiled=compiled(job)))
     return tuple(found)
 
 

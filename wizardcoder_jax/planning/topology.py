@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from wizardcoder_jax.chips import CHIPS, Chip
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.accelerators import CHIPS, Accelerator
+from wizardcoder_jax.core.errors import InputError
 
 ENVIRONMENT = {  # in which libtpu compiles on a machine that is no TPU's
     "JAX_PLATFORMS": "cpu",
@@ -45,7 +45,7 @@ class Topology:
     """Chips of one kind and how they are joined."""
 
     name: str  # e.g. v5e:4x8
-    chip: Chip
+    chip: Accelerator
     shape: tuple[int, ...]  # chips along each axis of the torus; of GPUs, their number
 
     @property

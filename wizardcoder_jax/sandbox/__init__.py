@@ -11,7 +11,7 @@ Tiers, in the order in which they are tried; the first that works is used and na
 * "landlock": where namespaces are not to be had, e.g. in containers: Landlock for files, a system call filter for the rest;
 * "none": by explicit request only; limits and the separation of candidate and test, but no protection of the host.
 
-Covered by "bubblewrap" and "landlock" alike, as root and as another user (tests/attacks.py holds the attacks):
+Covered by "bubblewrap" and "landlock" alike, as root and as another user (tests/helpers/attacks.py holds the attacks):
 * faking: leaving early, results that claim to be equal to anything, patched builtins and modules, looking for the test in
   memory, frames or files, speaking the protocol;
 * files: programs read /usr, the Python installation and its packages, and a few files of /etc and /proc; they write to an

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.sandbox.program import Limits
 
 ROOM_INSIDE = "/sandbox"  # where the package `inside` appears

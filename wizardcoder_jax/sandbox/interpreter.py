@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 
 _OLDEST = (3, 10)
 _QUESTION = (

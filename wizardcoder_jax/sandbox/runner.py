@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.sandbox.bubblewrap import Bubblewrap
 from wizardcoder_jax.sandbox.inside.confine import BUBBLEWRAP, LANDLOCK, NONE
 from wizardcoder_jax.sandbox.interpreter import find
 from wizardcoder_jax.sandbox.program import PYTHON, SANDBOX, TIMEOUT, Limits, Program, Verdict, wall_limit_s
-from wizardcoder_jax.sandbox.surroundings import TIERS, Surroundings, landlock_lacks
+from wizardcoder_jax.sandbox.tiers import TIERS, HostTier, landlock_lacks
 from wizardcoder_jax.sandbox.toolchains import Toolchain, toolchain
 from wizardcoder_jax.sandbox.worker import Lost, Worker
 
@@ -35,7 +35,7 @@ _Kind = tuple[str | None, str]  # of a worker: (interpreter, language)
 class Sandbox:
     """Runs untrusted programs; make one with `Sandbox.open`."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: HostTier) -> None:
         self.tier = around.tier  # named in results
         self._around = around
         self._uids: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -246,7 +246,7 @@ def _opened(tier: str, limits: Limits) -> Sandbox:
     """
     if tier == LANDLOCK and (lack := landlock_lacks()):
         raise InputError(lack)
-    sandbox = Sandbox(Surroundings(tier=tier, bubblewrap=Bubblewrap.find() if tier == BUBBLEWRAP else None, limits=limits))
+    sandbox = Sandbox(HostTier(tier=tier, bubblewrap=Bubblewrap.find() if tier == BUBBLEWRAP else None, limits=limits))
     verdict = sandbox.run(_PROBE, timeout_s=10.0)
     if not verdict.passed:
         sandbox.stop()

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from wizardcoder_jax.errors import InputError
+from wizardcoder_jax.core.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.files import exists, read_json, write_json
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import exists, read_json, write_json
 
 FILE = "goodput.json"
 SAVE_INTERVAL_S = 10.0  # what a killed run does not account for, at most

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from wizardcoder_jax.arch import ArchConfig
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.errors import InputError
-from wizardcoder_jax.model.lora import ADAPTER_NAMES, abstract_adapted
-from wizardcoder_jax.model.transformer import Transformer, abstract_transformer
-from wizardcoder_jax.sharding import Rules
-from wizardcoder_jax.training.parts import STACK
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.sharding import ShardingRules
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_adapted
+from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.training.optimizers.layerwise_update import STACK
 
 Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
 
@@ -29,7 +29,7 @@ class Partition:
     trained: frozenset[str]
     treedef: Any  # of the model with each nnx.Param as one leaf
     freeze_layers: int  # of the trained weights of blocks, the first so many layers stay as they are
-    rules: Rules
+    rules: ShardingRules
 
     @classmethod
     def of(cls, model: Transformer, config: TrainConfig) -> "Partition":
@@ -88,6 +88,6 @@ def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
     return frozen
 
 
-def abstract_subject(arch: ArchConfig, rules: Rules, config: TrainConfig) -> Transformer:
+def abstract_subject(arch: ArchConfig, rules: ShardingRules, config: TrainConfig) -> Transformer:
     """The model that is trained, adapters and all, with shapes in place of weights."""
     return abstract_transformer(arch, rules) if config.lora.rank is None else abstract_adapted(arch, rules, config.lora)

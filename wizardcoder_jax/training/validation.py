@@ -6,8 +6,8 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from wizardcoder_jax.training.feed import Rows
-from wizardcoder_jax.training.loss import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.global_batch import Rows
+from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
 from wizardcoder_jax.training.trainable import Params, Partition
 
 

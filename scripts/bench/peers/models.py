@@ -9,9 +9,9 @@ from typing import Any
 
 import transformers
 
-from wizardcoder_jax.hf.export import export_folder
-from wizardcoder_jax.loading import open_model
-from wizardcoder_jax.sharding import RULES, make_mesh
+from wizardcoder_jax.core.sharding import RULES, make_mesh
+from wizardcoder_jax.hf.export_folder import export_folder
+from wizardcoder_jax.hf.load_model import open_model
 
 VOCAB = 49152
 CONVERTER = Path(__file__).parents[3] / ".venv" / "llama.cpp" / "convert_hf_to_gguf.py"

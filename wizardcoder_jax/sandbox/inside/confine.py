@@ -135,9 +135,9 @@ def confine(place: Place, job: Job, folder: str) -> None:
 
 
 @functools.cache
-def _surroundings(tier: str, own_uid: bool) -> seccomp.Surroundings:
+def _surroundings(tier: str, own_uid: bool) -> seccomp.FilterContext:
     scoped = landlock.abi() >= landlock.SIGNALS_SCOPED_SINCE
-    return seccomp.Surroundings(namespaces=tier == BUBBLEWRAP, own_uid=own_uid, signals_scoped=scoped)
+    return seccomp.FilterContext(namespaces=tier == BUBBLEWRAP, own_uid=own_uid, signals_scoped=scoped)
 
 
 @functools.cache

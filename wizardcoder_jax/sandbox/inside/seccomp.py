@@ -161,7 +161,7 @@ _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class FilterContext:
     """What holds a candidate besides the filter."""
 
     namespaces: bool  # its own processes, network and files
@@ -174,7 +174,7 @@ def supported() -> bool:
     return platform.machine() in _AUDIT_ARCH
 
 
-def program(around: Surroundings, pid: int) -> bytes:
+def program(around: FilterContext, pid: int) -> bytes:
     """The BPF program for a process of that id."""
     machine = platform.machine()
     column = list(_AUDIT_ARCH).index(machine)
@@ -194,7 +194,7 @@ def program(around: Surroundings, pid: int) -> bytes:
     return b"".join([*code, _op(_RETURN, _ALLOW)])
 
 
-def _rules(around: Surroundings, pid: int, column: int) -> list[tuple[int, list[bytes]]]:
+def _rules(around: FilterContext, pid: int, column: int) -> list[tuple[int, list[bytes]]]:
     """(system call, what decides about it: it ends with a return)."""
     no, yes = _op(_RETURN, _ERRNO | errno.EPERM), _op(_RETURN, _ALLOW)
     rules = [(_CLONE[column], [_argument(0), _op(_JSET, _NEW_NAMESPACES, 0, 1), no, yes])]

@@ -22,7 +22,7 @@ import time
 import traceback
 from typing import Any
 
-from . import tester, usage
+from . import resource_usage, tester
 from .channel import warm_up
 from .confine import BUBBLEWRAP, NONE, Job, Place, adopt_orphans, kill_all_of, prepare
 
@@ -115,14 +115,14 @@ def _watch(control: socket.socket, ended: int, place: Place, job: Job, folder: s
         if control in ready:  # nothing is asked of a busy zygote: the other side is gone
             return {"reason": "sandbox", "detail": "stopped"}
         pause, looks = min(_LONGEST_PAUSE_S, pause * 1.5), looks + 1
-        pids = usage.others() if place.tier == BUBBLEWRAP else usage.descendants()
-        cpu_s, resident = usage.cpu_and_resident(pids)
+        pids = resource_usage.others() if place.tier == BUBBLEWRAP else resource_usage.descendants()
+        cpu_s, resident = resource_usage.cpu_and_resident(pids)
         if cpu_s > job.cpu_s:
             return {"reason": "timeout", "detail": "CPU limit"}
-        if resident > place.memory_bytes and usage.proportional(pids) > place.memory_bytes:
+        if resident > place.memory_bytes and resource_usage.proportional(pids) > place.memory_bytes:
             return {"reason": "memory", "detail": "all processes together"}
         if place.tier != BUBBLEWRAP and looks % _DISK_EVERY == 0:
-            if usage.disk(folder, place.tmp_bytes) > place.tmp_bytes:
+            if resource_usage.disk(folder, place.tmp_bytes) > place.tmp_bytes:
                 return {"reason": "memory", "detail": "files of the work folder"}
             if place.tier != NONE and not job.uid and len(pids) > 2 * job.num_processes:
                 return {"reason": "exit", "detail": "too many processes"}
@@ -144,7 +144,7 @@ def _end_all(place: Place, job: Job) -> None:
                 os.waitpid(-1, 0)
     deadline, again = time.monotonic() + _MOMENT_S, False
     while time.monotonic() < deadline:
-        for pid in usage.descendants():
+        for pid in resource_usage.descendants():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if again and job.uid:  # one that forks faster than it is found

@@ -1,0 +1,84 @@
+import contextlib
+import importlib
+import json
+
+import pytest
+
+from tests.helpers.processes import run_python
+
+# Saves, damages and restores on gs://; a program of its own, as the store's address is read when it is first used.
+PROGRAM = """
+import json, sys
+from tests.helpers.tiny_states import CARD, bits_of, items, shapes_of
+from wizardcoder_jax.config.command_line import run_command
+from wizardcoder_jax.core.filesystem import remote_path
+from wizardcoder_jax.checkpoints.manager import CheckpointManager
+from wizardcoder_jax.checkpoints.reader import find_checkpoint, load_params
+
+def names(folder):
+    return sorted(path.name for path in remote_path(folder).iterdir())
+
+def parts(step):
+    return {**items(step), "frozen": {"f": items(1)["params"]["w"]}}
+
+def main(_):
+    run = sys.argv[1]
+    with CheckpointManager(run, 2, keep_every_steps=2, background=True) as checkpoints:
+        for step in range(1, 6):
+            checkpoints.save(step, CARD, parts(step))
+    print(json.dumps(names(run + "/checkpoints")))
+    remote_path(run + "/checkpoints/5/model/metadata").write_text("{}")
+    remote_path(run + "/checkpoints/9/params/d/unfinished").write_text("killed while it was written")
+    with CheckpointManager(run, 9) as checkpoints:
+        step, found = checkpoints.restore_latest(shapes_of(parts(0)))
+        checkpoints.save(5, CARD, parts(5))
+    print(json.dumps([step, bits_of(found) == bits_of(parts(4))]))
+    print(json.dumps([name for name in names(run + "/checkpoints") if name != "9"]))
+    step_dir, whole = find_checkpoint(run), {**parts(5)["params"], **parts(5)["frozen"]}
+    print(json.dumps([step_dir, bits_of(load_params(step_dir, shapes_of(whole))) == bits_of(whole)]))
+
+run_command(main)
+"""
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Google Cloud Storage's emulator, empty."""
+    server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
+    objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
+    download = objects.download
+
+    def download_with_generation(request, response, storage, *args, **kwargs):
+        """As the real store: without this header whoever reads a file cannot replace just what it read."""
+        with contextlib.suppress(KeyError, importlib.import_module("gcp_storage_emulator.exceptions").NotFound):
+            found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
+            response["x-goog-generation"] = found["generation"]
+        download(request, response, storage, *args, **kwargs)
+
+    monkeypatch.setattr(objects, "download", download_with_generation)
+    server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+    server.start()
+    address = f"http://127.0.0.1:{server._api._httpd.server_port}"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+    monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield
+    server.stop()
+
+
+def test_an_object_store_holds_a_run_as_a_disk_does(bucket):
+    done = run_python("-W", "ignore", "-c", PROGRAM, "gs://bucket/run", timeout_s=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept, restored, after, loaded = map(json.loads, done.stdout.splitlines())
+    assert kept == ["2", "4", "5"]
+    assert restored == [4, True]
+    assert after == ["2", "4", "5", "5.damaged"]
+    assert loaded == ["gs://bucket/run/checkpoints/5", True]
+    assert "gs://bucket/run/checkpoints/5 is damaged" in done.stderr
+
+
+def test_a_bucket_that_is_not_there_is_said_in_one_line(bucket):
+    done = run_python("-W", "ignore", "-c", PROGRAM, "gs://nowhere/run", timeout_s=120)
+    assert done.returncode == 2, done.stderr[-3000:]
+    [complaint] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert complaint.startswith("error: gs://nowhere/run/checkpoints cannot be written (")

@@ -1,0 +1,35 @@
+"""The seed set of the recipe, prepared whole; imports seqio and TensorFlow, which takes many seconds."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.core import prompts
+from wizardcoder_jax.data.batches import Batches
+from wizardcoder_jax.data.instruction_records import read_examples
+from wizardcoder_jax.data.prepare import prepare
+from wizardcoder_jax.hf.model_source import ModelSource
+
+DATA = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[2] / "../shared/data"))
+FILE = DATA / "codealpaca" / "code_alpaca_20k.json.gz"
+
+
+@pytest.mark.skipif(not FILE.exists(), reason="no WIZARDCODER_DATA")
+def test_code_alpaca_fills_rows_of_2048_to_98_percent_and_more_and_nothing_is_lost(tmp_path):
+    tokenizer = ModelSource("smollm2-135m-instruct").tokenizer
+    data = prepare(TrainConfig(cache_dir=str(tmp_path)), [str(FILE)], tokenizer).train
+    assert data.width == 2048
+    assert data.counts.fill >= 0.98
+    examples = read_examples([str(FILE)])
+    texts = [prompts.wizardcoder(prompts.with_input(example.instruction, example.input)) for example in examples]
+    num_prompt = sum(map(len, tokenizer.encode_batch(texts)))
+    num_response = sum(map(len, tokenizer.encode_batch([example.output for example in examples]))) + len(examples)
+    assert data.counts.items == len(examples) == 20_022
+    assert data.counts.tokens == num_prompt + num_response - len(examples)  # the last token of each is a target only
+    assert data.counts.supervised_tokens == num_response
+    batches = Batches(data, 1, seed=0)
+    consumed = np.concatenate([batches.example_ids(step) for step in range(data.num_rows)])
+    assert sorted(consumed.tolist()) == list(range(20_022))

@@ -1,0 +1,69 @@
+import asyncio
+import json
+
+import pytest
+
+from wizardcoder_jax.evol_instruct.contamination.contamination_judge import chosen_number, contamination_judge
+from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
+from wizardcoder_jax.llm_client.completion import Completion
+
+PROBLEMS = [
+    f"Return the {kind} heron that wades upstream past both lanterns before the {thing} has rung twice at dawn."
+    for kind, thing in (
+        ("seventh", "bell"),
+        ("oldest", "gong"),
+        ("palest", "chime"),
+        ("last", "horn"),
+        ("first", "drum"),
+        ("odd", "fife"),
+    )
+]
+REWORDED = "Find the oldest heron that wades upstream past both lanterns before the gong was heard to have rung twice at dawn."
+
+
+@pytest.fixture
+def contamination(tmp_path):
+    lines = [json.dumps({"task_id": f"B/{i}", "prompt": prompt}) for i, prompt in enumerate(PROBLEMS)]
+    (tmp_path / "b.jsonl").write_text("\n".join(lines))
+    return Contamination(str(tmp_path))
+
+
+def judged(contamination, text, reply):
+    asked = []
+
+    async def question(prompt, purpose):
+        asked.append((prompt, purpose))
+        return Completion(text=reply, finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m")
+
+    candidate = Candidate(parent_instruction="", instruction=text, response="It does.")
+    return asyncio.run(contamination_judge(contamination).check(candidate, question)), asked
+
+
+def test_a_reworded_problem_is_dropped_if_the_teacher_says_so(contamination):
+    assert contamination.find(REWORDED) is None
+    evidence, asked = judged(contamination, REWORDED, "1")
+    assert evidence.startswith("judge 0.") and "B/1 (b.jsonl)" in evidence
+    prompt, purpose = asked[0]
+    assert purpose == "contamination" and REWORDED in prompt and "It does." in prompt
+    assert prompt.index(PROBLEMS[1]) < min(
+        prompt.index(other) for other in PROBLEMS if other in prompt and other != PROBLEMS[1]
+    )
+    assert sum(other in prompt for other in PROBLEMS) == 5
+
+
+@pytest.mark.parametrize("reply", ["None", "", "none of them", "0", "6", "They share 2 words"])
+def test_any_other_reply_keeps_the_record(contamination, reply):
+    evidence, asked = judged(contamination, REWORDED, reply)
+    assert evidence is None and len(asked) == 1
+
+
+def test_nothing_is_asked_about_a_record_that_is_like_no_problem(contamination):
+    assert judged(contamination, "Sort a list of numbers.", "1") == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"), [("2", 2), (" **Problem 2**", 2), ("2.", 2), ("Problem: 3", 3), ("4", None), ("22", None)]
+)
+def test_the_number_is_read_from_the_start_of_a_reply(reply, number):
+    assert chosen_number(reply, 3) == number

@@ -1,0 +1,1 @@
+"""What tests share: small models, data and servers; programs that tests run in processes of their own."""

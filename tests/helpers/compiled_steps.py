@@ -1,0 +1,56 @@
+"""What the compiler for TPUs makes of StarCoder's step at full width: `compiled_steps.py NUM_LAYERS` prints a JSON object.
+
+A program of its own, since the compiler is found by its environment; tests/planning/test_compiled_step.py runs it.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import sys
+import time
+
+import jax
+
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.core.sharding import mesh_over
+from wizardcoder_jax.models.families.published_sizes import published_arch
+from wizardcoder_jax.planning.hlo_reader import read_program
+from wizardcoder_jax.planning.lowering import lower_step
+from wizardcoder_jax.planning.topology import devices_of, topology_of
+
+ROWS, LENGTH, MESH = 64, 2048, "32x1"
+# Smaller windows of products: code for them is made in less than half of the time, and all that is asked of the program here
+# is the same.
+SMALL_WINDOWS = {"xla_tpu_scoped_vmem_limit_kib": 24_576}
+
+
+def main(num_layers):
+    arch = dataclasses.replace(published_arch("bigcode/starcoder"), num_layers=num_layers)
+    config = TrainConfig(mesh=MESH, batch_size=ROWS, accumulation=1, max_length=LENGTH)
+    topology = topology_of("v5e:4x8")
+    mesh = mesh_over(devices_of(topology).tolist(), MESH)
+    with jax.set_mesh(mesh):
+        lowered, _ = lower_step(arch, config, mesh)
+        began = time.process_time()
+        text = lowered.compile(compiler_options=SMALL_WINDOWS).as_text()
+        seconds = time.process_time() - began
+    shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"(?:f32|bf16)\[([\d,]+)\]", text)}
+    vocab, own = arch.padded_vocab_size, (arch.embed_dim, arch.embed_dim // 32)  # the table has one of these as its other dim
+    logits = [shape for shape in shapes if vocab in shape and not set(own) & set(shape)]
+    program = read_program(text, guessed_trips=1)
+    found = {
+        "compile_cpu_s": seconds,
+        "kernels": program.kernels,
+        "waited_for": [one.num_bytes for one in program.collectives if one.times == num_layers and not one.beside_cycles],
+        "carried_on": [one.num_bytes for one in program.collectives if one.times == num_layers and one.beside_cycles],
+        "logits_of_tokens": max(math.prod(shape) // vocab for shape in logits),
+        "tokens": ROWS * LENGTH // 32,
+        "windowed": text.count("windowed_dot_general"),
+        "all_to_all": len(re.findall(r" all-to-all(?:-start)?\(", text)),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,74 @@
+"""A thousand texts on which two tokenizers are compared: instructions and code, and generated odd ones."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CODE_ALPACA = Path(os.environ.get("WIZARDCODER_DATA", ROOT / "../shared/data"), "codealpaca", "code_alpaca_2k.json")
+PIECES = [
+    *("", " ", "  ", "   ", "        ", "\t", "\t\t", "\n", "\n\n", "\n\n\n", "\r\n", " \n", "\n ", " \t ", "\u00a0", "\u3000"),
+    *(
+        "def f(x):",
+        "return",
+        "self.x += 1",
+        "a_b",
+        "camelCase",
+        "HTTPServer",
+        "it's",
+        "we'LL",
+        "I'm",
+        "'s",
+        "don't",
+        "''",
+        '"""',
+    ),
+    *("0", "7", "42", "123", "1234", "1234567", "3.14159", "1e-5", "0x1F", "²", "½", "Ⅻ", "٣", "१२"),
+    *("naïve", "Straße", "e\u0301", "ﬁ", "İ", "Привет", "κόσμε", "日本語", "中文。", "한국어", "שלום", "مرحبا", "हिन्दी", "ไทย"),
+    *("🙂", "👩\u200d💻", "🇩🇪", "☃", "\u200b", "\ufeff", "\u0000", "\x7f", "\ud7ff", "\U0010fffd", "▁", "▁▁", "<0x0A>"),
+    *(
+        "!",
+        "...",
+        "?!",
+        "->",
+        "=>",
+        "!=",
+        "{}",
+        "[[]]",
+        "//",
+        "/*",
+        "#",
+        "$",
+        "%",
+        "^",
+        "~",
+        "`",
+        "```python\n",
+        "\\n",
+        "@x",
+        "&&",
+    ),
+]
+
+
+def many_texts(special: list[str]) -> list[str]:
+    """A thousand different texts or more, the same in every run; `special` tokens stand inside some."""
+    texts = ["", *PIECES, *special, *_instructions(500)]
+    draw = random.Random(0)
+    pieces = [*PIECES, *special]
+    while len(texts) < 1200:
+        texts.append(draw.choice(("", "", " ", "\n")).join(draw.choices(pieces, k=draw.randint(2, 12))))
+    return list(dict.fromkeys(texts))
+
+
+def _instructions(count: int) -> list[str]:
+    """Real instructions and programs: Code Alpaca's where it is, else our own problems."""
+    if CODE_ALPACA.exists():
+        rows = json.loads(CODE_ALPACA.read_text())
+        texts = [text for row in rows for text in (f"{row['instruction']}\n{row['input']}", row["output"])]
+    else:
+        files = sorted((ROOT / "wizardcoder_jax" / "benchmarks" / "problems").glob("*.jsonl"))
+        rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        texts = [text for row in rows for text in row.values() if isinstance(text, str)]
+    return texts[:count]

@@ -1,0 +1,66 @@
+"""Three steps of each optimizer on one device and on meshes of 8; a program of its own, as the devices are set when JAX starts.
+
+Prints a JSON object for each. tests/training/test_optimizer_meshes.py runs it.
+"""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+
+from tests.helpers.collectives import collectives
+from tests.helpers.sharded_steps import BATCH, CONFIG, architecture, compiled, make_mesh, rows
+from wizardcoder_jax.config import OptimConfig
+from wizardcoder_jax.core.sharding import RULES
+from wizardcoder_jax.models.transformer import Transformer
+from wizardcoder_jax.training.global_batch import put_batch
+from wizardcoder_jax.training.optimizers.quantized_moments import Blocks
+from wizardcoder_jax.training.train_step import make_step, new_state
+from wizardcoder_jax.training.trainable import Partition
+
+ARCH = architecture("starcoder2", embed_dim=256, mlp_dim=512, head_dim=64, num_kv_heads=8)
+OPTIMIZERS = [("adamw", "int8"), ("muon", "float32"), ("adafactor", "float32")]
+LARGE = 5000  # numbers: more than what is no kernel, table or moment of one has
+
+
+def train(name, dtype, mesh_name, rules):
+    """Losses, and what the program exchanges for the update alone."""
+    optim = OptimConfig(name=name, moment_dtype=dtype, peak_lr=1e-3, warmup_steps=0, clip_norm=1.0)
+    config, mesh = dataclasses.replace(CONFIG, optim=optim), make_mesh(mesh_name)
+    with jax.set_mesh(mesh):
+        model = jax.jit(lambda: Transformer(ARCH, rules, jax.random.key(0)))()
+        partition = Partition.of(model, config)
+        state, losses = new_state(model, config, mesh, rules), []
+        batch = put_batch(lambda places: {key: array[places] for key, array in rows(ARCH).items()}, BATCH, 1, mesh, rules)
+        program = compiled(make_step(config, partition, unroll=False), state, batch)
+        for _ in range(3):
+            state, metrics = program(state, batch)
+            losses.append(float(metrics.loss))
+    return {"name": name, "mesh": mesh_name, "losses": losses, "moved": moved(program), **held(state)}
+
+
+def moved(program):
+    """Kinds and shapes of large exchanges outside of the forward and backward pass."""
+    found = [(each.kind, shape, each.op_name) for each in collectives(program.as_text(), 8) for shape in each.shapes]
+    return [(kind, shape) for kind, shape, at in found if np.prod(shape) > LARGE and "jvp" not in at and "transpose" not in at]
+
+
+def held(state):
+    """Devices among which each array of moments is split, and its parameter is, by name."""
+    split = lambda array: array.size // array.addressable_shards[0].data.size  # noqa: E731
+    found = {"codes": [], "scales": [], "weights": []}
+    is_blocks = lambda node: isinstance(node, Blocks)  # noqa: E731
+    for path, node in jax.tree_util.tree_leaves_with_path(state.opt_state, is_leaf=is_blocks):
+        if is_blocks(node):
+            name = next(key.key for key in reversed(path) if str(getattr(key, "key", "")) in state.trained)
+            found["codes"].append(split(node.codes[...]))
+            found["scales"].append(split(node.scales[...]))
+            found["weights"].append(split(state.trained[name][...]))
+    return found
+
+
+if __name__ == "__main__":
+    for name, dtype in OPTIMIZERS:
+        for mesh_name, strategy in (("1x1", "fsdp"), ("2x4", "fsdp_tensor"), ("2x4", "fsdp"))[: 3 if name == "muon" else 2]:
+            print(json.dumps(train(name, dtype, mesh_name, RULES[strategy])), flush=True)

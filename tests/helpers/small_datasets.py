@@ -1,0 +1,45 @@
+"""Datasets made in memory, without tokenizer and cache."""
+
+import dataclasses
+
+import numpy as np
+
+from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, lay_out, store_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """An example's ids and whether each is to be predicted."""
+
+    example_id: int
+    tokens: np.ndarray
+    learns: np.ndarray
+
+
+def dataset_of(samples, max_length, packs=True, vocab_size=1 << 20):
+    """The samples laid out in rows, by the functions that `prepare` uses."""
+    samples = list(samples)
+    store = store_tokens([s.tokens for s in samples], [s.learns for s in samples], vocab_size)
+    supervised = np.asarray([np.count_nonzero(s.learns[1:]) for s in samples])
+    ids = np.asarray([s.example_id for s in samples])
+    rows, width = lay_out(store, supervised, np.arange(len(samples)), ids, max_length, packs)
+    num_tokens = int(rows.num_tokens.sum())
+    counts = EpochCounts(
+        examples=len(samples),
+        dropped=0,
+        truncated=0,
+        items=len(samples),
+        rows=len(rows.num_tokens),
+        tokens=num_tokens,
+        supervised_tokens=int(supervised.sum()),
+        fill=num_tokens / (len(rows.num_tokens) * width),
+    )
+    return Dataset(store=store, rows=rows, width=width, counts=counts)
+
+
+def random_samples(num_examples, max_length, seed=0):
+    """Of 2 to max_length tokens; ids include 0 anywhere, any of them may be learnt; example ids have gaps, as after drops."""
+    rng = np.random.default_rng(seed)
+    for i in range(num_examples):
+        n = int(rng.integers(2, max_length + 1))
+        yield Sample(3 * i, rng.integers(0, 4, n), rng.integers(0, 2, n).astype(bool))

@@ -1,0 +1,94 @@
+"""Small models that the splash kernel fits, packed rows for them, and what it computes on meshes of 8 devices.
+
+`splash_cases.py NAME` prints one JSON object a mesh and strategy; tests/models/test_splash_attention_meshes.py runs it, because
+the number of devices is set when JAX starts.
+"""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wizardcoder_jax.core.sharding import RULES, make_mesh
+from wizardcoder_jax.models import layers, splash_attention
+from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.param_shardings import param_shardings
+from wizardcoder_jax.models.transformer import abstract_transformer
+from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
+
+LENGTH = 256
+PARTS = (70, 101, 45, 40)  # tokens of three segments, then padding
+ARCHITECTURES = {
+    "multi-query, learned": {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 1, "mlp": "gelu_tanh"},
+    "multi-head, learned": {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 4, "mlp": "gelu"},
+    "grouped-query, rope": {"family": "qwen2", "num_heads": 4, "num_kv_heads": 2},
+    "grouped-query, rope, window": {
+        "family": "starcoder2",
+        "num_heads": 12,
+        "num_kv_heads": 6,
+        "mlp": "gelu_tanh",
+        "bias": "all",
+        "sliding_window": 33,
+    },
+}
+
+
+def architecture(name):
+    sizes = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "head_dim": 64, "mlp_dim": 48}
+    rest = {"max_positions": LENGTH, "norm_eps": 1e-5, "tie_embeddings": True}
+    chosen = {**sizes, **rest, **ARCHITECTURES[name]}
+    return ArchConfig(**{**ARCHS[chosen["family"]], **chosen})
+
+
+def parameters(arch):
+    """Leaves of a model, none of them zero or one throughout."""
+    named = jax.tree_util.tree_flatten_with_path(abstract_transformer(arch, RULES["fsdp"]))[0]
+    rng = np.random.default_rng(0)
+    return [(0.1 * rng.standard_normal(leaf.shape) + ("scale" in str(path))).astype(np.float32) for path, leaf in named]
+
+
+def rows(arch, batch=2):
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(0, arch.vocab_size, (batch, LENGTH + 1)).astype(np.int32)
+    segment_ids = np.repeat([[1, 2, 3, 0]], batch, axis=0).repeat(PARTS, axis=1).astype(np.int32)
+    positions = np.concatenate([np.arange(part) for part in PARTS])[None].repeat(batch, axis=0).astype(np.int32)
+    weights = (segment_ids > 0) & (rng.random((batch, LENGTH)) < 0.5)
+    return {
+        "tokens": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "weights": weights.astype(np.float32) / weights.sum(),
+        "segment_ids": segment_ids,
+        "positions": positions,
+        "seeds": np.arange(batch, dtype=np.uint32),
+    }
+
+
+def loss_and_gradients(name, mesh_name, strategy, **options):
+    """Loss, and gradients in the order of the leaves."""
+    arch, rules, mesh = architecture(name), RULES[strategy], make_mesh(mesh_name)
+    chosen = LossOptions(dtype=jnp.float32, remat="full", **options)
+    with jax.set_mesh(mesh):
+        model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, rules)), parameters(arch))
+        model = jax.device_put(model, param_shardings(model, mesh, rules))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(rules.batch))
+        batch = Batch(**{key: jax.device_put(array, sharding) for key, array in rows(arch, batch=8).items()})
+        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_loss(model, batch, chosen)))(model, batch)
+    return float(loss), [np.asarray(leaf) for leaf in jax.tree.leaves(grads)]
+
+
+def meshes(name, kind, expected_kind, **added):
+    """How far the results on 2x4 are from those of `expected_kind` on one device."""
+    expected_loss, expected = loss_and_gradients(name, "1x1", "fsdp", attention=expected_kind, **added)
+    for strategy in ("fsdp", "fsdp_tensor"):
+        loss, grads = loss_and_gradients(name, "2x4", strategy, attention=kind, **added)
+        errors = [float(np.abs(grad - other).max()) for grad, other in zip(grads, expected, strict=True)]
+        largest = max(float(np.abs(grad).max()) for grad in expected)
+        print(json.dumps({"strategy": strategy, "loss": [loss, expected_loss], "error": max(errors), "largest": largest}))
+
+
+if __name__ == "__main__":
+    splash_attention.BLOCKS = (128,)  # several blocks a row
+    layers.for_cpu = lambda: sys.argv[2] == "dot"  # beside the kernel for TPU, products as they are on TPU
+    meshes(sys.argv[1], *sys.argv[2:4], **json.loads(sys.argv[4]))

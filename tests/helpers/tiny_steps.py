@@ -1,0 +1,80 @@
+"""Train steps of a tiny random model on one device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.helpers.sharded_steps import compiled
+from wizardcoder_jax.config import OptimConfig, TrainConfig
+from wizardcoder_jax.core.sharding import RULES, make_mesh
+from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.transformer import Transformer
+from wizardcoder_jax.training.global_batch import put_batch
+from wizardcoder_jax.training.train_step import make_step, new_state
+from wizardcoder_jax.training.trainable import Partition
+
+SIZES = {"vocab_size": 200, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "mlp_dim": 64}
+REST = {"max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True, "bias": "all", "mlp": "gelu_tanh"}
+ARCH = ArchConfig(**{**ARCHS["starcoder2"], **SIZES, **REST})
+RULES_HERE = RULES["fsdp"]
+ROWS, LENGTH = 8, 16
+# Every optimizer with every way to hold its moments that is not another's too.
+OPTIMIZERS = [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "int8"), ("lion", "float32"), ("lion", "int8")]
+OPTIMIZERS += [("muon", "float32"), ("muon", "int8"), ("adafactor", "float32")]
+
+
+def config(optim=None, **changes):
+    """Settings of ten steps in float32 without warmup; of the optimizer, those in `optim`."""
+    optim = OptimConfig(**{"peak_lr": 1e-2, "warmup_steps": 0, "schedule": "constant", **(optim or {})})
+    sizes = {"num_steps": 10, "batch_size": ROWS, "accumulation": 1, "max_length": LENGTH}
+    return TrainConfig(**{**sizes, "compute_dtype": "float32", "remat": "none", "optim": optim, **changes})
+
+
+def model(seed=0):
+    """Random weights; none of them, biases and norms included, is zero or one throughout."""
+    plain = Transformer(ARCH, RULES_HERE, jax.random.key(seed))
+    leaves, treedef = jax.tree.flatten(plain)
+    rng = np.random.default_rng(seed)
+    return jax.tree.unflatten(treedef, [leaf + 0.05 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
+
+
+def rows(seed=0, factor=1.0):
+    """A batch, each row one segment; weights add up to `factor`."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, ARCH.vocab_size, (ROWS, LENGTH + 1)).astype(np.int32)
+    supervised = rng.random((ROWS, LENGTH)) < np.linspace(0.1, 1, ROWS)[:, None]
+    return {
+        "tokens": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "weights": np.where(supervised, factor / supervised.sum(), 0).astype(np.float32),
+        "segment_ids": np.ones((ROWS, LENGTH), np.int32),
+        "positions": np.arange(LENGTH, dtype=np.int32)[None].repeat(ROWS, axis=0),
+        "seeds": np.arange(ROWS, dtype=np.uint32),
+    }
+
+
+class Training:
+    """A state, and the step that advances it."""
+
+    def __init__(self, settings, subject=None):
+        subject = model() if subject is None else subject
+        self.settings, self.mesh = settings, make_mesh("1x1")
+        self.partition = Partition.of(subject, settings)
+        self.state = new_state(jax.tree.map(jnp.copy, subject), settings, self.mesh, RULES_HERE)
+        self._step, self._compiled = make_step(settings, self.partition, unroll=False), None
+
+    def step(self, batch):
+        """One step on rows; what it measured."""
+        settings = self.settings
+        read = lambda places: {name: array[places] for name, array in batch.items()}  # noqa: E731
+        put = put_batch(read, settings.batch_size, settings.accumulation, self.mesh, RULES_HERE)
+        if self._compiled is None:  # once, as the door does
+            self._compiled = compiled(self._step, self.state, put)
+        self.state, metrics = self._compiled(self.state, put)
+        return jax.tree.map(np.asarray, metrics)
+
+
+def bits(tree):
+    """Every array of a tree, bit by bit, by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes()) for path, leaf in leaves}

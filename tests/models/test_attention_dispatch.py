@@ -1,0 +1,67 @@
+"""Which way attention goes, and what it asks a GPU for."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+from tests.helpers.splash_cases import LENGTH, architecture
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.sharding import RULES
+from wizardcoder_jax.models.attention_dispatch import chosen
+from wizardcoder_jax.models.transformer import abstract_transformer
+
+FITS = {"length": 256, "head_dim": 128, "dropout": 0.0, "dtype": jnp.dtype("bfloat16")}
+TPU, GPU = ("TPU v5 lite", "tpu"), ("NVIDIA H100 80GB HBM3", "gpu")
+
+
+def mesh_of(device_kind, platform):
+    device = jax.sharding.AbstractDevice(device_kind=device_kind, num_cores=1, platform=platform)
+    return jax.sharding.AbstractMesh((1, 1), ("data", "model"), abstract_device=device)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "complaint"),
+    [
+        ("splash", {"length": 100}, "rows of 100 tokens, not of a multiple of 128"),
+        ("splash", {"head_dim": 80}, "head_dim 80, not a multiple of 64"),
+        ("splash", {"dropout": 0.1}, "dropout 0.1 of attention probabilities"),
+        ("cudnn", {"length": 101}, "rows of 101 tokens, not of an even number"),
+        ("cudnn", {"head_dim": 100}, "head_dim 100, not a multiple of 8 up to 128"),
+        ("cudnn", {"head_dim": 192}, "head_dim 192, not a multiple of 8 up to 128"),
+        ("cudnn", {"dropout": 0.1}, "dropout 0.1 of attention probabilities"),
+        ("cudnn", {"dtype": jnp.dtype("float32")}, "compute_dtype float32, which the kernel lacks"),
+    ],
+)
+def test_where_a_kernel_does_not_fit_it_is_refused_in_one_line(kind, wrong, complaint):
+    with jax.sharding.use_abstract_mesh(mesh_of(*(TPU if kind == "splash" else GPU))):
+        with pytest.raises(InputError, match=complaint) as refusal:
+            chosen(kind, **{**FITS, **wrong})
+        assert "\n" not in str(refusal.value)
+        assert chosen("auto", **{**FITS, **wrong}) == "dot"
+        assert chosen("dot", **{**FITS, **wrong}) == "dot"
+
+
+def test_auto_takes_the_kernel_of_the_accelerator():
+    assert chosen("auto", **FITS) == "dot"  # this is a CPU
+    for device, kernel in ((TPU, "splash"), (GPU, "cudnn")):
+        with jax.sharding.use_abstract_mesh(mesh_of(*device)):
+            assert chosen("auto", **FITS) == kernel
+        assert chosen(kernel, **FITS) == kernel  # also where it is not the machine's own
+
+
+@pytest.mark.parametrize("name", ["multi-query, learned", "grouped-query, rope, window"])
+def test_on_a_gpu_the_step_asks_for_cudnns_kernel_forward_and_backward(name, monkeypatch):
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)  # as where it is installed
+    model = abstract_transformer(architecture(name), RULES["fsdp"])
+
+    def total(model, tokens):
+        hidden = model(tokens, tokens, tokens, dtype=jnp.bfloat16, attention="auto", remat="full")
+        return hidden.astype(jnp.float32).sum()
+
+    with jax.sharding.use_abstract_mesh(mesh_of(*GPU)):
+        traced = jax.jit(jax.grad(total)).trace(model, jax.ShapeDtypeStruct((2, LENGTH), jnp.int32))
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmhaScaleBiasSoftmax(" in text
+    assert "__cudnn$fmhaScaleBiasSoftmaxBackward(" in text
+    assert f"{LENGTH}x{LENGTH}xf32" not in text  # no scores

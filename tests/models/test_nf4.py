@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from wizardcoder_jax.config import LoraConfig
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.sharding import RULES
+from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.layers import Projection
+from wizardcoder_jax.models.lora import abstract_adapted
+from wizardcoder_jax.models.nf4 import LEVELS, Nf4Kernel
+
+# shape, axes, the dim along which blocks lie, and that along which groups of their magnitudes do
+KERNELS = {
+    "query": ((512, 3, 128), ("embed", "heads", None), 2, 0),
+    "out": ((3, 128, 512), ("heads", None, "embed"), 1, 2),
+    "up": ((256, 192), ("embed", "mlp"), 1, 0),
+    "down": ((192, 768), ("mlp", "embed"), 0, 1),
+    "small, of odd sizes": ((36, 80), ("embed", "mlp"), 1, 0),
+}
+STARCODER = {"vocab_size": 49152, "embed_dim": 6144, "num_layers": 40, "num_heads": 48, "num_kv_heads": 1, "head_dim": 128}
+SMOL = {"vocab_size": 49152, "embed_dim": 576, "num_layers": 30, "num_heads": 9, "num_kv_heads": 3, "head_dim": 64}
+
+
+def kernel_of(name, num_layers=2):
+    """A kernel whose blocks are of very different sizes."""
+    shape = (num_layers, *KERNELS[name][0])
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal(shape) * np.exp(rng.standard_normal(shape[:-1]))[..., None]).astype(np.float32)
+
+
+def held(name, kernel):
+    return Nf4Kernel(jnp.asarray(kernel), KERNELS[name][1], RULES["fsdp"])
+
+
+def layer_of(stacked, i):
+    return jax.tree.map(lambda leaf: leaf[i], stacked)
+
+
+def by_definition(kernel, blocked, grouped):
+    """Section 3 of the paper, one block and one group at a time: codes [*shape], magnitudes as held and as they were."""
+    levels = np.asarray(LEVELS)
+    rows = np.moveaxis(kernel.astype(np.float64), blocked, -1)
+    size = np.gcd(64, rows.shape[-1])
+    codes, magnitudes = np.zeros(rows.shape, int), np.zeros((*rows.shape[:-1], rows.shape[-1] // size))
+    for place in np.ndindex(magnitudes.shape):
+        block = rows[place[:-1]][place[-1] * size : (place[-1] + 1) * size]
+        magnitudes[place] = np.abs(block).max()
+        codes[place[:-1]][place[-1] * size : (place[-1] + 1) * size] = np.abs(
+            block[:, None] / magnitudes[place] - levels
+        ).argmin(axis=1)
+    magnitudes, codes = np.moveaxis(magnitudes, -1, blocked), np.moveaxis(codes, -1, blocked)
+    mean = magnitudes.mean()
+    lines = np.moveaxis(magnitudes - mean, grouped, -1).copy()
+    group = np.gcd(256, lines.shape[-1])
+    for place in np.ndindex(*lines.shape[:-1], lines.shape[-1] // group):
+        part = lines[place[:-1]][place[-1] * group : (place[-1] + 1) * group]
+        step = np.abs(part).max() / 127
+        part[:] = np.round(part / step) * step
+    return codes, np.moveaxis(lines, -1, grouped) + mean, magnitudes
+
+
+def test_the_levels_are_the_normal_quantiles_of_the_definition():
+    """Evenly spaced probabilities on each side of 0, from an end that is half a step from 0 and 1 on the average of both."""
+    end = 1 - (1 / 32 + 1 / 30) / 2
+    above, below = norm.ppf(np.linspace(end, 0.5, 9)[:-1]), -norm.ppf(np.linspace(end, 0.5, 8)[:-1])
+    expected = np.sort([*above, 0.0, *below]) / above.max()
+    assert len(LEVELS) == 16
+    np.testing.assert_allclose(LEVELS, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_numbers_are_those_of_the_definition(name):
+    kernel, (_, _, blocked, grouped) = kernel_of(name), KERNELS[name]
+    ours = held(name, kernel)
+    for i in range(2):
+        codes, magnitudes, _ = by_definition(kernel[i], blocked, grouped)
+        repeated = np.repeat(magnitudes, codes.shape[blocked] // magnitudes.shape[blocked], axis=blocked)
+        expected = np.asarray(LEVELS)[codes] * repeated
+        np.testing.assert_allclose(layer_of(ours, i).dense(jnp.float32), expected, atol=1e-5 * np.abs(kernel[i]).max())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_no_number_is_off_by_more_than_half_the_widest_gap_and_half_a_step(name):
+    kernel, (_, _, blocked, grouped) = kernel_of(name), KERNELS[name]
+    ours, widest = held(name, kernel), max(np.diff(LEVELS))
+    for i in range(2):
+        magnitudes = by_definition(kernel[i], blocked, grouped)[2]
+        step = np.asarray(ours.step[...])[i]
+        steps = np.repeat(step, magnitudes.shape[grouped] // step.shape[grouped], axis=grouped)
+        bound = magnitudes * widest / 2 + steps / 2
+        repeated = np.repeat(bound, kernel[i].shape[blocked] // bound.shape[blocked], axis=blocked)
+        error = np.abs(np.asarray(layer_of(ours, i).dense(jnp.float32)) - kernel[i])
+        assert (error <= 1.0001 * repeated).all()
+        assert (error > 0.8 * repeated).any()
+
+
+def test_a_block_of_zeros_stays_zero():
+    kernel = kernel_of("up")
+    kernel[:, :, :64] = 0
+    dense = np.asarray(layer_of(held("up", kernel), 0).dense(jnp.float32))
+    assert not dense[:, :64].any() and dense[:, 64:].any(axis=1).all()
+    assert not np.asarray(layer_of(held("up", 0 * kernel), 0).dense(jnp.float32)).any()
+
+
+def test_a_kernel_for_bfloat16_is_that_for_float32_rounded():
+    ours = layer_of(held("out", kernel_of("out")), 0)
+    np.testing.assert_array_equal(ours.dense(jnp.bfloat16), ours.dense(jnp.float32).astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(("sizes", "mlp_dim", "limit"), [(STARCODER, 24576, 4.128), (SMOL, 1536, 4.135)])
+def test_a_number_takes_little_more_than_four_bits(sizes, mlp_dim, limit):
+    more = {"max_positions": 2048, "norm_eps": 1e-5, "tie_embeddings": True, "mlp_dim": mlp_dim}
+    arch = ArchConfig(**ARCHS["llama"], **sizes, **more)
+    blocks = abstract_adapted(arch, RULES["fsdp"], LoraConfig(rank=8, base_weights="nf4")).blocks
+    kernels = {"gate": blocks.mlp.gate, "up": blocks.mlp.up, "down": blocks.mlp.down, **vars(blocks.attention)}
+    held = {name: module.kernel for name, module in kernels.items() if isinstance(module, Projection)}
+    d, n, k, h = (sizes[name] for name in ("embed_dim", "num_heads", "num_kv_heads", "head_dim"))
+    numbers = sizes["num_layers"] * d * (2 * n * h + 2 * k * h + 3 * mlp_dim)
+    assert len(held) == 7
+    num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(held))
+    assert 4 + 8 / 64 < 8 * num_bytes / numbers < limit
+
+
+def test_a_dim_of_odd_size_is_one_clear_line():
+    with pytest.raises(InputError, match=r"pairs.*\(8, 5\).*base_weights"):
+        Nf4Kernel(jnp.ones((2, 8, 5)), ("embed", "mlp"), RULES["fsdp"])

@@ -1,0 +1,113 @@
+"""HumanEval+ and MBPP+: evalplus' problem files. A sample passes only if it passes the base inputs, then the plus inputs.
+
+Source: evalplus 0.3.1 (Apache-2.0); releases humanevalplus_release v0.1.10 and mbppplus_release v0.2.0 and v0.1.0.
+"""
+
+import functools
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from wizardcoder_jax.benchmarks import evalplus_check, mbpp
+from wizardcoder_jax.benchmarks.problem import HUMANEVAL_STOPS, Problem
+from wizardcoder_jax.benchmarks.problem_files import read_problem_file
+from wizardcoder_jax.benchmarks.problem_sources import find
+from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.core.errors import InputError
+
+VERSIONS = {"humaneval+": ("v0.1.10",), "mbpp+": ("v0.2.0", "v0.1.0")}  # the first is the default
+TIMEOUT_S = 120.0  # CPU seconds of candidate and reference; single calls have limits of their own (evalplus_check.py)
+_TOO_LARGE = {"Mbpp/255"}  # results of 128 million items, too many to hand from one process to another
+_FILES = {"humaneval+": "HumanEvalPlus", "mbpp+": "MbppPlus"}
+
+
+def locate(name: str, version: str | None) -> tuple[str, str]:
+    """(path, label) of the problem file: evalplus' own cache, WIZARDCODER_DATA, else evalplus' releases.
+
+    Raises:
+        InputError: no such version, or no place has it.
+    """
+    version = version or VERSIONS[name][0]
+    if version not in VERSIONS[name]:
+        raise InputError(f"{name} has no version {version!r}; known: {', '.join(VERSIONS[name])}")
+    stem = _FILES[name]
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "evalplus", f"{stem}-{version}.jsonl")
+    if cached.is_file():
+        return str(cached), cached.name
+    folder = stem.lower()
+    releases = f"https://github.com/evalplus/{folder}_release/releases/download"
+    return find(name, [f"{folder}/{stem}-{version}.jsonl.gz"], f"{releases}/{version}/{stem}.jsonl.gz")
+
+
+def read_humaneval_plus(path: str) -> tuple[Problem, ...]:
+    """The problems of a HumanEval+ file.
+
+    Raises:
+        InputError: the file is missing, malformed or empty (file and line named).
+    """
+    return read_problem_file(path, functools.partial(_problem, "humaneval"))
+
+
+def read_mbpp_plus(path: str) -> tuple[Problem, ...]:
+    """The problems of an MBPP+ file.
+
+    Raises:
+        InputError: the file is missing, malformed or empty (file and line named).
+    """
+    return read_problem_file(path, functools.partial(_problem, "mbpp"))
+
+
+def _problem(benchmark: str, place: str, record: dict[str, Any]) -> Problem:
+    task_id, prompt, entry_point, solution = (
+        required(place, record, key, str) for key in ("task_id", "prompt", "entry_point", "canonical_solution")
+    )
+    number = task_id.rpartition("/")[2]
+    if not number.isdecimal() or not entry_point.isidentifier():
+        raise InputError(f"{place}: expected a task_id such as Mbpp/2 and a name as entry_point, got {task_id}, {entry_point}")
+    question, examples = _asked(prompt) if benchmark == "mbpp" else (None, ())
+    return Problem(
+        task_id=task_id,
+        prompt=prompt,
+        entry_point=entry_point,
+        canonical_solution=solution,
+        test=_test(benchmark, int(number), entry_point, prompt + solution, *_inputs(place, record)),
+        sanitized_alone=True,
+        isolated=task_id not in _TOO_LARGE,
+        question=question,
+        examples=examples,
+        stop_strings=mbpp.STOPS if benchmark == "mbpp" else HUMANEVAL_STOPS,
+    )
+
+
+def _inputs(place: str, record: dict[str, Any]) -> tuple[float, str]:
+    """(tolerance, JSON of the inputs by label)."""
+    tolerance, groups = record.get("atol"), []
+    if not isinstance(tolerance, int | float):
+        raise InputError(f'{place}: "atol" must be a number, found {type(tolerance).__name__}')
+    for label in ("base", "plus"):
+        calls = record.get(f"{label}_input")
+        calls = [] if calls == {} else calls  # so written where there are none
+        if not isinstance(calls, list) or not all(isinstance(call, list) for call in calls):
+            raise InputError(f'{place}: "{label}_input" must be a list of argument lists')
+        groups.append((label, calls))
+    return tolerance, json.dumps(groups)
+
+
+def _test(benchmark: str, number: int, entry_point: str, reference: str, tolerance: float, inputs: str) -> str:
+    arguments = ", ".join(map(repr, (benchmark, number, entry_point, reference, tolerance, inputs)))
+    return f"\n{_library()}\ncheck_all({entry_point}, {arguments})\n"
+
+
+@functools.cache
+def _library() -> str:
+    return Path(evalplus_check.__file__).read_text(encoding="utf-8")
+
+
+def _asked(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """(question, assert) of an MBPP+ prompt, which is a docstring of both."""
+    lines = prompt.strip().removeprefix('"""').removesuffix('"""').strip().split("\n")
+    first = next((i for i, line in enumerate(lines) if re.match(r"\s*assert\b", line)), len(lines))
+    example = "\n".join(lines[first:])
+    return "\n".join(lines[:first]), (example,) if example else ()

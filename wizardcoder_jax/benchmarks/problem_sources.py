@@ -1,0 +1,86 @@
+"""Where a benchmark's problems come from: a package that carries them, then WIZARDCODER_DATA, then the network."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from wizardcoder_jax.config import default_cache_dir
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import atomic_write, open_bytes
+
+_DOWNLOAD_TIMEOUT_S = 30
+_HUB = "hf://datasets/"
+
+
+def in_package(module: str, distribution: str, file: str) -> tuple[str, str] | None:
+    """(path, label) of a file inside an installed package, which is not run; None where it is not installed."""
+    spec = importlib.util.find_spec(module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder, file)
+        if path.is_file():
+            return str(path), f"{distribution} {importlib.metadata.version(distribution)}"
+    return None
+
+
+def in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
+    """(path, label) of the first of `files` that WIZARDCODER_DATA holds; None where it holds none."""
+    data_dir = os.environ.get("WIZARDCODER_DATA")
+    for file in files if data_dir else ():
+        path = Path(str(data_dir), file)
+        if path.is_file():
+            return str(path), path.name
+    return None
+
+
+def find(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
+    """(path, label) of a benchmark's problem file: WIZARDCODER_DATA's, else what `address` gives, kept for later.
+
+    Args:
+        name: of the benchmark.
+        files: names within WIZARDCODER_DATA, the first that is there counts.
+        address: hf://datasets/ORG/NAME/FILE, or https://.
+
+    Raises:
+        InputError: it is nowhere; says what can be done.
+    """
+    found = in_data_dir(files)
+    if found is not None:
+        return found
+    try:
+        path = _downloaded(address)
+    except InputError as error:
+        raise InputError(
+            f"no problems of {name} ({error}): give --benchmark-file FILE, or set WIZARDCODER_DATA to a folder with {files[0]}"
+        ) from error
+    return path, address.partition("://")[2]
+
+
+def _downloaded(address: str) -> str:
+    """The file at an address, kept in the cache; quietly and without retries, unlike the hub's own client."""
+    if address.startswith(_HUB):
+        org, dataset, file = address.removeprefix(_HUB).split("/", 2)
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        address = f"{endpoint}/datasets/{org}/{dataset}/resolve/main/{file}"
+    folder = hashlib.sha256(address.encode()).hexdigest()[:12]
+    path = os.path.join(default_cache_dir(), "benchmarks", folder, PurePosixPath(address).name)
+    if not os.path.exists(path):
+        if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+            raise InputError(f"{address} is not fetched: HF_HUB_OFFLINE is set")
+        try:
+            with urllib.request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as answer:
+                content = answer.read()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{address} cannot be fetched: {getattr(error, 'reason', error)}") from error
+        with atomic_write(path) as file:
+            file.write(content)
+    return path
+
+
+def content_hash(path: str) -> str:
+    """A short hash of a file's decompressed content: the same problems have the same, plain or .gz."""
+    with open_bytes(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()[:12]

@@ -1,0 +1,177 @@
+"""What every door shares: presets and flags, one clear line for a bad input, exit statuses.
+
+Doors import their rooms inside `main`, so that `--help` and a bad flag answer at once and Ctrl-C is one line at any time.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from wizardcoder_jax.core.errors import EXIT_BAD_INPUT, EXIT_RESUMABLE, InputError, StoppedEarlyError
+
+Config = TypeVar("Config")
+_TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+
+
+def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Runs a door's `main` and ends the process: 0 done, 2 bad input, 75 stopped early but resumable.
+
+    SIGTERM, with which machines are taken away, is Ctrl-C to a door that does not handle it in its own way.
+    """
+    status = 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main(None)
+    except InputError as error:
+        status = _complain(f"error: {error}", EXIT_BAD_INPUT)
+    except StoppedEarlyError as error:
+        status = _complain(f"stopped: {error}", EXIT_RESUMABLE)
+    except KeyboardInterrupt:
+        status = _complain("stopped: interrupted; the same command resumes", EXIT_RESUMABLE)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        status = _complain(f"error: {error.strerror}: {error.filename or 'writing output'}", 1)
+    except Exception:
+        if not _has_peers():
+            raise
+        traceback.print_exc()
+        status = _complain("error: this process ends, and so will the others of its run; start them all again", 1)
+    sys.stdout.flush()
+    if status not in (0, EXIT_RESUMABLE) and _has_peers():
+        os._exit(status)  # an ordinary exit would wait for the others, which wait for this one
+    sys.exit(status)
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    handle = signal.getsignal(signal.SIGINT)  # an event loop has its own
+    if not callable(handle):  # a process in the background may ignore Ctrl-C
+        raise KeyboardInterrupt
+    handle(signal.SIGINT, frame)
+
+
+def _has_peers() -> bool:
+    """Whether this process is one of several of a run (processes.py)."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"{message}\n")  # in one piece
+    sys.stderr.flush()
+    return status
+
+
+def parse_command_line(config_type: type[Config], argv: Sequence[str] | None = None) -> Config:
+    """A door's settings: the preset of `--config FILE`, then flags over it.
+
+    Args:
+        config_type: the door's dataclass.
+        argv: arguments; None for the process's own.
+
+    Raises:
+        InputError: a flag is unknown, a value out of range, or the preset not one for this door.
+        SystemExit: with status 0, for --help.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    preset_file, args = _take_preset(args)
+    preset = load_preset(preset_file, config_type) if preset_file else None
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            config: Any = tyro.cli(config_type, args=args, default=preset, prog=_program_name(), config=_TYRO)
+            return config
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(complaint: str) -> str:
+    """Tyro's boxed complaint as one line: the title, then the text up to the pointer to --help."""
+    lines = [line.strip(" │╭╮╰╯─") for line in complaint.splitlines()]
+    return " ".join(line for line in lines if line).replace("For full helptext, see", "; see")
+
+
+def _program_name() -> str:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else os.path.basename(sys.argv[0])
+
+
+def _take_preset(args: list[str]) -> tuple[str | None, list[str]]:
+    for i, arg in enumerate(args):
+        if arg == "--config":
+            if i + 1 == len(args):
+                raise InputError("--config needs a preset file, e.g. --config configs/tiny.py")
+            return args[i + 1], args[:i] + args[i + 2 :]
+        if arg.startswith("--config="):
+            return arg.removeprefix("--config="), args[:i] + args[i + 1 :]
+    return None, args
+
+
+def load_preset(path: str, config_type: type[Config]) -> Config:
+    """The settings in a preset: a .py file with `config = ...`, or a resolved config.json.
+
+    Raises:
+        InputError: no such file, or it holds something else.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"no preset {path}; the presets are in configs/")
+    if path.endswith(".json"):
+        return _load_json(path, config_type)
+    spec = importlib.util.spec_from_file_location("wizardcoder_jax_preset", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is neither a .py preset nor a resolved config.json")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a preset is a program of the user's: anything may go wrong in it
+        raise InputError(f"{path}: {error}") from error
+    config = getattr(module, "config", None)
+    if dataclasses.is_dataclass(config):  # a preset of the whole loop serves each of its stages
+        parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
+        config = next((part for part in parts if issubclass(config_type, type(part))), config)
+        kind: Any = type(config)
+        if kind is not config_type and issubclass(config_type, kind):  # settings that have more to them
+            config = config_type(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+    if not isinstance(config, config_type):
+        raise InputError(f"{path} holds a {type(config).__name__}, this command takes a {config_type.__name__}")
+    return config
+
+
+def _load_json(path: str, config_type: type[Config]) -> Config:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return from_json(config_type, json.load(file))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not a {config_type.__name__}: {error}") from error
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Settings of a dataclass from what `to_json` made of them."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: from_json(hints[name], entry) for name, entry in value.items()})  # type: ignore[operator]
+    if typing.get_origin(kind) is tuple:
+        return tuple(from_json(typing.get_args(kind)[0], entry) for entry in value)
+    if typing.get_origin(kind) is types.UnionType and value is not None:
+        return from_json(next(option for option in typing.get_args(kind) if option is not type(None)), value)
+    return value
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The resolved settings, as they are written beside every checkpoint and result."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,72 @@
+"""Settings of the optimizer: which weights it moves, how, and when it does not."""
+
+import dataclasses
+from typing import Literal
+
+from wizardcoder_jax.config.field_checks import require
+
+LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimizer and its learning rate. The defaults are WizardCoder's: AdamW, warmup, cosine to 0."""
+
+    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"  # muon: matrices of the blocks; adamw for the rest
+    peak_lr: float = 2e-5  # learning rate after warmup
+    warmup_steps: int = 30  # steps from 0 to peak_lr
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"  # after the warmup; wsd: constant, then linear decay
+    decay_fraction: float = 0.1  # wsd: the last share of the steps, over which the rate falls
+    final_lr_fraction: float = 0.0  # of peak_lr, at the last step of a schedule that falls
+    b1: float = 0.9  # decay of the first moment (muon: momentum)
+    b2: float = 0.999  # decay of the second moment
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 0.0  # decoupled
+    clip_norm: float | None = None  # global gradient norm limit; the original has none
+    moment_dtype: Literal["float32", "bfloat16", "int8"] = "float32"  # how moments are held; int8: in blocks with a scale each
+    ema_decay: float | None = None  # also keep an exponential moving average of the weights, e.g. 0.999
+
+    def __post_init__(self) -> None:
+        require(self.peak_lr > 0, f"optim.peak_lr must be > 0, got {self.peak_lr}")
+        require(self.warmup_steps >= 0, f"optim.warmup_steps must be >= 0, got {self.warmup_steps}")
+        require(self.clip_norm is None or self.clip_norm > 0, f"optim.clip_norm must be > 0, got {self.clip_norm}")
+        require(0 < self.decay_fraction <= 1, f"optim.decay_fraction must be in (0, 1], got {self.decay_fraction}")
+        require(0 <= self.final_lr_fraction <= 1, f"optim.final_lr_fraction must be in [0, 1], got {self.final_lr_fraction}")
+        for name in ("b1", "b2"):
+            require(0 <= getattr(self, name) < 1, f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
+        require(self.eps > 0, f"optim.eps must be > 0, got {self.eps}")
+        require(self.weight_decay >= 0, f"optim.weight_decay must be >= 0, got {self.weight_decay}")
+        require(self.ema_decay is None or 0 < self.ema_decay < 1, f"optim.ema_decay must be in (0, 1), got {self.ema_decay}")
+        require(
+            self.name != "adafactor" or self.moment_dtype == "float32",
+            "adafactor holds rows and columns of moments, in float32 alone; leave out --optim.moment-dtype",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685) in place of training the weights themselves."""
+
+    rank: int | None = None  # of the adapters; None trains the weights
+    alpha: float = 16.0  # an adapter's output is scaled by alpha / rank
+    targets: tuple[str, ...] = LORA_TARGETS  # projections that get one
+    base_weights: Literal["float32", "bfloat16", "int8", "nf4"] = "bfloat16"  # how the frozen weights are held; nf4 is QLoRA
+
+    def __post_init__(self) -> None:
+        require(self.rank is None or self.rank >= 1, f"lora.rank must be at least 1, got {self.rank}")
+        require(self.alpha > 0, f"lora.alpha must be > 0, got {self.alpha}")
+        unknown = [target for target in self.targets if target not in LORA_TARGETS]
+        require(not unknown, f"lora.targets {', '.join(unknown)} unknown; there are {', '.join(LORA_TARGETS)}")
+        require(bool(self.targets), "lora.targets is empty")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Steps that are skipped: weights and moments stay as they are. A loss or gradient that is not finite always is."""
+
+    spike_factor: float | None = None  # skip a gradient norm above so many times its running mean
+    max_skipped: int = 10  # stop after so many skipped steps in a row
+
+    def __post_init__(self) -> None:
+        require(self.spike_factor is None or self.spike_factor > 1, f"guard.spike_factor must be > 1, got {self.spike_factor}")
+        require(self.max_skipped >= 1, f"guard.max_skipped must be at least 1, got {self.max_skipped}")

@@ -1,0 +1,129 @@
+"""The seqio Task of instruction tuning; imports seqio and TensorFlow (10 s and more, 870 MB).
+
+seqio owns source, prompt, tokenisation and what is learnt. It does not pack or pad here: its packer takes 0 for padding and
+keeps the first count(value != 0) entries (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts the tail of every sequence
+that holds token id 0, StarCoder's <|endoftext|>.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from wizardcoder_jax.core import prompts
+from wizardcoder_jax.data.instruction_records import Example
+from wizardcoder_jax.data.tokenization import TOKENISE, Tokenised
+from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
+
+# Examples tokenised in one call from TensorFlow into Python: one at a time, the crossing costs more than the work.
+EXAMPLES_PER_CALL = 256
+
+
+class TokenizerVocabulary(seqio.Vocabulary):
+    """A tokenizer as a seqio vocabulary, for encoding only."""
+
+    def __init__(self, tokenizer: TokenizerProtocol) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a response."""
+        return self.tokenizer.eos_id
+
+    @property
+    def unk_id(self) -> None:
+        """Byte-level tokenizers know every text."""
+        return None
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    def _encode(self, s: str) -> list[int]:
+        return list(self.tokenizer.encode_batch([s])[0])
+
+    def _encode_tf(self, s: Any) -> Any:
+        def ids(text: Any) -> np.ndarray:
+            # bytes in a graph, a 0-d array when eager; as an object, because numpy's own strings lose trailing NULs
+            return np.asarray(self._encode(np.asarray(text, object).item().decode()), np.int32)
+
+        return tf.ensure_shape(tf.numpy_function(ids, [s], tf.int32), [None])
+
+    def _decode(self, ids: Any) -> NoReturn:
+        raise NotImplementedError("this vocabulary encodes only")
+
+    def _decode_tf(self, ids: Any) -> NoReturn:
+        raise NotImplementedError("this vocabulary encodes only")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenizerVocabulary) and other.tokenizer.fingerprint == self.tokenizer.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.tokenizer.fingerprint)
+
+
+def instruction_task(examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int) -> seqio.Task:
+    """The Task over `examples`, in their order, with features tokens [n] int32, learns [n] bool and is_cut [] bool."""
+
+    def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        del split, shuffle_files, seed
+        columns: Any = {key: [getattr(example, key) for example in examples] for key in ("instruction", "input", "output")}
+        return tf.data.Dataset.from_tensor_slices(columns)
+
+    flags = seqio.PassThroughVocabulary(2)
+    return seqio.Task(
+        "instructions",
+        source=seqio.FunctionDataSource(dataset_fn, splits=["train"], num_input_examples={"train": len(examples)}),
+        preprocessors=[functools.partial(tokenise_examples, objective=objective, max_length=max_length)],
+        output_features={
+            "tokens": seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=True, dtype=tf.int32),
+            "learns": seqio.Feature(flags, add_eos=False, dtype=tf.bool),
+            "is_cut": seqio.Feature(flags, add_eos=False, dtype=tf.bool, rank=0),
+        },
+        shuffle_buffer_size=None,
+    )
+
+
+def tokenise_examples(
+    dataset: tf.data.Dataset, output_features: Mapping[str, Any], *, objective: str, max_length: int
+) -> tf.data.Dataset:
+    """Preprocessor: {"instruction", "input", "output"} to {"tokens" [n], "learns" [n], "is_cut" []}, n <= max_length."""
+    tokenizer = output_features["tokens"].vocabulary.tokenizer
+
+    def sequences(instructions: Any, inputs: Any, outputs: Any) -> tuple[np.ndarray, ...]:
+        pairs = zip(instructions, inputs, strict=True)
+        texts = [prompts.wizardcoder(prompts.with_input(i.decode(), extra.decode())) for i, extra in pairs]
+        found = TOKENISE[objective](texts, [output.decode() for output in outputs], tokenizer, max_length)
+        return (
+            np.concatenate([example.tokens for example in found]),
+            np.concatenate([example.learns for example in found]),
+            np.asarray([example.is_cut for example in found]),
+            np.asarray([len(example.tokens) for example in found], np.int64),
+        )
+
+    def convert(batch: Mapping[str, Any]) -> dict[str, Any]:
+        texts = [batch[key] for key in ("instruction", "input", "output")]
+        flat = tf.numpy_function(sequences, texts, [tf.int32, tf.bool, tf.bool, tf.int64])
+        tokens, learns, is_cut, lengths = (tf.ensure_shape(part, [None]) for part in flat)
+        from_lengths = tf.RaggedTensor.from_row_lengths  # pyright: ignore[reportAttributeAccessIssue]
+        return {"tokens": from_lengths(tokens, lengths), "learns": from_lengths(learns, lengths), "is_cut": is_cut}
+
+    return dataset.batch(EXAMPLES_PER_CALL).map(convert).unbatch()
+
+
+def tokenise(examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int) -> Iterator[Tokenised]:
+    """Yields each example tokenised, in order, through the Task."""
+    tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
+    dataset = instruction_task(examples, tokenizer, objective, max_length).get_dataset(split="train", shuffle=False)
+    # Brought over many at a time again, for each crossing takes longer than the tokenising of an example.
+    batches: Any = dataset.ragged_batch(EXAMPLES_PER_CALL)
+    for batch in batches:
+        tokens, learns = batch["tokens"].values.numpy(), batch["learns"].values.numpy()
+        starts = batch["tokens"].row_splits.numpy().tolist()
+        for i, is_cut in enumerate(batch["is_cut"].numpy().tolist()):
+            span = slice(starts[i], starts[i + 1])
+            yield Tokenised(tokens=tokens[span], learns=learns[span], is_cut=is_cut)

@@ -1,0 +1,71 @@
+"""From prompt and response to ids and what of them is to be learnt: one function an objective."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokenised:
+    """One example's ids, at most max_length of them."""
+
+    tokens: np.ndarray  # [n] integers
+    learns: np.ndarray  # [n] bool: whether the token is to be predicted; of the first it has no meaning
+    is_cut: bool  # whether ids were left off at max_length
+
+
+def cut(tokens: np.ndarray, learns: np.ndarray, max_length: int) -> Tokenised:
+    """The first `max_length` ids."""
+    return Tokenised(tokens=tokens[:max_length], learns=learns[:max_length], is_cut=len(tokens) > max_length)
+
+
+def token_mean(
+    prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int
+) -> list[Tokenised]:
+    """Prompt + response + eos, of which response and eos are learnt.
+
+    Prompt and response are tokenised apart, so that the border between them, and with it what is learnt, is exact.
+
+    Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py (the response follows the prompt directly).
+    """
+    pairs = zip(tokenizer.encode_batch(prompts), tokenizer.encode_batch(outputs), strict=True)
+    return [_apart(prompt, [*response, tokenizer.eos_id], max_length) for prompt, response in pairs]
+
+
+def _apart(prompt: Sequence[int], response: Sequence[int], max_length: int) -> Tokenised:
+    tokens = np.asarray([*prompt, *response], np.int32)
+    return cut(tokens, np.arange(len(tokens)) >= len(prompt), max_length)
+
+
+def original(prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int) -> list[Tokenised]:
+    """As the published training script tokenises and masks, with its quirks.
+
+    * The text prompt + response + end token is tokenised as one, special tokens that it spells included; the tokenizer adds
+      what it adds to any text (Llama: BOS).
+    * What is not learnt is as long as the prompt tokenised alone, without ids of the padding token in it. Where a merge
+      crosses the border between prompt and response, that is one too many: the response's first token is not learnt.
+    * Both are cut at max_length ids, of which max_length - 1 are targets, for the script's model predicts each id but the
+      first. A cut response has no end token; a prompt that fills max_length leaves nothing to learn and stays in the data.
+
+    Not as in the script: a non-empty input arrives joined to the instruction (prompts.with_input), as it was in the authors'
+    data, so the script's second template ("### Input:") is never used; and padding tokens spelt within a text are attended to.
+
+    Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py, _tokenize_fn and preprocess.
+    """
+    texts = [f"{prompt}{output}{tokenizer.eos_token}" for prompt, output in zip(prompts, outputs, strict=True)]
+    found = []
+    alone = tokenizer.encode_whole(prompts, max_length)
+    for (ids, is_cut), (prompt, _) in zip(tokenizer.encode_whole(texts, max_length), alone, strict=True):
+        num_unlearnt = sum(token != tokenizer.pad_id for token in prompt)
+        found.append(Tokenised(tokens=np.asarray(ids, np.int32), learns=np.arange(len(ids)) >= num_unlearnt, is_cut=is_cut))
+    return found
+
+
+TOKENISE: Mapping[str, Callable[[Sequence[str], Sequence[str], TokenizerProtocol, int], list[Tokenised]]] = {
+    "token_mean": token_mean,
+    "original": original,
+}
+"""Objective -> how its examples are tokenised."""

@@ -1,0 +1,165 @@
+"""seqio Tasks and Mixtures that users bring; imports seqio and TensorFlow.
+
+A Task is read once, in its own order, its "train" split whole. It may yield
+
+* texts, {"instruction", "output"} and perhaps "input": they get our prompt and our tokenizer;
+* ids, {"inputs", "targets"}: a prompt's and a response's, of which the response is learnt; nothing, no end token, is added;
+* ids, {"tokens", "weights"}: weights 1 where the token is to be predicted and 0 elsewhere, in any pattern.
+
+"seed_id" or "id", where a record has one, decides on which side of a validation split it is. Ids must be of the tokenizer of
+the model that is trained.
+"""
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.data.data_sources import DataSource, TokenRecord
+from wizardcoder_jax.data.instruction_records import Example, content_id, read_example
+from wizardcoder_jax.data.notes import note
+
+SPLIT = "train"
+KINDS = (("instruction", "output"), ("inputs", "targets"), ("tokens", "weights"))
+
+
+def read_task(address: str, vocab_size: int) -> list[DataSource]:
+    """All that a Task yields, or each Task of a Mixture with its rate, by name.
+
+    What a Task yields is read anew each time, and the cache goes by a hash of it: data that changes is never mistaken for
+    what it was. The price is that seqio is loaded and the Task run even when the cache is warm. A Task that yields something
+    else each time it is run is new data each time.
+
+    Args:
+        address: MODULE:NAME; the module is imported, the current folder included, and registers NAME with seqio.
+        vocab_size: ids must be below it.
+
+    Raises:
+        InputError: there is no such module or name, or a Task cannot be read, is empty or yields something else.
+    """
+    tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
+    provider = _find(address)
+    if isinstance(provider, seqio.Task):
+        return [DataSource(name=provider.name, rate=1.0, records=_read(provider, vocab_size))]
+    sources = []
+    for task in provider.tasks:
+        rate = provider.get_rate(task)
+        if not (math.isfinite(rate) and rate >= 0):
+            raise InputError(f"mixture {provider.name}: the rate of task {task.name} is {rate}; it must be 0 or more")
+        if rate == 0:
+            note(f"task {task.name} of mixture {provider.name} has rate 0 and is left out")
+            continue
+        sources.append(DataSource(name=task.name, rate=rate, records=_read(task, vocab_size)))
+    if not sources:
+        raise InputError(f"mixture {provider.name} has no task with a rate above 0")
+    return sources
+
+
+def _find(address: str) -> seqio.Task | seqio.Mixture:
+    module, colon, name = address.partition(":")
+    if not (module and colon and name):
+        raise InputError(f"task {address!r} must be MODULE:NAME, e.g. my_tasks:my_mixture")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise InputError(f"module {module} of task {address} needs {error.name}, which is not installed") from error
+        raise InputError(f"no module {module} (of task {address}); run from its folder or set PYTHONPATH") from error
+    except Exception as error:  # it is the user's code: anything may come
+        raise InputError(f"module {module} of task {address} fails: {_in_a_line(error)}") from error
+    if name in seqio.MixtureRegistry.names():
+        return seqio.MixtureRegistry.get(name)
+    if name in seqio.TaskRegistry.names():
+        return seqio.TaskRegistry.get(name)
+    known = sorted([*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()])
+    raise InputError(f"module {module} registers no Task or Mixture {name} with seqio; there are {', '.join(known) or 'none'}")
+
+
+def _read(task: seqio.Task, vocab_size: int) -> list[Example] | list[TokenRecord]:
+    if SPLIT not in task.splits:
+        raise InputError(f"task {task.name} has no split '{SPLIT}' (it has {', '.join(task.splits) or 'none'})")
+    try:
+        dataset = task.get_dataset(sequence_length=None, split=SPLIT, shuffle=False, seed=0)
+    except Exception as error:  # of the user's preprocessors, or seqio's checks of the features
+        raise InputError(f"task {task.name} cannot be read: {_in_a_line(error)}") from error
+    found = tuple(dataset.element_spec)
+    kind = next((kind for kind in KINDS if set(kind) <= set(found)), None)
+    if kind is None:
+        needed = ", or ".join(" and ".join(kind) for kind in KINDS)
+        raise InputError(f"task {task.name} yields {', '.join(found) or 'nothing'}; it must yield {needed}")
+    places = ((f"task {task.name}, example {i}", record) for i, record in enumerate(_run(task.name, dataset)))
+    if kind == KINDS[0]:
+        records = [read_example(place, _texts(place, record)) for place, record in places]
+    else:
+        records = [_token_record(place, record, kind, vocab_size) for place, record in places]
+    if not records:
+        raise InputError(f"task {task.name} is empty: it yields no example; mend it or take it out of the mixture")
+    return records  # type: ignore[return-value]  # of one kind
+
+
+def _run(name: str, dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
+    count = 0
+    try:
+        records: Any = dataset.as_numpy_iterator()
+        for record in records:
+            count += 1
+            yield record
+    except Exception as error:  # TensorFlow's own, and what the user's functions raise
+        raise InputError(f"task {name} fails at example {count}: {_in_a_line(error)}") from error
+
+
+def _in_a_line(error: Exception) -> str:
+    """What an error says; TensorFlow's go on with tracebacks of many lines."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"
+
+
+def _texts(place: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _text(place, key, value) for key, value in record.items()}
+
+
+def _text(place: str, key: str, value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value.item() if isinstance(value, np.generic) else value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: '{key}' is not UTF-8 at byte {error.start}") from error
+
+
+def _token_record(place: str, record: Mapping[str, Any], kind: tuple[str, str], vocab_size: int) -> TokenRecord:
+    if kind == ("tokens", "weights"):
+        tokens = _ids(place, record, "tokens", vocab_size)
+        weights = np.asarray(record["weights"])
+        if weights.shape != tokens.shape or not np.isin(weights, (0, 1)).all():
+            raise InputError(f"{place}: 'weights' must hold a 0 or a 1 for each of the {len(tokens)} tokens")
+        learns = weights.astype(bool)
+    else:
+        prompt, response = (_ids(place, record, key, vocab_size) for key in kind)
+        tokens = np.concatenate([prompt, response])
+        learns = np.arange(len(tokens)) >= len(prompt)
+    given = next((_text(place, key, record[key]) for key in ("seed_id", "id") if key in record), None)
+    record_id = content_id(tokens.tobytes(), learns.tobytes()) if given in (None, "") else str(given)
+    return TokenRecord(place=place, tokens=tokens, learns=learns, record_id=record_id)
+
+
+def _ids(place: str, record: Mapping[str, Any], key: str, vocab_size: int) -> np.ndarray:
+    ids = np.asarray(record[key])
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise InputError(f"{place}: '{key}' must be a list of token ids, found {ids.dtype} of shape {list(ids.shape)}")
+    outside = ids[(ids < 0) | (ids >= vocab_size)]
+    if len(outside):
+        raise InputError(
+            f"{place}: '{key}' holds id {outside[0]}, the model's tokenizer has ids 0 to {vocab_size - 1}; "
+            "make the task with that tokenizer"
+        )
+    return ids.astype(np.int64)

@@ -1,0 +1,63 @@
+"""The last tier of decontamination: the teacher says whether a record is one of the problems that are most like it.
+
+Source: WizardCoder, arXiv 2306.08568v2, appendix C, has GPT-4 judge the five nearest training samples of each test item. Here
+it is the other way round, as records come one by one: the five nearest problems of each record, by shared n-grams. The prompt
+is ours.
+"""
+
+import re
+from collections.abc import Sequence
+
+from wizardcoder_jax.evol_instruct.contamination.benchmark_problems import KnownProblem
+from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candidate, excerpt
+from wizardcoder_jax.evol_instruct.judges import Judge, Question
+
+NUM_NEAREST = 5
+MIN_LIKENESS = 0.3  # share of a problem's n-grams; a record below it with all problems is not asked about
+MAX_PROBLEM_CHARS = 1500
+MAX_RECORD_CHARS = 6000
+PURPOSE = "contamination"
+
+PROMPT = (
+    "Below are a training example and some problems of a benchmark. Decide whether the training example is the same "
+    "programming problem as one of them, so that a model trained on it would know the answer: the same task under other names "
+    "or in other words, or a solution of it. Problems that are merely about the same subject, easier, harder or asking for "
+    "something else are different.\n\n"
+    "Training example:\n{record}\n\n"
+    "{problems}\n\n"
+    "Your judgement (just answer the number of the problem that is the same, or None; no need to explain the reason):"
+)
+
+
+def contamination_judge(contamination: Contamination) -> Judge:
+    """A judge that finds reworded problems, which share too little text with a record for the other tiers."""
+
+    async def check(candidate: Candidate, question: Question) -> str | None:
+        record = f"{candidate.instruction}\n{candidate.response or ''}".strip()
+        nearest = [
+            (problem, likeness) for problem, likeness in contamination.nearest(record, NUM_NEAREST) if likeness >= MIN_LIKENESS
+        ]
+        if not nearest:
+            return None
+        reply = (await question(judge_prompt(record, [problem for problem, _ in nearest]), PURPOSE)).text
+        chosen = chosen_number(reply, len(nearest))
+        if chosen is None:
+            return None
+        problem, likeness = nearest[chosen - 1]
+        return f"judge {likeness:.2f}, {problem.task_id} ({problem.benchmark}): {excerpt(reply)}"
+
+    return Judge(name=CONTAMINATED, check=check)
+
+
+def judge_prompt(record: str, problems: Sequence[KnownProblem]) -> str:
+    """What the teacher is asked."""
+    shown = (f"Problem {i}:\n{problem.prompt.strip()[:MAX_PROBLEM_CHARS]}" for i, problem in enumerate(problems, start=1))
+    return PROMPT.format(record=record[:MAX_RECORD_CHARS], problems="\n\n".join(shown))
+
+
+def chosen_number(reply: str, num_problems: int) -> int | None:
+    """The number that a reply begins with, "Problem 2" included; None where it is none of them or unclear."""
+    found = re.match(r"\W*(?:problem\W*)?(\d+)\b", reply, re.IGNORECASE)
+    number = int(found.group(1)) if found else 0
+    return number if 1 <= number <= num_problems else None

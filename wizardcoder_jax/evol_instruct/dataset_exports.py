@@ -1,0 +1,87 @@
+"""evolved.jsonl in the forms that other tools read, written as a stream: Alpaca JSON, chat messages, parquet."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import IO, Any
+
+from wizardcoder_jax.core.filesystem import atomic_write, read_records
+
+ROWS_PER_GROUP = 5_000  # of parquet; they are in memory at once
+
+Records = Iterator[dict[str, Any]]
+
+
+def write_exports(folder: str | os.PathLike[str], formats: Sequence[str]) -> list[str]:
+    """Writes evolved.jsonl of a run in further forms, beside it.
+
+    * alpaca: evolved.alpaca.json, an array of {"instruction", "input": "", "output"};
+    * messages: evolved.messages.jsonl, {"messages": [user, assistant]} with the record's id and seed_id;
+    * parquet: evolved.parquet, all columns of evolved.jsonl, usage as two columns.
+
+    Args:
+        folder: the output folder of evolve.
+        formats: some of these three.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: the folder holds no evolved.jsonl, or the place cannot be written.
+    """
+    written = []
+    for format_ in formats:
+        name, write = _FORMATS[format_]
+        path = os.path.join(folder, name)
+        with atomic_write(path) as file:
+            write(file, (record for _, record in read_records(os.path.join(folder, "evolved.jsonl"))))
+        written.append(path)
+    return written
+
+
+def _write_alpaca(file: IO[bytes], records: Records) -> None:
+    file.write(b"[")
+    for i, record in enumerate(records):
+        entry = {"instruction": record["instruction"], "input": "", "output": record["output"]}
+        file.write((b",\n" if i else b"\n") + _json(entry))
+    file.write(b"\n]\n")
+
+
+def _write_messages(file: IO[bytes], records: Records) -> None:
+    for record in records:
+        texts = (("user", record["instruction"]), ("assistant", record["output"]))
+        turns = [{"role": role, "content": text} for role, text in texts]
+        file.write(_json({"id": record["id"], "seed_id": record["seed_id"], "messages": turns}) + b"\n")
+
+
+def _write_parquet(file: IO[bytes], records: Records) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
+    schema = pyarrow.schema(
+        [
+            *((name, text) for name in ("id", "parent_id", "seed_id")),
+            ("round", pyarrow.int32()),
+            ("method", pyarrow.int32()),
+            *((name, text) for name in ("instruction", "output", "teacher")),
+            *((name, pyarrow.int64()) for name in ("prompt_tokens", "completion_tokens")),
+            *(("filters", texts), ("task", text), ("language", text), ("call_ids", texts)),
+        ]
+    )
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while group := list(islice(records, ROWS_PER_GROUP)):
+            rows = [{**record, **record["usage"]} for record in group]
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
+_FORMATS: dict[str, tuple[str, Callable[[IO[bytes], Records], None]]] = {
+    "alpaca": ("evolved.alpaca.json", _write_alpaca),
+    "messages": ("evolved.messages.jsonl", _write_messages),
+    "parquet": ("evolved.parquet", _write_parquet),
+}

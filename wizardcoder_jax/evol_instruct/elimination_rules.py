@@ -1,0 +1,185 @@
+"""Elimination: the named rules that an evolved record must pass.
+
+Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving" (no information gain, "sorry" in under 80 words, only
+punctuation and stop words, words of the prompt copied) and its appendix (the equality prompt, spelling as published).
+The others are ours: empty, not_utf8, truncated, refused, identical_to_parent, announced (a first line that announces the
+instruction), answered (the instruction brings its own answer), lost_code and no_code (an instruction or answer without the code
+that its task is about), wrong_language.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from wizardcoder_jax.evol_instruct import prompt_leaks
+from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASKS
+from wizardcoder_jax.evol_instruct.languages import fenced_blocks, holds_code, language_named
+
+NO_INFORMATION_GAIN = "no_information_gain"
+CONTAMINATED = "contaminated"
+MALICIOUS_REQUEST = "malicious_request"  # its rejections are kept apart
+
+EQUALITY_PROMPT = (
+    "Here are two Instructions to ChatGPT AI, do you think they are equal to each other, "
+    "which meet the following requirements:\n"
+    "1. They have same constraints and requirments.\n"
+    "2. They have same depth and breadth of the inquiry.\n"
+    "The First Prompt: {first}\n"
+    "The Second Prompt: {second}\n"
+    "Your Judgement (Just answer: Equal or Not Equal. No need to explain the reason.):"
+)
+
+SORRY_MAX_WORDS = 80  # WizardLM: "relatively short in length (i.e., less than 80 words)"
+
+# fmt: off
+STOP_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "been", "but", "by", "for", "from", "had", "has", "have", "he", "her",
+    "his", "i", "in", "is", "it", "its", "me", "my", "of", "on", "or", "our", "she", "so", "that", "the", "their",
+    "them", "then", "there", "these", "they", "this", "to", "us", "was", "we", "were", "which", "who", "will", "with",
+    "you", "your",
+))
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An evolution under test: first its instruction, later its response too."""
+
+    parent_instruction: str
+    instruction: str
+    response: str | None = None  # None until the teacher has answered
+    finish_reason: str | None = None  # of the newest answer
+    task: str = GENERATE
+    language: str | None = None  # programming language asked for; None where it is not said
+
+    @property
+    def newest(self) -> str:
+        """The text that the teacher wrote last."""
+        return self.instruction if self.response is None else self.response
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A named check: it returns evidence against the candidate, or None."""
+
+    name: str
+    check: Callable[[Candidate], str | None]
+
+
+def excerpt(text: str, length: int = 80) -> str:
+    """The start of `text` on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def is_equal_verdict(judgement: str) -> bool:
+    """Whether the teacher judged two instructions equal; an unclear verdict counts as not equal."""
+    words = " ".join(re.findall(r"[a-z]+", judgement.lower()))
+    return re.search(r"\bequal\b", words) is not None and "not equal" not in words
+
+
+def _empty(candidate: Candidate) -> str | None:
+    return None if candidate.newest.strip() else "the teacher returned no text"
+
+
+def _not_utf8(candidate: Candidate) -> str | None:
+    try:
+        candidate.newest.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"lone surrogate at character {error.start}"
+    return None
+
+
+def _truncated(candidate: Candidate) -> str | None:
+    return "finish_reason length" if candidate.finish_reason == "length" else None
+
+
+def _identical_to_parent(candidate: Candidate) -> str | None:
+    same = candidate.instruction.casefold().split() == candidate.parent_instruction.casefold().split()
+    return excerpt(candidate.instruction) if same else None
+
+
+def _leaked_template(candidate: Candidate) -> str | None:
+    return prompt_leaks.leaked_words(candidate.instruction, candidate.parent_instruction)
+
+
+def _announced(candidate: Candidate) -> str | None:
+    found = prompt_leaks.announcement(candidate.instruction)
+    return excerpt(found) if found else None
+
+
+def _answered(candidate: Candidate) -> str | None:
+    found = prompt_leaks.own_answer(candidate.instruction, candidate.parent_instruction)
+    return excerpt(found) if found else None
+
+
+def _refused(candidate: Candidate) -> str | None:
+    short = len(candidate.newest.split()) < SORRY_MAX_WORDS
+    return prompt_leaks.refusal(candidate.newest) if short else None
+
+
+def _lost_code(candidate: Candidate) -> str | None:
+    lost = (
+        TASKS[candidate.task].needs_code and holds_code(candidate.parent_instruction) and not holds_code(candidate.instruction)
+    )
+    return f"no code in a question to {candidate.task} it" if lost else None
+
+
+def _no_code(candidate: Candidate) -> str | None:
+    missed = TASKS[candidate.task].answered_with_code and not holds_code(candidate.response or "")
+    return excerpt(candidate.response or "") if missed else None
+
+
+def _wrong_language(candidate: Candidate) -> str | None:
+    """Judged by what fences say alone: syntax is too weak a witness against an answer."""
+    task = TASKS[candidate.task]
+    if candidate.language is None or not (candidate.task == GENERATE or task.answered_with_code):
+        return None
+    named = {language_named(name) for name, _ in fenced_blocks(candidate.response or "")} - {None}
+    if not named or candidate.language in named:
+        return None
+    return f"asked for {candidate.language}, answered in {', '.join(sorted(map(str, named)))}"
+
+
+def _sorry(candidate: Candidate) -> str | None:
+    short = len(candidate.newest.split()) < SORRY_MAX_WORDS
+    return excerpt(candidate.newest) if short and "sorry" in candidate.newest.lower() else None
+
+
+def _only_punctuation_or_stop_words(candidate: Candidate) -> str | None:
+    words = re.findall(r"\w+", candidate.newest.lower())
+    return excerpt(candidate.newest) if STOP_WORDS.issuperset(words) else None
+
+
+ANY_TEXT = (
+    Rule(name="empty", check=_empty),
+    Rule(name="not_utf8", check=_not_utf8),
+    Rule(name="truncated", check=_truncated),
+)
+INSTRUCTION_RULES: tuple[Rule, ...] = (
+    *ANY_TEXT,
+    Rule(name="only_punctuation_or_stop_words", check=_only_punctuation_or_stop_words),
+    Rule(name="refused", check=_refused),
+    Rule(name="identical_to_parent", check=_identical_to_parent),
+    Rule(name="leaked_template", check=_leaked_template),
+    Rule(name="announced", check=_announced),
+    Rule(name="answered", check=_answered),
+    Rule(name="lost_code", check=_lost_code),
+)
+RESPONSE_RULES: tuple[Rule, ...] = (
+    *ANY_TEXT,
+    Rule(name="sorry", check=_sorry),
+    Rule(name="only_punctuation_or_stop_words", check=_only_punctuation_or_stop_words),
+    Rule(name="refused", check=_refused),
+    Rule(name="no_code", check=_no_code),
+    Rule(name="wrong_language", check=_wrong_language),
+)
+
+
+def first_failure(rules: tuple[Rule, ...], candidate: Candidate) -> tuple[str, str] | None:
+    """(rule name, evidence) of the first rule that the candidate fails; None if it passes all."""
+    for rule in rules:
+        evidence = rule.check(candidate)
+        if evidence is not None:
+            return rule.name, evidence
+    return None

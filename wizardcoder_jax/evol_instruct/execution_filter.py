@@ -1,0 +1,182 @@
+"""The execution filter: answers that hold Python are run, first alone, then with asserts that the teacher writes for them.
+
+What an answer needs and a sandbox lacks (input, a network, packages, files, a display) is no fault of the answer: such records
+pass, marked "execution:unchecked:<reason>". Source: ours; the paper runs nothing. The prompt is ours.
+"""
+
+import ast
+import dataclasses
+import re
+import warnings
+from collections.abc import Awaitable, Callable
+
+from wizardcoder_jax.evol_instruct.elimination_rules import Candidate, excerpt
+from wizardcoder_jax.evol_instruct.judges import Judge, Question, Unchecked
+from wizardcoder_jax.evol_instruct.languages import fenced_blocks, language_named
+
+EXECUTION = "execution"
+PURPOSE = "tests"
+CHECKED_TASKS = ("generate", "repair", "translate")  # of "test" an answer's subject stands in the question, not in it
+
+PROMPT = (
+    "Below are a programming question and a Python answer to it. Write up to five assert statements that any correct answer "
+    "with the same functions and classes passes. Derive what is expected from the question, not from the answer. Use only what "
+    "the answer defines and Python's standard library; do not use randomness, time, files, input or a network.\n\n"
+    "Question:\n{instruction}\n\n"
+    "Answer:\n```python\n{code}\n```\n\n"
+    "Your asserts (just one ```python block that holds nothing but the asserts, one a line):"
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a program ended: "passed", "assertion", "exception:<Type>", "syntax", "timeout", "memory", "exit" or "sandbox"."""
+
+    reason: str
+    detail: str  # a short text for people
+
+
+Run = Callable[[str, str], Awaitable[Ending]]
+"""Runs code (first argument), then a test in the same interpreter; equal arguments have equal endings."""
+
+_MISSING = {  # exceptions that say what the surroundings lack
+    "ModuleNotFoundError": "needs_package",
+    "ImportError": "needs_package",
+    "EOFError": "needs_input",
+    "FileNotFoundError": "needs_files",
+    "NotADirectoryError": "needs_files",
+    "PermissionError": "needs_files",
+    "TclError": "needs_display",
+    "gaierror": "needs_network",
+    "URLError": "needs_network",
+    "ConnectionError": "needs_network",
+    "ConnectionRefusedError": "needs_network",
+    "MaxRetryError": "needs_network",
+    "NewConnectionError": "needs_network",
+    "OperationalError": "needs_database",
+}
+_UNTOLD = {"exit": "exits", "sandbox": "not_run"}  # endings from which nothing follows
+_ENDLESS = re.compile(  # what a program does that is not meant to end, or to wait
+    r"\b(?:mainloop|serve_forever|run_forever|sleep|app\.run|uvicorn\.run|pause)\(|^while (?:True|1):", re.MULTILINE
+)
+_NEEDS = (  # what a program does without which it would be another; it is not run at all
+    ("needs_input", re.compile(r"(?<![\w.])input\(|\bsys\.stdin\b")),
+    ("needs_network", re.compile(r"\brequests\.(?:get|post|put|delete|Session)\(|\burlopen\(|\bsocket\.socket\(")),
+)
+_SET_UP = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)  # what may stand between asserts
+
+
+def python_program(response: str) -> str | None:
+    """The Python of an answer as one program; None if it holds none.
+
+    Of several blocks those that compile are joined, if the longest does; else the longest is the program, and fails.
+    """
+    blocks = list(fenced_blocks(response))
+    if not blocks:
+        return response if _is_program(response) else None
+    named = [code for name, code in blocks if language_named(name) == "python"]
+    codes = named or [code for name, code in blocks if not name and _is_program(code)]
+    codes = [_without_prompts(code) for code in codes if code.strip()]
+    if not codes:
+        return None
+    longest = max(codes, key=len)
+    if not compiles(longest):
+        return longest
+    return "\n\n".join(code.rstrip() for code in codes if compiles(code)) + "\n"
+
+
+def compiles(code: str) -> bool:
+    """Whether `code` is Python."""
+    return _parsed(code) is not None
+
+
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _is_program(text: str) -> bool:
+    """Whether a text without a fence is Python: it parses, and a statement of it is more than a name, a text or a sum."""
+    tree = _parsed(text)
+    return tree is not None and any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
+
+
+def _without_prompts(code: str) -> str:
+    """The lines typed into an interactive session, where a block shows one."""
+    lines = code.splitlines()
+    typed = [line[4:] for line in lines if line.startswith((">>> ", "... "))]
+    return "\n".join(typed) if lines and lines[0].startswith(">>>") else code
+
+
+def parse_asserts(reply: str) -> str:
+    """The asserts of a teacher's reply as a program, with what they are set up by; empty where there are none.
+
+    A function of a test framework's kind (test_..., without parameters) is kept and called.
+    """
+    blocks = [code for _, code in fenced_blocks(reply)]
+    text = "\n".join(blocks) if blocks else reply
+    try:
+        return _kept_asserts(text)
+    except RecursionError:  # nested beyond what Python writes
+        return ""
+
+
+def _kept_asserts(text: str) -> str:
+    tree = _parsed(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("assert ")]
+    statements = tree.body if tree is not None else [node for line in lines for node in getattr(_parsed(line), "body", ())]
+    kept, num_asserts = [], 0
+    for node in statements:
+        asserts = [one for one in ast.walk(node) if isinstance(one, ast.Assert) and not isinstance(one.test, ast.Constant)]
+        if isinstance(node, _SET_UP) or (isinstance(node, ast.Assert) and asserts):
+            kept.append(ast.unparse(node))
+            num_asserts += len(asserts)
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test") and asserts and not node.args.args:
+            kept.append(f"{ast.unparse(node)}\n{node.name}()")
+            num_asserts += len(asserts)
+    return "\n".join(kept) if num_asserts else ""
+
+
+def execution_judge(run: Run) -> Judge:
+    """The judge of an answer's Python, for evolutions and seeds."""
+
+    async def check(candidate: Candidate, question: Question) -> str | Unchecked | None:
+        code = python_program(candidate.response or "") if candidate.task in CHECKED_TASKS else None
+        if code is None:
+            return Unchecked(reason="no_python")
+        lacking = next((reason for reason, sign in _NEEDS if sign.search(code)), None)
+        if lacking is not None and compiles(code):
+            return Unchecked(reason=lacking)
+        verdict = _verdict(code, await run(code, ""))
+        if verdict is not None or not _defines(code):
+            return verdict
+        reply = (await question(PROMPT.format(instruction=candidate.instruction, code=code.strip()), PURPOSE)).text
+        asserts = parse_asserts(reply)
+        if not asserts:
+            return Unchecked(reason="no_asserts")
+        ending = await run(code, asserts)
+        # A name that neither has is the teacher's mistake.
+        return Unchecked(reason="bad_asserts") if ending.reason == "exception:NameError" else _verdict(code, ending)
+
+    return Judge(name=EXECUTION, check=check)
+
+
+def _defines(code: str) -> bool:
+    tree = _parsed(code)
+    return tree is not None and any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+
+
+def _verdict(code: str, ending: Ending) -> str | Unchecked | None:
+    kind, _, exception = ending.reason.partition(":")
+    if ending.reason == "passed":
+        return None
+    if kind in _UNTOLD:
+        return Unchecked(reason=_UNTOLD[kind])
+    if exception in _MISSING:
+        return Unchecked(reason=_MISSING[exception])
+    if kind == "timeout" and _ENDLESS.search(code):
+        return Unchecked(reason="runs_on")
+    return excerpt(f"{ending.reason}: {ending.detail}" if ending.detail else ending.reason, 160)

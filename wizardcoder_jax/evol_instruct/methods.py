@@ -1,0 +1,107 @@
+"""The evolution prompt and the five methods of Code Evol-Instruct, with breadth as a sixth that one can switch on.
+
+Source: WizardCoder, arXiv 2306.08568v2, section 3.1 (template and methods); method wording also in nickrosh/evol-teacher
+@8332fbf, generate_evol.py, which draws one method uniformly (the paper does not say how it draws). Breadth is WizardLM's
+(nlpxucan/WizardLM @8c877d4, Evol_Instruct/breadth.py), which WizardCoder left out; its sentences are kept, and its words for
+a prompt replaced by the template's words for a question, as WizardCoder did with the others.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from wizardcoder_jax.core import seeded_random
+
+SUBJECT = "programming test question"
+TEMPLATE = (
+    "Please increase the difficulty of the given {subject} a bit.{kept}\n\n"
+    "You can increase the difficulty using, but not limited to, the following methods:\n"
+    "{method}\n\n"
+    "{question}"
+)
+BREADTH_TEMPLATE = "Please draw inspiration from the given {subject} to create a brand new one.{kept}\n\n{method}\n\n{question}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way of making another question of a question."""
+
+    number: int  # the paper's, from 1
+    name: str  # ours, for reports
+    text: str  # the line of the prompt
+    template: str = TEMPLATE
+
+    def prompt(self, question: str, *, subject: str = SUBJECT, kept: str = "", language: str = "") -> str:
+        """The evolution prompt for `question`.
+
+        Args:
+            question: the instruction to evolve.
+            subject: what the prompt calls it.
+            kept: a sentence on what must stay, for the first line; none in the paper.
+            language: a line on the programming language, after the method; none in the paper.
+        """
+        method = f"{self.text}\n\n{language}" if language else self.text
+        kept = f" {kept}" if kept else ""
+        return self.template.format(subject=subject, kept=kept, method=method, question=question)
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        number=1,
+        name="constraints",
+        text="Add new constraints and requirements to the original problem, adding approximately 10 additional words.",
+    ),
+    Method(
+        number=2,
+        name="specific",
+        text="Replace a commonly used requirement in the programming task with a less common and more specific one.",
+    ),
+    Method(
+        number=3,
+        name="reasoning",
+        text="If the original problem can be solved with only a few logical steps, please add more reasoning steps.",
+    ),
+    Method(
+        number=4,
+        name="misdirection",
+        text="Provide a piece of erroneous code as a reference to increase misdirection.",
+    ),
+    Method(
+        number=5,
+        name="complexity",
+        text="Propose higher time or space complexity requirements, but please refrain from doing so frequently.",
+    ),
+)
+BREADTH = Method(
+    number=6,
+    name="breadth",
+    text=(
+        "This new question should belong to the same domain as the given one but be even more rare.\n"
+        "The LENGTH and complexity of the new question should be similar to that of the given one.\n"
+        "The new question must be reasonable and must be understood and responded by humans."
+    ),
+    template=BREADTH_TEMPLATE,
+)
+UNIFORM = (1.0,) * len(METHODS)
+
+
+def draw_method(
+    run_seed: int, record_id: str, round_: int, *, weights: Sequence[float] = UNIFORM, breadth_rate: float = 0.0
+) -> Method:
+    """The method for a record in a round: a function of its arguments alone, so that order never matters.
+
+    Args:
+        run_seed: of the run.
+        record_id: of the record to evolve.
+        round_: from 1.
+        weights: how often methods 1 to 5 are drawn, relative to one another; uniform by default.
+        breadth_rate: share of the draws that give BREADTH instead.
+    """
+    if seeded_random.fraction(run_seed, record_id, round_, "breadth") < breadth_rate:
+        return BREADTH
+    purpose, most = "method", max(weights)
+    while True:  # a uniform draw is taken as often as its weight says, or drawn again: uniform weights take the first
+        names = (run_seed, record_id, round_, purpose)
+        drawn = seeded_random.number(*names) % len(METHODS)
+        if seeded_random.fraction(*names, "taken") * most < weights[drawn]:
+            return METHODS[drawn]
+        purpose += "+"

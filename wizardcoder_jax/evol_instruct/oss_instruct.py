@@ -1,0 +1,90 @@
+"""Seeds made of code: the teacher invents a problem that a snippet inspires, and solves it (OSS-Instruct).
+
+Source: Magicoder, arXiv 2312.02120, section 2; ise-uiuc/magicoder @7e4af16, data/prompt.txt (the prompt), and @6bba7f4,
+src/magicoder/generate_data.py (the sentence before it, there the system message) and clean_data.py (a solution that copies the
+problem's code is dropped).
+"""
+
+import dataclasses
+import re
+
+from wizardcoder_jax.evol_instruct import elimination_rules
+from wizardcoder_jax.evol_instruct.elimination_rules import Candidate, Rule, excerpt
+from wizardcoder_jax.evol_instruct.judges import Question
+from wizardcoder_jax.evol_instruct.languages import fenced_blocks, language_of
+from wizardcoder_jax.evol_instruct.records import Record, Rejection, seed_id, seed_record, writable
+from wizardcoder_jax.evol_instruct.snippets import Snippet
+
+UNPARSABLE = "unparsable_problem"
+
+PROMPT = (
+    "You are exceptionally skilled at crafting high-quality programming problems and offering precise solutions.\n\n"
+    "Please gain inspiration from the following random code snippet to create a high-quality programming problem. "
+    "Present your output in two distinct sections: [Problem Description] and [Solution].\n\n"
+    "Code snippet for inspiration:\n"
+    "```\n"
+    "{code}\n"
+    "```\n\n"
+    "Guidelines for each section:\n\n"
+    "1. [Problem Description]: This should be **completely self-contained**, providing all the contextual information one "
+    "needs to understand and solve the problem. Assume common programming knowledge, but ensure that any specific context, "
+    "variables, or code snippets pertinent to this problem are explicitly included.\n\n"
+    "2. [Solution]: Offer a comprehensive, **correct** solution that accurately addresses the [Problem Description] you "
+    "provided."
+)
+
+# A line of its own, in whatever marks: "[Problem Description]", "## [Solution]:", "**1. [Problem Description]** text".
+_PROBLEM, _SOLUTION = (
+    re.compile(
+        rf"^[ \t#*_]{{0,20}}(?:\d[.)])?[ \t#*_]{{0,20}}\[{name}\][ \t*_]{{0,20}}:?[ \t*_]{{0,20}}", re.IGNORECASE | re.MULTILINE
+    )
+    for name in ("Problem Description", "Solution")
+)
+
+
+def parse_problem(reply: str) -> tuple[str, str] | None:
+    """(problem, solution) of a reply; None unless each section stands there once, in this order, with something in it."""
+    problems, solutions = list(_PROBLEM.finditer(reply)), list(_SOLUTION.finditer(reply))
+    if len(problems) != 1 or len(solutions) != 1 or solutions[0].start() < problems[0].end():
+        return None
+    problem, solution = reply[problems[0].end() : solutions[0].start()].strip(), reply[solutions[0].end() :].strip()
+    return (problem, solution) if problem and solution else None
+
+
+async def make_seed(snippet: Snippet, question: Question) -> Record | Rejection:
+    """Round 0 of a snippet: the problem that the teacher invents, and its solution; costs are the caller's to add."""
+    reply = await question(PROMPT.format(code=snippet.code), "problem")
+    parsed = parse_problem(reply.text)
+    problem, solution = parsed or ("", reply.text)
+    raw = Candidate(parent_instruction="", instruction=reply.text, finish_reason=reply.finish_reason)
+    failure = elimination_rules.first_failure(elimination_rules.ANY_TEXT, raw)
+    if failure is None and parsed is None:
+        failure = UNPARSABLE, excerpt(reply.text)
+    failure = failure or elimination_rules.first_failure(
+        PROBLEM_RULES, dataclasses.replace(raw, instruction=problem, response=solution)
+    )
+    record = dataclasses.replace(_record(snippet, problem, solution), teacher=writable(reply.model))
+    if failure is not None:
+        return Rejection(record=record, rule=failure[0], evidence=failure[1])
+    return dataclasses.replace(
+        record, filters=(UNPARSABLE, *(rule.name for rule in (*elimination_rules.ANY_TEXT, *PROBLEM_RULES)))
+    )
+
+
+def _record(snippet: Snippet, problem: str, solution: str) -> Record:
+    instruction, output = writable(problem), writable(solution)
+    language = snippet.language if snippet.language == language_of(output) else None
+    id_ = seed_id(f"{snippet.id}\n{instruction}", output, language=language)  # two snippets may inspire the same problem
+    return seed_record(id_, instruction, output, language=language)
+
+
+def _copied_solution(candidate: Candidate) -> str | None:
+    given = {"".join(code.split()) for _, code in fenced_blocks(candidate.instruction)} - {""}
+    copied = [code for _, code in fenced_blocks(candidate.response or "") if "".join(code.split()) in given]
+    return excerpt(copied[0]) if copied else None
+
+
+PROBLEM_RULES: tuple[Rule, ...] = (
+    *(rule for rule in elimination_rules.RESPONSE_RULES if rule.name in ("sorry", "only_punctuation_or_stop_words", "refused")),
+    Rule(name="copied_solution", check=_copied_solution),
+)

@@ -1,0 +1,96 @@
+"""What an evolved instruction must not carry over from the talk with the teacher: its words, an announcement, an answer, a no.
+
+Source: WizardLM, arXiv 2304.12244, section 3.2, names "given prompt", "rewritten prompt" and "#Rewritten Prompt#"; the other
+words are those of our own prompts, the headings and phrases what gpt-3.5-turbo wrote in nickrosh/evol-teacher's round.
+"""
+
+import re
+
+from wizardcoder_jax.evol_instruct.code_tasks import TASKS
+from wizardcoder_jax.evol_instruct.methods import SUBJECT
+
+TEMPLATE_WORDS = (
+    "given prompt",
+    "rewritten prompt",
+    "created prompt",
+    "#given",
+    "#rewritten",
+    "#created",
+    "rewritten test",
+    f"given {SUBJECT}",
+    *(task.subject for task in TASKS.values()),
+    "increase the difficulty",
+    "increase misdirection",
+    "inspiration from the given",
+    "be even more rare",
+    "reply with the new question",
+)
+
+LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line says more than that something follows
+
+_NEW = (
+    r"(?:revised|updated|modified|rewritten|evolved|enhanced|improved|increased|harder|"
+    r"more (?:difficult|challenging|complex|advanced))"
+)
+_QUESTION = r"(?:question|problem|prompt|test|task|challenge|version|instruction|difficulty)"
+# "#Revised Test#", "**Modified Question:**", "## Increased Difficulty": a line that names the text as the rewritten one.
+_HEADING = re.compile(
+    rf"^[^\w\n]*(?:(?:\w[\w-]* )?{_NEW}(?: [\w-]+){{0,2}}? {_QUESTION}s?|difficulty increased?)(?: {_QUESTION})?[^\w\n]*$|"
+    rf"^[^\w\n]*{_NEW} (?:programming )?{_QUESTION}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OBLIGING = re.compile(r"\W*(?:sure|certainly|of course|absolutely|okay|ok|great)\b ?[!,.:][^\n]*", re.IGNORECASE)
+_ANNOUNCEMENT = re.compile(  # of a line that others follow
+    rf"\W*(?:(?:here(?:.s| is| are)|below is|this is)\b.*\b(?:{_NEW}|new)\b.*\b{_QUESTION}s?\b.*:|"
+    rf"i(?:.ve| have) (?:{_NEW}|made)\b.*)\W*",
+    re.IGNORECASE,
+)
+_OWN_ANSWER = re.compile(
+    r"^[^\w\n]*(?:(?:correct|sample|example|possible|proposed|suggested|complete) )?(?:solution|answer)[^\w\n]*$|"
+    r"^[^\w\n]*here(?:.s| is) (?:the|an?|one|my) (?:(?:possible|complete|final|working|updated|revised|corrected|fixed) )+"
+    r"(?:code|solution|implementation|program|version|function)\b.*:|"
+    r"^[^\w\n]*here(?:.s| is) (?:the|a|one|my) solution\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+# One fenced block without a comment or docstring that could ask for something.
+_CODE_ALONE = re.compile(r"```[^\n`]*\n(?:(?!```|\"\"\"|'''|#|//|/\*|--)[\s\S])*```")
+_HELP = r"(?:help|assist|provide|do that|fulfil|comply|answer|rewrite|increase|create|generate|perform|complete|modify)"
+_REFUSAL = re.compile(
+    r"\W*(?:i(?:.m| am) (?:\w+ )?sorry\b|sorry,|unfortunately, i\b|as an ai\b|my apologies\b|i apologi[sz]e\b|"
+    rf"i (?:cannot|can.t|can not|won.t) {_HELP}|i(?:.m| am) (?:unable|not able) to {_HELP})",
+    re.IGNORECASE,
+)
+
+
+def leaked_words(text: str, parent: str) -> str | None:
+    """Words of our prompts, or a heading that calls the text the rewritten one; what the parent had too is its subject."""
+    lowered, known = text.lower(), parent.lower()
+    words = next((words for words in TEMPLATE_WORDS if words in lowered and words not in known), None)
+    return words or _found(_HEADING, text, parent)
+
+
+def announcement(text: str) -> str | None:
+    """The first line where it obliges or announces instead of asking ("Sure!", "Here is a harder version:")."""
+    first, _, rest = text.strip().partition("\n")
+    if len(first) > LONGEST_ANNOUNCEMENT:
+        return None
+    announced = _OBLIGING.fullmatch(first) or (rest.strip() and _ANNOUNCEMENT.fullmatch(first))
+    return first if announced else None
+
+
+def own_answer(text: str, parent: str) -> str | None:
+    """The line with which an instruction begins to give its own answer; the first line of code where it is nothing else."""
+    if _CODE_ALONE.fullmatch(text.strip()) and not _CODE_ALONE.fullmatch(parent.strip()):
+        return text.strip().partition("\n")[2].strip()
+    return _found(_OWN_ANSWER, text, parent)
+
+
+def refusal(text: str) -> str | None:
+    """The words with which the teacher refuses, where the text begins with such."""
+    found = _REFUSAL.match(text)
+    return found.group().strip() if found else None
+
+
+def _found(pattern: re.Pattern[str], text: str, parent: str) -> str | None:
+    found = pattern.search(text)
+    return found.group().strip() if found and not pattern.search(parent) else None

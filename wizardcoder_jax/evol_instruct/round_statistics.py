@@ -1,0 +1,191 @@
+"""What one round kept and dropped, counted while it is written, in memory that does not grow with the round.
+
+Counts and lengths are of all records. What takes longer (difficulty, diversity) is measured on a sample: the records whose
+seeds have the smallest hashes, so that it is the same in every run and the same seeds are followed through all rounds.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import heapq
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from wizardcoder_jax.evol_instruct.difficulty import MEASURES, Difficulty, measure
+from wizardcoder_jax.evol_instruct.diversity import diversity, vocabulary, words
+from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, excerpt
+from wizardcoder_jax.evol_instruct.length_histogram import Lengths
+from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca
+from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage
+
+SAMPLE_SIZE = 1000
+MAX_SAMPLE_CHARS = 20_000  # of each text that is kept for the sample
+MAX_EXAMPLES = 3  # of each rule's evidence
+EXAMPLE_CHARS = 160
+NUM_PLACES = 2
+
+_CONTAMINATION = re.compile(
+    r"(?P<tier>[a-z]+) [\d.]+, .{1,300}? \((?P<benchmark>[^()\n]{1,200})\): "
+)  # contamination.Hit in words
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class _Sampled:
+    """A record of the sample; a larger `order` leaves the sample sooner."""
+
+    order: int  # negative hash: the heap gives up the largest hash
+    id: str
+    parent_id: str | None
+    instruction: str
+    output: str
+
+
+class RoundStatistics:
+    """One round; round 0 holds the seeds.
+
+    Attributes:
+        round: its number.
+        num_kept: records that it added.
+        rejected: outcomes dropped, by rule.
+        tiers: of contamination, how much of it each found.
+        benchmarks: of contamination, how much of it is from each.
+        examples: (record id, evidence) of the first few that a rule dropped.
+        teachers: names that the teachers of kept records give themselves.
+        usage: of all outcomes.
+        has_code_alpaca: whether a seed of Code Alpaca is among them.
+    """
+
+    def __init__(self, round_: int) -> None:
+        self.round, self.num_kept = round_, 0
+        self.rejected: Counter[str] = Counter()
+        self.tiers: Counter[str] = Counter()
+        self.benchmarks: Counter[str] = Counter()
+        self.examples: dict[str, list[tuple[str, str]]] = {}
+        self.teachers: set[str] = set()
+        self.usage = Usage()
+        self.has_code_alpaca = False
+        self._methods: Counter[int] = Counter()
+        self._rejected_methods: Counter[int] = Counter()
+        self._tasks: Counter[str] = Counter()
+        self._languages: Counter[str] = Counter()
+        self._instructions, self._outputs = Lengths(), Lengths()
+        self._heap: list[_Sampled] = []
+
+    @property
+    def pool_size(self) -> int:
+        """What the round began with."""
+        return self.num_kept + self.rejected.total()
+
+    def add(self, outcome: Record | Rejection) -> None:
+        """Counts an outcome; all are added before anything is read."""
+        record = outcome.record if isinstance(outcome, Rejection) else outcome
+        self.usage += record.usage
+        self.has_code_alpaca |= is_code_alpaca(record.seed_id)
+        if isinstance(outcome, Rejection):
+            self._add_rejection(outcome)
+            return
+        self.num_kept += 1
+        if outcome.method is not None:
+            self._methods[outcome.method] += 1
+        if outcome.teacher is not None:
+            self.teachers.add(outcome.teacher)
+        self._tasks[outcome.task] += 1
+        self._languages[outcome.language or ""] += 1
+        self._instructions.add(len(outcome.instruction))
+        self._outputs.add(len(outcome.output))
+        self._offer(outcome)
+
+    def _add_rejection(self, rejection: Rejection) -> None:
+        rule, record = rejection.rule, rejection.record
+        self.rejected[rule] += 1
+        if record.method is not None:
+            self._rejected_methods[record.method] += 1
+        if rule == CONTAMINATED:
+            found = _CONTAMINATION.match(rejection.evidence)
+            self.tiers[found["tier"] if found else "other"] += 1
+            self.benchmarks[found["benchmark"] if found else "other"] += 1
+        examples = self.examples.setdefault(rule, [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append((record.id, excerpt(rejection.evidence, EXAMPLE_CHARS)))
+
+    def _offer(self, record: Record) -> None:
+        order = -_hash(record.seed_id)
+        if len(self._heap) >= SAMPLE_SIZE and order <= self._heap[0].order:
+            return
+        sampled = _Sampled(
+            order=order,
+            id=record.id,
+            parent_id=record.parent_id,
+            instruction=record.instruction[:MAX_SAMPLE_CHARS],
+            output=record.output[:MAX_SAMPLE_CHARS],
+        )
+        (heapq.heappush if len(self._heap) < SAMPLE_SIZE else heapq.heappushpop)(self._heap, sampled)
+
+    @functools.cached_property
+    def _sample(self) -> list[_Sampled]:
+        return sorted(self._heap, reverse=True)
+
+    @functools.cached_property
+    def _words(self) -> list[list[str]]:
+        return [words(sampled.instruction) for sampled in self._sample]
+
+    @functools.cached_property
+    def _measured(self) -> Mapping[str, Difficulty]:
+        return {sampled.id: measure(sampled.instruction, sampled.output) for sampled in self._sample}
+
+    def to_json(self, earlier: Sequence["RoundStatistics"] = ()) -> dict[str, Any]:
+        """The round's entry in summary.json.
+
+        Args:
+            earlier: the rounds before, whose records are this one's parents.
+        """
+        known = vocabulary([text for one in earlier for text in one._words]) if earlier else None
+        return {
+            "round": self.round,
+            "pool": self.pool_size,
+            "kept": self.num_kept,
+            "rejected": dict(sorted(self.rejected.items())),
+            "methods": _by_number(self._methods),
+            "methods_rejected": _by_number(self._rejected_methods),
+            "tasks": dict(sorted(self._tasks.items())),
+            "languages": {name or "not said": number for name, number in sorted(self._languages.items())},
+            "usage": {"prompt_tokens": self.usage.prompt_tokens, "completion_tokens": self.usage.completion_tokens},
+            "lengths": {"instruction": self._instructions.to_json(), "output": self._outputs.to_json()},
+            "num_sampled": len(self._sample),
+            "difficulty": self._difficulty(earlier),
+            "diversity": diversity(self._words, known),
+        }
+
+    def _difficulty(self, earlier: Sequence["RoundStatistics"]) -> dict[str, dict[str, float | None]]:
+        """Each measure's mean, and the mean of what it gained over the parent, where the sample holds both."""
+        measured = {id_: own for one in earlier for id_, own in one._measured.items()}
+        pairs = [
+            (measured[sampled.parent_id], self._measured[sampled.id])
+            for sampled in self._sample
+            if sampled.parent_id in measured
+        ]
+        means = {}
+        for name in MEASURES:
+            values = [value for own in self._measured.values() if (value := getattr(own, name)) is not None]
+            changes = [
+                after - before
+                for parent, child in pairs
+                if (before := getattr(parent, name)) is not None and (after := getattr(child, name)) is not None
+            ]
+            means[name] = {"mean": _mean(values), "change": _mean(changes), "num": len(values)}
+        return means
+
+
+def _hash(seed_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(seed_id.encode("utf-8", "replace")).digest()[:8], "big")
+
+
+def _by_number(counts: Counter[int]) -> dict[str, int]:
+    return {str(number): counts[number] for number in sorted(counts)}
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    listed = list(values)
+    return round(sum(listed) / len(listed), NUM_PLACES) if listed else None

@@ -1,0 +1,147 @@
+"""What a run made, for programs: the content of summary.json. It depends on settings and answers alone."""
+
+import dataclasses
+import hashlib
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from wizardcoder_jax.config import EvolveConfig
+from wizardcoder_jax.core.filesystem import open_bytes
+from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED
+from wizardcoder_jax.evol_instruct.licenses import CODE_ALPACA_LICENCE, is_code_alpaca_name, is_openai
+from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
+from wizardcoder_jax.evol_instruct.records import Usage
+from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
+
+USD_DECIMALS = 6
+TEACHER_FIELDS = {  # what of the settings says who answered; a recording answers as it was recorded
+    "openai": ("kind", "base_url", "model", "temperature", "top_p", "max_tokens"),
+    "model": ("kind", "model", "temperature", "top_p", "max_tokens"),
+    "replay": ("kind",),
+}
+# Settings that say how a run is made, and not what it makes; paths are named by their last part.
+_OF_THE_MACHINE = {
+    *("output_dir", "overwrite", "max_usd", "max_requests", "max_tokens", "lineage", "exports", "seed_licence"),
+    *("teacher.concurrency", "teacher.timeout_s", "teacher.max_attempts"),
+    *("teacher.requests_per_minute", "teacher.tokens_per_minute"),
+    *("teacher.usd_per_million_prompt_tokens", "teacher.usd_per_million_completion_tokens"),
+}
+_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}
+NUM_EXAMPLES = 5  # of contaminated records
+
+
+def sha256_of(path: str | os.PathLike[str], unzip: bool = True) -> str:
+    """The hash of a file's content; with `unzip` the same records have the same hash, plain or .gz."""
+    digest = hashlib.sha256()
+    with open_bytes(path, unzip) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def describe_files(folder: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Hash and size of files that the run wrote."""
+    paths = {name: os.path.join(folder, name) for name in names}
+    return {name: {"sha256": sha256_of(path), "num_bytes": os.path.getsize(path)} for name, path in paths.items()}
+
+
+def summarise(
+    config: EvolveConfig,
+    rounds: Sequence[RoundStatistics],
+    *,
+    seeds_sha256: str,
+    num_duplicate_seeds: int,
+    num_problems: int | None,
+) -> dict[str, Any]:
+    """The content of summary.json.
+
+    Args:
+        config: of the run.
+        rounds: round 0 (the seeds), then each round.
+        seeds_sha256: hash of what the seeds were read from.
+        num_duplicate_seeds: seeds that were left out as repeats.
+        num_problems: benchmark problems that records were compared with; None if they were not.
+    """
+    usage = sum((entry.usage for entry in rounds), Usage())
+    teachers = sorted(set[str]().union(*(entry.teachers for entry in rounds)))
+    return {
+        "num_records": sum(entry.num_kept for entry in rounds),
+        "num_rejected": sum(entry.rejected.total() for entry in rounds),
+        "num_duplicate_seeds": num_duplicate_seeds,
+        "rounds": [entry.to_json(rounds[:i]) for i, entry in enumerate(rounds)],
+        "method_names": {str(method.number): method.name for method in (*METHODS, BREADTH)},
+        "num_calls": usage.num_calls,
+        "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+        "cost_usd": round(usage.usd, USD_DECIMALS),
+        "teachers": teachers,
+        "teacher": _teacher(config, teachers),
+        "seed": config.seed,
+        "seeds": _seeds(config, rounds, seeds_sha256),
+        "decontamination": None if num_problems is None else _decontamination(rounds, num_problems),
+        "command": _command(config),
+    }
+
+
+def _teacher(config: EvolveConfig, teachers: Sequence[str]) -> dict[str, Any]:
+    settings = {name: getattr(config.teacher, name) for name in TEACHER_FIELDS[config.teacher.kind]}
+    names = [*teachers, *([settings["model"]] if "model" in settings else [])]
+    return {**settings, "terms": "openai" if is_openai(settings.get("base_url"), names) else None}
+
+
+def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics], sha256: str) -> dict[str, Any]:
+    name = os.path.basename(os.path.normpath(config.seeds))
+    is_code_alpaca = is_code_alpaca_name(name) or any(entry.has_code_alpaca for entry in rounds)
+    licence = config.seed_licence or (CODE_ALPACA_LICENCE if is_code_alpaca else None)
+    return {
+        "file": name,
+        "kind": config.seeds_kind,
+        "sha256": sha256,
+        "licence": licence,
+        "is_code_alpaca": is_code_alpaca,
+    }
+
+
+def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> dict[str, Any]:
+    tiers, benchmarks = (
+        dict(sorted(sum((getattr(entry, name) for entry in rounds), Counter[str]()).items()))
+        for name in ("tiers", "benchmarks")
+    )
+    examples = [example for entry in rounds for example in entry.examples.get(CONTAMINATED, ())]
+    return {
+        "num_problems": num_problems,
+        "dropped": {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]},
+        "tiers": tiers,
+        "benchmarks": benchmarks,
+        "examples": [{"id": id_, "evidence": evidence} for id_, evidence in examples[:NUM_EXAMPLES]],
+    }
+
+
+def _command(config: EvolveConfig) -> str:
+    """The command that makes the same records of the same answers, in any folder."""
+    words = ["python", "-m", "wizardcoder_jax.evolve"]
+    for name, value in _changed(config, ""):
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else re.sub(r"(--|\.)(?=[^.]*$)", r"\1no-", flag, count=1))
+        elif isinstance(value, (tuple, list)):
+            words += [flag, *(shlex.quote(str(entry)) for entry in value)]
+        else:
+            shown = os.path.basename(os.path.normpath(value)) if name in _PATHS else value
+            words += [flag, shlex.quote(str(shown))]
+    return " ".join([*words, "--output-dir", "DIR"])
+
+
+def _changed(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of each setting of the result that is not its default."""
+    for field in dataclasses.fields(settings):
+        name, value = f"{prefix}{field.name}", getattr(settings, field.name)
+        if name in _OF_THE_MACHINE:
+            continue
+        if dataclasses.is_dataclass(value):
+            yield from _changed(value, f"{name}.")
+        elif field.default is dataclasses.MISSING or value != field.default:
+            yield name, value

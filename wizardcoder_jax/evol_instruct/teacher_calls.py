@@ -1,0 +1,84 @@
+"""The calls of the teacher on behalf of one record, and what they add to it."""
+
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+from wizardcoder_jax.config import TeacherConfig
+from wizardcoder_jax.core.errors import RefusedPromptError
+from wizardcoder_jax.evol_instruct.records import Usage
+from wizardcoder_jax.evol_instruct.teachers import Teacher
+from wizardcoder_jax.llm_client import paid_calls
+from wizardcoder_jax.llm_client.budget import Budget
+from wizardcoder_jax.llm_client.completion import Completion, Message
+from wizardcoder_jax.llm_client.ledger import Ledger
+from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
+
+
+class Ask(Protocol):
+    """Asks the teacher one prompt on behalf of one record; `TeacherCalls.ask` is one."""
+
+    async def __call__(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> PaidAnswer:
+        """The answer and what it cost."""
+        ...
+
+
+class TeacherCalls:
+    """The only way to the teacher, for all records of one event loop."""
+
+    def __init__(self, *, teacher: Teacher, config: TeacherConfig, ledger: Ledger, budget: Budget, run_seed: int) -> None:
+        self._teacher, self._run_seed, self._model = teacher, run_seed, config.model
+        self._decoding = [config.model, config.temperature, config.top_p, config.max_tokens]
+        self._calls = paid_calls.PaidCalls(
+            prices=config, num_in_flight=config.num_in_flight, max_answer_tokens=config.max_tokens, ledger=ledger, budget=budget
+        )
+
+    @property
+    def num_new(self) -> int:
+        """Calls that this process made; the others came from the ledger."""
+        return self._calls.num_new
+
+    async def ask(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> PaidAnswer:
+        """The teacher's answer to `prompt`, alone in a user message, and what it cost.
+
+        Raises:
+            InputError, StoppedEarlyError: as Teacher.complete, Budget.reserve and Ledger.put.
+        """
+        messages = [{"role": "user", "content": prompt}]
+        return await self._calls.ask(
+            functools.partial(self._complete, messages, f"{self._run_seed}/{record_id}/{round_}/{purpose}"),
+            identity=[self._teacher.identity, self._decoding],
+            asked=messages,
+            purpose=purpose,
+            record_id=record_id,
+            number=round_,
+        )
+
+    async def _complete(self, messages: Sequence[Message], draw: str) -> Completion:
+        try:
+            return await self._teacher.complete(messages, draw)
+        except RefusedPromptError as error:  # an answer without text: the rules drop the record, and the others go on
+            reason = error.finish_reason
+            return Completion(text="", finish_reason=reason, prompt_tokens=0, completion_tokens=0, model=self._model)
+
+
+class Inquiry:
+    """What one record asks in one round, a judges.Question, and what that cost so far."""
+
+    def __init__(self, ask: Ask, record_id: str, round_: int) -> None:
+        self._ask, self._record_id, self._round = ask, record_id, round_
+        self.usage = Usage()
+        self.call_ids: tuple[str, ...] = ()
+
+    async def __call__(self, prompt: str, purpose: str) -> Completion:
+        """The teacher's answer."""
+        answer = await self._ask(prompt, purpose=purpose, record_id=self._record_id, round_=self._round)
+        completion = answer.completion
+        self.usage += Usage(
+            prompt_tokens=completion.prompt_tokens or 0,
+            completion_tokens=completion.completion_tokens or 0,
+            num_calls=1,
+            usd=answer.usd,
+        )
+        self.call_ids += (answer.call_id,)
+        return completion

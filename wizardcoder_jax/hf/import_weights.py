@@ -1,0 +1,180 @@
+"""Weights in: from a source of Hugging Face tensors straight into the arrays of a sharded Transformer, tensor by tensor.
+
+What a host holds at any time is its own share of the model and about two tensors. Nothing is gathered, and no layer stack
+is assembled on the host: each tensor goes to its place in the stacked parameter on the devices.
+"""
+
+import functools
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xxhash
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.progress import Progress
+from wizardcoder_jax.core.sharding import ShardingRules
+from wizardcoder_jax.hf.tensor_source import TensorSource, num_bytes
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.weight_mapping import BUFFERS, TIED_HEAD, TensorMapping, rows
+from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
+
+Checksums = dict[str, str]  # Hugging Face tensor name -> DTYPE:HASH, the XXH3-128 of its bytes (little endian, row-major)
+CHECKSUM_FILE = "checksums.json"  # in an exported folder: {"algorithm": "xxh3_128", "tensors": Checksums}
+
+
+def checksum(tensor: np.ndarray) -> str:
+    """The dtype of a tensor and the hash of its bytes, e.g. bfloat16:0a1b2c3d..."""
+    return f"{tensor.dtype.name}:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)}"
+
+
+class Weights(NamedTuple):
+    """A model, and the checksums of the Hugging Face tensors that it holds unchanged (None where they are not known)."""
+
+    model: Transformer
+    checksums: Checksums | None
+
+
+class TensorDestination(NamedTuple):
+    """Where a Hugging Face tensor goes."""
+
+    row: TensorMapping
+    layer: int | None  # None for a tensor outside the layers
+
+
+def parameter(model: Transformer, path: str) -> Any:
+    """The nnx.Param of `model` at a dotted path, e.g. "blocks.mlp.up.kernel"."""
+    found: Any = model
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def places(arch: ArchConfig) -> dict[str, TensorDestination]:
+    """Every Hugging Face tensor of an architecture, by name, in the order of export."""
+    found: dict[str, TensorDestination] = {}
+    for row in rows(arch):
+        layers = range(arch.num_layers) if row.per_layer else [None]
+        found.update((row.hf.format(i=layer), TensorDestination(row, layer)) for layer in layers)
+    return found
+
+
+def hf_shapes(arch: ArchConfig, model: Transformer) -> dict[str, tuple[int, ...]]:
+    """The shape of every Hugging Face tensor of `model` (weights or shapes of them)."""
+    return {name: place.row.pattern.hf_shape(_layer_shapes(place, model), arch) for name, place in places(arch).items()}
+
+
+def _layer_shapes(place: TensorDestination, model: Transformer) -> list[tuple[int, ...]]:
+    shapes = [parameter(model, path).shape for path in place.row.ours]
+    return shapes if place.layer is None else [shape[1:] for shape in shapes]
+
+
+def import_weights(
+    source: TensorSource,
+    arch: ArchConfig,
+    rules: ShardingRules,
+    mesh: Mesh,
+    dtype: jnp.dtype | None = None,
+    expected: Checksums | None = None,
+) -> Weights:
+    """A model with the weights of `source`, each put where the rules say as soon as it is read.
+
+    Args:
+        source: tensors under their HF names.
+        arch: the architecture they are of.
+        rules: how tensors are split over the mesh.
+        mesh: the devices; a host reads every tensor and keeps what its own devices hold.
+        dtype: of the weights; None keeps the source's (of a stack of layers, the widest).
+        expected: checksums that the tensors must have; None to check none.
+
+    Raises:
+        InputError: a tensor is missing, surplus, of a wrong shape or checksum (named).
+    """
+    model = abstract_transformer(arch, rules)
+    wanted, shapes = places(arch), hf_shapes(arch, model)
+    names = [name for name in source.names() if not name.endswith(BUFFERS)]
+    has_tied_head = arch.tie_embeddings and TIED_HEAD in names
+    _check_names(source, {name for name in names if not (has_tied_head and name == TIED_HEAD)}, shapes)
+    for row in rows(arch):
+        held = [source.dtype(name) for name in shapes if wanted[name].row is row]
+        for path in row.ours:
+            param = parameter(model, path)
+            sharding = rules.sharding(mesh, param.shape, param.axes)
+            whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
+            param.set_value(_zeros(whole) if row.per_layer else whole)
+    found: Checksums = {}
+    total = sum(num_bytes(source.dtype(name), shape) for name, shape in shapes.items())
+    with Progress("load weights", total, "B") as progress:
+        for name, tensor in _read_ahead(source, names):
+            found[name] = checksum(tensor)
+            if expected is not None and expected.get(name, found[name]) != found[name]:
+                raise InputError(f"{source.place}: the tensor {name} is damaged (checksum {found[name]}, not {expected[name]})")
+            if name in wanted:
+                _put(tensor, wanted[name], model, arch)
+                progress.update(tensor.nbytes)
+            del tensor  # before the next one is read
+    table = next(row.hf for row in rows(arch) if row.ours == ("tokens",))
+    if has_tied_head and found.pop(TIED_HEAD) != found[table]:
+        raise InputError(
+            f"{source.place}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
+        )
+    return Weights(model, found)
+
+
+def _read_ahead(source: TensorSource, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields every tensor; the next is read meanwhile, if the two together are no larger than the largest."""
+    sizes = {name: num_bytes(source.dtype(name), source.shape(name)) for name in names}
+    largest = max(sizes.values())
+    with ThreadPoolExecutor(1) as reader:
+        ahead: Future[np.ndarray] | None = None
+        for name, following in zip(names, [*names[1:], None], strict=True):
+            tensor = source.read(name) if ahead is None else ahead.result()
+            fits = following is not None and sizes[name] + sizes[following] <= largest
+            ahead = reader.submit(source.read, following) if following is not None and fits else None
+            yield name, tensor
+            del tensor
+
+
+def _check_names(source: TensorSource, names: set[str], shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if name not in names:
+            raise InputError(f"{source.place}: the tensor {name} is missing")
+        if source.shape(name) != shape:
+            raise InputError(f"{source.place}: {name} has shape {list(source.shape(name))}, expected {list(shape)}")
+    if surplus := names - shapes.keys():
+        raise InputError(f"{source.place}: {len(surplus)} tensors belong to no parameter, e.g. {min(surplus)}")
+
+
+def _zeros(whole: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(whole.shape, whole.dtype), out_shardings=whole.sharding)()
+
+
+def _put(tensor: np.ndarray, place: TensorDestination, model: Transformer, arch: ArchConfig) -> None:
+    """Writes one tensor into the parameters that it belongs to, and waits for the devices: no more tensors are held then."""
+    parts = place.row.pattern.to_ours(tensor, _layer_shapes(place, model))
+    for path, part in zip(place.row.ours, parts, strict=True):
+        param = parameter(model, path)
+        whole = param.get_value()
+        if place.layer is None:
+            take = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype, copy=False)  # noqa: E731
+            value = jax.make_array_from_callback(whole.shape, whole.sharding, take)
+        else:
+            sharding = NamedSharding(whole.sharding.mesh, PartitionSpec(*whole.sharding.spec[1:]))
+            piece = jax.make_array_from_callback(part.shape, sharding, lambda index, part=part: part[index])
+            value = _write_layer(whole, piece, jnp.int32(place.layer))
+        param.set_value(jax.block_until_ready(value))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write_layer(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Array:
+    bits, piece = as_bits(whole), as_bits(piece.astype(whole.dtype))
+    return jax.lax.bitcast_convert_type(jax.lax.dynamic_update_index_in_dim(bits, piece, layer, 0), whole.dtype)
+
+
+def as_bits(array: jax.Array) -> jax.Array:
+    """The same bits as integers: XLA on CPU moves bfloat16 through float32, which quiets NaNs."""
+    return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{8 * array.dtype.itemsize}"))

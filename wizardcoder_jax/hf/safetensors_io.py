@@ -1,0 +1,186 @@
+"""The safetensors format, read and written one tensor at a time, on disks and object stores.
+
+The library that goes with the format maps files into memory and writes whole shards from memory; neither keeps to one
+tensor's memory, and neither works on gs://. The format (huggingface/safetensors, README): 8 bytes, little endian, the length
+of a JSON header; the header, {name: {"dtype", "shape", "data_offsets": [begin, end]}} and "__metadata__"; then the tensors
+without gaps, offsets counted from the end of the header.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.filesystem import open_bytes
+from wizardcoder_jax.hf.tensor_source import collect, num_bytes, shard_files
+
+SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000  # the library's own limit
+_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+class TensorEntry(NamedTuple):
+    """One tensor of a file."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int  # bytes from the start of the file
+    num_bytes: int
+
+
+def read_header(path: str, file: IO[bytes]) -> dict[str, TensorEntry]:
+    """The tensors of an opened file by name, in the order in which they lie.
+
+    Raises:
+        InputError: it is truncated (naming the first tensor that is cut off) or not of the format.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
+    if length is None or length > min(size - 8, MAX_HEADER_BYTES):
+        raise InputError(f"{path}: truncated or not a safetensors file ({size} bytes); fetch it again")
+    try:
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: truncated or not a safetensors file ({error}); fetch it again") from error
+    in_order = dict(sorted(entries.items(), key=lambda item: item[1].offset))
+    end = 8 + length
+    for name, entry in in_order.items():
+        if entry.offset != end:
+            raise InputError(f"{path}: not a safetensors file: the tensor {name} starts at byte {entry.offset}, expected {end}")
+        end += entry.num_bytes
+        if end > size:
+            raise InputError(f"{path}: truncated: the tensor {name} ends at byte {end}, the file at {size}; fetch it again")
+    if end != size:
+        raise InputError(f"{path}: not a safetensors file: {size - end} bytes after the last tensor; fetch it again")
+    return in_order
+
+
+def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
+    if fields["dtype"] not in _DTYPES:
+        raise ValueError(f"{name} is {fields['dtype']}, only {', '.join(_DTYPES)} are read")
+    dtype, shape = _DTYPES[fields["dtype"]], tuple(fields["shape"])
+    begin, end = fields["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError(f"{name} has shape {list(shape)} at {[begin, end]}")
+    expected = num_bytes(dtype, shape)
+    if end - begin != expected:
+        raise ValueError(f"{name} of shape {list(shape)} has {end - begin} bytes, expected {expected}")
+    return TensorEntry(dtype, shape, data_start + begin, expected)
+
+
+class SafetensorsSource:
+    """The tensors of a Hugging Face folder, local or gs://: model.safetensors, or shards with an index; a TensorSource.
+
+    Raises:
+        InputError: no such files, or one is truncated, malformed or at odds with the index.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.place = folder
+        self._headers: dict[str, dict[str, TensorEntry]] = {}
+        self._files = collect(shard_files(folder, SINGLE_FILE, INDEX_FILE), self._list_names)
+
+    def _list_names(self, path: str) -> list[str]:
+        with open_bytes(path) as file:
+            self._headers[path] = read_header(path, file)
+        return list(self._headers[path])
+
+    def _find(self, name: str) -> TensorEntry:
+        return self._headers[self._files[name]][name]
+
+    def names(self) -> list[str]:
+        """See TensorSource."""
+        return list(self._files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See TensorSource."""
+        return self._find(name).shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """See TensorSource."""
+        return self._find(name).dtype
+
+    def read(self, name: str) -> np.ndarray:
+        """See TensorSource."""
+        path, entry = self._files[name], self._find(name)
+        held = np.empty(entry.num_bytes, np.uint8)
+        try:
+            with open_bytes(path) as file:
+                file.seek(entry.offset)
+                num_read = file.readinto(held.data)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise InputError(f"{path}: the tensor {name} cannot be read: {error.strerror or error}") from error
+        if num_read != entry.num_bytes:
+            raise InputError(f"{path}: truncated: the tensor {name} ended after {num_read} of {entry.num_bytes} bytes")
+        return held.view(entry.dtype).reshape(entry.shape)
+
+
+class ShardPlan(NamedTuple):
+    """One file to write: its name and its tensors."""
+
+    file: str
+    tensors: dict[str, tuple[np.dtype, tuple[int, ...]]]
+
+
+def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_shard_bytes: int) -> list[ShardPlan]:
+    """Distributes tensors, in their order, over files of at most `max_shard_bytes` (or of one tensor, if that is larger)."""
+    shards: list[dict[str, tuple[np.dtype, tuple[int, ...]]]] = [{}]
+    shard_bytes = 0
+    for name, (dtype, shape) in tensors.items():
+        tensor_bytes = num_bytes(dtype, shape)
+        if shards[-1] and shard_bytes + tensor_bytes > max_shard_bytes:
+            shards.append({})
+            shard_bytes = 0
+        shards[-1][name] = dtype, shape
+        shard_bytes += tensor_bytes
+    if len(shards) == 1:
+        return [ShardPlan(SINGLE_FILE, shards[0])]
+    return [ShardPlan(f"model-{i:05}-of-{len(shards):05}.safetensors", shard) for i, shard in enumerate(shards, start=1)]
+
+
+def index_of(shards: Sequence[ShardPlan]) -> dict[str, Any]:
+    """The content of model.safetensors.index.json."""
+    sizes = [num_bytes(dtype, shape) for shard in shards for dtype, shape in shard.tensors.values()]
+    weight_map = {name: shard.file for shard in shards for name in shard.tensors}
+    return {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
+
+
+class ShardWriter:
+    """Writes one safetensors file: the header at once, then the tensors in the plan's order.
+
+    Args:
+        file: opened for writing.
+        plan: what it will hold.
+    """
+
+    def __init__(self, file: IO[bytes], plan: ShardPlan) -> None:
+        self._file, self._left = file, list(plan.tensors)[::-1]
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        offset = 0
+        for name, (dtype, shape) in plan.tensors.items():
+            end = offset + num_bytes(dtype, shape)
+            header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+            offset = end
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes, as the library writes them
+        file.write(struct.pack("<Q", len(text)) + text)
+
+    def write(self, name: str, tensor: np.ndarray) -> None:
+        """Adds the next tensor."""
+        assert name == self._left.pop(), f"{name} is not the next tensor of the plan"
+        self._file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)

@@ -1,0 +1,153 @@
+"""What a run reports: metrics.jsonl, generations.jsonl, TensorBoard and Weights & Biases, one entry a logged step."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from wizardcoder_jax.core.accelerators import chip_of
+from wizardcoder_jax.core.filesystem import atomic_write, exists, is_remote, read_text, write_jsonl
+from wizardcoder_jax.training.train_step import StepMetrics
+from wizardcoder_jax.training.wandb_tracker import Tracker
+
+METRICS, GENERATIONS = FILES = ("metrics.jsonl", "generations.jsonl")
+UPLOAD_INTERVAL_S = 30.0
+
+
+def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | None:
+    """Share of the devices' peak that 6 FLOPs a parameter and token come to; None where the peak is unknown.
+
+    Six: two forward, four backward, whichever weights are trained; attention's own products and recomputation count for
+    nothing, nor does padding (arXiv 2204.02311, appendix B, without its attention term).
+
+    Args:
+        num_params: of the model.
+        tokens_per_s: that are no padding.
+    """
+    chip = chip_of(jax.devices()[0].device_kind)
+    return None if chip is None else 6 * num_params * tokens_per_s / (chip.peak_flops * jax.device_count())
+
+
+def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, num_params: int) -> dict[str, float]:
+    """What metrics.jsonl says of one step.
+
+    Args:
+        metrics: the step's own.
+        counts: tokens and supervised tokens of its batch, over all processes.
+        step_s: its wall time.
+        num_params: of the model, for the utilization.
+    """
+    num_tokens, num_supervised = counts
+    values = {
+        "loss": float(metrics.loss),
+        "grad_norm": float(metrics.grad_norm),
+        "lr": float(metrics.lr),
+        "tokens_per_s": num_tokens / step_s,
+        "supervised_tokens_per_s": num_supervised / step_s,
+        "step_s": step_s,
+    }
+    if num_skipped := int(metrics.num_skipped):
+        values["skipped_steps"] = num_skipped
+    mfu = model_flops_utilization(num_params, num_tokens / step_s)
+    return values if mfu is None else {**values, "mfu": mfu}
+
+
+class MetricsLog:
+    """Appends to RUN/metrics.jsonl, TensorBoard events and, if asked, Weights & Biases; entries after `step` are dropped first.
+
+    An object store cannot append: for a gs:// folder all files are kept in a local one, and uploaded whole every
+    UPLOAD_INTERVAL_S and at the end.
+
+    Args:
+        run_dir: the run's folder, local or gs://.
+        step: the step that the run goes on from.
+        writes: whether this process is the one that writes; the others' logs do nothing.
+        tracker: Weights & Biases, already open.
+    """
+
+    def __init__(self, run_dir: str, step: int, writes: bool = True, tracker: Tracker | None = None) -> None:
+        self._writes, self._tracker = writes, tracker
+        if not writes:
+            return
+        self._run_dir, self._local = run_dir, run_dir
+        self._scratch = tempfile.TemporaryDirectory(prefix="metrics-") if is_remote(run_dir) else None
+        if self._scratch is not None:
+            self._local = self._scratch.name
+        for name in FILES:
+            source, path = os.path.join(run_dir, name), os.path.join(self._local, name)
+            if exists(source):
+                write_jsonl(path, _entries_up_to(source, step))
+        self._last = _last_entry(os.path.join(self._local, METRICS))
+        self._uploaded = time.monotonic()
+        self._events = SummaryWriter(self._local, purge_step=step + 1)
+
+    def holds(self, step: int, names: Iterable[str]) -> bool:
+        """Whether the newest entry is of `step` and has all of these values; true where this process does not write."""
+        return not self._writes or (self._last.get("step") == step and set(names) <= self._last.keys())
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds one logged step, or more values to the newest one."""
+        if not self._writes:
+            return
+        if self._last.get("step") == step:
+            path, self._last = os.path.join(self._local, METRICS), {**self._last, **values}
+            write_jsonl(path, [*_entries_up_to(path, step - 1), self._last])
+        else:
+            self._last = {"step": step, **values}
+            self._append(METRICS, self._last)
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(step, values)
+        if time.monotonic() - self._uploaded >= UPLOAD_INTERVAL_S:
+            self._upload()
+
+    def write_generation(self, step: int, task_id: str, prompt: str, answer: str) -> None:
+        """Adds one answer of the model as it was after `step`."""
+        if self._writes:
+            self._append(GENERATIONS, {"step": step, "task_id": task_id, "prompt": prompt, "answer": answer})
+            fenced = "\n".join("    " + line for line in answer.split("\n"))  # TensorBoard shows Markdown
+            self._events.add_text(task_id, fenced, step)
+
+    def close(self) -> None:
+        """Makes all of it durable."""
+        if self._writes:
+            self._events.close()
+            self._upload()
+            if self._scratch is not None:
+                self._scratch.cleanup()
+            if self._tracker is not None:
+                self._tracker.close()
+
+    def _append(self, name: str, entry: dict[str, Any]) -> None:
+        with open(os.path.join(self._local, name), "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _upload(self) -> None:
+        self._uploaded = time.monotonic()
+        if self._scratch is None:
+            return
+        for name in os.listdir(self._local):
+            with open(os.path.join(self._local, name), "rb") as file, atomic_write(f"{self._run_dir}/{name}") as copy:
+                copy.write(file.read())
+
+
+def _last_entry(path: str) -> dict[str, Any]:
+    entries = list(_entries_up_to(path, sys.maxsize)) if exists(path) else []
+    return entries[-1] if entries else {}
+
+
+def _entries_up_to(path: str, step: int) -> Iterator[dict[str, Any]]:
+    for line in read_text(path).split("\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the last line of a run that was cut off
+            continue
+        if entry["step"] <= step:
+            yield entry

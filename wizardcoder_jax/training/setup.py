@@ -1,0 +1,83 @@
+"""What a run trains, and on which devices: base model, new token, adapters, frozen weights."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from wizardcoder_jax.checkpoints.metadata import CheckpointCard
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.core.sharding import RULES, ShardingRules, batch_shards, make_mesh
+from wizardcoder_jax.hf.load_model import Opened, open_model
+from wizardcoder_jax.hf.tokenizer import Tokenizer
+from wizardcoder_jax.models.add_token import arch_with_token, with_token
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.attention_dispatch import chosen
+from wizardcoder_jax.models.lora import with_adapters
+from wizardcoder_jax.training.train_step import State, abstract_state, new_state
+from wizardcoder_jax.training.trainable import Partition, abstract_subject
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSetup:
+    """What is trained and where, before its weights are there."""
+
+    config: TrainConfig
+    base: Opened
+    arch: ArchConfig
+    tokenizer: Tokenizer
+    new_token: int | None  # id of the padding token, where it is added to the model
+    mesh: Mesh
+    rules: ShardingRules
+    partition: Partition
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> "TrainingSetup":
+        """Finds the base model, and what of it is to be trained."""
+        base, mesh, rules = open_model(config.base), make_mesh(config.mesh), RULES[config.strategy]
+        _check_fit(config, base.arch, batch_shards(mesh, rules))
+        tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE).with_pad_token(config.pad_token)
+        new_token = tokenizer.pad_id if tokenizer.vocab_size > base.tokenizer.vocab_size else None
+        arch = base.arch if new_token is None else arch_with_token(base.arch, new_token)
+        partition = Partition.of(abstract_subject(arch, rules, config), config)
+        found = {"base": base, "arch": arch, "tokenizer": tokenizer, "new_token": new_token}
+        return cls(config=config, mesh=mesh, rules=rules, partition=partition, **found)
+
+    @property
+    def card(self) -> CheckpointCard:
+        """What its checkpoints say of it."""
+        lora = None if self.config.lora.rank is None else dataclasses.asdict(self.config.lora)
+        lineage, files = self.base.lineage, self.tokenizer.to_files()
+        return CheckpointCard(
+            arch=self.arch, tokenizer=files, base_model=lineage.base_model, license=lineage.license, lora=lora
+        )
+
+    def abstract_state(self) -> State:
+        """The shapes of the state, to restore into."""
+        return abstract_state(abstract_subject(self.arch, self.rules, self.config), self.config, self.mesh, self.rules)
+
+    def first_state(self) -> State:
+        """The state before the first step: the base's weights, a row for the new token, adapters."""
+        lora = self.config.lora
+        in_full = lora.rank is None or lora.base_weights == "float32"
+        model = self.base.weights(self.rules, self.mesh, jnp.dtype("float32" if in_full else "bfloat16")).model
+        model = model if self.new_token is None else with_token(model, self.new_token, self.mesh)
+        if lora.rank is not None:
+            model = with_adapters(model, lora, jax.random.key(self.config.seed), self.mesh)
+        return new_state(model, self.config, self.mesh, self.rules)
+
+
+def _check_fit(config: TrainConfig, arch: ArchConfig, num_shards: int) -> None:
+    if config.max_length > arch.max_positions:
+        raise InputError(f"max_length {config.max_length} exceeds the model's context of {arch.max_positions} positions")
+    sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
+    chosen(config.attention, **sizes, dtype=jnp.dtype(config.compute_dtype))
+    microbatch = config.batch_size // config.accumulation
+    if microbatch % num_shards:
+        raise InputError(
+            f"microbatches of {microbatch} sequences (batch_size / accumulation) do not divide over the {num_shards} "
+            f"devices that split sequences under mesh {config.mesh} with strategy {config.strategy}"
+        )
