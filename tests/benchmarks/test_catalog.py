@@ -1,13 +1,12 @@
 import gzip
 import json
-import os
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.benchmarks import humaneval, problem_sources
 from wizardcoder_jax.benchmarks.catalog import BENCHMARKS, load_benchmark
 from wizardcoder_jax.benchmarks.pass_at_k import estimate_pass_at_k, mean_pass_at_k
@@ -17,7 +16,6 @@ from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.benchmarks.score import score, score_groups, select_samples
 from wizardcoder_jax.core.errors import InputError
 
-DATA_DIR = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PROBLEM = {
     "task_id": "T/0",
     "prompt": "def f():\n",

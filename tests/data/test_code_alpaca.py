@@ -1,11 +1,9 @@
 """The seed set of the recipe, prepared whole; imports seqio and TensorFlow, which takes many seconds."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.data.batches import Batches
@@ -13,7 +11,7 @@ from wizardcoder_jax.data.instruction_records import read_examples
 from wizardcoder_jax.data.prepare import prepare
 from wizardcoder_jax.hf.model_source import ModelSource
 
-DATA = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = DATA_DIR
 FILE = DATA / "codealpaca" / "code_alpaca_20k.json.gz"
 
 

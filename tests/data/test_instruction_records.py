@@ -1,14 +1,13 @@
 import gzip
 import json
-import os
-from pathlib import Path
 
 import pytest
 
+from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.instruction_records import read_examples
 
-DATA = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = DATA_DIR
 
 
 def write(path, *records):

@@ -1,12 +1,13 @@
 """A thousand texts on which two tokenizers are compared: instructions and code, and generated odd ones."""
 
 import json
-import os
 import random
 from pathlib import Path
 
+from tests.helpers.shared_data import DATA_DIR
+
 ROOT = Path(__file__).parents[2]
-CODE_ALPACA = Path(os.environ.get("WIZARDCODER_DATA", ROOT / "../shared/data"), "codealpaca", "code_alpaca_2k.json")
+CODE_ALPACA = DATA_DIR / "codealpaca" / "code_alpaca_2k.json"
 PIECES = [
     *("", " ", "  ", "   ", "        ", "\t", "\t\t", "\n", "\n\n", "\n\n\n", "\r\n", " \n", "\n ", " \t ", "\u00a0", "\u3000"),
     *(

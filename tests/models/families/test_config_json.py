@@ -1,5 +1,4 @@
 import json
-import os
 import re
 from pathlib import Path
 
@@ -8,11 +7,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.helpers import tiny_models
+from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.models.families.config_json import read_arch, write_config
 
-REPOSITORY = Path(__file__).parents[2]
-CONFIGS = Path(os.environ.get("WIZARDCODER_DATA", REPOSITORY / "../shared/data")) / "hf_configs"
+REPOSITORY = Path(__file__).parents[3]
+CONFIGS = DATA_DIR / "hf_configs"
 
 # published parameter counts, tied tables counted once
 PUBLISHED = {
