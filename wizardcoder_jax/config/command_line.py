@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 import tyro
 
 from wizardcoder_jax.core.errors import EXIT_BAD_INPUT, EXIT_RESUMABLE, InputError, StoppedEarlyError
+from wizardcoder_jax.core.logging_setup import configure_logging
 
 Config = TypeVar("Config")
 _TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
@@ -86,6 +88,7 @@ def parse_command_line(config_type: type[Config], argv: Sequence[str] | None = N
         SystemExit: with status 0, for --help.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    args = _take_log_level(args)
     preset_file, args = _take_preset(args)
     preset = load_preset(preset_file, config_type) if preset_file else None
     complaint = io.StringIO()
@@ -97,6 +100,14 @@ def parse_command_line(config_type: type[Config], argv: Sequence[str] | None = N
         if not stop.code:
             raise
         raise InputError(_one_line(complaint.getvalue())) from None
+
+
+def _take_log_level(args: list[str]) -> list[str]:
+    """Configure logging by --quiet or --verbose, and return the other arguments."""
+    levels = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
+    chosen = [levels[arg] for arg in args if arg in levels]
+    configure_logging(chosen[-1] if chosen else logging.INFO)
+    return [arg for arg in args if arg not in levels]
 
 
 def _one_line(complaint: str) -> str:
