@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.loopback_teacher import LoopbackTeacher, answer, chat_body
 from wizardcoder_jax import evolve
 from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.config.command_line import load_preset
+from wizardcoder_jax.config.presets import load_preset
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.llm_client.ordered_map import steps_for
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from wizardcoder_jax.config import DecontaminateConfig
-from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError
 
 if TYPE_CHECKING:

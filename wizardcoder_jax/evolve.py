@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 if TYPE_CHECKING:

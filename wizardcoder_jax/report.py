@@ -22,12 +22,25 @@ CURVE_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the page of the results, or of an evolve run's lineage."""
     config = parse_command_line(ReportConfig, argv)
+    if config.output is not None and not config.overwrite:
+        _require_page(config.output)
     if config.lineage is not None:
         from wizardcoder_jax.reports.lineage import write_lineage
 
         _say(f"wrote {write_lineage(config.lineage, config.output)}")
     else:
         _write_report(config, config.output or "report.html")
+
+
+def _require_page(path: str) -> None:
+    """Raise InputError if `path` is an existing file that is not an HTML page, e.g. results given as output by mistake."""
+    from wizardcoder_jax.core.filesystem import exists, open_bytes
+
+    if exists(path) and not os.path.isdir(path):
+        with open_bytes(path, unzip=False) as file:
+            start = file.read(64)
+        if start and not start.lstrip().lower().startswith(b"<!doctype html"):
+            raise InputError(f"{path} exists and is not an HTML page; choose another --output, or replace it with --overwrite")
 
 
 def _write_report(config: ReportConfig, output: str) -> None:

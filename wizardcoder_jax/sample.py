@@ -13,12 +13,14 @@ from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import meta_path
 from wizardcoder_jax.config import SampleConfig
-from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import read_records, write_jsonl
 from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.core.resume_log import ResumeLog
+from wizardcoder_jax.core.seeded_random import random_key
 from wizardcoder_jax.evaluation.programs import Questions
 from wizardcoder_jax.inference.fim import end_ids
 
@@ -191,8 +193,7 @@ def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer"
     requests = {}
     for task_id, ids in questions.prompt_ids(tokenizer, config.max_length).items():
         for i in range(config.num_samples):
-            digest = hashlib.sha256(f"{config.seed}/{task_id}/{i}".encode()).digest()
-            key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
+            key = random_key(config.seed, task_id, i)
             requests[task_id, i] = GenerationRequest(
                 prompt=ids, key=key, max_length=config.max_length, decoding=decoding, stopped=stopped
             )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.core.filesystem import ensure_dir, expand, remove_folder, write_json
 from wizardcoder_jax.training.goodput import Stopwatch

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from wizardcoder_jax.config import EvaluateConfig, EvolveConfig, SampleConfig, TrainConfig
-from wizardcoder_jax.config.command_line import parse_command_line, run_command, to_json
+from wizardcoder_jax.config.command_line import parse_command_line, run_command
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -64,8 +65,8 @@ def test_a_resolved_config_is_a_preset_too(tmp_path, config):
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.py", "config = 3", r"a\.py holds a int, this command takes a TrainConfig"),
-        ("a.py", "", r"a\.py holds a NoneType, this command takes a TrainConfig"),
+        ("a.py", "config = 3", r"a\.py: this command needs `config` to be a TrainConfig, found int"),
+        ("a.py", "", r"a\.py: this command needs `config` to be a TrainConfig, found NoneType"),
         ("a.py", "config = (", r"a\.py: "),
         ("a.py", "import no_such_module", r"a\.py: No module named 'no_such_module'"),
         ("a.py", "1 / 0", r"a\.py: .*division by zero"),
@@ -75,13 +76,13 @@ def test_a_resolved_config_is_a_preset_too(tmp_path, config):
             "from wizardcoder_jax.config import *\nconfig = TrainConfig(num_steps=0)",
             r"a\.py: num_steps must be at least 1",
         ),
-        ("a.py", "from wizardcoder_jax.config import *\nconfig = EvolveConfig(seeds='', output_dir='')", "a EvolveConfig"),
-        ("a.json", "{", r"a\.json is not a TrainConfig"),
-        ("a.json", "[]", r"a\.json is not a TrainConfig"),
-        ("a.json", '{"optim": 3}', r"a\.json is not a TrainConfig"),
-        ("a.json", '{"no_such_key": 3}', r"a\.json is not a TrainConfig: .*no_such_key"),
-        ("a.json", '{"num_steps": 0}', r"a\.json is not a TrainConfig: num_steps must be at least 1, got 0"),
-        ("a.toml", "", r"a\.toml is neither a \.py preset nor"),
+        ("a.py", "from wizardcoder_jax.config import *\nconfig = EvolveConfig(seeds='', output_dir='')", "found EvolveConfig"),
+        ("a.json", "{", r"a\.json has no valid TrainConfig"),
+        ("a.json", "[]", r"a\.json has no valid TrainConfig"),
+        ("a.json", '{"optim": 3}', r"a\.json has no valid TrainConfig"),
+        ("a.json", '{"no_such_key": 3}', r"a\.json has no valid TrainConfig: .*no_such_key"),
+        ("a.json", '{"num_steps": 0}', r"a\.json has no valid TrainConfig: num_steps must be at least 1, got 0"),
+        ("a.toml", "", r"a\.toml is not a preset"),
     ],
 )
 def test_a_preset_that_does_not_fit_is_named(tmp_path, name, content, complaint):
@@ -92,7 +93,7 @@ def test_a_preset_that_does_not_fit_is_named(tmp_path, name, content, complaint)
 
 
 def test_a_missing_preset_is_named():
-    with pytest.raises(InputError, match=r"no preset none\.py; the presets are in configs/"):
+    with pytest.raises(InputError, match=r"preset none\.py does not exist; the presets that ship are in configs/"):
         parse_command_line(TrainConfig, ["--config", "none.py"])
     with pytest.raises(InputError, match="--config needs a preset file"):
         parse_command_line(TrainConfig, ["--config"])

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from tests.helpers.processes import REPOSITORY, run_python
 from tests.helpers.tiny_models import EOS, train_tokenizer
 from wizardcoder_jax.config import EvolveConfig, OptimConfig, ReproduceConfig, TrainConfig
-from wizardcoder_jax.config.command_line import load_preset
+from wizardcoder_jax.config.presets import load_preset
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.hf.import_weights import parameter
 from wizardcoder_jax.models.arch import ARCHS, ArchConfig

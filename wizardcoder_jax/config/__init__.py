@@ -1,8 +1,10 @@
-"""Every setting a user can change: frozen dataclasses, one a door, with units in the names."""
+"""All user settings: one frozen dataclass for each command, with units in the field names."""
 
+from wizardcoder_jax.config.convert import ConvertConfig
 from wizardcoder_jax.config.decontaminate import DecontaminateConfig
 from wizardcoder_jax.config.evaluate import EvaluateConfig
 from wizardcoder_jax.config.evolve import EvolveConfig, TeacherConfig
+from wizardcoder_jax.config.export import ExportConfig
 from wizardcoder_jax.config.field_checks import Language, Protocol, default_cache_dir
 from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.llm_server import ServerConfig
@@ -13,7 +15,6 @@ from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
 from wizardcoder_jax.config.serve import ServeConfig
 from wizardcoder_jax.config.train import RegularisationConfig, Remat, TrainConfig, ValidationConfig
-from wizardcoder_jax.config.weights import ConvertConfig, ExportConfig
 
 __all__ = [
     "ApiConfig",

@@ -4,22 +4,19 @@ Doors import their rooms inside `main`, so that `--help` and a bad flag answer a
 """
 
 import contextlib
-import dataclasses
-import importlib.util
 import io
-import json
 import logging
 import os
 import signal
 import sys
 import traceback
 import types
-import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from wizardcoder_jax.config.presets import load_preset
 from wizardcoder_jax.core.errors import EXIT_BAD_INPUT, EXIT_RESUMABLE, InputError, StoppedEarlyError
 from wizardcoder_jax.core.logging_setup import configure_logging
 
@@ -131,58 +128,3 @@ def _take_preset(args: list[str]) -> tuple[str | None, list[str]]:
         if arg.startswith("--config="):
             return arg.removeprefix("--config="), args[:i] + args[i + 1 :]
     return None, args
-
-
-def load_preset(path: str, config_type: type[Config]) -> Config:
-    """The settings in a preset: a .py file with `config = ...`, or a resolved config.json.
-
-    Raises:
-        InputError: no such file, or it holds something else.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f"no preset {path}; the presets are in configs/")
-    if path.endswith(".json"):
-        return _load_json(path, config_type)
-    spec = importlib.util.spec_from_file_location("wizardcoder_jax_preset", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is neither a .py preset nor a resolved config.json")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a preset is a program of the user's: anything may go wrong in it
-        raise InputError(f"{path}: {error}") from error
-    config = getattr(module, "config", None)
-    if dataclasses.is_dataclass(config):  # a preset of the whole loop serves each of its stages
-        parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
-        config = next((part for part in parts if issubclass(config_type, type(part))), config)
-        kind: Any = type(config)
-        if kind is not config_type and issubclass(config_type, kind):  # settings that have more to them
-            config = config_type(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
-    if not isinstance(config, config_type):
-        raise InputError(f"{path} holds a {type(config).__name__}, this command takes a {config_type.__name__}")
-    return config
-
-
-def _load_json(path: str, config_type: type[Config]) -> Config:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return from_json(config_type, json.load(file))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is not a {config_type.__name__}: {error}") from error
-
-
-def from_json(kind: Any, value: Any) -> Any:
-    """Settings of a dataclass from what `to_json` made of them."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: from_json(hints[name], entry) for name, entry in value.items()})  # type: ignore[operator]
-    if typing.get_origin(kind) is tuple:
-        return tuple(from_json(typing.get_args(kind)[0], entry) for entry in value)
-    if typing.get_origin(kind) is types.UnionType and value is not None:
-        return from_json(next(option for option in typing.get_args(kind) if option is not type(None)), value)
-    return value
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """The resolved settings, as they are written beside every checkpoint and result."""
-    return dataclasses.asdict(config)

@@ -17,7 +17,8 @@ class ReportConfig:
     benchmark_file: str | None = None  # problems to show instead of the benchmark's own file
     lineage: str | None = None  # an output folder of evolve, whose records are shown as trees; instead of results
     output: str | None = None  # the page; by default report.html, or lineage.html in the folder
-    force: bool = False  # compare results of different protocols or versions all the same
+    force: bool = False  # compare results even if their protocols or benchmark versions differ
+    overwrite: bool = False  # replace an existing file even if it is not an HTML page; pages are always replaced
 
     def __post_init__(self) -> None:
         has_results = len(self.results) > 0

@@ -1,14 +1,25 @@
-"""Random choices as functions of names alone (run seed, record, round, purpose): order and concurrency never matter."""
+"""Random values that depend only on names (run seed, record id, round, purpose), never on order or concurrency."""
 
 import hashlib
 
 
-def number(*names: object) -> int:
-    """A number from 0 to 2**64 - 1 that the names decide: uniform over different names."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+def random_bits(*names: object, separator: str = "/") -> int:
+    """Return an integer from 0 to 2**64 - 1, uniformly distributed over different names.
+
+    Args:
+        names: what the value depends on, e.g. the run's seed and a record id; their `str` is hashed.
+        separator: text between the names; must not be able to occur in them where different names may not collide.
+    """
+    digest = hashlib.sha256(separator.join(map(str, names)).encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8], "big")
 
 
-def fraction(*names: object) -> float:
-    """A number from 0 to 1 (excluded) that the names decide."""
-    return (number(*names) >> 11) / 2**53
+def random_fraction(*names: object) -> float:
+    """Return a number in [0, 1), uniformly distributed over different names."""
+    return (random_bits(*names) >> 11) / 2**53
+
+
+def random_key(*names: object, separator: str = "/") -> tuple[int, int]:
+    """Return the two 32-bit words of a JAX random key for these names, as `GenerationRequest.key` takes them."""
+    bits = random_bits(*names, separator=separator)
+    return bits >> 32, bits & 0xFFFFFFFF

@@ -15,7 +15,7 @@ from wizardcoder_jax.benchmarks.problem import Benchmark
 from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
 from wizardcoder_jax.benchmarks.score import score, score_groups
 from wizardcoder_jax.config import EvaluateConfig
-from wizardcoder_jax.config.command_line import to_json
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.sandbox.program import PYTHON, SANDBOX, Verdict
 from wizardcoder_jax.sandbox.toolchains import toolchain
 

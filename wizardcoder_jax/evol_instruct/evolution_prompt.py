@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from wizardcoder_jax.core import seeded_random
+from wizardcoder_jax.core.seeded_random import random_bits
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASKS
 from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
 from wizardcoder_jax.evol_instruct.methods import UNIFORM, Method, draw_method
@@ -67,4 +67,4 @@ class Recipe:
     def _language(self, parent: Record) -> str | None:
         if not self.languages or parent.task != GENERATE:
             return parent.language
-        return self.languages[seeded_random.number(self.run_seed, parent.seed_id, "language") % len(self.languages)]
+        return self.languages[random_bits(self.run_seed, parent.seed_id, "language") % len(self.languages)]

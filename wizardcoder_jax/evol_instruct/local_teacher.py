@@ -1,7 +1,6 @@
 """A model of our own as a teacher: answers in this process, many together, each a function of the model and its prompt."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from wizardcoder_jax.config import TeacherConfig, default_cache_dir
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError, RefusedPromptError
+from wizardcoder_jax.core.seeded_random import random_key
 from wizardcoder_jax.core.sharding import make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference.async_engine import AsyncEngine
@@ -60,12 +60,10 @@ class ModelTeacher:
         if len(ids) >= self._config.max_length:
             reason = f"a prompt of {len(ids)} tokens leaves no room in teacher.max_length; raise it"
             raise RefusedPromptError(reason, finish_reason="length")
-        digest = hashlib.sha256(f"{draw}\0{prompt}".encode("utf-8", "replace")).digest()
-        key = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
         answer = await self._engine.answer(
             GenerationRequest(
                 prompt=ids,
-                key=key,
+                key=random_key(draw, prompt, separator="\0"),
                 max_length=min(self._config.max_length, len(ids) + self._config.max_tokens),
                 decoding=SamplingParams(temperature=self._config.temperature, top_p=self._config.top_p),
             )

@@ -9,7 +9,7 @@ a prompt replaced by the template's words for a question, as WizardCoder did wit
 import dataclasses
 from collections.abc import Sequence
 
-from wizardcoder_jax.core import seeded_random
+from wizardcoder_jax.core.seeded_random import random_bits, random_fraction
 
 SUBJECT = "programming test question"
 TEMPLATE = (
@@ -96,12 +96,12 @@ def draw_method(
         weights: how often methods 1 to 5 are drawn, relative to one another; uniform by default.
         breadth_rate: share of the draws that give BREADTH instead.
     """
-    if seeded_random.fraction(run_seed, record_id, round_, "breadth") < breadth_rate:
+    if random_fraction(run_seed, record_id, round_, "breadth") < breadth_rate:
         return BREADTH
     purpose, most = "method", max(weights)
     while True:  # a uniform draw is taken as often as its weight says, or drawn again: uniform weights take the first
         names = (run_seed, record_id, round_, purpose)
-        drawn = seeded_random.number(*names) % len(METHODS)
-        if seeded_random.fraction(*names, "taken") * most < weights[drawn]:
+        drawn = random_bits(*names) % len(METHODS)
+        if random_fraction(*names, "taken") * most < weights[drawn]:
             return METHODS[drawn]
         purpose += "+"

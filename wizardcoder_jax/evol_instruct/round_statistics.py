@@ -6,13 +6,13 @@ seeds have the smallest hashes, so that it is the same in every run and the same
 
 import dataclasses
 import functools
-import hashlib
 import heapq
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from wizardcoder_jax.core.seeded_random import random_bits
 from wizardcoder_jax.evol_instruct.difficulty import MEASURES, Difficulty, measure
 from wizardcoder_jax.evol_instruct.diversity import diversity, vocabulary, words
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, excerpt
@@ -111,7 +111,7 @@ class RoundStatistics:
             examples.append((record.id, excerpt(rejection.evidence, EXAMPLE_CHARS)))
 
     def _offer(self, record: Record) -> None:
-        order = -_hash(record.seed_id)
+        order = -random_bits(record.seed_id)
         if len(self._heap) >= SAMPLE_SIZE and order <= self._heap[0].order:
             return
         sampled = _Sampled(
@@ -176,10 +176,6 @@ class RoundStatistics:
             ]
             means[name] = {"mean": _mean(values), "change": _mean(changes), "num": len(values)}
         return means
-
-
-def _hash(seed_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(seed_id.encode("utf-8", "replace")).digest()[:8], "big")
 
 
 def _by_number(counts: Counter[int]) -> dict[str, int]:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wizardcoder_jax.core import seeded_random
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import is_remote, read_records
+from wizardcoder_jax.core.seeded_random import random_bits
 from wizardcoder_jax.evol_instruct.languages import SUFFIXES, language_named
 
 MAX_LINES = 15
@@ -66,8 +66,8 @@ class SnippetFile:
         for place, text, language in self._texts():
             code = _lines(
                 text,
-                seeded_random.number(self._run_seed, place, "start"),
-                seeded_random.number(self._run_seed, place, "length"),
+                random_bits(self._run_seed, place, "start"),
+                random_bits(self._run_seed, place, "length"),
             )
             bare = "".join(code.split())
             digest = hashlib.sha256(bare.encode()).hexdigest()[:16]

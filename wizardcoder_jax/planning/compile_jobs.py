@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.config.command_line import to_json
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.config.command_line import from_json
+from wizardcoder_jax.config.serialization import from_json
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import write_json
 from wizardcoder_jax.core.sharding import RULES, batch_shards, bytes_per_device, mesh_over

@@ -5,11 +5,11 @@ Keys, ranges and defaults are those of OpenAI's API reference (completions, chat
 """
 
 import dataclasses
-import hashlib
 import secrets
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.seeded_random import random_key
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.inference.fim import infilling_prompt
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
@@ -73,18 +73,13 @@ class ParsedRequest:
         return [
             GenerationRequest(
                 prompt=prompt,
-                key=_key(self.seed, prompt, i),
+                key=random_key(self.seed, i, ",".join(map(str, prompt))),
                 max_length=min(max_length, len(prompt) + (self.max_tokens or max_length)),
                 decoding=self.decoding,
             )
             for prompt in self.prompts
             for i in range(self.num_samples)
         ]
-
-
-def _key(seed: int, prompt: tuple[int, ...], i: int) -> tuple[int, int]:
-    digest = hashlib.sha256(f"{seed}/{i}/{','.join(map(str, prompt))}".encode()).digest()
-    return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
 
 
 def read_asked(content: bytes, *, in_chat: bool, served: Served) -> ParsedRequest:

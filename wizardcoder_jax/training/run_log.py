@@ -9,7 +9,7 @@ from typing import Self
 import jax
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.config.command_line import to_json
+from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.distributed import all_agree, is_first
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.progress import Progress
