@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wizardcoder_jax.checkpoints.manager import CheckpointManager
     from wizardcoder_jax.checkpoints.metadata import CheckpointCard
     from wizardcoder_jax.training.run_log import Report
-    from wizardcoder_jax.training.train_step import State
+    from wizardcoder_jax.training.train_step import TrainState
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from wizardcoder_jax.checkpoints.manager import CheckpointManager
         from wizardcoder_jax.core.distributed import AnyProcess, join_processes, require_same
         from wizardcoder_jax.data.batches import Batches
-        from wizardcoder_jax.data.prepare import prepare
+        from wizardcoder_jax.data.prepare import prepare_data
         from wizardcoder_jax.training.eval_callbacks import EvalCallbacks
         from wizardcoder_jax.training.global_batch import put_batch
         from wizardcoder_jax.training.profiler import ProfilerWindow
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         join_processes()
         subject = TrainingSetup.open(config)
     with clock.phase("data"):
-        data = prepare(config, files, subject.tokenizer)
+        data = prepare_data(config, files, subject.tokenizer)
         batches = Batches(data.train, config.batch_size, config.seed, config.group)
         batches.check(0, config.num_steps)
         require_same({**_told(config), "data": data.fingerprint})
@@ -98,21 +98,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     stop.release()
 
 
-def _items(state: "State") -> dict[str, Any]:
+def _items(state: "TrainState") -> dict[str, Any]:
     """A state as the items of a checkpoint."""
     items = {"params": state.trained, "frozen": state.frozen or None, "ema": state.ema}
     return {**items, "optimizer": {"optimizer": state.opt_state, "guard": state.guard}}
 
 
-def _state(items: dict[str, Any]) -> "State":
-    from wizardcoder_jax.training.train_step import State
+def _state(items: dict[str, Any]) -> "TrainState":
+    from wizardcoder_jax.training.train_step import TrainState
 
     optimizer = items["optimizer"]
-    return State(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])
+    return TrainState(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])
 
 
 def _save(
-    checkpoints: "CheckpointManager", done: int, card: "CheckpointCard", state: "State", report: "Report", clock: Stopwatch
+    checkpoints: "CheckpointManager", done: int, card: "CheckpointCard", state: "TrainState", report: "Report", clock: Stopwatch
 ) -> None:
     with clock.phase("step"):
         report.settle()

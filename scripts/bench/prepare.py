@@ -42,7 +42,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.filesystem import read_records
 from wizardcoder_jax.data.batches import Batches
-from wizardcoder_jax.data.prepare import prepare
+from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.hf.model_source import ModelSource
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 
@@ -67,7 +67,7 @@ def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Ro
 
     def run() -> Rows:
         with tempfile.TemporaryDirectory() as folder:
-            data = prepare(TrainConfig(max_length=LENGTH, cache_dir=folder), [str(FILE)], tokenizer).train
+            data = prepare_data(TrainConfig(max_length=LENGTH, cache_dir=folder), [str(FILE)], tokenizer).train
             batches = Batches(data, BATCH, seed=0)
             num_batches = data.num_rows // BATCH + 1
             made = [batches.batch(step)["segment_ids"].shape[0] for step in range(num_batches)]

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.processes import run_python
 from tests.helpers.tiny_states import CARD, DTYPES, bits_of, items, shapes_of
 from wizardcoder_jax.checkpoints import manager as checkpoint_module
-from wizardcoder_jax.checkpoints.fingerprint import fingerprints
+from wizardcoder_jax.checkpoints.fingerprint import fingerprint_arrays
 from wizardcoder_jax.checkpoints.manager import CheckpointManager
 from wizardcoder_jax.checkpoints.reader import DamagedError, find_checkpoint, load_params, read_card
 from wizardcoder_jax.core.errors import InputError
@@ -53,7 +53,7 @@ def expected_sums(array):
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 4, 5), (0, 3)])
 def test_a_checksum_is_what_its_definition_says(kind, shape):
     array = jnp.asarray(np.random.default_rng(0).integers(0, 2, shape), kind)
-    line = fingerprints({"x": array})["x"]
+    line = fingerprint_arrays({"x": array})["x"]
     assert line == f"{kind}[{','.join(map(str, shape))}] {expected_sums(np.asarray(array))}"
 
 
@@ -63,15 +63,17 @@ def test_a_checksum_tells_one_bit_two_places_and_a_shape():
     flipped.view(np.uint32)[3, 3] ^= 1
     swapped[[0, 5]] = swapped[[5, 0]]
     others = {"same": array, "flipped": flipped, "swapped": swapped, "zero": 0 * array, "minus zero": -0.0 * np.abs(array)}
-    lines = fingerprints({name: jnp.asarray(value) for name, value in others.items()} | {"flat": jnp.asarray(array.ravel())})
+    lines = fingerprint_arrays(
+        {name: jnp.asarray(value) for name, value in others.items()} | {"flat": jnp.asarray(array.ravel())}
+    )
     assert len(set(lines.values())) == len(lines)
 
 
 def test_a_checksum_takes_no_memory_beside_the_array():
-    from wizardcoder_jax.checkpoints.fingerprint import sums_of
+    from wizardcoder_jax.checkpoints.fingerprint import array_checksums
 
     array = jax.ShapeDtypeStruct((16, 512, 512), jnp.float32)
-    assert jax.jit(sums_of).lower([array]).compile().memory_analysis().temp_size_in_bytes < 1e5
+    assert jax.jit(array_checksums).lower([array]).compile().memory_analysis().temp_size_in_bytes < 1e5
 
 
 def test_what_was_saved_comes_back_bit_for_bit(two_steps):

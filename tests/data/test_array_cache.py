@@ -18,7 +18,7 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data import array_cache
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_examples
-from wizardcoder_jax.data.prepare import cache_key, prepare
+from wizardcoder_jax.data.prepare import cache_key, prepare_data
 from wizardcoder_jax.data.tokenization import TOKENISE
 
 MAX_LENGTH = 256
@@ -59,7 +59,7 @@ def config_of(tmp_path, **changes):
 
 def prepared(file, tmp_path, tokenizer=None, **changes):
     """The training side under a config with `changes`."""
-    return prepare(config_of(tmp_path, **changes), [str(file)], tokenizer or ByteTokenizer()).train
+    return prepare_data(config_of(tmp_path, **changes), [str(file)], tokenizer or ByteTokenizer()).train
 
 
 def folder_of(tmp_path):
@@ -91,9 +91,9 @@ import sys
 from tests.helpers.byte_tokenizer import ByteTokenizer
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.data.batches import Batches
-from wizardcoder_jax.data.prepare import prepare
+from wizardcoder_jax.data.prepare import prepare_data
 config = TrainConfig(max_length={MAX_LENGTH}, cache_dir={str(tmp_path / "cache")!r}, batch_size=8)
-Batches(prepare(config, [{str(file)!r}], ByteTokenizer()).train, 2, 0).batch(0)
+Batches(prepare_data(config, [{str(file)!r}], ByteTokenizer()).train, 2, 0).batch(0)
 print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.seqio_tasks") if name in sys.modules])
 """
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -220,7 +220,7 @@ def test_concurrent_preparers_share_the_work(file, tmp_path):
 def _prepare_in_child(arguments):
     file, cache_dir = arguments
     module = sys.modules["wizardcoder_jax.data.seqio_tasks"] = CountingTasks()
-    prepare(TrainConfig(max_length=MAX_LENGTH, cache_dir=cache_dir), [file], ByteTokenizer())
+    prepare_data(TrainConfig(max_length=MAX_LENGTH, cache_dir=cache_dir), [file], ByteTokenizer())
     return module.calls
 
 
@@ -290,7 +290,7 @@ def test_a_cut_gzip_file_is_named(tmp_path):
 
 def test_arrays_are_memory_mapped_and_read_only(file, tmp_path):
     dataset = prepared(file, tmp_path)
-    for array in (dataset.store.tokens, dataset.store.learns, dataset.rows.members):
+    for array in (dataset.store.tokens, dataset.store.loss_mask, dataset.rows.members):
         assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
 
@@ -311,7 +311,7 @@ def test_objective_original_keeps_a_prompt_that_fills_the_row_without_a_label(tm
 
 def test_equal_fingerprints_are_equal_data(file, tmp_path):
     first, again, other = (
-        prepare(config_of(tmp_path, **changes), [str(file)], ByteTokenizer()).fingerprint
+        prepare_data(config_of(tmp_path, **changes), [str(file)], ByteTokenizer()).fingerprint
         for changes in ({}, {"seed": 1}, {"max_length": MAX_LENGTH - 1})
     )
     assert first == again != other
@@ -338,11 +338,11 @@ def test_a_warm_cache_of_a_million_examples_gives_the_batch_of_the_millionth_wit
     with file.open("w") as out:  # of the size that such data has, as it is hashed too
         out.writelines(["x" * 400 + "\n"] * num_examples)
     config, tokenizer = config_of(tmp_path), ByteTokenizer()
-    made = array_cache.Cached(arrays=arrays, facts={"train": {"width": MAX_LENGTH, "counts": counts}})
+    made = array_cache.CachedArrays(arrays=arrays, facts={"train": {"width": MAX_LENGTH, "counts": counts}})
     key = cache_key(config, [array_cache.hash_file(str(file))], tokenizer)
-    array_cache.load_or_make(config.cache_dir, key, lambda: made)
+    array_cache.load_or_build(config.cache_dir, key, lambda: made)
     began = time.perf_counter()
-    batches = Batches(prepare(config, [str(file)], tokenizer).train, 512, seed=0)
+    batches = Batches(prepare_data(config, [str(file)], tokenizer).train, 512, seed=0)
     batch = batches.batch(10**6 // 512)
     elapsed_s = time.perf_counter() - began
     row = batches.rows(10**6 // 512)[10**6 % 512]

@@ -3,7 +3,7 @@ import pytest
 
 from tests.helpers.small_datasets import Sample, dataset_of, random_samples
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.data.batches import Batches, Sweep
+from wizardcoder_jax.data.batches import Batches, ValidationBatches
 from wizardcoder_jax.data.packed_dataset import FEATURES
 
 
@@ -16,7 +16,7 @@ def uneven(num_rows, packs=False):
     """Rows of different numbers of supervised tokens, at least one each."""
     samples = list(random_samples(num_rows, 30, seed=1))
     for sample in samples:
-        sample.learns[-1] = True
+        sample.loss_mask[-1] = True
     return dataset_of(samples, 30, packs)
 
 
@@ -180,7 +180,7 @@ def test_values_out_of_range_are_named(batch_size, seed, group, complaint):
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 32])
 def test_a_sweep_holds_every_row_once_and_its_plain_sum_is_the_mean(batch_size):
     data = uneven(11)
-    sweep, whole = Sweep(data, batch_size), data.features(np.arange(data.num_rows))
+    sweep, whole = ValidationBatches(data, batch_size), data.features(np.arange(data.num_rows))
     batches = [sweep.batch(i) for i in range(sweep.num_batches)]
     for name in FEATURES:
         together = np.concatenate([batch[name] for batch in batches])

@@ -8,7 +8,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_examples
-from wizardcoder_jax.data.prepare import prepare
+from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.hf.model_source import ModelSource
 
 DATA = DATA_DIR
@@ -18,7 +18,7 @@ FILE = DATA / "codealpaca" / "code_alpaca_20k.json.gz"
 @pytest.mark.skipif(not FILE.exists(), reason="no WIZARDCODER_DATA")
 def test_code_alpaca_fills_rows_of_2048_to_98_percent_and_more_and_nothing_is_lost(tmp_path):
     tokenizer = ModelSource("smollm2-135m-instruct").tokenizer
-    data = prepare(TrainConfig(cache_dir=str(tmp_path)), [str(FILE)], tokenizer).train
+    data = prepare_data(TrainConfig(cache_dir=str(tmp_path)), [str(FILE)], tokenizer).train
     assert data.width == 2048
     assert data.counts.fill >= 0.98
     examples = read_examples([str(FILE)])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.data.mixture import repeat, times_each
+from wizardcoder_jax.data.mixture import repeat_examples, repeats_per_example
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from wizardcoder_jax.data.mixture import repeat, times_each
     ],
 )
 def test_the_largest_for_its_rate_is_seen_once_and_the_rates_hold(sizes, rates, totals):
-    times = times_each(sizes, rates, seed=0)
+    times = repeats_per_example(sizes, rates, seed=0)
     assert [int(each.sum()) for each in times] == totals
     assert any((each == 1).all() for each in times)
     for size, each in zip(sizes, times, strict=True):
@@ -28,23 +28,23 @@ def test_the_largest_for_its_rate_is_seen_once_and_the_rates_hold(sizes, rates, 
 def test_random_rates_hold_to_within_half_an_example(seed):
     rng = np.random.default_rng(seed)
     sizes, rates = rng.integers(1, 500, 4).tolist(), (rng.random(4) + 0.05).tolist()
-    totals = np.array([each.sum() for each in times_each(sizes, rates, seed)])
+    totals = np.array([each.sum() for each in repeats_per_example(sizes, rates, seed)])
     scale = max(size / rate for size, rate in zip(sizes, rates, strict=True))
     assert np.abs(totals - np.array(rates) * scale).max() <= 0.5 + 1e-9
     assert (totals >= sizes).all()
 
 
 def test_which_examples_a_fraction_repeats_depends_on_the_seed_alone():
-    draws = [times_each([100, 15], [1, 1], seed)[1].tolist() for seed in (0, 0, 1)]
+    draws = [repeats_per_example([100, 15], [1, 1], seed)[1].tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 
 def test_repeats_are_numbered():
-    examples, again = repeat(np.array([2, 0, 3, 1]))
+    examples, again = repeat_examples(np.array([2, 0, 3, 1]))
     assert (examples.tolist(), again.tolist()) == ([0, 2, 3, 0, 2, 2], [0, 0, 0, 1, 1, 2])
-    assert [len(part) for part in repeat(np.zeros(3, int))] == [0, 0]
+    assert [len(part) for part in repeat_examples(np.zeros(3, int))] == [0, 0]
 
 
 def test_an_absurd_rate_is_refused():
     with pytest.raises(InputError, match=r"would repeat its smaller tasks until it has 1e\+09 examples .* raise the rate"):
-        times_each([1000, 10], [1e-6, 1], seed=0)
+        repeats_per_example([1000, 10], [1e-6, 1], seed=0)

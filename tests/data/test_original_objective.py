@@ -13,8 +13,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from tests.helpers.many_texts import CODE_ALPACA
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.data.prepare import prepare
-from wizardcoder_jax.data.tokenization import original, token_mean
+from wizardcoder_jax.data.prepare import prepare_data
+from wizardcoder_jax.data.tokenization import tokenize_original, tokenize_token_mean
 from wizardcoder_jax.hf.model_source import ModelSource
 from wizardcoder_jax.hf.tokenizer import tokenizer_from_folder
 
@@ -126,7 +126,7 @@ def test_ids_and_labels_equal_the_published_scripts_on_a_thousand_rows(rows, tmp
     lengths = [len(theirs(text).input_ids) for text in texts_of(rows)]
     for max_length in (max(lengths) + 8, int(np.quantile(lengths, 0.4))):
         config = TrainConfig(objective="original", max_length=max_length, cache_dir=str(tmp_path / "cache"))
-        data = prepare(config, [str(file)], ours).train
+        data = prepare_data(config, [str(file)], ours).train
         features = data.features(np.arange(data.num_rows))
         assert data.num_rows == len(rows)
         found = {"ends": 0, "unlabelled": 0, "crossed": 0}
@@ -154,7 +154,7 @@ def test_a_merge_at_the_border_takes_the_first_token_of_the_response_from_what_i
     backend.add_special_tokens(["<e>"])
     save(tmp_path, backend, tokenizer_class="PreTrainedTokenizerFast", eos_token="<e>")
     tokenizer = tokenizer_from_folder(str(tmp_path), None)
-    (joint,) = original([":"], ["\nx"], tokenizer, 8)
-    assert (joint.tokens.tolist(), joint.learns.tolist()) == ([3, 4, 0], [False, True, True])
-    (apart,) = token_mean([":"], ["\nx"], tokenizer, 8)
-    assert (apart.tokens.tolist(), apart.learns.tolist()) == ([1, 5, 0], [False, True, True])
+    (joint,) = tokenize_original([":"], ["\nx"], tokenizer, 8)
+    assert (joint.tokens.tolist(), joint.loss_mask.tolist()) == ([3, 4, 0], [False, True, True])
+    (apart,) = tokenize_token_mean([":"], ["\nx"], tokenizer, 8)
+    assert (apart.tokens.tolist(), apart.loss_mask.tolist()) == ([1, 5, 0], [False, True, True])

@@ -29,7 +29,7 @@ def test_every_example_comes_out_whole_once_with_its_next_token_targets(packs):
         tokens, targets, weights, positions = found[sample.example_id]
         np.testing.assert_array_equal(tokens, sample.tokens[:-1])
         np.testing.assert_array_equal(targets, sample.tokens[1:])
-        np.testing.assert_array_equal(weights, sample.learns[1:])
+        np.testing.assert_array_equal(weights, sample.loss_mask[1:])
         np.testing.assert_array_equal(positions, np.arange(len(tokens)))
 
 

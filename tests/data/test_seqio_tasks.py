@@ -7,7 +7,7 @@ from tests.helpers.byte_tokenizer import END, ByteTokenizer, plain_tokenise
 from tests.helpers.small_datasets import Sample, dataset_of
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.data.instruction_records import read_example
-from wizardcoder_jax.data.tokenization import original
+from wizardcoder_jax.data.tokenization import tokenize_original
 
 
 def odd_examples(count):
@@ -24,12 +24,12 @@ def test_the_task_gives_what_the_recipe_says():
     examples = list(odd_examples(seqio_tasks.EXAMPLES_PER_CALL + 3))
     expected = list(plain_tokenise(examples, ByteTokenizer()))
     max_length = int(np.median([len(tokens) for tokens, _ in expected]))
-    found = list(seqio_tasks.tokenise(examples, ByteTokenizer(), "token_mean", max_length))
+    found = list(seqio_tasks.tokenize_instructions(examples, ByteTokenizer(), "token_mean", max_length))
     assert len(found) == len(expected)
     for example, (tokens, weights) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(example.tokens, tokens[:max_length])
-        np.testing.assert_array_equal(example.learns, weights[:max_length])
-        assert (example.tokens.dtype, example.learns.dtype) == (np.int32, bool)
+        np.testing.assert_array_equal(example.loss_mask, weights[:max_length])
+        assert (example.tokens.dtype, example.loss_mask.dtype) == (np.int32, bool)
         assert example.is_cut == (len(tokens) > max_length)
     assert {example.is_cut for example in found} == {True, False}
     vocabulary = (
@@ -45,10 +45,12 @@ def test_the_task_of_objective_original_gives_what_its_function_does(max_length)
 
     examples = list(odd_examples(20))
     texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
-    expected = original(texts, [e.output for e in examples], ByteTokenizer(), max_length)
-    for ours, example in zip(seqio_tasks.tokenise(examples, ByteTokenizer(), "original", max_length), expected, strict=True):
+    expected = tokenize_original(texts, [e.output for e in examples], ByteTokenizer(), max_length)
+    for ours, example in zip(
+        seqio_tasks.tokenize_instructions(examples, ByteTokenizer(), "original", max_length), expected, strict=True
+    ):
         np.testing.assert_array_equal(ours.tokens, example.tokens)
-        np.testing.assert_array_equal(ours.learns, example.learns)
+        np.testing.assert_array_equal(ours.loss_mask, example.loss_mask)
         assert ours.is_cut == example.is_cut
 
 

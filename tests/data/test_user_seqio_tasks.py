@@ -12,7 +12,7 @@ from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_example
-from wizardcoder_jax.data.prepare import prepare
+from wizardcoder_jax.data.prepare import prepare_data
 
 HEADER = """
 import seqio
@@ -67,7 +67,7 @@ def task(tmp_path, monkeypatch):
 
 
 def prepared(config):
-    return prepare(config, [], ByteTokenizer())
+    return prepare_data(config, [], ByteTokenizer())
 
 
 def segments(dataset):

@@ -9,7 +9,7 @@ from tests.helpers.byte_tokenizer import ByteTokenizer
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.data.prepare import prepare
+from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.data.tokenization import TOKENISE
 from wizardcoder_jax.data.validation_split import is_held_out
 
@@ -37,7 +37,7 @@ def split(tmp_path, records, fraction=0.3, **changes):
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     validation = ValidationConfig(fraction=fraction)
     config = TrainConfig(max_length=256, cache_dir=str(tmp_path / "cache"), validation=validation, **changes)
-    return prepare(config, [str(file)], ByteTokenizer())
+    return prepare_data(config, [str(file)], ByteTokenizer())
 
 
 def responses(dataset):

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.helpers.collectives import collectives
-from wizardcoder_jax.checkpoints.fingerprint import fingerprints, sums_of
+from wizardcoder_jax.checkpoints.fingerprint import array_checksums, fingerprint_arrays
 from wizardcoder_jax.checkpoints.manager import CheckpointManager
 from wizardcoder_jax.checkpoints.metadata import CheckpointCard
 from wizardcoder_jax.checkpoints.reader import find_checkpoint, flatten, load_params
@@ -106,12 +106,12 @@ def program():
     specs = [(), ("data",), (None, "data", "model"), ("model", None, "data"), (None, None, ("model", "data"))]
     arrays = {str(spec): jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec))) for spec in specs}
     replicated = NamedSharding(mesh, PartitionSpec())
-    text = jax.jit(sums_of, out_shardings=replicated).lower(list(arrays.values())).compile().as_text()
+    text = jax.jit(array_checksums, out_shardings=replicated).lower(list(arrays.values())).compile().as_text()
     sizes = [int(np.prod(shape)) for found in collectives(text, 8) for shape in found.shapes]
     yield {
         "sizes": sizes,
-        "lines": sorted(set(fingerprints(arrays).values())),
-        "whole": fingerprints({"x": jnp.asarray(array)})["x"],
+        "lines": sorted(set(fingerprint_arrays(arrays).values())),
+        "whole": fingerprint_arrays({"x": jnp.asarray(array)})["x"],
     }
 
 

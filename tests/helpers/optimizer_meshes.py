@@ -15,7 +15,7 @@ from wizardcoder_jax.config import OptimConfig
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.training.global_batch import put_batch
-from wizardcoder_jax.training.optimizers.quantized_moments import Blocks
+from wizardcoder_jax.training.optimizers.quantized_moments import QuantizedMoment
 from wizardcoder_jax.training.train_step import make_step, new_state
 from wizardcoder_jax.training.trainable import Partition
 
@@ -50,7 +50,7 @@ def held(state):
     """Devices among which each array of moments is split, and its parameter is, by name."""
     split = lambda array: array.size // array.addressable_shards[0].data.size  # noqa: E731
     found = {"codes": [], "scales": [], "weights": []}
-    is_blocks = lambda node: isinstance(node, Blocks)  # noqa: E731
+    is_blocks = lambda node: isinstance(node, QuantizedMoment)  # noqa: E731
     for path, node in jax.tree_util.tree_leaves_with_path(state.opt_state, is_leaf=is_blocks):
         if is_blocks(node):
             name = next(key.key for key in reversed(path) if str(getattr(key, "key", "")) in state.trained)

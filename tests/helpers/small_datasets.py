@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, lay_out, store_tokens
+from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, build_rows, build_token_store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,16 +13,16 @@ class Sample:
 
     example_id: int
     tokens: np.ndarray
-    learns: np.ndarray
+    loss_mask: np.ndarray
 
 
 def dataset_of(samples, max_length, packs=True, vocab_size=1 << 20):
     """The samples laid out in rows, by the functions that `prepare` uses."""
     samples = list(samples)
-    store = store_tokens([s.tokens for s in samples], [s.learns for s in samples], vocab_size)
-    supervised = np.asarray([np.count_nonzero(s.learns[1:]) for s in samples])
+    store = build_token_store([s.tokens for s in samples], [s.loss_mask for s in samples], vocab_size)
+    supervised = np.asarray([np.count_nonzero(s.loss_mask[1:]) for s in samples])
     ids = np.asarray([s.example_id for s in samples])
-    rows, width = lay_out(store, supervised, np.arange(len(samples)), ids, max_length, packs)
+    rows, width = build_rows(store, supervised, np.arange(len(samples)), ids, max_length, packs)
     num_tokens = int(rows.num_tokens.sum())
     counts = EpochCounts(
         examples=len(samples),

@@ -15,7 +15,7 @@ from wizardcoder_jax.models.families.published_sizes import published_arch
 from wizardcoder_jax.planning.memory_estimator import memory
 from wizardcoder_jax.planning.step_time import PRODUCT_EFFICIENCY, pace
 from wizardcoder_jax.training.train_step import abstract_state
-from wizardcoder_jax.training.trainable import abstract_subject
+from wizardcoder_jax.training.trainable import abstract_model
 
 STARCODER = published_arch("bigcode/starcoder")
 
@@ -41,7 +41,7 @@ def test_memory_is_within_15_percent_of_what_the_compiler_reports(hub_id, topolo
 def test_what_is_held_is_what_the_shards_of_the_real_state_come_to(mesh, strategy, flags):
     arch = published_arch("bigcode/tiny_starcoder_py")
     config = parse_command_line(TrainConfig, ["--strategy", strategy, *flags.split()])
-    model, places = abstract_subject(arch, RULES[strategy], config), jax.sharding.AbstractMesh(mesh, MESH_AXES)
+    model, places = abstract_model(arch, RULES[strategy], config), jax.sharding.AbstractMesh(mesh, MESH_AXES)
     state = abstract_state(model, config, places, RULES[strategy])._replace(guard=None)
     shards = [math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)]
     needed = memory(arch, config, mesh)

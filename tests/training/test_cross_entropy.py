@@ -12,7 +12,13 @@ from tests.helpers.splash_cases import architecture, parameters, rows
 from wizardcoder_jax.config import RegularisationConfig, TrainConfig
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.transformer import abstract_transformer
-from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, Objective, cross_entropy, weighted_loss
+from wizardcoder_jax.training.objectives.cross_entropy import (
+    Batch,
+    CrossEntropyOptions,
+    LossOptions,
+    cross_entropy,
+    weighted_loss,
+)
 
 VOCAB, PADDED = 301, 512
 
@@ -36,7 +42,7 @@ def test_z_loss_and_label_smoothing_and_their_gradients_equal_torchs(z_loss, smo
     expected = (torch.tensor(weights).reshape(-1) * (costs + z_loss * torch.logsumexp(flat, -1) ** 2)).sum()
     expected.backward()
     ours = jax.jit(jax.value_and_grad(cross_entropy, argnums=(0, 1)), static_argnums=(4, 5, 6))
-    loss, grads = ours(hidden, table, targets, weights, Objective(VOCAB, z_loss, smoothing), RULES["fsdp"], chunk)
+    loss, grads = ours(hidden, table, targets, weights, CrossEntropyOptions(VOCAB, z_loss, smoothing), RULES["fsdp"], chunk)
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     for grad, other in zip(grads, (states.grad.numpy(), rows.grad.numpy()), strict=True):
         np.testing.assert_allclose(grad, other, rtol=0, atol=1e-5 * np.abs(other).max())

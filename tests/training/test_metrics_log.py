@@ -24,7 +24,7 @@ from wizardcoder_jax.training.objectives.cross_entropy import LossOptions
 from wizardcoder_jax.training.profiler import ProfilerWindow
 from wizardcoder_jax.training.trainable import Partition
 from wizardcoder_jax.training.validation import Validation
-from wizardcoder_jax.training.wandb_tracker import Tracker
+from wizardcoder_jax.training.wandb_tracker import WandbTracker
 
 # A stand-in for the client: appends what it is told to a file.
 FAKE_WANDB = """
@@ -134,7 +134,7 @@ def test_a_restarted_run_goes_on_as_the_same_run_of_the_tracker(wandb, tmp_path)
     run = tmp_path / "run"
     run.mkdir()
     for start in (0, 1):
-        log = MetricsLog(str(run), start, tracker=Tracker("p", str(run), {"seed": 0}))
+        log = MetricsLog(str(run), start, tracker=WandbTracker("p", str(run), {"seed": 0}))
         log.write(start + 1, {"loss": 1.0})
         log.close()
     told = entries(wandb)
@@ -146,16 +146,16 @@ def test_a_restarted_run_goes_on_as_the_same_run_of_the_tracker(wandb, tmp_path)
 
 def test_a_tracker_that_cannot_be_had_is_one_clear_line(wandb, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="does not open project 'broken'") as refused:
-        Tracker("broken", str(tmp_path), {})
+        WandbTracker("broken", str(tmp_path), {})
     assert "secret-key" not in str(refused.value)
     monkeypatch.delenv("WANDB_API_KEY")
     with pytest.raises(InputError, match="WANDB_API_KEY is not; set it"):
-        Tracker("p", str(tmp_path), {})
+        WandbTracker("p", str(tmp_path), {})
     monkeypatch.setenv("WANDB_MODE", "offline")
-    Tracker("p", str(tmp_path), {})
+    WandbTracker("p", str(tmp_path), {})
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match="the package wandb is missing; install it with: pip install wandb"):
-        Tracker("p", str(tmp_path), {})
+        WandbTracker("p", str(tmp_path), {})
 
 
 def test_utilization_is_known_for_known_accelerators_alone(monkeypatch):

@@ -13,12 +13,12 @@ from wizardcoder_jax.config import OptimConfig
 from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_schedule, step_count
 from wizardcoder_jax.training.optimizers.quantized_moments import (
     MIN_SIZE,
-    Blocks,
-    block_of,
-    from_blocks,
-    hold_moments,
-    to_bfloat16,
-    to_blocks,
+    QuantizedMoment,
+    choose_block,
+    dequantize_blocks,
+    quantize_blocks,
+    quantize_moments,
+    round_to_bfloat16,
 )
 
 KERNEL = "blocks.mlp.up.kernel"
@@ -223,14 +223,17 @@ def test_bytes_of_adamws_moments(dtype, most):
 
 def test_small_arrays_keep_their_moments_in_full():
     state = make_optimizer(constant("adamw", moment_dtype="int8"), 10).init(params_of({"tokens": np.zeros(MIN_SIZE - 1)}))
-    assert not any(isinstance(node, Blocks) for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, Blocks)))
+    assert not any(
+        isinstance(node, QuantizedMoment)
+        for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, QuantizedMoment))
+    )
 
 
 @pytest.mark.parametrize("is_second", [False, True])
 def test_rounding_to_8_bits_is_right_in_expectation_and_keeps_small_numbers(is_second):
     rng = np.random.default_rng(0)
     x = (10.0 ** rng.uniform(-4, 0, (4, 256)) * (1 if is_second else rng.choice([-1, 1], (4, 256)))).astype(np.float32)
-    read = jax.jit(jax.vmap(lambda key: from_blocks(*to_blocks(jnp.asarray(x), -1, 128, is_second, key))))
+    read = jax.jit(jax.vmap(lambda key: dequantize_blocks(*quantize_blocks(jnp.asarray(x), -1, 128, is_second, key))))
     draws = np.asarray(read(jax.random.split(jax.random.key(0), 2000)), np.float64)
     levels, power = (255, 4) if is_second else (127, 2)
     scale = np.abs(x).reshape(4, 2, 128).max(-1).repeat(128, axis=-1).astype(np.float64)
@@ -251,7 +254,7 @@ def test_rounding_to_8_bits_is_right_in_expectation_and_keeps_small_numbers(is_s
 def test_what_is_zero_stays_zero_and_the_largest_is_exact():
     x = jnp.asarray([[0.0] * 127 + [0.3]])
     for is_second in (False, True):
-        read = from_blocks(*to_blocks(x, -1, 128, is_second, jax.random.key(1)))
+        read = dequantize_blocks(*quantize_blocks(x, -1, 128, is_second, jax.random.key(1)))
         assert not np.asarray(read[0, :127]).any() and float(read[0, 127]) == np.float32(0.3)
 
 
@@ -260,7 +263,7 @@ def test_a_second_moment_that_should_decay_does_not_stand_still(dtype):
     """With decay 0.999 a step changes it by less than half the distance between two numbers that can be held."""
     inner = optax.scale_by_adam(b1=0.0, b2=0.999)
     params = params_of({"tokens": np.ones((64, 128), np.float32)})
-    optimizer = hold_moments(inner, dtype)
+    optimizer = quantize_moments(inner, dtype)
     update, state = jax.jit(optimizer.update), optimizer.init(params)
     rng = np.random.default_rng(0)
     first = params_of({"tokens": rng.uniform(0.5, 1.0, (64, 128)).astype(np.float32)})
@@ -268,17 +271,19 @@ def test_a_second_moment_that_should_decay_does_not_stand_still(dtype):
     for _ in range(1000):
         _, state = update(params_of({"tokens": np.zeros((64, 128), np.float32)}), state)
     nu = state.inner.nu["tokens"]
-    held = np.asarray(from_blocks(nu.codes[...], nu.scales[...]) if isinstance(nu, Blocks) else nu[...]).astype(np.float64)
+    held = np.asarray(dequantize_blocks(nu.codes[...], nu.scales[...]) if isinstance(nu, QuantizedMoment) else nu[...]).astype(
+        np.float64
+    )
     expected = 0.001 * np.asarray(first["tokens"][...], np.float64) ** 2 * 0.999**1000
     assert held.sum() == pytest.approx(expected.sum(), rel=0.05)
 
 
 def test_bfloat16_is_rounded_to_a_neighbour_in_proportion():
     x = np.float32(1 + 3 / 1024)  # bfloat16 has 1 and 1 + 8/1024 here
-    drawn_ = np.asarray(to_bfloat16(jnp.full(20000, x), jax.random.key(0)), np.float32)
+    drawn_ = np.asarray(round_to_bfloat16(jnp.full(20000, x), jax.random.key(0)), np.float32)
     assert set(np.unique(drawn_)) == {1.0, 1 + 8 / 1024}
     assert drawn_.mean() == pytest.approx(x, abs=1e-4)
-    assert not np.isfinite(np.asarray(to_bfloat16(jnp.asarray([jnp.inf, jnp.nan]), jax.random.key(0)), np.float32)).any()
+    assert not np.isfinite(np.asarray(round_to_bfloat16(jnp.asarray([jnp.inf, jnp.nan]), jax.random.key(0)), np.float32)).any()
 
 
 BLOCKS = {
@@ -299,7 +304,7 @@ BLOCKS = {
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_are_large_and_not_cut_where_a_mesh_splits_the_dim(name):
     shape, axes, expected = BLOCKS[name]
-    dim, block = block_of(shape, axes)
+    dim, block = choose_block(shape, axes)
     assert (dim, block) == expected
     most = 64 if axes[dim] and shape[dim] >= 512 else 1
     for devices in (2, 4, 8, 16, 32, 64):
@@ -312,7 +317,7 @@ def test_blocks_are_large_and_not_cut_where_a_mesh_splits_the_dim(name):
 def test_a_block_shares_its_largest_number_with_no_other(dim, is_second):
     x = np.full((2, 32, 32), 1e-6, np.float32)
     x[0, 3, 5] = 1.0
-    found = np.asarray(from_blocks(*to_blocks(jnp.asarray(x), dim, 16, is_second, jax.random.key(0))))
+    found = np.asarray(dequantize_blocks(*quantize_blocks(jnp.asarray(x), dim, 16, is_second, jax.random.key(0))))
     same = np.zeros(x.shape, bool)
     same[0, *((slice(0, 16), 5) if dim == -2 else (3, slice(0, 16)))] = True
     np.testing.assert_allclose(found[~same], x[~same], rtol=1e-6)

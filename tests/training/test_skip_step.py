@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.tiny_steps import OPTIMIZERS, Training, bits, config, rows
 from wizardcoder_jax.config import GuardConfig
-from wizardcoder_jax.training.skip_step import NORM_DECAY, WARMUP_STEPS, SkipStepState, judge, new_guard
+from wizardcoder_jax.training.skip_step import NORM_DECAY, WARMUP_STEPS, SkipStepState, check_step, init_skip_step
 
 SPIKES = GuardConfig(spike_factor=5.0)
 # What a batch's weights are multiplied with, and so its loss and gradients.
@@ -73,9 +73,9 @@ def test_the_learning_rate_is_that_of_the_steps_that_were_taken():
 
 def judged(norms, factor=3.0):
     """Which of the norms are taken, and the guard after them."""
-    guard, taken = new_guard(), []
+    guard, taken = init_skip_step(), []
     for norm in norms:
-        take, guard = judge(guard, GuardConfig(spike_factor=factor), jnp.float32(1), jnp.float32(norm))
+        take, guard = check_step(guard, GuardConfig(spike_factor=factor), jnp.float32(1), jnp.float32(norm))
         taken.append(bool(take))
     return taken, guard
 
@@ -98,5 +98,5 @@ def test_no_norm_is_a_spike_before_there_is_a_mean_to_go_by():
 
 
 def test_the_guard_is_of_scalars():
-    assert [(leaf.shape, leaf.dtype.name) for leaf in new_guard()] == [((), "float32"), *[((), "int32")] * 3]
+    assert [(leaf.shape, leaf.dtype.name) for leaf in init_skip_step()] == [((), "float32"), *[((), "int32")] * 3]
     assert SkipStepState._fields == ("norm_mean", "num_taken", "num_skipped", "skipped_in_row")

@@ -10,7 +10,7 @@ from tests.helpers.tiny_steps import ARCH, OPTIMIZERS, RULES_HERE, Training, bit
 from wizardcoder_jax.config import LoraConfig, TrainConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
-from wizardcoder_jax.training.trainable import Partition, abstract_subject
+from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 FROZEN = ("tokens", "*.attention.*", "*norm*")
 
@@ -120,7 +120,7 @@ def test_a_model_that_is_split_and_joined_is_itself():
 def test_of_an_adapted_model_the_adapters_alone_are_trained(base_weights):
     settings = TrainConfig(lora=LoraConfig(rank=2, base_weights=base_weights))
     arch = dataclasses.replace(ARCH, embed_dim=64, head_dim=16)
-    subject = abstract_subject(arch, RULES_HERE, settings)
+    subject = abstract_model(arch, RULES_HERE, settings)
     trained, frozen = Partition.of(subject, settings).split(subject)
     assert {name.rpartition(".")[2] for name in trained} == {"lora_a", "lora_b"}
     assert len(trained) == 2 * 6 and not any("lora" in name for name in frozen)

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 _CONSTANTS = ((0x6A09E667, 0x9E3779B1), (0xBB67AE85, 0x3C6EF373))
 
 
-def fingerprints(arrays: dict[str, Any]) -> dict[str, str]:
+def fingerprint_arrays(arrays: dict[str, Any]) -> dict[str, str]:
     """A line for each array, "float32[2,3] 0123456789abcdef": dtype, shape, and 64 bits of checksum over bits and positions.
 
     Two sums modulo 2^32, over all elements, of a mix of the element's bits and its linear index. Integer sums are exact in any
@@ -27,20 +27,20 @@ def fingerprints(arrays: dict[str, Any]) -> dict[str, str]:
     mesh = next((a.sharding.mesh for a in arrays.values() if isinstance(a.sharding, NamedSharding)), None)
     sums = np.asarray(_pass(None if mesh is None else NamedSharding(mesh, PartitionSpec()))(list(arrays.values())))
     found = zip(arrays.items(), sums, strict=True)
-    return {name: f"{described(array)} {first:08x}{second:08x}" for (name, array), (first, second) in found}
+    return {name: f"{describe_array(array)} {first:08x}{second:08x}" for (name, array), (first, second) in found}
 
 
-def described(array: Any) -> str:
+def describe_array(array: Any) -> str:
     """Dtype and shape of an array or of its abstract form, e.g. "float32[2,3]"."""
     return f"{jnp.dtype(array.dtype).name}[{','.join(map(str, array.shape))}]"
 
 
 @functools.cache
 def _pass(replicated: NamedSharding | None) -> Any:
-    return jax.jit(sums_of, out_shardings=replicated)
+    return jax.jit(array_checksums, out_shardings=replicated)
 
 
-def sums_of(arrays: list[jax.Array]) -> jax.Array:
+def array_checksums(arrays: list[jax.Array]) -> jax.Array:
     """The two sums of each of the arrays, uint32 [len(arrays), 2]."""
     return jnp.stack([_sums(array) for array in arrays])
 

@@ -14,15 +14,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN, PreservationPolicy
 
-from wizardcoder_jax.checkpoints.fingerprint import described, fingerprints
-from wizardcoder_jax.checkpoints.metadata import CheckpointCard, Manifest, checksum
+from wizardcoder_jax.checkpoints.fingerprint import describe_array, fingerprint_arrays
+from wizardcoder_jax.checkpoints.metadata import CheckpointCard, Manifest, combined_checksum
 from wizardcoder_jax.checkpoints.reader import (
     DamagedError,
     Flat,
-    agreeing,
+    fail_together,
+    find_frozen,
     first_line,
     flatten,
-    frozen_of,
     read_manifest,
     read_verified,
     unflatten,
@@ -93,8 +93,8 @@ class CheckpointManager:
     def _keep_frozen(self, frozen: Flat) -> str:
         """Sees to it that the frozen weights are held whole, and says which they are."""
         if self._frozen is None:
-            lines = fingerprints(frozen)
-            self._frozen = checksum(lines)
+            lines = fingerprint_arrays(frozen)
+            self._frozen = combined_checksum(lines)
             if not self._holds_frozen(frozen):
                 self._set_aside(self._run_dir / FROZEN, [0])
                 with self._writing(), _manager(self._run_dir / FROZEN, LatestN(1), background=False) as manager:
@@ -104,8 +104,8 @@ class CheckpointManager:
     def _holds_frozen(self, frozen: Flat) -> bool:
         run_dir = os.fspath(self._run_dir)
         try:
-            with agreeing(f"{run_dir}/{FROZEN}"):
-                folder, lines = frozen_of(run_dir, run_dir, self._frozen or "")
+            with fail_together(f"{run_dir}/{FROZEN}"):
+                folder, lines = find_frozen(run_dir, run_dir, self._frozen or "")
             for name, array in frozen.items():  # one by one, as each is held twice meanwhile
                 read_verified(folder, lines, {name: array})
         except InputError:
@@ -125,14 +125,14 @@ class CheckpointManager:
         """
         step_dir = os.fspath(self._manager.directory / str(step))
         wanted = {name: flatten(tree) for name, tree in shapes.items() if tree is not None}
-        with agreeing(step_dir):
+        with fail_together(step_dir):
             manifest = read_manifest(step_dir)
             if manifest.step != step or manifest.card is None:
                 raise DamagedError(f"{step_dir} is damaged (it holds step {manifest.step})")
         where = {name: (f"{step_dir}/{name}", lines) for name, lines in manifest.arrays.items()}
-        with self._needing_frozen(step_dir), agreeing(step_dir):
+        with self._needing_frozen(step_dir), fail_together(step_dir):
             if manifest.card.frozen is not None:
-                where[FROZEN] = frozen_of(os.fspath(self._run_dir), step_dir, manifest.card.frozen)
+                where[FROZEN] = find_frozen(os.fspath(self._run_dir), step_dir, manifest.card.frozen)
         _check_same(step_dir, {name: lines for name, (_, lines) in where.items()}, wanted)
         found = {name: read_verified(*where[name], flat) for name, flat in wanted.items() if name != FROZEN}
         if FROZEN in wanted:
@@ -229,7 +229,7 @@ def _arrays() -> ocp.PyTreeCheckpointHandler:
 
 
 def _save(manager: ocp.CheckpointManager, step: int, card: CheckpointCard | None, items: dict[str, Flat]) -> None:
-    arrays = {name: fingerprints(flat) for name, flat in items.items()}
+    arrays = {name: fingerprint_arrays(flat) for name, flat in items.items()}
     args = {name: _from(flat) for name, flat in items.items() if flat}
     args["model"] = ocp.args.JsonSave(Manifest(step=step, card=card, arrays=arrays).to_json())
     manager.save(step, args=ocp.args.Composite(**args))
@@ -256,7 +256,7 @@ def _check_same(step_dir: str, held: dict[str, dict[str, str]], wanted: dict[str
         names = [*flat, *(name for name in held.get(item, {}) if name not in flat)]
         for name in names:
             there = held.get(item, {}).get(name, "nothing").split()[0]
-            here = described(flat[name]) if name in flat else "nothing"
+            here = describe_array(flat[name]) if name in flat else "nothing"
             if there != here:
                 what = f"{item} {name}".strip()
                 complaint = f"{step_dir} is of another model or other settings: {what} is {there} there and {here} here"

@@ -7,7 +7,7 @@ from typing import Any
 
 from wizardcoder_jax.models.arch import ArchConfig
 
-Lines = dict[str, str]  # name of an array -> dtype, shape and checksum (checkpoints/fingerprint.py)
+ArrayChecksums = dict[str, str]  # name of an array -> dtype, shape and checksum (checkpoints/fingerprint.py)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Manifest:
 
     step: int
     card: CheckpointCard | None  # None: of weights that belong to many steps
-    arrays: dict[str, Lines]  # by item
+    arrays: dict[str, ArrayChecksums]  # by item
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, with a checksum of its own."""
@@ -51,7 +51,7 @@ class Manifest:
         return cls(**{**told, "card": card})
 
 
-def checksum(lines: Lines) -> str:
+def combined_checksum(lines: ArrayChecksums) -> str:
     """One checksum of many arrays."""
     return _sha256(lines)
 

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from wizardcoder_jax.checkpoints.fingerprint import described, fingerprints
-from wizardcoder_jax.checkpoints.metadata import CheckpointCard, Lines, Manifest, checksum
+from wizardcoder_jax.checkpoints.fingerprint import describe_array, fingerprint_arrays
+from wizardcoder_jax.checkpoints.metadata import ArrayChecksums, CheckpointCard, Manifest, combined_checksum
 from wizardcoder_jax.checkpoints.tensorstore_io import read_arrays
 from wizardcoder_jax.core.distributed import all_agree
 from wizardcoder_jax.core.errors import InputError
@@ -91,7 +91,7 @@ def read_card(step_dir: str) -> CheckpointCard:
     return card
 
 
-def held_dtypes(step_dir: str, model: Any) -> Any:
+def stored_dtypes(step_dir: str, model: Any) -> Any:
     """The dtype of each of a checkpoint's weights, as a pytree like `model`.
 
     Raises:
@@ -113,7 +113,7 @@ def load_params(step_dir: str, model: Any) -> Any:
     for folder, lines in parts:
         mine = {name: leaf for name, leaf in flat.items() if name in lines}
         for name, leaf in mine.items():
-            if lines[name].split()[0] != described(leaf):  # one by one, as such a one is held twice meanwhile
+            if lines[name].split()[0] != describe_array(leaf):  # one by one, as such a one is held twice meanwhile
                 found[name] = _converted(read_verified(folder, lines, {name: leaf})[name], leaf)
         found |= read_verified(folder, lines, {name: leaf for name, leaf in mine.items() if name not in found})
     return unflatten(model, found)
@@ -123,17 +123,17 @@ def _converted(array: jax.Array, leaf: Any) -> jax.Array:
     return jax.jit(lambda held: held.astype(leaf.dtype), out_shardings=leaf.sharding)(array)
 
 
-def _params_of(step_dir: str) -> list[tuple[str, Lines]]:
+def _params_of(step_dir: str) -> list[tuple[str, ArrayChecksums]]:
     """The folders that hold a checkpoint's weights, each with what lies in it."""
     manifest = read_manifest(step_dir)
     parts = [(f"{step_dir}/params", manifest.arrays["params"])]
     if manifest.card is not None and manifest.card.frozen is not None:
         run_dir = os.path.dirname(os.path.dirname(step_dir))
-        parts.append(frozen_of(run_dir, step_dir, manifest.card.frozen))
+        parts.append(find_frozen(run_dir, step_dir, manifest.card.frozen))
     return parts
 
 
-def frozen_of(run_dir: str, step_dir: str, expected: str) -> tuple[str, Lines]:
+def find_frozen(run_dir: str, step_dir: str, expected: str) -> tuple[str, ArrayChecksums]:
     """The folder of a run's frozen weights, and what lies in it.
 
     Raises:
@@ -143,20 +143,20 @@ def frozen_of(run_dir: str, step_dir: str, expected: str) -> tuple[str, Lines]:
     if not exists(folder):
         raise InputError(f"{step_dir} holds only what was trained; the rest, {run_dir}/frozen of its run, is missing")
     lines = read_manifest(folder).arrays["params"]
-    if checksum(lines) != expected:
+    if combined_checksum(lines) != expected:
         raise InputError(f"{folder} holds other weights than those that {step_dir} was trained beside")
     return f"{folder}/params", lines
 
 
-def _check_names(step_dir: str, lines: Lines, flat: Flat) -> None:
+def _check_names(step_dir: str, lines: ArrayChecksums, flat: Flat) -> None:
     """That every leaf is held, in its shape."""
     for name, leaf in flat.items():
         held = lines.get(name, "nothing").split()[0]
-        if held.partition("[")[2] != described(leaf).partition("[")[2]:
-            raise InputError(f"{step_dir} is of another model: it has {held} as {name}, where {described(leaf)} is wanted")
+        if held.partition("[")[2] != describe_array(leaf).partition("[")[2]:
+            raise InputError(f"{step_dir} is of another model: it has {held} as {name}, where {describe_array(leaf)} is wanted")
 
 
-def read_verified(folder: str, lines: Lines, shapes: Flat) -> Flat:
+def read_verified(folder: str, lines: ArrayChecksums, shapes: Flat) -> Flat:
     """Arrays of one item, as they were saved.
 
     Raises:
@@ -164,9 +164,9 @@ def read_verified(folder: str, lines: Lines, shapes: Flat) -> Flat:
     """
     if not shapes:
         return {}
-    with agreeing(folder):
+    with fail_together(folder):
         arrays = read_arrays(folder, shapes)
-    bad = [name for name, line in fingerprints(arrays).items() if line != lines[name]]
+    bad = [name for name, line in fingerprint_arrays(arrays).items() if line != lines[name]]
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise DamagedError(f"{folder} is damaged: {bad[0]}{more} is not what was saved")
@@ -174,7 +174,7 @@ def read_verified(folder: str, lines: Lines, shapes: Flat) -> Flat:
 
 
 @contextlib.contextmanager
-def agreeing(where: str) -> Iterator[None]:
+def fail_together(where: str) -> Iterator[None]:
     """What fails in one process of the run fails in all of them, so that none waits for the others.
 
     Raises:

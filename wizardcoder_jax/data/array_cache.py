@@ -19,14 +19,14 @@ from wizardcoder_jax.data.notes import note
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cached:
+class CachedArrays:
     """Named arrays, and facts about them that JSON can hold."""
 
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
 
 
-def load_or_make(cache_dir: str, key: Mapping[str, Any], make: Callable[[], Cached]) -> tuple[Cached, str]:
+def load_or_build(cache_dir: str, key: Mapping[str, Any], make: Callable[[], CachedArrays]) -> tuple[CachedArrays, str]:
     """What `make` returns for `key`: from the cache, or made now and kept there; and the key's hash.
 
     Several processes may ask for the same: one works, the others wait for it. A damaged cache is made anew: everything is
@@ -91,14 +91,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _load(folder: Path) -> Cached | None:
+def _load(folder: Path) -> CachedArrays | None:
     """What `folder` holds, memory-mapped; None where there is nothing, or not all of it."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in manifest["xxh3"]}
         if any(_hash(array) != manifest["xxh3"][name] for name, array in arrays.items()):
             return None
-        return Cached(arrays=arrays, facts=manifest["facts"])
+        return CachedArrays(arrays=arrays, facts=manifest["facts"])
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -107,7 +107,7 @@ def _hash(array: np.ndarray) -> str:
     return xxhash.xxh3_64_hexdigest(array.data)
 
 
-def _build(folder: Path, key: Mapping[str, Any], make: Callable[[], Cached]) -> None:
+def _build(folder: Path, key: Mapping[str, Any], make: Callable[[], CachedArrays]) -> None:
     """Makes `folder`; needs its lock."""
     if folder.exists():
         note(f"{folder} is incomplete or damaged and is made anew")
@@ -124,7 +124,7 @@ def _build(folder: Path, key: Mapping[str, Any], make: Callable[[], Cached]) -> 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, key: Mapping[str, Any], made: Cached) -> None:
+def _write(folder: Path, key: Mapping[str, Any], made: CachedArrays) -> None:
     for name, array in made.arrays.items():
         np.save(folder / f"{name}.npy", array)
     hashes = {name: _hash(array) for name, array in made.arrays.items()}

@@ -113,7 +113,7 @@ class Batches:
         return np.concatenate([self.dataset.examples_in(row) for row in self.rows(step).tolist()])
 
 
-class Sweep:
+class ValidationBatches:
     """The rows of a dataset once, in their order: for the validation loss.
 
     The weights add up to 1 over the whole sweep: the mean over all supervised tokens is the plain sum of the batches' losses.

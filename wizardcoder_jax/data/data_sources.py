@@ -10,7 +10,7 @@ from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.data.instruction_records import Example, content_id
 from wizardcoder_jax.data.notes import note
 from wizardcoder_jax.data.quiet_import import quiet_import
-from wizardcoder_jax.data.tokenization import Tokenised, cut
+from wizardcoder_jax.data.tokenization import TokenizedExample, truncate
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 from wizardcoder_jax.data.validation_split import is_held_out
 
@@ -21,7 +21,7 @@ class TokenRecord:
 
     place: str  # for messages
     tokens: np.ndarray  # [n] int64
-    learns: np.ndarray  # [n] bool: whether the token is to be predicted
+    loss_mask: np.ndarray  # [n] bool: whether the token is to be predicted
     record_id: str  # as an Example's
 
 
@@ -41,21 +41,21 @@ class DataSource:
 def _content(record: Example | TokenRecord) -> tuple[str | bytes, ...]:
     if isinstance(record, Example):
         return record.instruction, record.input, record.output, record.record_id
-    return record.tokens.tobytes(), record.learns.tobytes(), record.record_id
+    return record.tokens.tobytes(), record.loss_mask.tobytes(), record.record_id
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
     """M records, numbered over all sources."""
 
-    examples: Sequence[Tokenised]  # M
+    examples: Sequence[TokenizedExample]  # M
     sources: np.ndarray  # [M] int64: the source of each
     is_held_out: np.ndarray  # [M] bool: on the validation side
     is_kept: np.ndarray  # [M] bool: trained on
     num_supervised: np.ndarray  # [M] int64: targets to learn
 
 
-def tokenise_sources(
+def tokenize_sources(
     sources: Sequence[DataSource], tokenizer: TokenizerProtocol, objective: str, max_length: int, held_out: float
 ) -> Corpus:
     """Tokenises all records and says on stderr which are cut or have nothing to learn.
@@ -66,13 +66,13 @@ def tokenise_sources(
         InputError: no record has anything to learn.
     """
     records = [record for source in sources for record in source.records]
-    examples: list[Tokenised] = []
+    examples: list[TokenizedExample] = []
     with Progress("prepare", len(records), "example") as progress:
         for source in sources:
             for example in _tokenised(source.records, tokenizer, objective, max_length):
                 examples.append(example)
                 progress.update()
-    supervised = np.asarray([np.count_nonzero(example.learns[1:]) for example in examples], np.int64)
+    supervised = np.asarray([np.count_nonzero(example.loss_mask[1:]) for example in examples], np.int64)
     barren = np.flatnonzero(supervised == 0)
     if len(barren) == len(records):
         raise InputError(
@@ -95,12 +95,12 @@ def tokenise_sources(
 
 def _tokenised(
     records: Sequence[Example] | Sequence[TokenRecord], tokenizer: TokenizerProtocol, objective: str, max_length: int
-) -> Iterator[Tokenised]:
+) -> Iterator[TokenizedExample]:
     texts = [record for record in records if isinstance(record, Example)]
     if texts:
         with quiet_import():
             from wizardcoder_jax.data import seqio_tasks  # here, because it takes TensorFlow along
-        yield from seqio_tasks.tokenise(texts, tokenizer, objective, max_length)
+        yield from seqio_tasks.tokenize_instructions(texts, tokenizer, objective, max_length)
     for record in records:
         if isinstance(record, TokenRecord):
-            yield cut(record.tokens, record.learns, max_length)
+            yield truncate(record.tokens, record.loss_mask, max_length)

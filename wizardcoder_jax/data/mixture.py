@@ -9,7 +9,7 @@ from wizardcoder_jax.core.errors import InputError
 MAX_ITEMS = 100_000_000  # of an epoch; more is a rate that was not meant, and packing them would take hours
 
 
-def times_each(sizes: Sequence[int], rates: Sequence[float], seed: int) -> list[np.ndarray]:
+def repeats_per_example(sizes: Sequence[int], rates: Sequence[float], seed: int) -> list[np.ndarray]:
     """How many times each example comes in one epoch of the mixture.
 
     The task that is largest relative to its rate is seen exactly once; the others are repeated until the rates hold, each
@@ -42,7 +42,7 @@ def times_each(sizes: Sequence[int], rates: Sequence[float], seed: int) -> list[
     return times
 
 
-def repeat(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def repeat_examples(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Example e `times[e]` times over, as (the examples, which time it is: 0, 1, ...), first times first."""
     rounds = [np.flatnonzero(times > again) for again in range(int(times.max(initial=0)))]
     if not rounds:

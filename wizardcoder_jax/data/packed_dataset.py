@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wizardcoder_jax.data.packing import pack, pad, padded_width
+from wizardcoder_jax.data.packing import pack_rows, pad_rows, padded_width
 
 FEATURES = ("tokens", "targets", "weights", "segment_ids", "positions")
 
@@ -15,7 +15,7 @@ class TokenStore:
     """E examples end to end: example e holds places starts[e] to starts[e + 1]."""
 
     tokens: np.ndarray  # [N] uint16, or uint32 where the vocabulary is larger
-    learns: np.ndarray  # [N] bool: whether the token is to be predicted
+    loss_mask: np.ndarray  # [N] bool: whether the token is to be predicted
     starts: np.ndarray  # [E + 1] int64
 
     def slots(self) -> np.ndarray:
@@ -23,13 +23,13 @@ class TokenStore:
         return np.maximum(np.diff(self.starts) - 1, 0)
 
 
-def store_tokens(tokens: Sequence[np.ndarray], learns: Sequence[np.ndarray], vocab_size: int) -> TokenStore:
+def build_token_store(tokens: Sequence[np.ndarray], loss_mask: Sequence[np.ndarray], vocab_size: int) -> TokenStore:
     """A store of examples: the ids [n] of each and which of them are to be predicted [n]."""
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens], dtype=np.int64)])
     dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
     return TokenStore(
         tokens=np.concatenate([np.zeros(0, dtype), *tokens], dtype=dtype, casting="unsafe"),
-        learns=np.concatenate([np.zeros(0, bool), *learns], dtype=bool, casting="unsafe"),
+        loss_mask=np.concatenate([np.zeros(0, bool), *loss_mask], dtype=bool, casting="unsafe"),
         starts=starts,
     )
 
@@ -45,7 +45,7 @@ class Rows:
     num_supervised: np.ndarray  # [R] int64: slots with a loss weight
 
 
-def lay_out(
+def build_rows(
     store: TokenStore,
     num_supervised: np.ndarray,
     examples: np.ndarray,
@@ -68,9 +68,9 @@ def lay_out(
     """
     slots = store.slots()[examples]
     if packs:
-        (order, starts), width = pack(slots, max_length), max_length
+        (order, starts), width = pack_rows(slots, max_length), max_length
     else:
-        (order, starts), width = pad(len(examples)), padded_width(slots, max_length)
+        (order, starts), width = pad_rows(len(examples)), padded_width(slots, max_length)
     rows = Rows(
         members=examples[order],
         item_ids=item_ids[order],
@@ -138,7 +138,7 @@ class Dataset:
         return {
             "tokens": spread(self.store.tokens[inputs], np.int32),
             "targets": spread(self.store.tokens[inputs + 1], np.int32),
-            "weights": spread(self.store.learns[inputs + 1], bool),
+            "weights": spread(self.store.loss_mask[inputs + 1], bool),
             "segment_ids": spread(np.repeat(segments + 1, slots), np.int32),
             "positions": spread(positions, np.int32),
         }

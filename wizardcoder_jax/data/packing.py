@@ -5,7 +5,7 @@ import numpy as np
 WIDTH_MULTIPLE = 128  # of padded rows: a TPU's lanes, and what its attention kernels tile by
 
 
-def pack(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+def pack_rows(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
     """As many items a row as fit.
 
     Args:
@@ -20,8 +20,8 @@ def pack(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
     return members, np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
 
-def pad(num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """One item a row, in their order; returns what `pack` does."""
+def pad_rows(num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """One item a row, in their order; returns what `pack_rows` does."""
     return np.arange(num_items, dtype=np.int64), np.arange(num_items + 1, dtype=np.int64)
 
 

@@ -9,20 +9,21 @@ import numpy as np
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.data.array_cache import Cached, hash_file, load_or_make
-from wizardcoder_jax.data.data_sources import Corpus, DataSource, tokenise_sources
+from wizardcoder_jax.data.array_cache import CachedArrays, hash_file, load_or_build
+from wizardcoder_jax.data.data_sources import Corpus, DataSource, tokenize_sources
 from wizardcoder_jax.data.instruction_records import read_examples
-from wizardcoder_jax.data.mixture import repeat, times_each
+from wizardcoder_jax.data.mixture import repeat_examples, repeats_per_example
 from wizardcoder_jax.data.notes import note
-from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, Rows, TokenStore, lay_out, store_tokens
+from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, Rows, TokenStore, build_rows, build_token_store
 from wizardcoder_jax.data.quiet_import import quiet_import
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 FORMAT_VERSION = 2  # raise it whenever the same data would be prepared differently
+STORED_NAMES = {"loss_mask": "learns"}  # fields that are stored under another name, so that existing caches stay valid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedData:
     """What a run trains on and, where some records are held out, what its validation loss is taken of."""
 
     train: Dataset
@@ -30,7 +31,7 @@ class Prepared:
     fingerprint: str  # of all that both depend on: equal ones hold the same rows
 
 
-def prepare(config: TrainConfig, files: Sequence[str], tokenizer: TokenizerProtocol) -> Prepared:
+def prepare_data(config: TrainConfig, files: Sequence[str], tokenizer: TokenizerProtocol) -> PreparedData:
     """The datasets of `config`: from the cache, or made now and kept there.
 
     With files, a warm cache imports neither seqio nor TensorFlow; see user_seqio_tasks.py for Tasks. Of a mixture one epoch is
@@ -54,13 +55,13 @@ def prepare(config: TrainConfig, files: Sequence[str], tokenizer: TokenizerProto
         sources = user_seqio_tasks.read_task(config.task, tokenizer.vocab_size)
         content = [[source.name, source.rate, source.fingerprint()] for source in sources]
 
-    def make() -> Cached:
+    def make() -> CachedArrays:
         read = [DataSource(name="", rate=1.0, records=read_examples(files))] if sources is None else sources
         return _make(read, config, tokenizer)
 
-    cached, fingerprint = load_or_make(config.cache_dir, cache_key(config, content, tokenizer), make)
+    cached, fingerprint = load_or_build(config.cache_dir, cache_key(config, content, tokenizer), make)
     validation = _dataset(cached, "validation") if config.validation.fraction else None
-    return Prepared(train=_dataset(cached, "train"), validation=validation, fingerprint=fingerprint)
+    return PreparedData(train=_dataset(cached, "train"), validation=validation, fingerprint=fingerprint)
 
 
 def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerProtocol) -> dict[str, Any]:
@@ -80,25 +81,25 @@ def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerP
     }
 
 
-def _make(sources: Sequence[DataSource], config: TrainConfig, tokenizer: TokenizerProtocol) -> Cached:
+def _make(sources: Sequence[DataSource], config: TrainConfig, tokenizer: TokenizerProtocol) -> CachedArrays:
     fraction = config.validation.fraction
-    corpus = tokenise_sources(sources, tokenizer, config.objective, config.max_length, fraction)
+    corpus = tokenize_sources(sources, tokenizer, config.objective, config.max_length, fraction)
     kept = np.flatnonzero(corpus.is_kept)
-    store = store_tokens(
+    store = build_token_store(
         [corpus.examples[record].tokens for record in kept.tolist()],
-        [corpus.examples[record].learns for record in kept.tolist()],
+        [corpus.examples[record].loss_mask for record in kept.tolist()],
         tokenizer.vocab_size,
     )
     sides = {"train": False} if not fraction else {"train": False, "validation": True}
-    arrays = {name: getattr(store, name) for name in _names(TokenStore)}
+    arrays = {STORED_NAMES.get(name, name): getattr(store, name) for name in _names(TokenStore)}
     facts = {}
     for side, held_out in sides.items():
         items, item_ids = _items(corpus, sources, held_out, config)
         examples = (np.cumsum(corpus.is_kept) - 1)[items]
-        rows, width = lay_out(store, corpus.num_supervised[kept], examples, item_ids, config.max_length, config.packs)
+        rows, width = build_rows(store, corpus.num_supervised[kept], examples, item_ids, config.max_length, config.packs)
         arrays |= {f"{side}_{name}": getattr(rows, name) for name in _names(Rows)}
         facts[side] = {"width": width, "counts": dataclasses.asdict(_count(corpus, held_out, rows, width))}
-    return Cached(arrays=arrays, facts=facts)
+    return CachedArrays(arrays=arrays, facts=facts)
 
 
 def _items(corpus: Corpus, sources: Sequence[DataSource], held_out: bool, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -121,10 +122,10 @@ def _items(corpus: Corpus, sources: Sequence[DataSource], held_out: bool, config
                     "raise --max-length, lower --validation.fraction or take it out"
                 )
         rates = [source.rate for source in sources]
-        times = times_each([len(part) for part in records], rates, config.seed)
+        times = repeats_per_example([len(part) for part in records], rates, config.seed)
     parts = []
     for source, part, each in zip(sources, records, times, strict=True):
-        chosen, again = repeat(each)
+        chosen, again = repeat_examples(each)
         parts.append((part[chosen], part[chosen] + len(here) * again))
         if len(sources) > 1 and not held_out:
             share = f"{len(chosen)} of {sum(int(each.sum()) for each in times)}"
@@ -149,9 +150,9 @@ def _count(corpus: Corpus, held_out: bool, rows: Rows, width: int) -> EpochCount
     )
 
 
-def _dataset(cached: Cached, side: str) -> Dataset:
+def _dataset(cached: CachedArrays, side: str) -> Dataset:
     return Dataset(
-        store=TokenStore(**{name: cached.arrays[name] for name in _names(TokenStore)}),
+        store=TokenStore(**{name: cached.arrays[STORED_NAMES.get(name, name)] for name in _names(TokenStore)}),
         rows=Rows(**{name: cached.arrays[f"{side}_{name}"] for name in _names(Rows)}),
         width=cached.facts[side]["width"],
         counts=EpochCounts(**cached.facts[side]["counts"]),

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.data.instruction_records import Example
-from wizardcoder_jax.data.tokenization import TOKENISE, Tokenised
+from wizardcoder_jax.data.tokenization import TOKENISE, TokenizedExample
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 # Examples tokenised in one call from TensorFlow into Python: one at a time, the crossing costs more than the work.
@@ -78,20 +78,20 @@ def instruction_task(examples: Sequence[Example], tokenizer: TokenizerProtocol, 
     return seqio.Task(
         "instructions",
         source=seqio.FunctionDataSource(dataset_fn, splits=["train"], num_input_examples={"train": len(examples)}),
-        preprocessors=[functools.partial(tokenise_examples, objective=objective, max_length=max_length)],
+        preprocessors=[functools.partial(tokenize_dataset, objective=objective, max_length=max_length)],
         output_features={
             "tokens": seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=True, dtype=tf.int32),
-            "learns": seqio.Feature(flags, add_eos=False, dtype=tf.bool),
+            "loss_mask": seqio.Feature(flags, add_eos=False, dtype=tf.bool),
             "is_cut": seqio.Feature(flags, add_eos=False, dtype=tf.bool, rank=0),
         },
         shuffle_buffer_size=None,
     )
 
 
-def tokenise_examples(
+def tokenize_dataset(
     dataset: tf.data.Dataset, output_features: Mapping[str, Any], *, objective: str, max_length: int
 ) -> tf.data.Dataset:
-    """Preprocessor: {"instruction", "input", "output"} to {"tokens" [n], "learns" [n], "is_cut" []}, n <= max_length."""
+    """Preprocessor: {"instruction", "input", "output"} to {"tokens" [n], "loss_mask" [n], "is_cut" []}, n <= max_length."""
     tokenizer = output_features["tokens"].vocabulary.tokenizer
 
     def sequences(instructions: Any, inputs: Any, outputs: Any) -> tuple[np.ndarray, ...]:
@@ -100,7 +100,7 @@ def tokenise_examples(
         found = TOKENISE[objective](texts, [output.decode() for output in outputs], tokenizer, max_length)
         return (
             np.concatenate([example.tokens for example in found]),
-            np.concatenate([example.learns for example in found]),
+            np.concatenate([example.loss_mask for example in found]),
             np.asarray([example.is_cut for example in found]),
             np.asarray([len(example.tokens) for example in found], np.int64),
         )
@@ -108,22 +108,24 @@ def tokenise_examples(
     def convert(batch: Mapping[str, Any]) -> dict[str, Any]:
         texts = [batch[key] for key in ("instruction", "input", "output")]
         flat = tf.numpy_function(sequences, texts, [tf.int32, tf.bool, tf.bool, tf.int64])
-        tokens, learns, is_cut, lengths = (tf.ensure_shape(part, [None]) for part in flat)
+        tokens, loss_mask, is_cut, lengths = (tf.ensure_shape(part, [None]) for part in flat)
         from_lengths = tf.RaggedTensor.from_row_lengths  # pyright: ignore[reportAttributeAccessIssue]
-        return {"tokens": from_lengths(tokens, lengths), "learns": from_lengths(learns, lengths), "is_cut": is_cut}
+        return {"tokens": from_lengths(tokens, lengths), "loss_mask": from_lengths(loss_mask, lengths), "is_cut": is_cut}
 
     return dataset.batch(EXAMPLES_PER_CALL).map(convert).unbatch()
 
 
-def tokenise(examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int) -> Iterator[Tokenised]:
+def tokenize_instructions(
+    examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int
+) -> Iterator[TokenizedExample]:
     """Yields each example tokenised, in order, through the Task."""
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
     dataset = instruction_task(examples, tokenizer, objective, max_length).get_dataset(split="train", shuffle=False)
     # Brought over many at a time again, for each crossing takes longer than the tokenising of an example.
     batches: Any = dataset.ragged_batch(EXAMPLES_PER_CALL)
     for batch in batches:
-        tokens, learns = batch["tokens"].values.numpy(), batch["learns"].values.numpy()
+        tokens, loss_mask = batch["tokens"].values.numpy(), batch["loss_mask"].values.numpy()
         starts = batch["tokens"].row_splits.numpy().tolist()
         for i, is_cut in enumerate(batch["is_cut"].numpy().tolist()):
             span = slice(starts[i], starts[i + 1])
-            yield Tokenised(tokens=tokens[span], learns=learns[span], is_cut=is_cut)
+            yield TokenizedExample(tokens=tokens[span], loss_mask=loss_mask[span], is_cut=is_cut)

@@ -9,22 +9,22 @@ from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tokenised:
+class TokenizedExample:
     """One example's ids, at most max_length of them."""
 
     tokens: np.ndarray  # [n] integers
-    learns: np.ndarray  # [n] bool: whether the token is to be predicted; of the first it has no meaning
+    loss_mask: np.ndarray  # [n] bool: whether the token is to be predicted; of the first it has no meaning
     is_cut: bool  # whether ids were left off at max_length
 
 
-def cut(tokens: np.ndarray, learns: np.ndarray, max_length: int) -> Tokenised:
+def truncate(tokens: np.ndarray, loss_mask: np.ndarray, max_length: int) -> TokenizedExample:
     """The first `max_length` ids."""
-    return Tokenised(tokens=tokens[:max_length], learns=learns[:max_length], is_cut=len(tokens) > max_length)
+    return TokenizedExample(tokens=tokens[:max_length], loss_mask=loss_mask[:max_length], is_cut=len(tokens) > max_length)
 
 
-def token_mean(
+def tokenize_token_mean(
     prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int
-) -> list[Tokenised]:
+) -> list[TokenizedExample]:
     """Prompt + response + eos, of which response and eos are learnt.
 
     Prompt and response are tokenised apart, so that the border between them, and with it what is learnt, is exact.
@@ -35,12 +35,14 @@ def token_mean(
     return [_apart(prompt, [*response, tokenizer.eos_id], max_length) for prompt, response in pairs]
 
 
-def _apart(prompt: Sequence[int], response: Sequence[int], max_length: int) -> Tokenised:
+def _apart(prompt: Sequence[int], response: Sequence[int], max_length: int) -> TokenizedExample:
     tokens = np.asarray([*prompt, *response], np.int32)
-    return cut(tokens, np.arange(len(tokens)) >= len(prompt), max_length)
+    return truncate(tokens, np.arange(len(tokens)) >= len(prompt), max_length)
 
 
-def original(prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int) -> list[Tokenised]:
+def tokenize_original(
+    prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int
+) -> list[TokenizedExample]:
     """As the published training script tokenises and masks, with its quirks.
 
     * The text prompt + response + end token is tokenised as one, special tokens that it spells included; the tokenizer adds
@@ -60,12 +62,14 @@ def original(prompts: Sequence[str], outputs: Sequence[str], tokenizer: Tokenize
     alone = tokenizer.encode_whole(prompts, max_length)
     for (ids, is_cut), (prompt, _) in zip(tokenizer.encode_whole(texts, max_length), alone, strict=True):
         num_unlearnt = sum(token != tokenizer.pad_id for token in prompt)
-        found.append(Tokenised(tokens=np.asarray(ids, np.int32), learns=np.arange(len(ids)) >= num_unlearnt, is_cut=is_cut))
+        found.append(
+            TokenizedExample(tokens=np.asarray(ids, np.int32), loss_mask=np.arange(len(ids)) >= num_unlearnt, is_cut=is_cut)
+        )
     return found
 
 
-TOKENISE: Mapping[str, Callable[[Sequence[str], Sequence[str], TokenizerProtocol, int], list[Tokenised]]] = {
-    "token_mean": token_mean,
-    "original": original,
+TOKENISE: Mapping[str, Callable[[Sequence[str], Sequence[str], TokenizerProtocol, int], list[TokenizedExample]]] = {
+    "token_mean": tokenize_token_mean,
+    "original": tokenize_original,
 }
 """Objective -> how its examples are tokenised."""

@@ -142,14 +142,14 @@ def _token_record(place: str, record: Mapping[str, Any], kind: tuple[str, str], 
         weights = np.asarray(record["weights"])
         if weights.shape != tokens.shape or not np.isin(weights, (0, 1)).all():
             raise InputError(f"{place}: 'weights' must hold a 0 or a 1 for each of the {len(tokens)} tokens")
-        learns = weights.astype(bool)
+        loss_mask = weights.astype(bool)
     else:
         prompt, response = (_ids(place, record, key, vocab_size) for key in kind)
         tokens = np.concatenate([prompt, response])
-        learns = np.arange(len(tokens)) >= len(prompt)
+        loss_mask = np.arange(len(tokens)) >= len(prompt)
     given = next((_text(place, key, record[key]) for key in ("seed_id", "id") if key in record), None)
-    record_id = content_id(tokens.tobytes(), learns.tobytes()) if given in (None, "") else str(given)
-    return TokenRecord(place=place, tokens=tokens, learns=learns, record_id=record_id)
+    record_id = content_id(tokens.tobytes(), loss_mask.tobytes()) if given in (None, "") else str(given)
+    return TokenRecord(place=place, tokens=tokens, loss_mask=loss_mask, record_id=record_id)
 
 
 def _ids(place: str, record: Mapping[str, Any], key: str, vocab_size: int) -> np.ndarray:

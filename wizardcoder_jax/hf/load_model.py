@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from wizardcoder_jax.checkpoints.reader import find_checkpoint, held_dtypes, load_params, read_card
+from wizardcoder_jax.checkpoints.reader import find_checkpoint, load_params, read_card, stored_dtypes
 from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.core.filesystem import is_remote
 from wizardcoder_jax.core.sharding import RULES, ShardingRules
@@ -49,7 +49,7 @@ class Opened:
             with jax.set_mesh(mesh):
                 return Weights(merged(model, jnp.dtype(dtype or jnp.float32)), None)
         shapes = abstract_transformer(self.arch, rules)
-        held = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else held_dtypes(self.origin, shapes)
+        held = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else stored_dtypes(self.origin, shapes)
         return Weights(self._load(shapes, held, rules, mesh), self.checksums)
 
     def for_sampling(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:

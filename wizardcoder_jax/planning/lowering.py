@@ -14,14 +14,14 @@ from wizardcoder_jax.inference.request import Needs
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.training.objectives.cross_entropy import Batch
-from wizardcoder_jax.training.train_step import State, abstract_state, make_step
-from wizardcoder_jax.training.trainable import Partition, abstract_subject
+from wizardcoder_jax.training.train_step import TrainState, abstract_state, make_step
+from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 
-def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, State]:
+def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, TrainState]:
     """The train step of `train`, lowered, and the shapes of its state; `mesh` is the current one."""
     rules = RULES[config.strategy]
-    model = abstract_subject(arch, rules, config)
+    model = abstract_model(arch, rules, config)
     state = abstract_state(model, config, mesh, rules)
     num, rows = config.accumulation, config.batch_size // config.accumulation
     sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))

@@ -10,7 +10,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import RULES, Axes, make_mesh
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.training.train_step import abstract_state
-from wizardcoder_jax.training.trainable import abstract_subject
+from wizardcoder_jax.training.trainable import abstract_model
 
 PARTS = {"trained": "trained", "frozen": "frozen", "opt_state": "optimizer", "ema": "ema"}  # fields of a state -> what they are
 
@@ -38,7 +38,7 @@ def state_arrays(arch: ArchConfig, config: TrainConfig) -> tuple[AbstractArray, 
         config: optimizer, adapters, frozen weights.
     """
     rules = RULES["fsdp"]
-    state = abstract_state(abstract_subject(arch, rules, config), config, make_mesh("1x1"), rules)
+    state = abstract_state(abstract_model(arch, rules, config), config, make_mesh("1x1"), rules)
     found: list[AbstractArray] = []
     for field, part in PARTS.items():
         for leaf in jax.tree.leaves(getattr(state, field), is_leaf=_is_param):

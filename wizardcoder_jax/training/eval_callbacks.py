@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.data.batches import Sweep
+from wizardcoder_jax.data.batches import ValidationBatches
 from wizardcoder_jax.data.packed_dataset import Dataset
 from wizardcoder_jax.evaluation.benchmark_evaluator import BenchmarkEvaluator
 from wizardcoder_jax.models.lora import merged
@@ -14,7 +14,7 @@ from wizardcoder_jax.training.global_batch import put_batch
 from wizardcoder_jax.training.objectives.cross_entropy import LossOptions
 from wizardcoder_jax.training.run_log import Report
 from wizardcoder_jax.training.setup import TrainingSetup
-from wizardcoder_jax.training.train_step import State
+from wizardcoder_jax.training.train_step import TrainState
 from wizardcoder_jax.training.validation import Validation
 
 
@@ -30,7 +30,7 @@ class EvalCallbacks:
     def __init__(self, config: TrainConfig, subject: TrainingSetup, held_out: Dataset | None) -> None:
         self._config, self._subject, self._loss, self._examiner = config, subject, None, None
         if held_out is not None:
-            sweep = Sweep(held_out, config.batch_size // config.accumulation)
+            sweep = ValidationBatches(held_out, config.batch_size // config.accumulation)
             put = functools.partial(
                 put_batch, accumulation=1, mesh=subject.mesh, rules=subject.rules, batch_size=sweep.batch_size
             )
@@ -50,7 +50,7 @@ class EvalCallbacks:
         is_time = done % self._config.validation.every_steps == 0 or done == self._config.num_steps
         return done > 0 and is_time and bool(self.names)
 
-    def take(self, done: int, state: State, report: Report) -> None:
+    def take(self, done: int, state: TrainState, report: Report) -> None:
         """Measures the state after step `done`, by its moving average where there is one, and reports it."""
         weights, measured = state.trained if state.ema is None else state.ema, {}
         if self._loss is not None:

@@ -129,7 +129,7 @@ class GoodputLog:
         """Writes the file; the last thing that a run does."""
         self._saved = time.monotonic()
         runs = [*self._earlier, self._entry()]
-        goodput = summarise(runs)
+        goodput = summarize_runs(runs)
         write_json(self._path, {"goodput": goodput.share, **dataclasses.asdict(goodput), "runs": runs})
         return goodput
 
@@ -152,7 +152,7 @@ def _without_lost(run: dict[str, Any], step: int) -> dict[str, Any]:
     return {**run, "steps_s": run["steps_s"][:kept], "lost_s": lost_s}
 
 
-def summarise(runs: list[dict[str, Any]]) -> Goodput:
+def summarize_runs(runs: list[dict[str, Any]]) -> Goodput:
     """The goodput of a run's starts together."""
     wall_s = sum(run["wall_s"] for run in runs)
     named_s = sum(seconds for run in runs for phase, seconds in run["phases_s"].items() if phase != OTHER)

@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from wizardcoder_jax.core.accelerators import chip_of
 from wizardcoder_jax.core.filesystem import atomic_write, exists, is_remote, read_text, write_jsonl
 from wizardcoder_jax.training.train_step import StepMetrics
-from wizardcoder_jax.training.wandb_tracker import Tracker
+from wizardcoder_jax.training.wandb_tracker import WandbTracker
 
 METRICS, GENERATIONS = FILES = ("metrics.jsonl", "generations.jsonl")
 UPLOAD_INTERVAL_S = 30.0
@@ -71,7 +71,7 @@ class MetricsLog:
         tracker: Weights & Biases, already open.
     """
 
-    def __init__(self, run_dir: str, step: int, writes: bool = True, tracker: Tracker | None = None) -> None:
+    def __init__(self, run_dir: str, step: int, writes: bool = True, tracker: WandbTracker | None = None) -> None:
         self._writes, self._tracker = writes, tracker
         if not writes:
             return

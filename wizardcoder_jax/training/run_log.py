@@ -16,7 +16,7 @@ from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.training.goodput import GoodputLog, Stopwatch
 from wizardcoder_jax.training.metrics_log import MetricsLog, describe_step
 from wizardcoder_jax.training.train_step import StepMetrics
-from wizardcoder_jax.training.wandb_tracker import Tracker
+from wizardcoder_jax.training.wandb_tracker import WandbTracker
 
 
 class Report:
@@ -45,7 +45,7 @@ class Report:
         self._settled = time.perf_counter()
         writes, run_dir = is_first(), config.output_dir
         project = config.wandb_project if writes else None
-        tracker = None if project is None else Tracker(project, run_dir, to_json(config), anew=config.overwrite)
+        tracker = None if project is None else WandbTracker(project, run_dir, to_json(config), anew=config.overwrite)
         self._log = MetricsLog(run_dir, start, writes, tracker)
         self._goodput = GoodputLog(run_dir, clock, start, anew=config.overwrite) if writes else None
         self._progress = Progress("train", config.num_steps, "step", done=start, shown=writes)

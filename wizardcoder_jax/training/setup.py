@@ -17,8 +17,8 @@ from wizardcoder_jax.models.add_token import arch_with_token, with_token
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.attention_dispatch import chosen
 from wizardcoder_jax.models.lora import with_adapters
-from wizardcoder_jax.training.train_step import State, abstract_state, new_state
-from wizardcoder_jax.training.trainable import Partition, abstract_subject
+from wizardcoder_jax.training.train_step import TrainState, abstract_state, new_state
+from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class TrainingSetup:
         tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE).with_pad_token(config.pad_token)
         new_token = tokenizer.pad_id if tokenizer.vocab_size > base.tokenizer.vocab_size else None
         arch = base.arch if new_token is None else arch_with_token(base.arch, new_token)
-        partition = Partition.of(abstract_subject(arch, rules, config), config)
+        partition = Partition.of(abstract_model(arch, rules, config), config)
         found = {"base": base, "arch": arch, "tokenizer": tokenizer, "new_token": new_token}
         return cls(config=config, mesh=mesh, rules=rules, partition=partition, **found)
 
@@ -55,11 +55,11 @@ class TrainingSetup:
             arch=self.arch, tokenizer=files, base_model=lineage.base_model, license=lineage.license, lora=lora
         )
 
-    def abstract_state(self) -> State:
+    def abstract_state(self) -> TrainState:
         """The shapes of the state, to restore into."""
-        return abstract_state(abstract_subject(self.arch, self.rules, self.config), self.config, self.mesh, self.rules)
+        return abstract_state(abstract_model(self.arch, self.rules, self.config), self.config, self.mesh, self.rules)
 
-    def first_state(self) -> State:
+    def first_state(self) -> TrainState:
         """The state before the first step: the base's weights, a row for the new token, adapters."""
         lora = self.config.lora
         in_full = lora.rank is None or lora.base_weights == "float32"

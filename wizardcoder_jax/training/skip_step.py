@@ -20,12 +20,12 @@ class SkipStepState(NamedTuple):
     skipped_in_row: jax.Array  # int32, up to now
 
 
-def new_guard() -> SkipStepState:
+def init_skip_step() -> SkipStepState:
     """Before the first step."""
     return SkipStepState(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
 
-def judge(guard: SkipStepState, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, SkipStepState]:
+def check_step(guard: SkipStepState, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, SkipStepState]:
     """Whether to take a step of this loss and global gradient norm (bool scalar), and the guard after it.
 
     The running mean is an exponential one without bias: weights NORM_DECAY^i of the i-th last norm, divided by their sum.

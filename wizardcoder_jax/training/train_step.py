@@ -17,11 +17,11 @@ from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
 from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_schedule, step_count
-from wizardcoder_jax.training.skip_step import SkipStepState, judge, new_guard
+from wizardcoder_jax.training.skip_step import SkipStepState, check_step, init_skip_step
 from wizardcoder_jax.training.trainable import Params, Partition
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """All that a step changes, and the weights that it does not."""
 
     trained: Params  # float32 master weights
@@ -41,25 +41,25 @@ class StepMetrics(NamedTuple):
     skipped_in_row: jax.Array  # int32, the latest of them, this one included
 
 
-TrainStep = Callable[[State, Batch], tuple[State, StepMetrics]]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 
 
-def _init(model: Transformer, config: TrainConfig) -> State:
+def _init(model: Transformer, config: TrainConfig) -> TrainState:
     trained, frozen = Partition.of(model, config).split(model)
     params: Any = trained  # optax takes any pytree, but its types do not say so
     opt_state = make_optimizer(config.optim, config.num_steps).init(params)
     # A copy: the average and the weights are donated apart.
     ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, trained)
-    return State(trained, frozen, opt_state, ema, new_guard())
+    return TrainState(trained, frozen, opt_state, ema, init_skip_step())
 
 
-def new_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: ShardingRules) -> State:
+def new_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: ShardingRules) -> TrainState:
     """The state before the first step, moments beside their parameters; `model` is donated."""
     places = param_shardings(jax.eval_shape(lambda model: _init(model, config), model), mesh, rules)
     return jax.jit(lambda model: _init(model, config), out_shardings=places, donate_argnums=0)(model)
 
 
-def abstract_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: ShardingRules) -> State:
+def abstract_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: ShardingRules) -> TrainState:
     """The state's shapes and shardings, to restore a checkpoint into or to compile for; `model` holds shapes."""
     state = jax.eval_shape(lambda model: _init(model, config), model)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
@@ -84,11 +84,11 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         model = partition.join(trained, frozen)
         return weighted_loss(model.unstacked() if unroll else model, microbatch, options)
 
-    def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         total, grads = _accumulated(jax.value_and_grad(loss), state.trained, state.frozen, batch)
         grads = partition.without_frozen_layers(grads)
         norm = optax.tree.norm(grads)
-        take, guard = judge(state.guard, config.guard, total, norm)
+        take, guard = check_step(state.guard, config.guard, total, norm)
         update = functools.partial(_updated, optimizer, partition, config.optim.ema_decay)
         old = (state.trained, state.opt_state, state.ema)
         if unroll:
@@ -97,9 +97,9 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
             trained, opt_state, ema = jax.lax.cond(take, update, lambda _, *old: old, grads, *old)
         lr = jnp.asarray(schedule(step_count(state.opt_state)), jnp.float32)
         metrics = StepMetrics(total, norm, lr, guard.num_skipped, guard.skipped_in_row)
-        return _placed(State(trained, state.frozen, opt_state, ema, guard)), metrics
+        return _placed(TrainState(trained, state.frozen, opt_state, ema, guard)), metrics
 
-    def _placed(state: State) -> State:
+    def _placed(state: TrainState) -> TrainState:
         """Each array where it was: as the compiled program is given it again."""
         rules = partition.rules
         place = lambda leaf: jax.tree.map(lambda array: rules.constrain(array, *leaf.axes), leaf)  # noqa: E731

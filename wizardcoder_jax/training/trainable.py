@@ -16,7 +16,7 @@ from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_adapted
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
-from wizardcoder_jax.training.optimizers.layerwise_update import STACK
+from wizardcoder_jax.training.optimizers.layerwise_update import STACKED_PREFIX
 
 Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
 
@@ -46,7 +46,7 @@ class Partition:
             trained = frozenset(names) - frozenset(_frozen(names, config.freeze))
         if not trained:
             raise InputError(f"freeze {' '.join(config.freeze)} leaves no weight to train; leave some out")
-        if config.freeze_layers >= model.arch.num_layers and all(name.startswith(STACK) for name in trained):
+        if config.freeze_layers >= model.arch.num_layers and all(name.startswith(STACKED_PREFIX) for name in trained):
             raise InputError(f"freeze_layers {config.freeze_layers} leaves nothing of {model.arch.num_layers} layers to train")
         return cls(names=names, trained=trained, treedef=treedef, freeze_layers=config.freeze_layers, rules=model.rules)
 
@@ -69,7 +69,7 @@ class Partition:
             moves = jnp.arange(array.shape[0]) >= self.freeze_layers
             return jnp.where(moves.reshape(-1, *(1,) * (array.ndim - 1)), array, 0)
 
-        return {name: jax.tree.map(cut, param) if name.startswith(STACK) else param for name, param in updates.items()}
+        return {name: jax.tree.map(cut, param) if name.startswith(STACKED_PREFIX) else param for name, param in updates.items()}
 
 
 def _params(model: Transformer) -> tuple[Params, Any]:
@@ -88,6 +88,6 @@ def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
     return frozen
 
 
-def abstract_subject(arch: ArchConfig, rules: ShardingRules, config: TrainConfig) -> Transformer:
+def abstract_model(arch: ArchConfig, rules: ShardingRules, config: TrainConfig) -> Transformer:
     """The model that is trained, adapters and all, with shapes in place of weights."""
     return abstract_transformer(arch, rules) if config.lora.rank is None else abstract_adapted(arch, rules, config.lora)

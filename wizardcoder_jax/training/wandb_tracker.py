@@ -11,7 +11,7 @@ _ID_FILE = "wandb_id.txt"  # in the run's folder
 _OFFLINE = ("offline", "disabled", "dryrun")  # values of WANDB_MODE under which no key is needed
 
 
-class Tracker:
+class WandbTracker:
     """A run at Weights & Biases.
 
     Args:

@@ -28,7 +28,7 @@ class _Split(NamedTuple):
     table_sum: tuple[str, ...]  # parts of the table's gradient, once it is summed
 
 
-class Objective(NamedTuple):
+class CrossEntropyOptions(NamedTuple):
     """What a token costs."""
 
     vocab_size: int  # rows of the table that are tokens
@@ -92,7 +92,7 @@ def weighted_loss(model: Transformer, batch: Batch, options: LossOptions) -> jax
         attention=options.attention,
         noise=noise if options.dropout or options.neftune_alpha else None,
     )
-    objective = Objective(model.arch.vocab_size, options.z_loss, options.label_smoothing)
+    objective = CrossEntropyOptions(model.arch.vocab_size, options.z_loss, options.label_smoothing)
     weights = batch.weights.astype(jnp.float32)
     return cross_entropy(hidden, model.head_table, batch.targets, weights, objective, model.rules, options.chunk)
 
@@ -103,7 +103,7 @@ def cross_entropy(
     table: jax.Array,
     targets: jax.Array,
     weights: jax.Array,
-    objective: Objective,
+    objective: CrossEntropyOptions,
     rules: ShardingRules,
     chunk: int | None = None,
 ) -> jax.Array:
@@ -132,7 +132,7 @@ def _forward(
     table: jax.Array,
     targets: jax.Array,
     weights: jax.Array,
-    objective: Objective,
+    objective: CrossEntropyOptions,
     rules: ShardingRules,
     chunk: int | None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -165,7 +165,7 @@ def _part(
     targets: jax.Array,
     weights: jax.Array,
     *,
-    objective: Objective,
+    objective: CrossEntropyOptions,
     split: _Split,
     chunk: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -215,7 +215,7 @@ def _part(
 
 
 def _of_logits(
-    logits: jax.Array, rows: jax.Array, target: jax.Array, objective: Objective, over_vocab: tuple[str, ...]
+    logits: jax.Array, rows: jax.Array, target: jax.Array, objective: CrossEntropyOptions, over_vocab: tuple[str, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """Cost of targets [B, C, 1] and its gradient by the logits [B, C, V] of the tokens `rows` [V].
 
@@ -246,7 +246,11 @@ def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...])
 
 
 def _backward(
-    objective: Objective, rules: ShardingRules, chunk: int | None, grads: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    objective: CrossEntropyOptions,
+    rules: ShardingRules,
+    chunk: int | None,
+    grads: tuple[jax.Array, jax.Array],
+    cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array, None, None]:
     hidden_grad, table_grad = grads
     return hidden_grad * cotangent.astype(hidden_grad.dtype), table_grad * cotangent, None, None

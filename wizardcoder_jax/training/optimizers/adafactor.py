@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from wizardcoder_jax.training.optimizers.muon import num_inputs
+from wizardcoder_jax.training.optimizers.muon import num_input_dims
 
 # The paper's defaults: updates of a larger root mean square are scaled down, the decay of the second moment is 1 - step^-0.8,
 # and so much is added to squared gradients.
@@ -42,7 +42,7 @@ def _matrices(params: Any) -> Any:
     """The arrays, blocks' kernels as [L, inputs, outputs]: rows and columns are of the whole matrix, not of one head's."""
     found = {}
     for name, param in params.items():
-        array, num_in = param[...], num_inputs(name)
+        array, num_in = param[...], num_input_dims(name)
         found[name] = array if num_in is None else array.reshape(len(array), math.prod(array.shape[1 : 1 + num_in]), -1)
     return found
 

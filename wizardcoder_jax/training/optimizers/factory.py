@@ -9,8 +9,8 @@ import optax
 
 from wizardcoder_jax.config import OptimConfig
 from wizardcoder_jax.training.optimizers.adafactor import adafactor
-from wizardcoder_jax.training.optimizers.muon import num_inputs, scale_by_muon
-from wizardcoder_jax.training.optimizers.quantized_moments import hold_moments
+from wizardcoder_jax.training.optimizers.muon import num_input_dims, scale_by_muon
+from wizardcoder_jax.training.optimizers.quantized_moments import quantize_moments
 
 
 def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
@@ -57,7 +57,7 @@ def make_optimizer(config: OptimConfig, num_steps: int, in_parts: bool = False) 
     else:
         inner = adafactor(schedule, wd)
     if config.name != "adafactor":  # which has none
-        inner = hold_moments(inner, config.moment_dtype, in_parts)
+        inner = quantize_moments(inner, config.moment_dtype, in_parts)
     return inner if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), inner)
 
 
@@ -67,4 +67,4 @@ def step_count(opt_state: optax.OptState) -> jax.Array:
 
 
 def _muon_or_adamw(params: Any) -> dict[str, str]:
-    return {name: "adamw" if num_inputs(name) is None else "muon" for name in params}
+    return {name: "adamw" if num_input_dims(name) is None else "muon" for name in params}

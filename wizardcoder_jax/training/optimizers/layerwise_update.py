@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-STACK = "blocks."  # names of parameters whose leading dim is the layer begin so
+STACKED_PREFIX = "blocks."  # names of parameters whose leading dim is the layer begin so
 MIN_LAYER = 1 << 16  # numbers of a layer: smaller ones are updated together
 Update = Callable[[jax.Array, Any, Any, Any], tuple[Any, Any]]  # key, gradients, state, params -> updates, state
 
 
-def update_in_parts(update: Update, key: jax.Array, grads: dict[str, Any], state: Any, params: Any) -> tuple[Any, Any]:
+def update_layerwise(update: Update, key: jax.Array, grads: dict[str, Any], state: Any, params: Any) -> tuple[Any, Any]:
     """What `update` of everything gives, but for the keys: each part has one of its own.
 
     Args:
@@ -44,7 +44,7 @@ def update_in_parts(update: Update, key: jax.Array, grads: dict[str, Any], state
         own = [None if node is None else node[name] for node in by_name]
         given = (jax.random.fold_in(key, i), grads[name], own, params[name])
         [array] = jax.tree.leaves(grads[name])
-        is_large_stack = name.startswith(STACK) and array.size // array.shape[0] >= MIN_LAYER
+        is_large_stack = name.startswith(STACKED_PREFIX) and array.size // array.shape[0] >= MIN_LAYER
         updates[name], own, shared = _by_layer(one, *given) if is_large_stack else one(*given)
         for node, new in zip(by_name, own, strict=True):
             if node is not None:

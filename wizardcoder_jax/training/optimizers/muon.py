@@ -30,7 +30,7 @@ class MuonState(NamedTuple):
     mu: dict[str, nnx.Param]  # running mean of the gradients
 
 
-def num_inputs(name: str) -> int | None:
+def num_input_dims(name: str) -> int | None:
     """How many dims of a parameter are the inputs of a matrix, after that of layers; None for all but blocks' matrices."""
     parts = name.split(".")
     if parts[0] != "blocks" or parts[-1] not in ("kernel", "lora_a", "lora_b"):
@@ -63,7 +63,7 @@ def scale_by_muon(decay: float) -> optax.GradientTransformation:
 
 def _orthogonal(name: str, stack: jax.Array) -> jax.Array:
     """The kernels of a parameter, [L, *in, *out], made orthogonal one after the other, and scaled."""
-    num_in = num_inputs(name)
+    num_in = num_input_dims(name)
     assert num_in is not None
     rows, columns = math.prod(stack.shape[1 : 1 + num_in]), math.prod(stack.shape[1 + num_in :])
 

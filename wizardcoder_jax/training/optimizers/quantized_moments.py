@@ -21,7 +21,7 @@ import optax
 from flax import nnx
 
 from wizardcoder_jax.core.sharding import Axes
-from wizardcoder_jax.training.optimizers.layerwise_update import update_in_parts
+from wizardcoder_jax.training.optimizers.layerwise_update import update_layerwise
 
 MAX_BLOCK = 128  # numbers that share a scale, at most
 MIN_BLOCK = 16  # a block is no smaller for the sake of a mesh
@@ -32,21 +32,21 @@ SECOND = "nu"  # optax's name of second moments, which are never negative
 MomentDtype = Literal["float32", "bfloat16", "int8"]
 
 
-class Blocks(NamedTuple):
+class QuantizedMoment(NamedTuple):
     """A moment in 8 bits."""
 
     codes: nnx.Param  # int8, or uint8 where nothing is negative; of the moment's shape and axes
     scales: nnx.Param  # float32, of the same shape and axes but for the dim that is cut into blocks: D / block
 
 
-class Held(NamedTuple):
+class QuantizedMomentsState(NamedTuple):
     """The state of a transformation whose moments are held in fewer bits."""
 
     count: jax.Array  # int32, updates so far: seeds the rounding
     inner: Any
 
 
-def hold_moments(
+def quantize_moments(
     inner: optax.GradientTransformation, dtype: MomentDtype, in_parts: bool = False
 ) -> optax.GradientTransformation:
     """`inner` with its moments, the nnx.Params of its state, held in `dtype`; in parts if so asked (parts.py)."""
@@ -58,21 +58,21 @@ def hold_moments(
         return jax.tree.unflatten(treedef, held)
 
     def release(state: Any) -> Any:
-        return jax.tree.map(_release, state, is_leaf=lambda node: isinstance(node, Blocks) or _is_param(node))
+        return jax.tree.map(_release, state, is_leaf=lambda node: isinstance(node, QuantizedMoment) or _is_param(node))
 
-    def init(params: Any) -> Held:
-        return Held(jnp.int32(0), hold(inner.init(params), jax.random.key(0)))
+    def init(params: Any) -> QuantizedMomentsState:
+        return QuantizedMomentsState(jnp.int32(0), hold(inner.init(params), jax.random.key(0)))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Held]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, QuantizedMomentsState]:
         def release_update_hold(key: jax.Array, updates: Any, held: Any, params: Any) -> tuple[Any, Any]:
             updates, new = inner.update(updates, release(held), params)
             return updates, hold(new, key)
 
         count = state.count + 1
         key = jax.random.fold_in(jax.random.key(0), count)
-        part = functools.partial(update_in_parts, release_update_hold) if in_parts else release_update_hold
+        part = functools.partial(update_layerwise, release_update_hold) if in_parts else release_update_hold
         updates, held = part(key, updates, state.inner, params)
-        return updates, Held(count, held)
+        return updates, QuantizedMomentsState(count, held)
 
     return optax.GradientTransformation(init, update)
 
@@ -91,23 +91,23 @@ def _hold(leaf: Any, is_second: bool, dtype: MomentDtype, key: jax.Array) -> Any
         return leaf
     value, axes = leaf[...], leaf.axes
     if dtype == "bfloat16":
-        return nnx.Param(to_bfloat16(value, key), axes=axes)
-    dim, block = block_of(value.shape, axes)
+        return nnx.Param(round_to_bfloat16(value, key), axes=axes)
+    dim, block = choose_block(value.shape, axes)
     if value.size < MIN_SIZE or block == 1:  # with a scale for each number there is nothing to gain
         return leaf
-    codes, scales = to_blocks(value, dim, block, is_second, key)
-    return Blocks(nnx.Param(codes, axes=axes), nnx.Param(scales, axes=axes))
+    codes, scales = quantize_blocks(value, dim, block, is_second, key)
+    return QuantizedMoment(nnx.Param(codes, axes=axes), nnx.Param(scales, axes=axes))
 
 
 def _release(node: Any) -> Any:
-    if isinstance(node, Blocks):
-        return nnx.Param(from_blocks(node.codes[...], node.scales[...]), axes=node.codes.axes)
+    if isinstance(node, QuantizedMoment):
+        return nnx.Param(dequantize_blocks(node.codes[...], node.scales[...]), axes=node.codes.axes)
     if _is_param(node) and jax.tree.leaves(node):
         return nnx.Param(node[...].astype(jnp.float32), axes=node.axes)
     return node
 
 
-def block_of(shape: tuple[int, ...], axes: Axes) -> tuple[int, int]:
+def choose_block(shape: tuple[int, ...], axes: Axes) -> tuple[int, int]:
     """Which dim of a moment is cut into blocks, counted from the end (-1 or -2), and how many numbers a block has.
 
     It follows from the shape and the logical axes alone, so that a state fits any mesh. A dim that no mesh splits is best;
@@ -128,7 +128,7 @@ def _block(size: int, axis: str | None) -> int:
     return max(block for block in range(1, min(part, MAX_BLOCK) + 1) if part % block == 0)
 
 
-def to_blocks(x: jax.Array, dim: int, block: int, is_second: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def quantize_blocks(x: jax.Array, dim: int, block: int, is_second: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A float32 moment as codes of its shape, and scales; each code is one of the two next to the number.
 
     Args:
@@ -152,7 +152,7 @@ def to_blocks(x: jax.Array, dim: int, block: int, is_second: bool, key: jax.Arra
     return codes.reshape(x.shape), jnp.squeeze(scales, axis + 1)
 
 
-def from_blocks(codes: jax.Array, scales: jax.Array) -> jax.Array:
+def dequantize_blocks(codes: jax.Array, scales: jax.Array) -> jax.Array:
     """What codes and scales stand for, float32. The dim that is in blocks is the one that differs."""
     axis = next(i for i, (size, number) in enumerate(zip(codes.shape, scales.shape, strict=True)) if size != number)
     blocks = codes.reshape(*codes.shape[:axis], scales.shape[axis], -1, *codes.shape[axis + 1 :]).astype(jnp.float32)
@@ -160,7 +160,7 @@ def from_blocks(codes: jax.Array, scales: jax.Array) -> jax.Array:
     return (values * jnp.expand_dims(scales, axis + 1)).reshape(codes.shape)
 
 
-def to_bfloat16(x: jax.Array, key: jax.Array) -> jax.Array:
+def round_to_bfloat16(x: jax.Array, key: jax.Array) -> jax.Array:
     """Float32 as one of the two bfloat16 next to it, the nearer the likelier."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     noise = jax.random.bits(key, x.shape, jnp.uint32) >> 16
