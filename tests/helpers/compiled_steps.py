@@ -13,7 +13,7 @@ import time
 import jax
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core.sharding import mesh_over
+from wizardcoder_jax.core.sharding import mesh_from_devices
 from wizardcoder_jax.models.families.published_sizes import published_arch
 from wizardcoder_jax.planning.hlo_reader import read_program
 from wizardcoder_jax.planning.lowering import lower_step
@@ -29,7 +29,7 @@ def main(num_layers):
     arch = dataclasses.replace(published_arch("bigcode/starcoder"), num_layers=num_layers)
     config = TrainConfig(mesh=MESH, batch_size=ROWS, accumulation=1, max_length=LENGTH)
     topology = topology_of("v5e:4x8")
-    mesh = mesh_over(devices_of(topology).tolist(), MESH)
+    mesh = mesh_from_devices(devices_of(topology).tolist(), MESH)
     with jax.set_mesh(mesh):
         lowered, _ = lower_step(arch, config, mesh)
         began = time.process_time()

@@ -189,13 +189,13 @@ def caches():
 
 def careless():
     """Attention left to the compiler; places split and never brought together. What the checks are there to find."""
-    per_device, arch, rules = ShardingRules.per_device, architecture("starcoder2"), RULES["fsdp_tensor"]
+    shard_map, arch, rules = ShardingRules.shard_map, architecture("starcoder2"), RULES["fsdp_tensor"]
 
     def left_to_the_compiler(self, function, in_axes, out):
         is_attention = getattr(function, "func", None) is reference_attention._attend_in_chunks
-        return function if is_attention else per_device(self, function, in_axes, out)
+        return function if is_attention else shard_map(self, function, in_axes, out)
 
-    with mock.patch.object(ShardingRules, "per_device", left_to_the_compiler):
+    with mock.patch.object(ShardingRules, "shard_map", left_to_the_compiler):
         yield described(compiled_step(arch, "2x4", rules), "2x4")
     with mock.patch.object(Block, "_whole", lambda self, normed, lie: normed):
         yield described(compiled_step(arch, "2x4", rules), "2x4")

@@ -84,7 +84,7 @@ def test_an_accelerator_computes_with_sequences_in_eights_and_answers_the_same(o
     wanted = requests([(5, 20), (9, 30), (70, 10), (2, 40), (3, 3)])
     plain = Engine(model, eos_ids=[], **SIZES)
     expected = dict(plain.answer(wanted))
-    monkeypatch.setattr(memory, "for_cpu", lambda: False)
+    monkeypatch.setattr(memory, "is_cpu_target", lambda: False)
     padded = Engine(model, eos_ids=[], **SIZES)
     assert padded.num_free == 3
     assert dict(padded.answer(wanted)) == expected

@@ -7,7 +7,7 @@ import pytest
 from wizardcoder_jax.config import LoraConfig, TrainConfig
 from wizardcoder_jax.config.command_line import parse_command_line
 from wizardcoder_jax.models.families.published_sizes import published_arch
-from wizardcoder_jax.planning.plan_search import candidates, sizes_of_mesh, suggestions
+from wizardcoder_jax.planning.plan_search import candidates, parse_mesh, suggestions
 from wizardcoder_jax.planning.topology import topology_of
 
 STARCODER = published_arch("bigcode/starcoder")
@@ -18,7 +18,7 @@ def test_candidates_are_runs_of_all_chips_whose_microbatches_divide():
     found = candidates(TrainConfig(), STARCODER, V5E_32)
     assert len({choice.config for choice in found}) == len(found) > 100
     for choice in found:
-        data, model = sizes_of_mesh(choice.config.mesh)
+        data, model = parse_mesh(choice.config.mesh)
         assert data * model == 32
         shards = data * model if choice.config.strategy == "fsdp" else data
         assert choice.config.batch_size // choice.config.accumulation % shards == 0

@@ -1,7 +1,8 @@
-"""Which device holds what: the mesh, and the one table from logical axes to mesh axes.
+"""The device mesh, and the table that maps the logical axes of tensors to mesh axes.
 
-Tensors name their dims by logical axes ("embed", "heads", ...); a strategy says which mesh axis splits each. A dim that its
-mesh axes do not divide is split over fewer of them, at the end over none (a single key/value head is replicated).
+The dims of a tensor have logical axes ("embed", "heads", ...), and a sharding strategy says over which mesh axes each logical
+axis is split. A dim that its mesh axes do not divide is split over fewer of them, or over none (a single key/value head is
+replicated).
 """
 
 import dataclasses
@@ -20,34 +21,39 @@ Axes = tuple[str | None, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardingRules:
-    """Logical axis -> the mesh axes that split it."""
+    """The mesh axes over which each logical axis is split."""
 
     batch: tuple[str, ...]  # sequences
-    rows: tuple[str, ...] = MESH_AXES  # sequences of a cache whose heads are not split (models/kv_cache.py)
-    sequence: tuple[str, ...] = ()  # places of a sequence, between blocks
-    embed: tuple[str, ...] = ()  # rows of every kernel
-    vocab: tuple[str, ...] = ()  # rows of the embedding and of the head
-    positions: tuple[str, ...] = ()  # rows of the table of positions
-    logits: tuple[str, ...] = ()  # the vocabulary where it is computed with: of logits, and of the tables beside them
+    cache_batch: tuple[str, ...] = MESH_AXES  # sequences of a KV cache whose heads are not split (models/kv_cache.py)
+    sequence: tuple[str, ...] = ()  # positions of a sequence, between blocks
+    embed: tuple[str, ...] = ()  # the embedding dim of every kernel
+    vocab: tuple[str, ...] = ()  # rows of the token embedding and of the output head
+    positions: tuple[str, ...] = ()  # rows of the position embedding
+    logits: tuple[str, ...] = ()  # the vocabulary dim in computation: of logits, and of the gathered tables
     heads: tuple[str, ...] = ()  # query heads
     kv_heads: tuple[str, ...] = ()  # key/value heads
     mlp: tuple[str, ...] = ()  # hidden units of the MLP
 
     def spec(self, mesh_shape: dict[str, int], shape: tuple[int, ...], axes: Axes) -> PartitionSpec:
-        """The split of an array of `shape` whose last dims are `axes` (leading dims, e.g. layers, stay whole).
+        """Return the partition of an array.
+
+        Args:
+            mesh_shape: mesh axis -> size.
+            shape: the array's shape.
+            axes: logical axes of its last dims; leading dims, e.g. layers, are not split.
 
         Raises:
             ValueError: two dims would be split over one mesh axis.
         """
-        named: Axes = (None,) * (len(shape) - len(axes)) + axes
-        parts = [self._split(mesh_shape, dim, axis) for dim, axis in zip(shape, named, strict=True)]
+        all_axes: Axes = (None,) * (len(shape) - len(axes)) + axes
+        parts = [self._split(mesh_shape, dim, axis) for dim, axis in zip(shape, all_axes, strict=True)]
         used = [name for part in parts for name in part]
         if len(used) != len(set(used)):
-            raise ValueError(f"axes {axes} use a mesh axis twice: {parts}")
+            raise ValueError(f"logical axes {axes} would use a mesh axis twice: {parts}")
         return PartitionSpec(*(part or None for part in parts))
 
     def sharding(self, mesh: Mesh, shape: tuple[int, ...], axes: Axes) -> NamedSharding:
-        """`spec` on a mesh of devices."""
+        """Return `spec` as a sharding over the devices of `mesh`."""
         return NamedSharding(mesh, self.spec(dict(mesh.shape), shape, axes))
 
     def _split(self, mesh_shape: dict[str, int], dim: int, axis: str | None) -> tuple[str, ...]:
@@ -57,54 +63,63 @@ class ShardingRules:
         return tuple(name for name in names if mesh_shape[name] > 1)
 
     def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
-        """`x`, split as the rules say over the mesh that `jax.set_mesh` made current; unchanged where there is none."""
+        """Constrain the sharding of `x` on the current mesh (`jax.set_mesh`); return `x` unchanged without a mesh."""
         mesh = jax.sharding.get_abstract_mesh()
         if mesh.empty or mesh.size == 1:
             return x
         return jax.lax.with_sharding_constraint(x, self.spec(dict(mesh.shape), x.shape, axes))
 
-    def gathered(self, x: jax.Array, *axes: str | None) -> jax.Array:
-        """A parameter of `axes` brought together as far as it is computed with: split as `HELD` says instead."""
-        held = self.constrain(x, *axes)  # what was made of it, e.g. by a cast, was made of parts
-        return self.constrain(held, *(HELD.get(axis, axis) if axis else None for axis in axes))
+    def all_gather(self, x: jax.Array, *axes: str | None) -> jax.Array:
+        """Gather a stored parameter for computation.
 
-    def names(self, axis: str | None, dim: int) -> tuple[str, ...]:
-        """Over which axes of the current mesh a dim of size `dim` is split."""
+        Args:
+            x: the parameter, or what is computed from it elementwise, e.g. a cast.
+            axes: its logical axes.
+
+        Returns:
+            `x`, split along the axes of COMPUTE_AXES.
+        """
+        stored = self.constrain(x, *axes)  # so that e.g. a cast happens before the gather, on each device's shard
+        return self.constrain(stored, *(COMPUTE_AXES.get(axis, axis) if axis else None for axis in axes))
+
+    def mesh_axes(self, axis: str | None, dim: int) -> tuple[str, ...]:
+        """Return the axes of the current mesh over which a dim of size `dim` is split."""
         mesh = jax.sharding.get_abstract_mesh()
         return () if mesh.empty else self._split(dict(mesh.shape), dim, axis)
 
-    def per_device(
+    def shard_map(
         self, function: Callable[..., Any], in_axes: tuple[Axes, ...], out: Any, check_vma: bool = True
     ) -> Callable[..., Any]:
-        """`function` as every device runs it on its part of the arguments; only what it says itself is communicated.
+        """Map `function` over the shards of its arguments on the current mesh, as `jax.shard_map` does, by logical axes.
 
         Args:
-            function: of arrays; where there is no mesh, of the whole ones.
+            function: takes arrays; without a mesh it is called with the whole arrays.
             in_axes: the logical axes of every argument.
-            out: (shape of the whole, logical axes) of the result, or a tuple of such pairs.
-            check_vma: whether JAX checks that what is said to be alike on devices is; kernels cannot be checked.
+            out: (global shape, logical axes) of the result, or a tuple of such pairs.
+            check_vma: let JAX check that results declared as replicated are; it cannot check Pallas and cuDNN kernels.
         """
 
         def run(*args: jax.Array) -> Any:
             mesh = jax.sharding.get_abstract_mesh()
             if mesh.empty or mesh.size == 1:
                 return function(*args)
-            sizes = dict(mesh.shape)
-            in_specs = tuple(self.spec(sizes, array.shape, axes) for array, axes in zip(args, in_axes, strict=True))
+            mesh_shape = dict(mesh.shape)
+            in_specs = tuple(self.spec(mesh_shape, array.shape, axes) for array, axes in zip(args, in_axes, strict=True))
             is_pair = lambda node: isinstance(node[0][0], int)  # noqa: E731
-            out_specs = jax.tree.map(lambda pair: self.spec(sizes, *pair), out, is_leaf=is_pair)
+            out_specs = jax.tree.map(lambda pair: self.spec(mesh_shape, *pair), out, is_leaf=is_pair)
             return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma)(*args)
 
         return run
 
 
-# Axes along which parameters are split to be held, and the split to compute with.
-HELD = {"embed": None, "vocab": "logits", "positions": None}
+# Logical axes that only split stored parameters -> the axis that splits the same dim in computation.
+COMPUTE_AXES = {"embed": None, "vocab": "logits", "positions": None}
 
 RULES: dict[str, ShardingRules] = {
-    # Everything is split over every device: weights are gathered layer by layer, each device has its own sequences.
+    # Everything is split over all devices: each device has its own sequences, and weights are gathered layer by layer.
     "fsdp": ShardingRules(batch=MESH_AXES, embed=MESH_AXES, vocab=MESH_AXES, positions=MESH_AXES),
-    # Sequences and weight rows over "data"; heads, MLP units and vocabulary over "model", and places where none of them is.
+    # Sequences and weight rows are split over "data"; heads, MLP units and the vocabulary over "model", and so are positions
+    # of the residual stream between blocks (sequence parallelism).
     "fsdp_tensor": ShardingRules(
         batch=("data",),
         sequence=("model",),
@@ -116,40 +131,40 @@ RULES: dict[str, ShardingRules] = {
         kv_heads=("model",),
         mlp=("model",),
     ),
-    # For sampling: weights are split over "model" alone, since a step reads them all and would wait for each to be gathered.
+    # For sampling. Weights are split over "model" only: a decode step reads all of them and would wait for every gather.
     "tensor": ShardingRules(
         batch=("data",), vocab=("model",), logits=("model",), heads=("model",), kv_heads=("model",), mlp=("model",)
     ),
 }
 
 
-def device_kind() -> str:
-    """What is traced now is for devices of this kind: the current mesh's, which need not exist when compiling ahead."""
+def target_device_kind() -> str:
+    """Return the device kind for which JAX is tracing: that of the current mesh, which may exist only ahead of time."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.devices()[0].device_kind if device is None else device.device_kind
 
 
-def for_cpu() -> bool:
-    """Whether what is traced now is for a CPU."""
-    return device_kind() == "cpu"
+def is_cpu_target() -> bool:
+    """Return whether JAX is tracing for a CPU."""
+    return target_device_kind() == "cpu"
 
 
-def over_all_devices(x: jax.Array, dim: int) -> jax.Array:
-    """`x` with one dim split over all devices of the current mesh, as far as they divide it; unchanged where there is none."""
+def shard_over_all_devices(x: jax.Array, dim: int) -> jax.Array:
+    """Split one dim of `x` over all devices of the current mesh, as far as they divide it; without a mesh return `x`."""
     return ShardingRules(batch=MESH_AXES).constrain(x, *("batch" if i == dim else None for i in range(x.ndim)))
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Bytes that each device holds of arrays, or of shapes, of which the shardings are known."""
+    """Return the bytes that each device stores of a pytree of arrays, or of shapes with shardings."""
     leaves = jax.tree.leaves(tree)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def sizes_of_mesh(mesh: str) -> tuple[int, int]:
-    """Sizes of MESH_AXES that DATAxMODEL names.
+def parse_mesh(mesh: str) -> tuple[int, int]:
+    """Parse DATAxMODEL into the sizes of MESH_AXES.
 
     Raises:
-        InputError: it is malformed.
+        InputError: `mesh` does not have this form.
     """
     data, _, model = mesh.partition("x")
     if not all(size.isascii() and size.isdigit() and int(size) for size in (data, model)):
@@ -157,25 +172,25 @@ def sizes_of_mesh(mesh: str) -> tuple[int, int]:
     return int(data), int(model)
 
 
-def mesh_over(devices: Sequence[Any], mesh: str) -> Mesh:
-    """The mesh DATAxMODEL of so many devices."""
-    return jax.make_mesh(sizes_of_mesh(mesh), MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+def mesh_from_devices(devices: Sequence[Any], mesh: str) -> Mesh:
+    """Build the mesh DATAxMODEL from `devices`; there must be DATA * MODEL devices."""
+    return jax.make_mesh(parse_mesh(mesh), MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def make_mesh(mesh: str) -> Mesh:
-    """The mesh that `--mesh DATAxMODEL` names, over all devices of this run (over the first one for 1x1).
+    """Build the mesh of `--mesh DATAxMODEL` from all devices of this run; 1x1 uses the first device.
 
     Raises:
-        InputError: `mesh` is malformed, or needs another number of devices than there are.
+        InputError: `mesh` is malformed, or this run has a different number of devices.
     """
-    devices, needed = jax.devices(), math.prod(sizes_of_mesh(mesh))
+    devices, needed = jax.devices(), math.prod(parse_mesh(mesh))
     if needed != len(devices) and needed > 1:
         kind = devices[0].platform
         hint = f"; to try it on CPU set XLA_FLAGS=--xla_force_host_platform_device_count={needed}" if kind == "cpu" else ""
         raise InputError(f"mesh {mesh} needs {needed} devices, this run has {len(devices)} ({kind}){hint}")
-    return mesh_over(devices[:needed], mesh)
+    return mesh_from_devices(devices[:needed], mesh)
 
 
-def batch_shards(mesh: Mesh, rules: ShardingRules) -> int:
-    """Over how many devices the sequences of a batch are split."""
+def num_batch_shards(mesh: Mesh, rules: ShardingRules) -> int:
+    """Return the number of devices over which the sequences of a batch are split."""
     return math.prod(mesh.shape[name] for name in rules.batch)

@@ -137,7 +137,7 @@ def _put(model: Transformer, cache: KVCache, prompt: KVCache, row: jax.Array) ->
             return jax.lax.dynamic_update_slice(array, new, start)
 
         places = jnp.arange(len(array))
-        run = model.rules.per_device(part, (axes, (None, *rest), (rows,), ()), (array.shape, axes))
+        run = model.rules.shard_map(part, (axes, (None, *rest), (rows,), ()), (array.shape, axes))
         return run(array, prompt, places, row)
 
     return jax.tree.map(put, cache, prompt)
@@ -232,7 +232,9 @@ def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Ar
 
 
 def _chosen(model: Transformer, logits: jax.Array, slots: DecodeState, positions: jax.Array, needs: Needs) -> Emitted:
-    logits = model.rules.constrain(model.rules.constrain(logits, "batch", "logits"), "rows", None)  # each device's own rows
+    logits = model.rules.constrain(
+        model.rules.constrain(logits, "batch", "logits"), "cache_batch", None
+    )  # each device's own rows
     draw = functools.partial(uniform, slots.keys, positions)
     tokens = choose(logits, slots.seen, draw, slots.options, needs)
     if needs.num_logprobs is None:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.sharding import device_kind
+from wizardcoder_jax.core.sharding import target_device_kind
 from wizardcoder_jax.inference import decode_state as device
 from wizardcoder_jax.inference.memory import capacities_up_to, num_rows
 from wizardcoder_jax.inference.prefix_cache import PrefixCache
@@ -143,7 +143,7 @@ class Engine:
         if not self._held:
             return found
         self._fit()
-        decode = device.decoder(device_kind(), self._num_slots * (1 + self._num_guessed))
+        decode = device.decoder(target_device_kind(), self._num_slots * (1 + self._num_guessed))
         self._slots, self._cache, emitted, num_steps = decode(
             self._model, self._slots, self._cache, self._eos_ids, self._needs, self._num_guessed
         )

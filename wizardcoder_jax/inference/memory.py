@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.sharding import bytes_per_device, for_cpu
+from wizardcoder_jax.core.sharding import bytes_per_device, is_cpu_target
 from wizardcoder_jax.inference.prefix_cache import NUM_KEPT
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.models.transformer import Block, Transformer
@@ -28,7 +28,7 @@ def capacities_up_to(max_length: int) -> tuple[int, ...]:
 
 def num_rows(num_slots: int) -> int:
     """Sequences that are computed with for so many slots: a multiple of eight, but on CPU."""
-    return num_slots if for_cpu() else -(-num_slots // ROWS) * ROWS
+    return num_slots if is_cpu_target() else -(-num_slots // ROWS) * ROWS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

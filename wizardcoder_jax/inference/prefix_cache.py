@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from wizardcoder_jax.core.sharding import device_kind
+from wizardcoder_jax.core.sharding import target_device_kind
 from wizardcoder_jax.inference.decode_state import new_cache, prefiller, resized
 from wizardcoder_jax.models.transformer import KVCache, Transformer
 
@@ -52,7 +52,7 @@ class PrefixCache:
         capacity = next(capacity for capacity in self._capacities if capacity >= len(prompt))
         ends = self._ends(prompt)
         start, cache = self._shared(prompt, ends, capacity)
-        prefill, logits = prefiller(device_kind(), PIECES[0]), None
+        prefill, logits = prefiller(target_device_kind(), PIECES[0]), None
         for begin, stop in zip((0, *ends[:-1]), ends, strict=True):
             if stop <= start:
                 continue

@@ -76,5 +76,5 @@ def attend_packed(
     heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
     axes = (heads, kv_heads, kv_heads, ("batch", None), ("heads",))
     # a kernel does not say over which mesh axes its results vary, so that cannot be checked
-    run = rules.per_device(part, axes, (queries.shape, heads), check_vma=False)
+    run = rules.shard_map(part, axes, (queries.shape, heads), check_vma=False)
     return run(queries, keys, values, segments.ids, jnp.arange(queries.shape[2]) // group)

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from wizardcoder_jax.core.sharding import device_kind
+from wizardcoder_jax.core.sharding import target_device_kind
 
 MOST_HEAD_DIM = 128  # before Hopper (jax/_src/cudnn/fused_attention_stablehlo.py, check_is_flash_attention)
 
 
 def on_gpu() -> bool:
     """Whether what is traced now is for an NVIDIA GPU."""
-    return device_kind().startswith("NVIDIA")
+    return target_device_kind().startswith("NVIDIA")
 
 
 def cudnn_misfits(*, length: int, head_dim: int, dropout: float, dtype: jnp.dtype) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from wizardcoder_jax.core.sharding import Axes, ShardingRules, for_cpu
+from wizardcoder_jax.core.sharding import Axes, ShardingRules, is_cpu_target
 from wizardcoder_jax.models.reference_attention import attend_part
 
 # Places are never negative, and no two of a step are the same: without these checks a scatter has fewer small steps.
@@ -33,7 +33,7 @@ class LayerCache(NamedTuple):
     def zeros(cls, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Self:
         """Empty, of values of `shape`, [B, K, S, H]."""
         batch, num_kv_heads, slots, head_dim = shape
-        keys = (batch, num_kv_heads, head_dim, slots) if for_cpu() else shape
+        keys = (batch, num_kv_heads, head_dim, slots) if is_cpu_target() else shape
         return cls(jnp.zeros(keys, dtype), jnp.zeros(shape, dtype))
 
     def resized(self, num_slots: int) -> Self:
@@ -45,7 +45,7 @@ class LayerCache(NamedTuple):
             widths[axis] = (0, num_slots - held.shape[axis])
             return jnp.pad(held, widths)
 
-        return type(self)(fitted(self.keys, 3 if for_cpu() else 2), fitted(self.values, 2))
+        return type(self)(fitted(self.keys, 3 if is_cpu_target() else 2), fitted(self.values, 2))
 
 
 class CacheView(NamedTuple):
@@ -62,7 +62,7 @@ def cache_axes(rules: ShardingRules, num_kv_heads: int) -> Axes:
     sequences each device has the keys of its own, and the queries of a step, which are few, are brought to them and back
     (Pope et al., arXiv 2211.05102, section 3.3).
     """
-    return ("batch" if rules.names("kv_heads", num_kv_heads) else "rows", "kv_heads", None, None)
+    return ("batch" if rules.mesh_axes("kv_heads", num_kv_heads) else "cache_batch", "kv_heads", None, None)
 
 
 def extend(
@@ -84,8 +84,8 @@ def extend(
     (batch, _, num_heads, _), num_kv_heads = queries.shape, keys.shape[2]
     held = cache_axes(rules, num_kv_heads)
     rows = held[0]
-    crossed = tuple(name for name in rules.names(str(rows), batch) if name not in rules.names("batch", batch))
-    is_turned = bool(crossed and rules.names("heads", num_heads))  # from some heads of all sequences to all of some
+    crossed = tuple(name for name in rules.mesh_axes(str(rows), batch) if name not in rules.mesh_axes("batch", batch))
+    is_turned = bool(crossed and rules.mesh_axes("heads", num_heads))  # from some heads of all sequences to all of some
     asked = (rows, None, None, None) if crossed and not is_turned else ("batch", None, "heads", None)
     new, place = (rows, None, "kv_heads", None), (rows, None)
     axes = (asked, new, new, place, (rows, None, None), held, held, (None if crossed else "heads",))
@@ -97,7 +97,7 @@ def extend(
     )
     filled = (array.astype(view.held.keys.dtype) for array in (keys, values))
     args = (queries, *filled, positions, view.mask, *view.held, jnp.arange(num_heads))
-    attended, *cache = rules.per_device(part, axes, whole)(*args)
+    attended, *cache = rules.shard_map(part, axes, whole)(*args)
     return attended, LayerCache(*cache)
 
 
@@ -120,11 +120,12 @@ def _extend_part(
     # one place a head: filled in by whole tokens, TPU would hold the heads of a token side by side, and read them slowly
     rows, kv_heads = jnp.arange(len(positions))[:, None, None], jnp.arange(keys.shape[2])[:, None]
     keys, values, slots = keys.swapaxes(1, 2), values.swapaxes(1, 2), positions[:, None]
-    at_keys = (rows, kv_heads, slice(None), slots) if for_cpu() else (rows, kv_heads, slots)
+    at_keys = (rows, kv_heads, slice(None), slots) if is_cpu_target() else (rows, kv_heads, slots)
     held_keys = held_keys.at[at_keys].set(keys, **WITHIN)
     held_values = held_values.at[rows, kv_heads, slots].set(values, **WITHIN)
-    own_keys = held_keys if for_cpu() else held_keys.swapaxes(-1, -2)
-    attended = attend_part(queries, own_keys, held_values, mask, heads, group=group, least_rows=1 if for_cpu() else SUBLANES)
+    own_keys = held_keys if is_cpu_target() else held_keys.swapaxes(-1, -2)
+    least_rows = 1 if is_cpu_target() else SUBLANES
+    attended = attend_part(queries, own_keys, held_values, mask, heads, group=group, least_rows=least_rows)
     if turned_over:
         attended = jax.lax.all_to_all(attended, turned_over, 2, 0, tiled=True)
     return attended, held_keys, held_values

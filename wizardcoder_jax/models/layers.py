@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from wizardcoder_jax.core.sharding import HELD, Axes, ShardingRules, for_cpu
+from wizardcoder_jax.core.sharding import COMPUTE_AXES, Axes, ShardingRules, is_cpu_target
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.nf4 import Nf4Kernel
 from wizardcoder_jax.models.remat import UP, keep
@@ -71,12 +71,12 @@ class Projection(nnx.Module):
     def _finished(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """`y`, x's product with the kernel, with what else there is."""
         if self.lora_a is not None and self.lora_b is not None:
-            a = self.rules.gathered(self.lora_a[...].astype(x.dtype), *self.axes[: self.num_in], None)
-            b = self.rules.gathered(self.lora_b[...].astype(x.dtype), None, *self.axes[self.num_in :])
+            a = self.rules.all_gather(self.lora_a[...].astype(x.dtype), *self.axes[: self.num_in], None)
+            b = self.rules.all_gather(self.lora_b[...].astype(x.dtype), None, *self.axes[self.num_in :])
             y = y + jnp.tensordot(jnp.tensordot(x, a, self.num_in) * self.lora_scale, b, 1)
         if self.bias is None:
             return y
-        return y + self.rules.gathered(self.bias[...].astype(x.dtype), *self.axes[self.num_in :])
+        return y + self.rules.all_gather(self.bias[...].astype(x.dtype), *self.axes[self.num_in :])
 
     def dense_kernel(self) -> jax.Array:
         """What the kernel and the adapter of one layer amount to: [*in, *out] float32."""
@@ -97,32 +97,32 @@ class Projection(nnx.Module):
             return self._product_of_floats(x, self.kernel[...])
 
         def product_of_steps(x: jax.Array, kernel: jax.Array) -> jax.Array:
-            kernel = self.rules.gathered(kernel, *self.axes).astype(x.dtype)
+            kernel = self.rules.all_gather(kernel, *self.axes).astype(x.dtype)
             return jnp.tensordot(x, kernel, self.num_in)
 
         return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
     def _held_rows(self) -> jax.Array | None:
         """The kernel [D, ...], where it is of floats and devices hold rows of it, of which each needs all columns."""
-        if for_cpu() or self.scale is not None or isinstance(self.kernel, Nf4Kernel) or self.axes[0] != "embed":
+        if is_cpu_target() or self.scale is not None or isinstance(self.kernel, Nf4Kernel) or self.axes[0] != "embed":
             return None
         kernel: jax.Array = self.kernel[...]
-        split = [axis for axis, dim in zip(self.axes, kernel.shape, strict=True) if axis and self.rules.names(axis, dim)]
+        split = [axis for axis, dim in zip(self.axes, kernel.shape, strict=True) if axis and self.rules.mesh_axes(axis, dim)]
         return kernel if split == ["embed"] else None
 
     def _product_of_floats(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         embed = self.axes.index("embed")
-        if for_cpu() or not self.rules.names("embed", kernel.shape[embed]):
-            return jnp.tensordot(x, self.rules.gathered(kernel.astype(x.dtype), *self.axes), self.num_in)
+        if is_cpu_target() or not self.rules.mesh_axes("embed", kernel.shape[embed]):
+            return jnp.tensordot(x, self.rules.all_gather(kernel.astype(x.dtype), *self.axes), self.num_in)
         kernel = cast(kernel, x.dtype)
         if embed < self.num_in:
-            return jnp.tensordot(x, self.rules.gathered(kernel, *self.axes), self.num_in)
+            return jnp.tensordot(x, self.rules.all_gather(kernel, *self.axes), self.num_in)
         # Devices hold rows of "embed": with them in front, what is gathered lies as the products forward and backward read it.
         # The barrier keeps the compiler from turning the dims again, which would be a copy of the kernel.
         axes = ("embed", *self.axes[:embed])
         rows = _as_it_lies(self.rules.constrain(jnp.moveaxis(kernel, embed, 0), *axes))
         return jnp.tensordot(
-            x, self.rules.gathered(rows, *axes), (tuple(range(-self.num_in, 0)), tuple(range(1, self.num_in + 1)))
+            x, self.rules.all_gather(rows, *axes), (tuple(range(-self.num_in, 0)), tuple(range(1, self.num_in + 1)))
         )
 
 
@@ -137,7 +137,7 @@ def fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
         return [projection(x) for projection in projections]
     rules, ends = projections[0].rules, np.cumsum([kernel.shape[1] for kernel in kernels])[:-1]
     kernel: Any = cast(jnp.concatenate(kernels, axis=1), x.dtype)
-    products = jnp.split(jnp.tensordot(x, rules.gathered(kernel, "embed", None, None), 1), ends, axis=-2)
+    products = jnp.split(jnp.tensordot(x, rules.all_gather(kernel, "embed", None, None), 1), ends, axis=-2)
     return [projection._finished(x, y) for projection, y in zip(projections, products, strict=True)]
 
 
@@ -258,8 +258,8 @@ def look_up(table: jax.Array, indices: jax.Array, axis: str, rules: ShardingRule
         rules: how tensors are split over the mesh.
         dtype: of activations.
     """
-    part_of = HELD[axis]
-    names = rules.names(part_of, table.shape[0])
+    part_of = COMPUTE_AXES[axis]
+    names = rules.mesh_axes(part_of, table.shape[0])
 
     def part(table: jax.Array, rows: jax.Array, indices: jax.Array) -> jax.Array:
         if not names:
@@ -269,5 +269,5 @@ def look_up(table: jax.Array, indices: jax.Array, axis: str, rules: ShardingRule
         return jax.lax.psum(jnp.where(((here >= 0) & (here < len(rows)))[..., None], found, 0), names)
 
     in_axes, out = ((part_of, None), (part_of,), ("batch", None)), ((*indices.shape, table.shape[1]), ("batch", None, None))
-    gathered = rules.gathered(table.astype(dtype), axis, None).astype(jnp.promote_types(table.dtype, dtype))
-    return rules.per_device(part, in_axes, out)(gathered, jnp.arange(table.shape[0]), indices)
+    all_gather = rules.all_gather(table.astype(dtype), axis, None).astype(jnp.promote_types(table.dtype, dtype))
+    return rules.shard_map(part, in_axes, out)(all_gather, jnp.arange(table.shape[0]), indices)

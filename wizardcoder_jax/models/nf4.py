@@ -60,15 +60,15 @@ class Nf4Kernel(nnx.Module):
 
     def dense(self, dtype: jnp.dtype) -> jax.Array:
         """The kernel [*shape] of one layer, as far together as it is computed with; the bytes are what is gathered."""
-        codes = self.rules.gathered(self.codes[...], *self.axes)
-        scale = self.rules.gathered(self.scale[...], *self.axes)
+        codes = self.rules.all_gather(self.codes[...], *self.axes)
+        scale = self.rules.all_gather(self.scale[...], *self.axes)
         steps = _cut(scale, self.grouped, self.step.shape[self.grouped])
         magnitudes = (steps * jnp.expand_dims(self.step[...], self.grouped + 1)).reshape(scale.shape) + self.mean[...]
         pairs = _cut(codes, self.blocked, scale.shape[self.blocked])
         blocks = _level(jnp.concatenate([pairs & 15, pairs >> 4], axis=self.blocked + 1))
         kernel = (blocks * jnp.expand_dims(magnitudes, self.blocked + 1)).astype(dtype)
         shape = tuple(dim * (2 if i == self.blocked else 1) for i, dim in enumerate(codes.shape))
-        return self.rules.gathered(kernel.reshape(shape), *self.axes)
+        return self.rules.all_gather(kernel.reshape(shape), *self.axes)
 
     def _packed(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Codes, scale, step and mean of one layer's kernel."""

@@ -60,9 +60,9 @@ def attend(
     axes = (heads, kv_heads, kv_heads, ("batch", None, None), ("heads",))
     args = (queries, keys, values, mask, jnp.arange(num_heads))
     if dropout is None:
-        return rules.per_device(functools.partial(_attend_in_chunks, group=group), axes, (queries.shape, heads))(*args)
+        return rules.shard_map(functools.partial(_attend_in_chunks, group=group), axes, (queries.shape, heads))(*args)
     part = functools.partial(attend_part, group=group, rate=dropout.rate)
-    return rules.per_device(part, (*axes, ("batch",)), (queries.shape, heads))(*args, dropout.at(ATTENTION))
+    return rules.shard_map(part, (*axes, ("batch",)), (queries.shape, heads))(*args, dropout.at(ATTENTION))
 
 
 def attend_part(

@@ -6,7 +6,7 @@ import jax
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from wizardcoder_jax.core.sharding import device_kind
+from wizardcoder_jax.core.sharding import target_device_kind
 from wizardcoder_jax.models.remat import ATTENDED
 
 LANES = 128  # of a TPU's vector unit: the kernel's blocks are multiples of it (splash_attention_kernel.py, NUM_LANES)
@@ -18,7 +18,7 @@ BLOCKS, COMPUTED = (1024, 512, 256, 128), 512
 
 def on_tpu() -> bool:
     """Whether what is traced now is for a TPU."""
-    return device_kind().startswith("TPU")
+    return target_device_kind().startswith("TPU")
 
 
 def splash_misfits(*, length: int, head_dim: int, dropout: float) -> list[str]:

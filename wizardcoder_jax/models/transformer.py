@@ -40,7 +40,7 @@ class Block(nnx.Module):
         dropout: Dropout | None = None,
     ) -> tuple[jax.Array, LayerCache | None]:
         """[B, T, D] -> [B, T, D], and the fuller cache where there is one; arguments as for Attention."""
-        lie = RESIDUAL if not isinstance(sight, CacheView) else ("rows", None, None)
+        lie = RESIDUAL if not isinstance(sight, CacheView) else ("cache_batch", None, None)
         attended, cache = self.attention(self._whole(self.attention_norm(x), lie), positions, sight, turn, dropout)
         attended = self.rules.constrain(attended, *lie)
         x = keep(x + (attended if dropout is None else dropout(attended, ATTENTION_OUT)), MIDDLE)

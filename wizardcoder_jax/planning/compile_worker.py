@@ -19,7 +19,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.serialization import from_json
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import write_json
-from wizardcoder_jax.core.sharding import RULES, batch_shards, bytes_per_device, mesh_over
+from wizardcoder_jax.core.sharding import RULES, bytes_per_device, mesh_from_devices, num_batch_shards
 from wizardcoder_jax.inference.decode_state import DECODE_STEPS
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.hlo_reader import read_program
@@ -34,7 +34,7 @@ def main(job_path: str, dump: str) -> None:
     with open(job_path, encoding="utf-8") as file:
         job = json.load(file)
     topology = topology_of(job["topology"])
-    mesh, arch = mesh_over(devices_of(topology).tolist(), job["mesh"]), ArchConfig(**job["arch"])
+    mesh, arch = mesh_from_devices(devices_of(topology).tolist(), job["mesh"]), ArchConfig(**job["arch"])
     began = time.monotonic()
     with jax.set_mesh(mesh):
         if "decode" in job:
@@ -48,7 +48,7 @@ def main(job_path: str, dump: str) -> None:
                 "params_bytes": bytes_per_device((state.trained, state.frozen, state.ema)),
                 "optimizer_bytes": bytes_per_device(state.opt_state),
             }
-            num_rows = config.batch_size // config.accumulation // batch_shards(mesh, RULES[config.strategy])
+            num_rows = config.batch_size // config.accumulation // num_batch_shards(mesh, RULES[config.strategy])
             trips = -(
                 -config.max_length // chunk_length(num_rows, config.max_length, config.loss_chunk)
             )  # of the loss: all places supervised

@@ -10,7 +10,7 @@ import dataclasses
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.accelerators import Accelerator
-from wizardcoder_jax.core.sharding import sizes_of_mesh
+from wizardcoder_jax.core.sharding import parse_mesh
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram
 from wizardcoder_jax.planning.memory_estimator import attention_flops, sizes_of
@@ -67,7 +67,7 @@ def collective_s(collective: Collective, topology: Topology) -> float:
 
 def splash_flops(program: CompiledProgram, arch: ArchConfig, config: TrainConfig) -> float:
     """FLOPs of the attention kernels of a step on each chip."""
-    forward = attention_flops(arch, config, sizes_of(arch, config, sizes_of_mesh(config.mesh)))
+    forward = attention_flops(arch, config, sizes_of(arch, config, parse_mesh(config.mesh)))
     kernels = {name: times for name, times in program.kernels.items() if name.startswith("splash")}
     has_dq = any("_dq" in name for name in kernels)
     total = 0.0

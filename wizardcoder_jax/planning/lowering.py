@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core.sharding import RULES, device_kind
+from wizardcoder_jax.core.sharding import RULES, target_device_kind
 from wizardcoder_jax.hf.load_model import sampling_shapes
 from wizardcoder_jax.inference import decode_state as device
 from wizardcoder_jax.inference.request import Needs
@@ -46,4 +46,4 @@ def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dt
     axes = cache_axes(model.rules, arch.num_kv_heads)
     cache = jax.tree.map(lambda leaf: place(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
     ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    return device.decoder(device_kind(), batch).lower(model, slots, cache, ends, Needs(), 0), (model, cache)
+    return device.decoder(target_device_kind(), batch).lower(model, slots, cache, ends, Needs(), 0), (model, cache)

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core.sharding import sizes_of_mesh
+from wizardcoder_jax.core.sharding import parse_mesh
 from wizardcoder_jax.inference.decode_state import DECODE_STEPS
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.compile_jobs import Compiled
@@ -187,7 +187,7 @@ class Plan:
     def _host_lines(self, step_s: float) -> list[str]:
         """What goes to the host's memory in the forward passes; its time is in no estimate."""
         sent = self.train.accumulation * self.step.host_bytes
-        sizes = sizes_of(self.arch, self.train, sizes_of_mesh(self.train.mesh))
+        sizes = sizes_of(self.arch, self.train, parse_mesh(self.train.mesh))
         forward_s = step_s * forward_share(self.arch, self.train, sizes)
         needed = f"hidden where a chip has {sent / forward_s / 1e9:.0f} GB/s to its host"
         return [f"  to the host and back  {sent / 1e9:.0f} GB each way, each chip; {needed}"] if sent else []

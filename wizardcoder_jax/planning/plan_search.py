@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.sharding import MESH_AXES, RULES, sizes_of_mesh
+from wizardcoder_jax.core.sharding import MESH_AXES, RULES, parse_mesh
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.remat import REMAT
 from wizardcoder_jax.planning.memory_estimator import StepMemory, memory
@@ -38,7 +38,7 @@ class Choice:
     @classmethod
     def of(cls, config: TrainConfig, arch: ArchConfig, topology: Topology) -> "Choice":
         """What arithmetic says of a config whose mesh is of the topology's size."""
-        mesh = sizes_of_mesh(config.mesh)
+        mesh = parse_mesh(config.mesh)
         needed = memory(arch, config, mesh)
         taken = pace(arch, config, mesh, topology.chip, needed)
         return cls(config=config, topology=topology, memory=needed, pace=taken)
@@ -119,7 +119,7 @@ def _changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -> Itera
 
 def _on_more_chips(config: TrainConfig, topology: Topology) -> Iterator[_Change]:
     """The config on twice the chips, and so on: the shortest axis and the mesh's "data" are doubled."""
-    shape, mesh = topology.shape, sizes_of_mesh(config.mesh)
+    shape, mesh = topology.shape, parse_mesh(config.mesh)
     for _ in range(MOST_DOUBLINGS):
         least, *others = sorted(shape)
         shape, mesh = tuple(sorted((2 * least, *others))), (2 * mesh[0], mesh[1])
@@ -138,7 +138,7 @@ def _meshes(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterator[T
 
 def _schedules(config: TrainConfig) -> Iterator[TrainConfig]:
     """The config with each kind of remat and each size of microbatch that its mesh divides."""
-    sizes: dict[str, int] = dict(zip(MESH_AXES, sizes_of_mesh(config.mesh), strict=True))
+    sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(config.mesh), strict=True))
     shards = math.prod(sizes[name] for name in RULES[config.strategy].batch)
     # under the original objective the loss is a mean over each microbatch, unless groups are given
     is_free = config.objective == "token_mean" or config.loss_group is not None

@@ -4,7 +4,7 @@ import math
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.sharding import MESH_AXES, RULES, sizes_of_mesh
+from wizardcoder_jax.core.sharding import MESH_AXES, RULES, parse_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.models.add_token import arch_with_token
 from wizardcoder_jax.models.arch import ArchConfig
@@ -40,7 +40,7 @@ def check_mesh(train: TrainConfig, arch: ArchConfig, topology: Topology) -> None
     Raises:
         InputError: the mesh is not one of the topology's chips, or rows and mesh do not go together.
     """
-    sizes: dict[str, int] = dict(zip(MESH_AXES, sizes_of_mesh(train.mesh), strict=True))
+    sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(train.mesh), strict=True))
     num, microbatch = math.prod(sizes.values()), train.batch_size // train.accumulation
     if num != topology.num_chips:
         raise InputError(

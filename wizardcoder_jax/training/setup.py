@@ -10,7 +10,7 @@ from wizardcoder_jax.checkpoints.metadata import CheckpointCard
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
-from wizardcoder_jax.core.sharding import RULES, ShardingRules, batch_shards, make_mesh
+from wizardcoder_jax.core.sharding import RULES, ShardingRules, make_mesh, num_batch_shards
 from wizardcoder_jax.hf.load_model import Opened, open_model
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.add_token import arch_with_token, with_token
@@ -38,7 +38,7 @@ class TrainingSetup:
     def open(cls, config: TrainConfig) -> "TrainingSetup":
         """Finds the base model, and what of it is to be trained."""
         base, mesh, rules = open_model(config.base), make_mesh(config.mesh), RULES[config.strategy]
-        _check_fit(config, base.arch, batch_shards(mesh, rules))
+        _check_fit(config, base.arch, num_batch_shards(mesh, rules))
         tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE).with_pad_token(config.pad_token)
         new_token = tokenizer.pad_id if tokenizer.vocab_size > base.tokenizer.vocab_size else None
         arch = base.arch if new_token is None else arch_with_token(base.arch, new_token)

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core.sharding import ShardingRules, device_kind
+from wizardcoder_jax.core.sharding import ShardingRules, target_device_kind
 from wizardcoder_jax.core.xla_flags import training_options
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer
@@ -106,7 +106,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         is_param = lambda leaf: isinstance(leaf, nnx.Param)  # noqa: E731
         return jax.tree.map(lambda leaf: place(leaf) if is_param(leaf) else rules.constrain(leaf), state, is_leaf=is_param)
 
-    return jax.jit(step, donate_argnums=0, compiler_options=training_options(device_kind()))
+    return jax.jit(step, donate_argnums=0, compiler_options=training_options(target_device_kind()))
 
 
 def _updated(

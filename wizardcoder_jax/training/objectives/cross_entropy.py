@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.config import Remat, TrainConfig
-from wizardcoder_jax.core.sharding import ShardingRules, for_cpu
+from wizardcoder_jax.core.sharding import ShardingRules, is_cpu_target
 from wizardcoder_jax.models.attention_dispatch import AttentionKind
 from wizardcoder_jax.models.dropout import ActivationNoise
 from wizardcoder_jax.models.transformer import Transformer
@@ -138,14 +138,14 @@ def _forward(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The loss and its gradients; each device has its own rows, and all or its part of the vocabulary."""
     batch, rows = ("batch", None), jnp.arange(table.shape[0])
-    over_batch, over_vocab = rules.names("batch", len(hidden)), rules.names("logits", len(rows))
-    scattered = tuple(name for name in rules.names("vocab", len(rows)) if name not in over_vocab)
+    over_batch, over_vocab = rules.mesh_axes("batch", len(hidden)), rules.mesh_axes("logits", len(rows))
+    scattered = tuple(name for name in rules.mesh_axes("vocab", len(rows)) if name not in over_vocab)
     split = _Split(over_batch, over_vocab, scattered if set(scattered) <= set(over_batch) else ())
     in_axes = (("batch", None, None), ("logits", None), ("logits",), batch, batch)
     held = ("vocab" if split.table_sum else "logits", None)
     out = ((targets.shape[:1], ("batch",)), (hidden.shape, ("batch", None, None)), (table.shape, held))
-    part = rules.per_device(functools.partial(_part, objective=objective, split=split, chunk=chunk), in_axes, out)
-    kernel = rules.gathered(table.astype(hidden.dtype), "vocab", None)
+    part = rules.shard_map(functools.partial(_part, objective=objective, split=split, chunk=chunk), in_axes, out)
+    kernel = rules.all_gather(table.astype(hidden.dtype), "vocab", None)
     loss, hidden_grad, table_grad = part(hidden, kernel, rows, targets, weights)
     return loss.sum(), (hidden_grad, rules.constrain(table_grad.astype(table.dtype), "vocab", None))
 
@@ -175,7 +175,7 @@ def _part(
     table's each device is given the part that it holds: the whole would be in memory through the backward pass.
     """
     length = hidden.shape[1]
-    chunk = chunk_length(len(hidden), length, chunk or (CPU_CHUNK if for_cpu() else None))
+    chunk = chunk_length(len(hidden), length, chunk or (CPU_CHUNK if is_cpu_target() else None))
     order = jnp.argsort(weights == 0, axis=1, stable=True)
 
     def to_front(array: jax.Array) -> jax.Array:

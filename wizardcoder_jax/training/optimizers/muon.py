@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from wizardcoder_jax.core.sharding import over_all_devices
+from wizardcoder_jax.core.sharding import shard_over_all_devices
 
 # Five steps of x -> a x + b (x x') x + c (x x')^2 x bring singular values to between about 0.7 and 1.2; a is as large as it
 # can be, so that small ones rise fast (Jordan's post, "Tuning the coefficients").
@@ -81,9 +81,9 @@ def newton_schulz(x: jax.Array) -> jax.Array:
     The long dim is split over all devices: what they then exchange is the sum of the short products x x', [I, I].
     """
     a, b, c = COEFFICIENTS
-    x = over_all_devices(x, 1)
+    x = shard_over_all_devices(x, 1)
     x = x / jnp.maximum(jnp.linalg.norm(x), SMALLEST_NORM)
     for _ in range(NUM_ITERATIONS):
         gram = x @ x.T
-        x = over_all_devices(a * x + (b * gram + c * gram @ gram) @ x, 1)
+        x = shard_over_all_devices(a * x + (b * gram + c * gram @ gram) @ x, 1)
     return x
