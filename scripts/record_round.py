@@ -21,7 +21,7 @@ from typing import Any
 
 import wizardcoder_jax
 from wizardcoder_jax.core.filesystem import read_records, write_jsonl
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.elimination_rules import EQUALITY_PROMPT
 from wizardcoder_jax.evol_instruct.methods import draw_method
 from wizardcoder_jax.evol_instruct.records import seed_id
@@ -108,7 +108,7 @@ def repeats(entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
 
 def shared_with_benchmarks(entries: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
     """What seeds and evolutions share with the problems of mini and mini-dev."""
-    contamination = Contamination(str(PROBLEMS_DIR))
+    contamination = ContaminationDetector(str(PROBLEMS_DIR))
     problems = [problem for path in sorted(PROBLEMS_DIR.glob("*.jsonl")) for _, problem in read_records(path)]
     names = {problem["entry_point"]: problem["task_id"] for problem in problems}
     statements = {statement(problem["prompt"]): problem["task_id"] for problem in problems}

@@ -8,7 +8,7 @@ import pytest
 
 from wizardcoder_jax import evolve
 from wizardcoder_jax.core.filesystem import read_records
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo"
@@ -65,7 +65,7 @@ def test_nothing_shipped_is_a_problem_of_mini_or_mini_dev(evolved, record_round)
     assert len(problems) >= 80
     entry_points = {problem["entry_point"] for problem in problems}
     statements = {record_round.statement(problem["prompt"]) for problem in problems}
-    contamination = Contamination(str(record_round.PROBLEMS_DIR))
+    contamination = ContaminationDetector(str(record_round.PROBLEMS_DIR))
     for entry in evolved:
         assert not entry_points & record_round.defined_names(record_round.program(entry["output"]))
         assert not any(statement in record_round.statement(entry["instruction"]) for statement in statements)

@@ -19,7 +19,7 @@ from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError
 
 if TYPE_CHECKING:
-    from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+    from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 
 BLOCK_BYTES = 1 << 20
 
@@ -29,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = parse_command_line(DecontaminateConfig, argv)
 
     from wizardcoder_jax.core.filesystem import expand, write_json
-    from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
-    from wizardcoder_jax.evol_instruct.contamination.record_texts import Tally
+    from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
+    from wizardcoder_jax.evol_instruct.contamination.record_texts import ContaminationReport
 
     files = expand(config.data)
     _check_outputs(config, files)
-    contamination = Contamination(config.benchmarks_dir)
+    contamination = ContaminationDetector(config.benchmarks_dir)
     _say_what_is_looked_for(contamination)
     made_of = {
         "settings": {name: value for name, value in to_json(config).items() if name != "overwrite"},
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if _is_done(config, json.loads(json.dumps(made_of))):
         print(f"{config.output} is done already, see {config.report_path}; --overwrite makes it anew", file=sys.stderr)
         return
-    tally = Tally()
+    tally = ContaminationReport()
     with _output(config.output) as clean, _output(config.rejected) as dropped:
         _sort(config, files, contamination, tally, clean, dropped)
         report = {**tally.report(), **made_of}
@@ -95,29 +95,29 @@ def _output(path: str | None) -> Iterator[_Lines]:
 def _sort(
     config: DecontaminateConfig,
     files: Sequence[str],
-    contamination: "Contamination",
+    contamination: "ContaminationDetector",
     tally: Any,
     clean: _Lines,
     dropped: _Lines,
 ) -> None:
     from wizardcoder_jax.core.filesystem import read_records
     from wizardcoder_jax.core.progress import Progress
-    from wizardcoder_jax.evol_instruct.contamination.record_texts import rejected, text_of
+    from wizardcoder_jax.evol_instruct.contamination.record_texts import extract_text, rejected_entry
 
     num_records = 0
     for file in files:
         for place, entry in read_records(file):
-            text_of(place, entry, config.text_fields)
+            extract_text(place, entry, config.text_fields)
             num_records += 1
     if not num_records:
         raise InputError(f"{', '.join(files)}: no records")
     with Progress("decontaminate", num_records, "record") as progress:
         for file in files:
             for place, entry in read_records(file):
-                hits = contamination.hits(text_of(place, entry, config.text_fields))
+                hits = contamination.hits(extract_text(place, entry, config.text_fields))
                 tally.add(place, hits)
                 if hits:
-                    dropped.add(rejected(entry, hits))
+                    dropped.add(rejected_entry(entry, hits))
                 else:
                     clean.add(entry)
                 progress.update(contaminated=tally.num_contaminated)
@@ -131,7 +131,7 @@ def _check_outputs(config: DecontaminateConfig, files: Sequence[str]) -> None:
             raise InputError(f"{path} is a folder; give the name of a file")
 
 
-def _say_what_is_looked_for(contamination: "Contamination") -> None:
+def _say_what_is_looked_for(contamination: "ContaminationDetector") -> None:
     counts = ", ".join(f"{file} ({count})" for file, count in contamination.num_problems_of.items())
     print(f"{contamination.num_problems} problems: {counts}", file=sys.stderr)
     if contamination.passed_over:

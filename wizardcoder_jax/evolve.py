@@ -19,12 +19,12 @@ from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 if TYPE_CHECKING:
-    from wizardcoder_jax.evol_instruct.cost_estimate import Sources
+    from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
+    from wizardcoder_jax.evol_instruct.cost_estimate import SeedCounts
     from wizardcoder_jax.evol_instruct.execution_filter import Run
-    from wizardcoder_jax.evol_instruct.filter_chain import Filters
+    from wizardcoder_jax.evol_instruct.filter_chain import FilterChain
     from wizardcoder_jax.evol_instruct.records import SeedFile
-    from wizardcoder_jax.evol_instruct.run_folder import RoundFiles
-    from wizardcoder_jax.evol_instruct.snippets import SnippetFile
+    from wizardcoder_jax.evol_instruct.run_folder import RoundFileStore
     from wizardcoder_jax.evol_instruct.teachers import Teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
 
@@ -36,20 +36,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = parse_command_line(EvolveConfig, argv)
 
     from wizardcoder_jax.evol_instruct import run_folder
-    from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
-    from wizardcoder_jax.evol_instruct.cost_estimate import Sources
+    from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
+    from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
+    from wizardcoder_jax.evol_instruct.cost_estimate import SeedCounts
     from wizardcoder_jax.evol_instruct.dataset_exports import write_exports
-    from wizardcoder_jax.evol_instruct.filter_chain import Filters
+    from wizardcoder_jax.evol_instruct.filter_chain import FilterChain
     from wizardcoder_jax.evol_instruct.records import SeedFile
-    from wizardcoder_jax.evol_instruct.run_summary import sha256_of, summarise
-    from wizardcoder_jax.evol_instruct.snippets import SnippetFile
-    from wizardcoder_jax.evol_instruct.teachers import load_teacher
+    from wizardcoder_jax.evol_instruct.run_summary import file_sha256, summarize
+    from wizardcoder_jax.evol_instruct.teachers import create_teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
     from wizardcoder_jax.reports.lineage import write_lineage
 
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
-    sources = Sources.counted(seeds)
-    contamination = Contamination(config.benchmarks_dir) if config.benchmarks_dir else None
+    sources = SeedCounts.counted(seeds)
+    contamination = ContaminationDetector(config.benchmarks_dir) if config.benchmarks_dir else None
     if contamination is not None:
         others = ", ".join(contamination.passed_over)
         _say(f"{contamination.num_problems} benchmark problems{f'; no problems in {others}' if others else ''}")
@@ -58,19 +58,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         teacher = ModelTeacher(config.teacher)
     else:
-        teacher = load_teacher(config.teacher)
+        teacher = create_teacher(config.teacher)
     with (
         _a_full_disk_resumes(),
-        run_folder.claimed(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
+        run_folder.claim_output_dir(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
         Ledger(folder / run_folder.LEDGER_NAME) as ledger,
     ):
-        with run_folder.RoundFiles(folder) as files, _trials(config, folder) as run:
-            filters = Filters.of(config.filters, contamination, run)
+        with run_folder.RoundFileStore(folder) as files, _trials(config, folder) as run:
+            filters = FilterChain.of(config.filters, contamination, run)
             num_new = asyncio.run(_run(config, teacher, seeds, sources, filters, ledger, files))
-        summary = summarise(
+        summary = summarize(
             config,
             files.statistics,
-            seeds_sha256=seeds.sha256() if isinstance(seeds, SnippetFile) else sha256_of(config.seeds),
+            seeds_sha256=seeds.sha256() if isinstance(seeds, SnippetFile) else file_sha256(config.seeds),
             num_duplicate_seeds=sources.num_repeats,
             num_problems=contamination.num_problems if contamination else None,
         )
@@ -90,18 +90,18 @@ async def _run(
     config: EvolveConfig,
     teacher: "Teacher",
     seeds: "SeedFile | SnippetFile",
-    sources: "Sources",
-    filters: "Filters",
+    sources: "SeedCounts",
+    filters: "FilterChain",
     ledger: "Ledger",
-    files: "RoundFiles",
+    files: "RoundFileStore",
 ) -> int:
     """Runs all rounds; returns the number of calls that were made for it now."""
     from wizardcoder_jax.evol_instruct import elimination_rules
     from wizardcoder_jax.evol_instruct.cost_estimate import estimate
-    from wizardcoder_jax.evol_instruct.evolution import Evolution
-    from wizardcoder_jax.evol_instruct.evolution_prompt import Recipe
+    from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
     from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN
     from wizardcoder_jax.evol_instruct.oss_instruct import make_seed
+    from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
     from wizardcoder_jax.evol_instruct.rounds import Rounds
     from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
     from wizardcoder_jax.llm_client.budget import Budget
@@ -110,9 +110,9 @@ async def _run(
     spent = ledger.totals()
     budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
     calls = TeacherCalls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
-    evolution = Evolution(
+    evolution = RecordEvolver(
         ask=calls.ask,
-        recipe=Recipe(
+        recipe=EvolutionSampler(
             run_seed=config.seed,
             method_weights=config.method_weights,
             breadth_rate=config.breadth_rate,

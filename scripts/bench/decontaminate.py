@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.core.filesystem import read_records
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
 from wizardcoder_jax.evol_instruct.records import SeedFile
 
@@ -34,7 +34,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     disguises = importlib.import_module("tests.helpers.disguises")
     start = time.process_time()
-    contamination = Contamination(str(DATA))
+    contamination = ContaminationDetector(str(DATA))
     print(f"{contamination.num_problems} problems indexed in {time.process_time() - start:.1f} s CPU")
     for kind, shares in recalls(contamination, disguises.verbatim, disguises.disguised).items():
         print(f"  {kind:40s} " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
@@ -42,7 +42,7 @@ def main() -> None:
     repeat()
 
 
-def recalls(contamination: Contamination, *ways: Callable[[dict[str, Any]], Any]) -> dict[str, dict[str, float]]:
+def recalls(contamination: ContaminationDetector, *ways: Callable[[dict[str, Any]], Any]) -> dict[str, dict[str, float]]:
     """Share of the leaks of each kind that are caught, by benchmark."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for name, (file, first, end) in BENCHMARKS.items():
@@ -55,7 +55,7 @@ def recalls(contamination: Contamination, *ways: Callable[[dict[str, Any]], Any]
     return found
 
 
-def flag(contamination: Contamination) -> None:
+def flag(contamination: ContaminationDetector) -> None:
     """Prints what of Code Alpaca is flagged, and how fast."""
     texts = ["\n".join((r["instruction"], r["input"], r["output"])) for _, r in read_records(DATA / CODE_ALPACA)]
     start = time.process_time()

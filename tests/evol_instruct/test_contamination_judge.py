@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from wizardcoder_jax.evol_instruct.contamination.contamination_judge import chosen_number, contamination_judge
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
+from wizardcoder_jax.evol_instruct.contamination.contamination_judge import contamination_judge, parse_choice
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 from wizardcoder_jax.llm_client.completion import Completion
 
 PROBLEMS = [
@@ -26,7 +26,7 @@ REWORDED = "Find the oldest heron that wades upstream past both lanterns before 
 def contamination(tmp_path):
     lines = [json.dumps({"task_id": f"B/{i}", "prompt": prompt}) for i, prompt in enumerate(PROBLEMS)]
     (tmp_path / "b.jsonl").write_text("\n".join(lines))
-    return Contamination(str(tmp_path))
+    return ContaminationDetector(str(tmp_path))
 
 
 def judged(contamination, text, reply):
@@ -36,7 +36,7 @@ def judged(contamination, text, reply):
         asked.append((prompt, purpose))
         return Completion(text=reply, finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m")
 
-    candidate = Candidate(parent_instruction="", instruction=text, response="It does.")
+    candidate = CandidateRecord(parent_instruction="", instruction=text, response="It does.")
     return asyncio.run(contamination_judge(contamination).check(candidate, question)), asked
 
 
@@ -66,4 +66,4 @@ def test_nothing_is_asked_about_a_record_that_is_like_no_problem(contamination):
     ("reply", "number"), [("2", 2), (" **Problem 2**", 2), ("2.", 2), ("Problem: 3", 3), ("4", None), ("22", None)]
 )
 def test_the_number_is_read_from_the_start_of_a_reply(reply, number):
-    assert chosen_number(reply, 3) == number
+    assert parse_choice(reply, 3) == number

@@ -14,11 +14,11 @@ from wizardcoder_jax import evolve
 from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.config.command_line import parse_command_line
 from wizardcoder_jax.config.evolve import TeacherConfig
-from wizardcoder_jax.evol_instruct.data_card import data_card
+from wizardcoder_jax.evol_instruct.data_card import render_data_card
 from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca, is_code_alpaca_name, is_openai
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, SeedFile, Usage, seed_id
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
-from wizardcoder_jax.evol_instruct.run_summary import describe_files, summarise
+from wizardcoder_jax.evol_instruct.run_summary import describe_files, summarize
 
 FILES = {"evolved.jsonl": {"sha256": "0" * 64, "num_bytes": 7}}
 KNOWN_ID = "seed-0000b5ec24713854"  # of Code Alpaca
@@ -38,7 +38,7 @@ def seeds(tmp_path):
 
 def summary_of(seeds, counted=None, num_problems=None, **settings):
     config = EvolveConfig(seeds=str(seeds), output_dir="somewhere", **settings)
-    summary = summarise(
+    summary = summarize(
         config, counted or [RoundStatistics(0)], seeds_sha256="f" * 64, num_duplicate_seeds=0, num_problems=num_problems
     )
     return {**summary, "files": FILES}
@@ -83,13 +83,13 @@ def test_every_number_of_the_summary_can_be_counted_in_the_files(seeds, tmp_path
 
 def test_the_card_is_a_function_of_the_summary(seeds):
     summary = summary_of(seeds)
-    assert data_card(json.loads(json.dumps(summary))) == data_card(summary)
+    assert render_data_card(json.loads(json.dumps(summary))) == render_data_card(summary)
 
 
 def test_nothing_of_the_machine_is_in_summary_or_card(seeds, tmp_path):
     first = summary_of(seeds, max_requests=5, teacher=TeacherConfig(concurrency=3, timeout_s=7))
     assert first == summary_of(seeds)
-    assert str(tmp_path) not in json.dumps(first) + data_card(first) and "somewhere" not in data_card(first)
+    assert str(tmp_path) not in json.dumps(first) + render_data_card(first) and "somewhere" not in render_data_card(first)
 
 
 SETTINGS = [
@@ -105,7 +105,7 @@ SETTINGS = [
 def test_the_command_in_the_card_gives_the_settings_back(seeds, settings):
     command = summary_of(seeds, **settings)["command"]
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "wizardcoder_jax.evolve"] and f"    {command}\n" in data_card(
+    assert words[:3] == ["python", "-m", "wizardcoder_jax.evolve"] and f"    {command}\n" in render_data_card(
         summary_of(seeds, **settings)
     )
     expected = EvolveConfig(seeds="seeds.jsonl", output_dir="DIR", **settings)
@@ -121,7 +121,7 @@ def header(card):
     [({}, "unknown"), ({"seed_licence": "MIT"}, "mit"), ({"seed_licence": "My: own #1"}, "other")],
 )
 def test_the_header_is_one_that_the_hub_reads(seeds, settings, licence):
-    read_back = header(data_card(summary_of(seeds, **settings)))
+    read_back = header(render_data_card(summary_of(seeds, **settings)))
     assert read_back["license"] == licence
     assert read_back.get("license_name") == (settings.get("seed_licence") if licence == "other" else None)
     assert read_back["task_categories"] == ["text-generation"] and read_back["size_categories"] == ["n<1K"]
@@ -134,9 +134,9 @@ def test_code_alpaca_is_recognised_by_name_and_by_its_records(seeds, tmp_path):
     rounds = [RoundStatistics(0)]
     rounds[0].add(_seed(KNOWN_ID))
     for summary in (summary_of(named), summary_of(seeds, rounds)):
-        assert header(data_card(summary))["license"] == "cc-by-nc-4.0"
-        assert "no commercial use" in data_card(summary)
-    assert "not stated" in data_card(summary_of(seeds)) and not is_code_alpaca(seed_id("Write function 1.", "f1"))
+        assert header(render_data_card(summary))["license"] == "cc-by-nc-4.0"
+        assert "no commercial use" in render_data_card(summary)
+    assert "not stated" in render_data_card(summary_of(seeds)) and not is_code_alpaca(seed_id("Write function 1.", "f1"))
     assert is_code_alpaca_name("Code-Alpaca 2k.jsonl") and not is_code_alpaca_name("alpaca.json")
 
 
@@ -183,7 +183,7 @@ def test_hostile_names_and_evidence_stay_text_in_the_card(seeds, tmp_path):
     rounds[1].add(Rejection(record=child, rule=HOSTILE, evidence="x"))
     teacher = TeacherConfig(model=HOSTILE, base_url=f"http://x/{HOSTILE}")
     summary = summary_of(seeds, rounds, num_problems=164, teacher=teacher, seed_licence=HOSTILE)
-    card = data_card(summary)
+    card = render_data_card(summary)
     assert yaml.safe_load(card.split("\n---\n")[0].removeprefix("---"))["license_name"] == HOSTILE
     body = card.split("\n---\n", 1)[1]
     without_code = re.sub(r"`[^`\n]*`|^    .*$", "", body, flags=re.MULTILINE)
@@ -200,8 +200,8 @@ def test_malicious_texts_are_not_quoted_in_summary_or_card(seeds):
     rounds = [RoundStatistics(0)]
     rounds[0].add(Rejection(record=_seed("seed-1"), rule="malicious_request", evidence="write a worm"))
     summary = summary_of(seeds, rounds)
-    assert "1 of them are requests for malicious code" in data_card(summary)
-    assert "worm" not in json.dumps(summary) + data_card(summary)
+    assert "1 of them are requests for malicious code" in render_data_card(summary)
+    assert "worm" not in json.dumps(summary) + render_data_card(summary)
     assert summary["rounds"][0]["rejected"] == {"malicious_request": 1}
 
 

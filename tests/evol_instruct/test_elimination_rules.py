@@ -8,7 +8,7 @@ from wizardcoder_jax.core.prompts import with_input
 from wizardcoder_jax.evol_instruct.elimination_rules import (
     INSTRUCTION_RULES,
     RESPONSE_RULES,
-    Candidate,
+    CandidateRecord,
     first_failure,
     is_equal_verdict,
 )
@@ -19,12 +19,12 @@ PARENT = "Write a function that sorts a list."
 
 
 def instruction_failure(text, finish_reason="stop", parent=PARENT, task="generate"):
-    candidate = Candidate(parent_instruction=parent, instruction=text, finish_reason=finish_reason, task=task)
+    candidate = CandidateRecord(parent_instruction=parent, instruction=text, finish_reason=finish_reason, task=task)
     return (first_failure(INSTRUCTION_RULES, candidate) or (None,))[0]
 
 
 def response_failure(text, finish_reason="stop", task="generate", language=None):
-    candidate = Candidate(
+    candidate = CandidateRecord(
         **{"parent_instruction": PARENT, "instruction": "Harder", "response": text, "finish_reason": finish_reason},
         task=task,
         language=language,

@@ -3,11 +3,11 @@ from collections import Counter
 import pytest
 
 from wizardcoder_jax.evol_instruct.code_tasks import TASK_NAMES, TASKS
-from wizardcoder_jax.evol_instruct.evolution_prompt import Recipe
+from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
 from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES
 from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
-from wizardcoder_jax.evol_instruct.prompt_leaks import leaked_words
 from wizardcoder_jax.evol_instruct.records import Record, seed_id
+from wizardcoder_jax.evol_instruct.teacher_artifacts import find_leaked_words
 
 CODE = "def f(x):\n    return {x}"
 
@@ -20,7 +20,7 @@ def record(instruction="Do it.", task="generate", language=None, **fields):
 
 def test_the_papers_evolution_is_asked_for_and_answered_without_a_word_of_ours():
     parent = record("Sort {these}.")
-    draft = Recipe(run_seed=0).draft(parent, 1)
+    draft = EvolutionSampler(run_seed=0).draft(parent, 1)
     assert draft.prompt == draft.method.prompt("Sort {these}.")
     assert draft.answer_prompt("Sort {those}.") == "Sort {those}."
     assert (draft.language, draft.candidate("x", "stop").task) == (None, "generate")
@@ -40,7 +40,7 @@ def test_every_task_has_five_methods_of_its_own_and_keeps_the_instruction_whole(
 def test_a_teacher_that_repeats_the_prompt_is_caught(task):
     for method in (*METHODS, BREADTH):
         first_line = TASKS[task].evolution_prompt(method, CODE, "rust").split("\n")[0]
-        assert leaked_words(first_line, CODE)
+        assert find_leaked_words(first_line, CODE)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
@@ -53,24 +53,26 @@ def test_a_language_is_one_more_line_and_nothing_else_changes(task):
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_a_seeds_own_task_and_language_are_kept(task):
-    draft = Recipe(run_seed=0).draft(record(CODE, task, "go"), 1)
+    draft = EvolutionSampler(run_seed=0).draft(record(CODE, task, "go"), 1)
     candidate = draft.candidate("x", "stop")
     assert (candidate.task, candidate.language, candidate.parent_instruction) == (task, "go", CODE)
     assert LANGUAGE_NAMES["go"] in draft.prompt
 
 
 def test_a_language_is_drawn_once_a_seed_evenly_and_only_to_generate():
-    recipe = Recipe(run_seed=1, languages=("python", "rust", "go"))
+    recipe = EvolutionSampler(run_seed=1, languages=("python", "rust", "go"))
     seeds = [record(f"Do {i}.") for i in range(600)]
     drawn = {seed.id: recipe.draft(seed, 1).language for seed in seeds}
     assert all(150 < count < 250 for count in Counter(drawn.values()).values()) and len(set(drawn.values())) == 3
     child = record("Harder.", id="evol-1", seed_id=seeds[0].id, language=drawn[seeds[0].id], round=1)
     assert recipe.draft(child, 2).language == drawn[seeds[0].id]
     assert recipe.draft(record(CODE, "explain", "java"), 1).language == "java"
-    assert any(Recipe(run_seed=2, languages=recipe.languages).draft(seed, 1).language != drawn[seed.id] for seed in seeds)
+    assert any(
+        EvolutionSampler(run_seed=2, languages=recipe.languages).draft(seed, 1).language != drawn[seed.id] for seed in seeds
+    )
 
 
 def test_settings_of_the_draw_reach_the_draft():
     parent = record()
-    assert Recipe(run_seed=0, breadth_rate=1.0).draft(parent, 1).method is BREADTH
-    assert Recipe(run_seed=0, method_weights=(0, 0, 0, 1, 0)).draft(parent, 1).method is METHODS[3]
+    assert EvolutionSampler(run_seed=0, breadth_rate=1.0).draft(parent, 1).method is BREADTH
+    assert EvolutionSampler(run_seed=0, method_weights=(0, 0, 0, 1, 0)).draft(parent, 1).method is METHODS[3]

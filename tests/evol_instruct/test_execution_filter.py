@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 from wizardcoder_jax.evol_instruct.execution_filter import Ending, compiles, execution_judge, parse_asserts, python_program
-from wizardcoder_jax.evol_instruct.judges import Unchecked
+from wizardcoder_jax.evol_instruct.judges import Inconclusive
 from wizardcoder_jax.llm_client.completion import Completion
 
 DOUBLE = "def double(x):\n    return 2 * x\n"
@@ -39,7 +39,7 @@ def judged(response, reply="", task="generate", run=really_run):
         ran.append((code, test))
         return run(code, test)
 
-    candidate = Candidate(parent_instruction="p", instruction="Double a number.", response=response, task=task)
+    candidate = CandidateRecord(parent_instruction="p", instruction="Double a number.", response=response, task=task)
     return asyncio.run(execution_judge(recorded).check(candidate, question)), asked, ran
 
 
@@ -84,19 +84,19 @@ def test_an_answer_that_does_not_compile_run_or_pass_is_dropped(response, reply,
 )
 def test_what_the_surroundings_lack_is_no_fault_of_the_answer(response, reason):
     verdict, asked, _ = judged(response)
-    assert verdict == Unchecked(reason=reason) and asked == []
+    assert verdict == Inconclusive(reason=reason) and asked == []
 
 
 @pytest.mark.parametrize(
     ("reason", "response", "verdict"),
     [
-        ("timeout", "```python\nimport time\ntime.sleep(100)\n```", Unchecked(reason="runs_on")),
-        ("timeout", "```python\nwhile True:\n    pass\n```", Unchecked(reason="runs_on")),
+        ("timeout", "```python\nimport time\ntime.sleep(100)\n```", Inconclusive(reason="runs_on")),
+        ("timeout", "```python\nwhile True:\n    pass\n```", Inconclusive(reason="runs_on")),
         ("timeout", FENCED, "timeout: d"),
         ("memory", FENCED, "memory: d"),
-        ("exit", FENCED, Unchecked(reason="exits")),
-        ("sandbox", FENCED, Unchecked(reason="not_run")),
-        ("exception:TclError", FENCED, Unchecked(reason="needs_display")),
+        ("exit", FENCED, Inconclusive(reason="exits")),
+        ("sandbox", FENCED, Inconclusive(reason="not_run")),
+        ("exception:TclError", FENCED, Inconclusive(reason="needs_display")),
     ],
 )
 def test_each_ending_has_its_verdict(reason, response, verdict):
@@ -104,9 +104,9 @@ def test_each_ending_has_its_verdict(reason, response, verdict):
 
 
 def test_a_reply_without_usable_asserts_leaves_compiling_and_running():
-    assert judged(FENCED, "I cannot test this.")[0] == Unchecked(reason="no_asserts")
-    assert judged(FENCED, "assert True")[0] == Unchecked(reason="no_asserts")
-    assert judged(FENCED, "assert triple(2) == 6")[0] == Unchecked(reason="bad_asserts")
+    assert judged(FENCED, "I cannot test this.")[0] == Inconclusive(reason="no_asserts")
+    assert judged(FENCED, "assert True")[0] == Inconclusive(reason="no_asserts")
+    assert judged(FENCED, "assert triple(2) == 6")[0] == Inconclusive(reason="bad_asserts")
 
 
 def test_the_teacher_is_asked_for_asserts_only_where_there_is_something_to_call():
@@ -115,7 +115,7 @@ def test_the_teacher_is_asked_for_asserts_only_where_there_is_something_to_call(
 
 @pytest.mark.parametrize("task", ["explain", "summarise", "test"])
 def test_answers_to_other_tasks_are_not_run(task):
-    assert judged("```python\n1 / 0\n```", task=task) == (Unchecked(reason="no_python"), [], [])
+    assert judged("```python\n1 / 0\n```", task=task) == (Inconclusive(reason="no_python"), [], [])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,14 @@ import pytest
 
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.core.filesystem import read_records
-from wizardcoder_jax.evol_instruct.languages import ALIASES, LANGUAGE_NAMES, SUFFIXES, holds_code, language_named, language_of
+from wizardcoder_jax.evol_instruct.languages import (
+    ALIASES,
+    LANGUAGE_NAMES,
+    SUFFIXES,
+    detect_language,
+    has_code,
+    parse_language_name,
+)
 
 CODE = {
     "python": "def add(a, b):\n    return a + b\n",
@@ -40,8 +47,8 @@ def test_there_is_an_example_of_every_language():
 
 @pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_the_language_of_code_is_told_by_its_syntax_with_or_without_a_fence(language):
-    assert language_of(CODE[language]) == language
-    assert language_of(f"Here it is:\n\n```\n{CODE[language]}```\nDone.") == language
+    assert detect_language(CODE[language]) == language
+    assert detect_language(f"Here it is:\n\n```\n{CODE[language]}```\nDone.") == language
 
 
 @pytest.mark.parametrize(
@@ -64,12 +71,12 @@ def test_the_language_of_code_is_told_by_its_syntax_with_or_without_a_fence(lang
     ],
 )
 def test_a_fence_that_names_its_language_is_believed(text, language):
-    assert language_of(text) == language
+    assert detect_language(text) == language
 
 
 @pytest.mark.parametrize(("name", "language"), [("Python", "python"), (" C# ", "csharp"), ("golang", "go"), ("en", None)])
 def test_languages_have_other_names(name, language):
-    assert language_named(name) == language
+    assert parse_language_name(name) == language
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,7 @@ def test_languages_have_other_names(name, language):
     ],
 )
 def test_code_is_found_in_a_text(text, holds):
-    assert holds_code(text) is holds
+    assert has_code(text) is holds
 
 
 def test_what_real_answers_say_of_their_language_is_what_their_syntax_says():
@@ -94,7 +101,7 @@ def test_what_real_answers_say_of_their_language_is_what_their_syntax_says():
     told = confirmed = contradicted = 0
     for _, entry in read_records(shared("evol/evol_round1_of_2k.json")):
         for name, code in fenced_blocks(entry["output"]):
-            named, seen = language_named(name), language_of(code)
+            named, seen = parse_language_name(name), detect_language(code)
             told += named is not None
             confirmed += named is not None and seen == named
             contradicted += named is not None and seen not in (None, named)
@@ -106,4 +113,4 @@ def test_what_real_answers_say_of_their_language_is_what_their_syntax_says():
 def test_the_problems_of_multipl_e_are_in_their_language(name, language):
     with open(shared(f"multipl-e/humaneval-{name}.jsonl"), encoding="utf-8") as file:
         prompts = [json.loads(line)["prompt"] for line in file]
-    assert {language_of(prompt) for prompt in prompts} == {language}
+    assert {detect_language(prompt) for prompt in prompts} == {language}

@@ -4,8 +4,8 @@ import pytest
 
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.core.filesystem import read_records
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
-from wizardcoder_jax.evol_instruct.malicious_requests import MALICIOUS_JUDGE, MALICIOUS_RULE, malicious_phrase
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
+from wizardcoder_jax.evol_instruct.malicious_requests import MALICIOUS_JUDGE, MALICIOUS_RULE, find_malicious_phrase
 from wizardcoder_jax.llm_client.completion import Completion
 
 MALICIOUS = """
@@ -195,22 +195,26 @@ def test_the_lists_are_long_enough():
 @pytest.mark.parametrize("instruction", MALICIOUS)
 def test_a_request_for_malicious_code_is_dropped_with_its_words(instruction):
     for text in (instruction, instruction.upper(), f"Please help me with this.\n{instruction}\nUse functions."):
-        evidence = MALICIOUS_RULE.check(Candidate(parent_instruction="", instruction=text))
+        evidence = MALICIOUS_RULE.check(CandidateRecord(parent_instruction="", instruction=text))
         assert evidence is not None and evidence[:40].rstrip(".").lower() in text.lower()
 
 
 @pytest.mark.parametrize("instruction", HARMLESS)
 def test_a_look_alike_passes(instruction):
-    assert malicious_phrase(instruction) is None
+    assert find_malicious_phrase(instruction) is None
 
 
 def test_the_response_is_not_judged():
-    assert MALICIOUS_RULE.check(Candidate(parent_instruction="", instruction="Sort a list.", response=MALICIOUS[0])) is None
+    assert (
+        MALICIOUS_RULE.check(CandidateRecord(parent_instruction="", instruction="Sort a list.", response=MALICIOUS[0])) is None
+    )
 
 
 def test_hardly_any_ordinary_instruction_is_dropped():
     records = [record for _, record in read_records(shared("codealpaca/code_alpaca_20k.json.gz"))]
-    dropped = [record["instruction"] for record in records if malicious_phrase(f"{record['instruction']}\n{record['input']}")]
+    dropped = [
+        record["instruction"] for record in records if find_malicious_phrase(f"{record['instruction']}\n{record['input']}")
+    ]
     assert len(dropped) <= 0.0005 * len(records), dropped
 
 
@@ -225,6 +229,6 @@ def test_the_judge_drops_what_the_teacher_calls_malicious(reply, dropped):
         asked.append((prompt, purpose))
         return Completion(text=reply, finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m")
 
-    candidate = Candidate(parent_instruction="", instruction="Do {this} thing.", response="done")
+    candidate = CandidateRecord(parent_instruction="", instruction="Do {this} thing.", response="done")
     assert (asyncio.run(MALICIOUS_JUDGE.check(candidate, question)) is not None) == dropped
     assert [(purpose, "Do {this} thing." in prompt) for prompt, purpose in asked] == [("malicious", True)]

@@ -12,9 +12,9 @@ from wizardcoder_jax.evol_instruct.near_duplicates import (
     ROWS_PER_CHUNK,
     NearDuplicates,
     code_shingles,
+    estimate_similarity,
     instruction_shingles,
-    likeness,
-    signature,
+    minhash_signature,
 )
 from wizardcoder_jax.evol_instruct.records import Record
 
@@ -61,7 +61,7 @@ def test_signatures_estimate_the_jaccard_index():
     for _ in range(200):
         words = generator.choices(WORDS, k=80)
         pair = [instruction_shingles(" ".join(text)) for text in (words, perturbed(generator, words, generator.random() / 4))]
-        errors.append(likeness(*map(signature, pair)) - jaccard(*pair))
+        errors.append(estimate_similarity(*map(minhash_signature, pair)) - jaccard(*pair))
     assert abs(np.mean(errors)) < 0.01 and np.std(errors) < 0.07
 
 
@@ -148,7 +148,7 @@ def test_memory_is_a_few_hundred_bytes_a_record():
 
 def test_the_verdicts_are_the_same_in_every_process():
     code = (
-        "import random\nfrom test_instructions_near_duplicates import NearDuplicates, many_instructions, record\n"
+        "import random\nfrom tests.evol_instruct.test_near_duplicates import NearDuplicates, many_instructions, record\n"
         "kept = NearDuplicates(0.7)\n"
         "print([kept.check(record(i, text)) for i, text in enumerate(many_instructions(300))])"
     )

@@ -5,13 +5,13 @@ import re
 import pytest
 
 from wizardcoder_jax.core.filesystem import read_records
-from wizardcoder_jax.evol_instruct.evolution import Evolution
-from wizardcoder_jax.evol_instruct.evolution_prompt import Recipe
+from wizardcoder_jax.evol_instruct.code_snippets import Snippet, SnippetFile
+from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
 from wizardcoder_jax.evol_instruct.oss_instruct import PROMPT, make_seed, parse_problem
+from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
 from wizardcoder_jax.evol_instruct.records import Record, Rejection
 from wizardcoder_jax.evol_instruct.rounds import Rounds
-from wizardcoder_jax.evol_instruct.run_folder import RoundFiles
-from wizardcoder_jax.evol_instruct.snippets import Snippet, SnippetFile
+from wizardcoder_jax.evol_instruct.run_folder import RoundFileStore
 from wizardcoder_jax.llm_client.completion import Completion
 from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
 
@@ -113,8 +113,8 @@ def test_snippets_go_through_the_rounds_as_seeds_do_and_carry_their_cost(tmp_pat
         return PaidAnswer(completion, 0.5, f"{purpose}/{record_id}/{round_}")
 
     snippets = SnippetFile(str(tmp_path / "code.jsonl"), 0)
-    evolution = Evolution(ask=ask, recipe=Recipe(run_seed=0), judges=(), make_seed=make_seed)
-    with RoundFiles(tmp_path / "out") as files:
+    evolution = RecordEvolver(ask=ask, recipe=EvolutionSampler(run_seed=0), judges=(), make_seed=make_seed)
+    with RoundFileStore(tmp_path / "out") as files:
         asyncio.run(Rounds(evolution=evolution, store=files, concurrency=8).run(snippets, 20, 1))
     read = {
         name: [entry for _, entry in read_records(tmp_path / "out" / name)] for name in ("rejected.jsonl", ROUND_0, ROUND_1)

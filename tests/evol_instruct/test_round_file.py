@@ -1,7 +1,7 @@
 import dataclasses
 
 from wizardcoder_jax.evol_instruct.records import Record, seed_id
-from wizardcoder_jax.evol_instruct.round_file import RoundFile, RoundReader, newest_of_each_seed
+from wizardcoder_jax.evol_instruct.round_file import RoundFile, RoundReader, iter_newest_records
 
 
 def seed(number):
@@ -33,7 +33,7 @@ def test_a_record_can_be_read_as_soon_as_it_is_written_and_after_the_round_is_ov
 
 def test_the_newest_of_each_seed_is_known_when_the_round_before_has_decided(tmp_path):
     rounds = [RoundFile(tmp_path / f"round-0{i}.jsonl") for i in range(3)]
-    newest = newest_of_each_seed(rounds)
+    newest = iter_newest_records(rounds)
     with rounds[0].writing():
         assert next(newest) is None
         rounds[0].add(seed(0))

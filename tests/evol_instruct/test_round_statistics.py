@@ -6,9 +6,9 @@ import pytest
 
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.evol_instruct import round_statistics
-from wizardcoder_jax.evol_instruct.difficulty import measure, python_tree
-from wizardcoder_jax.evol_instruct.diversity import diversity
-from wizardcoder_jax.evol_instruct.length_histogram import Lengths
+from wizardcoder_jax.evol_instruct.difficulty import measure_difficulty, parse_python
+from wizardcoder_jax.evol_instruct.diversity import measure_diversity
+from wizardcoder_jax.evol_instruct.length_histogram import LengthHistogram
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
 
@@ -91,7 +91,7 @@ def test_a_round_without_records_has_no_means():
 def test_quantiles_of_lengths_are_within_a_bin_of_the_true_ones(number):
     draw = random.Random(number)
     values = sorted(int(2 ** draw.uniform(0, 14)) for _ in range(number))
-    lengths = Lengths()
+    lengths = LengthHistogram()
     for value in values:
         lengths.add(value)
     found = lengths.to_json()
@@ -115,7 +115,7 @@ def test_quantiles_of_lengths_are_within_a_bin_of_the_true_ones(number):
     ],
 )
 def test_complexity_counts_decisions_and_nesting_counts_blocks(code, complexity, nesting):
-    found = measure("Do it.", f"Here it is:\n```python\n{code}\n```\nDone.")
+    found = measure_difficulty("Do it.", f"Here it is:\n```python\n{code}\n```\nDone.")
     assert (found.code_complexity, found.code_nesting) == (complexity, nesting)
 
 
@@ -134,20 +134,20 @@ def test_complexity_counts_decisions_and_nesting_counts_blocks(code, complexity,
     ],
 )
 def test_what_is_no_python_is_not_measured_as_some(output):
-    assert python_tree(output) is None
-    assert measure("Sort.", output).code_nodes is None
+    assert parse_python(output) is None
+    assert measure_difficulty("Sort.", output).code_nodes is None
 
 
 def test_deep_code_is_measured_or_passed_over_without_an_error():
     for depth in (50, 90, 1000, 5000):
-        measure("Sort.", "x = " + "[" * depth + "]" * depth)
-        measure("Sort.", "x = " + "not " * depth + "y")
-        measure("Sort.", "x = " + "a." * depth + "y")
+        measure_difficulty("Sort.", "x = " + "[" * depth + "]" * depth)
+        measure_difficulty("Sort.", "x = " + "not " * depth + "y")
+        measure_difficulty("Sort.", "x = " + "a." * depth + "y")
 
 
 def test_diversity_tells_copies_from_different_texts():
     copies, different = [["sort", "a", "list"]] * 20, [[f"w{i}", f"v{i}", f"u{i}"] for i in range(20)]
-    same, other = diversity(copies, None), diversity(different, {"w0", "v0", "u0"})
+    same, other = measure_diversity(copies, None), measure_diversity(different, {"w0", "v0", "u0"})
     assert (same["mean_pairwise_jaccard"], other["mean_pairwise_jaccard"]) == (1.0, 0.0)
     assert (same["distinct_1"], other["distinct_1"], other["distinct_2"]) == (0.05, 1.0, 1.0)
     assert (same["new_vocabulary"], other["new_vocabulary"]) == (None, 0.95)

@@ -8,10 +8,10 @@ import pytest
 from tests.helpers.loopback_teacher import answer
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct.elimination_rules import INSTRUCTION_RULES, RESPONSE_RULES, Rule
-from wizardcoder_jax.evol_instruct.evolution import Evolution
-from wizardcoder_jax.evol_instruct.evolution_prompt import Recipe
+from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
 from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN, Judge
 from wizardcoder_jax.evol_instruct.methods import draw_method
+from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage, seed_id
 from wizardcoder_jax.evol_instruct.rounds import Rounds
 from wizardcoder_jax.llm_client.completion import Completion
@@ -102,7 +102,7 @@ class Memory:
 
 
 def run(ask, seeds=SEEDS, rounds=1, concurrency=4, filters=(), **settings):
-    store, evolution = Memory(), Evolution(ask=ask, recipe=Recipe(run_seed=0), **settings)
+    store, evolution = Memory(), RecordEvolver(ask=ask, recipe=EvolutionSampler(run_seed=0), **settings)
     rounds_ = Rounds(evolution=evolution, store=store, concurrency=concurrency, filters=filters)
     asyncio.run(rounds_.run(seeds, len(seeds), rounds))
     return store.results

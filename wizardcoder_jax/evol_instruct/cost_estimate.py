@@ -3,12 +3,12 @@
 import dataclasses
 
 from wizardcoder_jax.config import EvolveConfig
+from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
 from wizardcoder_jax.evol_instruct.elimination_rules import EQUALITY_PROMPT
-from wizardcoder_jax.evol_instruct.evolution import Evolution
 from wizardcoder_jax.evol_instruct.methods import TEMPLATE
 from wizardcoder_jax.evol_instruct.oss_instruct import PROMPT as PROBLEM_PROMPT
+from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
 from wizardcoder_jax.evol_instruct.records import Record, SeedFile
-from wizardcoder_jax.evol_instruct.snippets import SnippetFile
 
 BYTES_PER_TOKEN = 4  # English and code, roughly
 GROWTH_PER_ROUND = 1.5  # an evolved instruction against its parent, roughly: the methods add constraints
@@ -32,7 +32,7 @@ class CostEstimate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sources:
+class SeedCounts:
     """What round 0 is made of, counted before anything is done."""
 
     num: int = 0
@@ -41,7 +41,7 @@ class Sources:
     output_bytes: int = 0
 
     @staticmethod
-    def counted(seeds: SeedFile | SnippetFile) -> "Sources":
+    def counted(seeds: SeedFile | SnippetFile) -> "SeedCounts":
         """Reads all of them, and so names what is wrong with them before the first call."""
         num = instruction_bytes = output_bytes = 0
         for seed in seeds:
@@ -49,10 +49,12 @@ class Sources:
             instruction, output = (seed.instruction, seed.output) if isinstance(seed, Record) else (seed.code, "")
             instruction_bytes += len(instruction.encode())
             output_bytes += len(output.encode())
-        return Sources(num=num, num_repeats=seeds.num_repeats, instruction_bytes=instruction_bytes, output_bytes=output_bytes)
+        return SeedCounts(
+            num=num, num_repeats=seeds.num_repeats, instruction_bytes=instruction_bytes, output_bytes=output_bytes
+        )
 
 
-def estimate(config: EvolveConfig, sources: Sources, evolution: Evolution) -> CostEstimate:
+def estimate(config: EvolveConfig, sources: SeedCounts, evolution: RecordEvolver) -> CostEstimate:
     """The cost of evolving `sources` for all rounds, were nothing in the ledger yet."""
     instruction, output = sources.instruction_bytes / BYTES_PER_TOKEN, sources.output_bytes / BYTES_PER_TOKEN
     calls_of_a_seed = sum(judge.max_calls for judge in evolution.seed_judges)

@@ -38,7 +38,7 @@ _RISKS = (
 )
 
 
-def data_card(summary: dict[str, Any]) -> str:
+def render_data_card(summary: dict[str, Any]) -> str:
     """The content of data_card.md."""
     sections = [
         _header(summary),
@@ -57,7 +57,7 @@ def data_card(summary: dict[str, Any]) -> str:
     return "\n".join(line for section in sections for line in [*section, ""])
 
 
-def code(text: object) -> str:
+def inline_code(text: object) -> str:
     """`text` as inline code of Markdown, on one line: nothing in it is markup."""
     line = " ".join(str(text).split()).replace("`", "'").replace("|", "\u00a6")
     return f"`{line or ' '}`"
@@ -92,11 +92,13 @@ def _header(summary: dict[str, Any]) -> list[str]:
 def _content(summary: dict[str, Any]) -> list[str]:
     seeds, usage = summary["seeds"], summary["usage"]
     files = [
-        f"- {code(name)}: sha256 {code(file['sha256'])}, {file['num_bytes']} bytes" for name, file in summary["files"].items()
+        f"- {inline_code(name)}: sha256 {inline_code(file['sha256'])}, {file['num_bytes']} bytes"
+        for name, file in summary["files"].items()
     ]
     return [
         f"- Records: {summary['num_records']} (all rounds together), {summary['num_rejected']} rejected",
-        f"- Seeds: {code(seeds['file'])}, sha256 {code(seeds['sha256'])}, {summary['num_duplicate_seeds']} repeats left out",
+        f"- Seeds: {inline_code(seeds['file'])}, sha256 {inline_code(seeds['sha256'])}, "
+        f"{summary['num_duplicate_seeds']} repeats left out",
         *files,
         f"- Calls: {summary['num_calls']}, ${summary['cost_usd']:.4f}, "
         f"{usage['prompt_tokens']} prompt and {usage['completion_tokens']} completion tokens",
@@ -108,11 +110,11 @@ def _licences(summary: dict[str, Any]) -> list[str]:
     seeds = summary["seeds"]
     if seeds["is_code_alpaca"]:
         said = (
-            f"{code(seeds['licence'])}. They are Code Alpaca's, published under CC BY-NC 4.0: no commercial use, and what is "
-            "made of them carries the same condition"
+            f"{inline_code(seeds['licence'])}. They are Code Alpaca's, published under CC BY-NC 4.0: no commercial use, "
+            "and what is made of them carries the same condition"
         )
     elif seeds["licence"]:
-        said = f"{code(seeds['licence'])}, as --seed-licence states"
+        said = f"{inline_code(seeds['licence'])}, as --seed-licence states"
     else:
         said = "not stated; ask their source, and name it with --seed-licence (Code Alpaca's seeds, for one, are CC-BY-NC-4.0)"
     if summary["teacher"]["terms"] == "openai":
@@ -127,12 +129,12 @@ def _licences(summary: dict[str, Any]) -> list[str]:
 
 def _teacher(summary: dict[str, Any]) -> list[str]:
     teacher = summary["teacher"]
-    named = ", ".join(code(name) for name in summary["teachers"]) or "none"
+    named = ", ".join(inline_code(name) for name in summary["teachers"]) or "none"
     if teacher["kind"] == "replay":
         return ["- Teacher: recorded answers (replay)", f"- It names itself: {named}"]
-    at = f" at {code(teacher['base_url'])}" if "base_url" in teacher else ", run by this program"
+    at = f" at {inline_code(teacher['base_url'])}" if "base_url" in teacher else ", run by this program"
     return [
-        f"- Teacher: {code(teacher['model'])}{at}",
+        f"- Teacher: {inline_code(teacher['model'])}{at}",
         f"- Decoding: temperature {teacher['temperature']}, top_p {teacher['top_p']}, up to {teacher['max_tokens']} tokens",
         f"- It names itself: {named}",
     ]
@@ -174,7 +176,10 @@ def _filters(rounds: Sequence[dict[str, Any]]) -> list[str]:
     if not rules:
         return ["No record was rejected."]
     rows = [
-        [code(rule), *(f"{n} ({_percent(n, entry['pool'])})" for entry in rounds for n in [entry["rejected"].get(rule, 0)])]
+        [
+            inline_code(rule),
+            *(f"{n} ({_percent(n, entry['pool'])})" for entry in rounds for n in [entry["rejected"].get(rule, 0)]),
+        ]
         for rule in rules
     ]
     num_malicious = sum(entry["rejected"].get(MALICIOUS_REQUEST, 0) for entry in rounds)
@@ -189,10 +194,12 @@ def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
     dropped = sum(decontamination["dropped"].values())
     lines = [f"{dropped} records dropped that share text with {decontamination['num_problems']} benchmark problems."]
     if decontamination["tiers"]:
-        benchmarks = {code(name): number for name, number in decontamination["benchmarks"].items()}
+        benchmarks = {inline_code(name): number for name, number in decontamination["benchmarks"].items()}
         found = f"Found by: {_listed(decontamination['tiers'])}. Problems of: {_listed(benchmarks)}. For instance:"
         lines += ["", found, ""]
-        lines += [f"- {code(example['id'])}: {code(example['evidence'])}" for example in decontamination["examples"]]
+        lines += [
+            f"- {inline_code(example['id'])}: {inline_code(example['evidence'])}" for example in decontamination["examples"]
+        ]
     return lines
 
 

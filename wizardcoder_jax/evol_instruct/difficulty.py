@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, language_named
+from wizardcoder_jax.evol_instruct.languages import fenced_blocks, parse_language_name
 
 MAX_CODE_CHARS = 20_000
 
@@ -40,9 +40,9 @@ class Difficulty:
 MEASURES = tuple(field.name for field in dataclasses.fields(Difficulty))
 
 
-def measure(instruction: str, output: str) -> Difficulty:
+def measure_difficulty(instruction: str, output: str) -> Difficulty:
     """The measures of a record."""
-    tree = python_tree(output)
+    tree = parse_python(output)
     return Difficulty(
         instruction_words=len(instruction.split()),
         instruction_sentences=max(1, len(_SENTENCE_END.findall(instruction.strip()))),
@@ -53,9 +53,9 @@ def measure(instruction: str, output: str) -> Difficulty:
     )
 
 
-def python_tree(output: str) -> ast.Module | None:
+def parse_python(output: str) -> ast.Module | None:
     """The syntax tree of the Python in a response: of its first fenced block that is some, else of the whole."""
-    fenced = [code for name, code in fenced_blocks(output) if not name or language_named(name) == "python"]
+    fenced = [code for name, code in fenced_blocks(output) if not name or parse_language_name(name) == "python"]
     return next(_trees(fenced or [output]), None)
 
 

@@ -15,7 +15,7 @@ NUM_PLACES = 4
 _WORD = re.compile(r"\w+")
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of `text`, in small letters."""
     return _WORD.findall(text.lower())
 
@@ -25,7 +25,7 @@ def vocabulary(texts: Sequence[Sequence[str]]) -> frozenset[str]:
     return frozenset(itertools.chain.from_iterable(texts))
 
 
-def diversity(texts: Sequence[Sequence[str]], known: AbstractSet[str] | None) -> dict[str, float | None]:
+def measure_diversity(texts: Sequence[Sequence[str]], known: AbstractSet[str] | None) -> dict[str, float | None]:
     """Measures of a sample; None where the sample is too small to have one.
 
     Args:

@@ -11,9 +11,9 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from wizardcoder_jax.evol_instruct import prompt_leaks
+from wizardcoder_jax.evol_instruct import teacher_artifacts
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASKS
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, holds_code, language_named
+from wizardcoder_jax.evol_instruct.languages import fenced_blocks, has_code, parse_language_name
 
 NO_INFORMATION_GAIN = "no_information_gain"
 CONTAMINATED = "contaminated"
@@ -42,7 +42,7 @@ STOP_WORDS = frozenset((
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Candidate:
+class CandidateRecord:
     """An evolution under test: first its instruction, later its response too."""
 
     parent_instruction: str
@@ -63,7 +63,7 @@ class Rule:
     """A named check: it returns evidence against the candidate, or None."""
 
     name: str
-    check: Callable[[Candidate], str | None]
+    check: Callable[[CandidateRecord], str | None]
 
 
 def excerpt(text: str, length: int = 80) -> str:
@@ -78,11 +78,11 @@ def is_equal_verdict(judgement: str) -> bool:
     return re.search(r"\bequal\b", words) is not None and "not equal" not in words
 
 
-def _empty(candidate: Candidate) -> str | None:
+def _empty(candidate: CandidateRecord) -> str | None:
     return None if candidate.newest.strip() else "the teacher returned no text"
 
 
-def _not_utf8(candidate: Candidate) -> str | None:
+def _not_utf8(candidate: CandidateRecord) -> str | None:
     try:
         candidate.newest.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -90,63 +90,61 @@ def _not_utf8(candidate: Candidate) -> str | None:
     return None
 
 
-def _truncated(candidate: Candidate) -> str | None:
+def _truncated(candidate: CandidateRecord) -> str | None:
     return "finish_reason length" if candidate.finish_reason == "length" else None
 
 
-def _identical_to_parent(candidate: Candidate) -> str | None:
+def _identical_to_parent(candidate: CandidateRecord) -> str | None:
     same = candidate.instruction.casefold().split() == candidate.parent_instruction.casefold().split()
     return excerpt(candidate.instruction) if same else None
 
 
-def _leaked_template(candidate: Candidate) -> str | None:
-    return prompt_leaks.leaked_words(candidate.instruction, candidate.parent_instruction)
+def _leaked_template(candidate: CandidateRecord) -> str | None:
+    return teacher_artifacts.find_leaked_words(candidate.instruction, candidate.parent_instruction)
 
 
-def _announced(candidate: Candidate) -> str | None:
-    found = prompt_leaks.announcement(candidate.instruction)
+def _announced(candidate: CandidateRecord) -> str | None:
+    found = teacher_artifacts.find_announcement(candidate.instruction)
     return excerpt(found) if found else None
 
 
-def _answered(candidate: Candidate) -> str | None:
-    found = prompt_leaks.own_answer(candidate.instruction, candidate.parent_instruction)
+def _answered(candidate: CandidateRecord) -> str | None:
+    found = teacher_artifacts.find_own_answer(candidate.instruction, candidate.parent_instruction)
     return excerpt(found) if found else None
 
 
-def _refused(candidate: Candidate) -> str | None:
+def _refused(candidate: CandidateRecord) -> str | None:
     short = len(candidate.newest.split()) < SORRY_MAX_WORDS
-    return prompt_leaks.refusal(candidate.newest) if short else None
+    return teacher_artifacts.find_refusal(candidate.newest) if short else None
 
 
-def _lost_code(candidate: Candidate) -> str | None:
-    lost = (
-        TASKS[candidate.task].needs_code and holds_code(candidate.parent_instruction) and not holds_code(candidate.instruction)
-    )
+def _lost_code(candidate: CandidateRecord) -> str | None:
+    lost = TASKS[candidate.task].needs_code and has_code(candidate.parent_instruction) and not has_code(candidate.instruction)
     return f"no code in a question to {candidate.task} it" if lost else None
 
 
-def _no_code(candidate: Candidate) -> str | None:
-    missed = TASKS[candidate.task].answered_with_code and not holds_code(candidate.response or "")
+def _no_code(candidate: CandidateRecord) -> str | None:
+    missed = TASKS[candidate.task].answered_with_code and not has_code(candidate.response or "")
     return excerpt(candidate.response or "") if missed else None
 
 
-def _wrong_language(candidate: Candidate) -> str | None:
+def _wrong_language(candidate: CandidateRecord) -> str | None:
     """Judged by what fences say alone: syntax is too weak a witness against an answer."""
     task = TASKS[candidate.task]
     if candidate.language is None or not (candidate.task == GENERATE or task.answered_with_code):
         return None
-    named = {language_named(name) for name, _ in fenced_blocks(candidate.response or "")} - {None}
+    named = {parse_language_name(name) for name, _ in fenced_blocks(candidate.response or "")} - {None}
     if not named or candidate.language in named:
         return None
     return f"asked for {candidate.language}, answered in {', '.join(sorted(map(str, named)))}"
 
 
-def _sorry(candidate: Candidate) -> str | None:
+def _sorry(candidate: CandidateRecord) -> str | None:
     short = len(candidate.newest.split()) < SORRY_MAX_WORDS
     return excerpt(candidate.newest) if short and "sorry" in candidate.newest.lower() else None
 
 
-def _only_punctuation_or_stop_words(candidate: Candidate) -> str | None:
+def _only_punctuation_or_stop_words(candidate: CandidateRecord) -> str | None:
     words = re.findall(r"\w+", candidate.newest.lower())
     return excerpt(candidate.newest) if STOP_WORDS.issuperset(words) else None
 
@@ -176,7 +174,7 @@ RESPONSE_RULES: tuple[Rule, ...] = (
 )
 
 
-def first_failure(rules: tuple[Rule, ...], candidate: Candidate) -> tuple[str, str] | None:
+def first_failure(rules: tuple[Rule, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
     """(rule name, evidence) of the first rule that the candidate fails; None if it passes all."""
     for rule in rules:
         evidence = rule.check(candidate)

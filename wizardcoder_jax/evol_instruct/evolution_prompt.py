@@ -4,13 +4,13 @@ import dataclasses
 
 from wizardcoder_jax.core.seeded_random import random_bits
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASKS
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 from wizardcoder_jax.evol_instruct.methods import UNIFORM, Method, draw_method
 from wizardcoder_jax.evol_instruct.records import Record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Draft:
+class EvolutionRequest:
     """One evolution as it is asked for.
 
     Attributes:
@@ -32,9 +32,9 @@ class Draft:
         """What the teacher is asked, to answer the evolved instruction."""
         return TASKS[self.parent.task].answer_prompt(instruction)
 
-    def candidate(self, instruction: str, finish_reason: str | None) -> Candidate:
+    def candidate(self, instruction: str, finish_reason: str | None) -> CandidateRecord:
         """The evolved instruction, as the rules see it."""
-        return Candidate(
+        return CandidateRecord(
             parent_instruction=self.parent.instruction,
             instruction=instruction,
             finish_reason=finish_reason,
@@ -44,7 +44,7 @@ class Draft:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class EvolutionSampler:
     """What is drawn for an evolution, as a function of run seed, record and round alone.
 
     Attributes:
@@ -59,10 +59,10 @@ class Recipe:
     breadth_rate: float = 0.0
     languages: tuple[str, ...] = ()
 
-    def draft(self, parent: Record, round_: int) -> Draft:
+    def draft(self, parent: Record, round_: int) -> EvolutionRequest:
         """The evolution of `parent` in a round."""
         method = draw_method(self.run_seed, parent.id, round_, weights=self.method_weights, breadth_rate=self.breadth_rate)
-        return Draft(parent=parent, method=method, language=self._language(parent))
+        return EvolutionRequest(parent=parent, method=method, language=self._language(parent))
 
     def _language(self, parent: Record) -> str | None:
         if not self.languages or parent.task != GENERATE:

@@ -10,9 +10,9 @@ import re
 import warnings
 from collections.abc import Awaitable, Callable
 
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate, excerpt
-from wizardcoder_jax.evol_instruct.judges import Judge, Question, Unchecked
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, language_named
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord, excerpt
+from wizardcoder_jax.evol_instruct.judges import AskTeacher, Inconclusive, Judge
+from wizardcoder_jax.evol_instruct.languages import fenced_blocks, parse_language_name
 
 EXECUTION = "execution"
 PURPOSE = "tests"
@@ -74,7 +74,7 @@ def python_program(response: str) -> str | None:
     blocks = list(fenced_blocks(response))
     if not blocks:
         return response if _is_program(response) else None
-    named = [code for name, code in blocks if language_named(name) == "python"]
+    named = [code for name, code in blocks if parse_language_name(name) == "python"]
     codes = named or [code for name, code in blocks if not name and _is_program(code)]
     codes = [_without_prompts(code) for code in codes if code.strip()]
     if not codes:
@@ -143,23 +143,23 @@ def _kept_asserts(text: str) -> str:
 def execution_judge(run: Run) -> Judge:
     """The judge of an answer's Python, for evolutions and seeds."""
 
-    async def check(candidate: Candidate, question: Question) -> str | Unchecked | None:
+    async def check(candidate: CandidateRecord, question: AskTeacher) -> str | Inconclusive | None:
         code = python_program(candidate.response or "") if candidate.task in CHECKED_TASKS else None
         if code is None:
-            return Unchecked(reason="no_python")
+            return Inconclusive(reason="no_python")
         lacking = next((reason for reason, sign in _NEEDS if sign.search(code)), None)
         if lacking is not None and compiles(code):
-            return Unchecked(reason=lacking)
+            return Inconclusive(reason=lacking)
         verdict = _verdict(code, await run(code, ""))
         if verdict is not None or not _defines(code):
             return verdict
         reply = (await question(PROMPT.format(instruction=candidate.instruction, code=code.strip()), PURPOSE)).text
         asserts = parse_asserts(reply)
         if not asserts:
-            return Unchecked(reason="no_asserts")
+            return Inconclusive(reason="no_asserts")
         ending = await run(code, asserts)
         # A name that neither has is the teacher's mistake.
-        return Unchecked(reason="bad_asserts") if ending.reason == "exception:NameError" else _verdict(code, ending)
+        return Inconclusive(reason="bad_asserts") if ending.reason == "exception:NameError" else _verdict(code, ending)
 
     return Judge(name=EXECUTION, check=check)
 
@@ -169,14 +169,14 @@ def _defines(code: str) -> bool:
     return tree is not None and any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
 
 
-def _verdict(code: str, ending: Ending) -> str | Unchecked | None:
+def _verdict(code: str, ending: Ending) -> str | Inconclusive | None:
     kind, _, exception = ending.reason.partition(":")
     if ending.reason == "passed":
         return None
     if kind in _UNTOLD:
-        return Unchecked(reason=_UNTOLD[kind])
+        return Inconclusive(reason=_UNTOLD[kind])
     if exception in _MISSING:
-        return Unchecked(reason=_MISSING[exception])
+        return Inconclusive(reason=_MISSING[exception])
     if kind == "timeout" and _ENDLESS.search(code):
-        return Unchecked(reason="runs_on")
+        return Inconclusive(reason="runs_on")
     return excerpt(f"{ending.reason}: {ending.detail}" if ending.detail else ending.reason, 160)

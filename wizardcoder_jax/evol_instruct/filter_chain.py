@@ -3,8 +3,8 @@
 import dataclasses
 
 from wizardcoder_jax.config import FiltersConfig
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.contamination.contamination_judge import contamination_judge
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
 from wizardcoder_jax.evol_instruct.elimination_rules import Rule
 from wizardcoder_jax.evol_instruct.execution_filter import Run, execution_judge
 from wizardcoder_jax.evol_instruct.judges import Judge
@@ -13,7 +13,7 @@ from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Filters:
+class FilterChain:
     """What is checked besides the paper's rules.
 
     Attributes:
@@ -29,7 +29,7 @@ class Filters:
     ordered: tuple[NearDuplicates, ...]
 
     @staticmethod
-    def of(config: FiltersConfig, contamination: Contamination | None, run: Run | None) -> "Filters":
+    def of(config: FiltersConfig, contamination: ContaminationDetector | None, run: Run | None) -> "FilterChain":
         """The filters that the settings name.
 
         Args:
@@ -43,4 +43,4 @@ class Filters:
         asked += (contamination_judge(contamination),) if contamination is not None and config.judge_contamination else ()
         executed = (execution_judge(run),) if config.execution and run is not None else ()
         ordered = (NearDuplicates(config.near_duplicate_threshold),) if config.near_duplicates else ()
-        return Filters(rules=rules, seed_judges=asked, judges=(*asked, *executed), ordered=ordered)
+        return FilterChain(rules=rules, seed_judges=asked, judges=(*asked, *executed), ordered=ordered)

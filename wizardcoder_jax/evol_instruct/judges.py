@@ -10,14 +10,14 @@ from typing import Protocol
 from wizardcoder_jax.evol_instruct.elimination_rules import (
     EQUALITY_PROMPT,
     NO_INFORMATION_GAIN,
-    Candidate,
+    CandidateRecord,
     excerpt,
     is_equal_verdict,
 )
 from wizardcoder_jax.llm_client.completion import Completion
 
 
-class Question(Protocol):
+class AskTeacher(Protocol):
     """Asks the teacher on behalf of one record: the answer's cost and call id become the record's."""
 
     async def __call__(self, prompt: str, purpose: str) -> Completion:
@@ -26,7 +26,7 @@ class Question(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Unchecked:
+class Inconclusive:
     """A judge's word that it could not check a candidate; it passes, and its filters say so."""
 
     reason: str  # a short name, e.g. "needs_input"
@@ -43,11 +43,11 @@ class Judge:
     """
 
     name: str
-    check: Callable[[Candidate, Question], Awaitable[str | Unchecked | None]]
+    check: Callable[[CandidateRecord, AskTeacher], Awaitable[str | Inconclusive | None]]
     max_calls: int = 1
 
 
-async def _equal(candidate: Candidate, question: Question) -> str | None:
+async def _equal(candidate: CandidateRecord, question: AskTeacher) -> str | None:
     prompt = EQUALITY_PROMPT.format(first=candidate.parent_instruction, second=candidate.instruction)
     judgement = (await question(prompt, "judge")).text
     return excerpt(judgement) if is_equal_verdict(judgement) else None

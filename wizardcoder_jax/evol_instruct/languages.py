@@ -64,7 +64,7 @@ _CODE = re.compile(  # every part of bounded length, so that no text takes long
 )
 
 
-def language_named(name: str) -> str | None:
+def parse_language_name(name: str) -> str | None:
     """The language that `name` stands for, in any case or by an alias ("JS", "c++"); None if it is not known."""
     lowered = name.strip().lower()
     return lowered if lowered in LANGUAGE_NAMES else ALIASES.get(lowered)
@@ -75,15 +75,15 @@ def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
     return ((match["name"], match["code"]) for match in _FENCE.finditer(text))
 
 
-def holds_code(text: str) -> bool:
+def has_code(text: str) -> bool:
     """Whether there is any code in `text`: fenced, between backticks, or in the way it is written."""
     return _CODE.search(text) is not None or by_syntax(text) is not None
 
 
-def language_of(text: str) -> str | None:
+def detect_language(text: str) -> str | None:
     """The language of the code in `text`: of the first fenced block that tells, else of the text; None if nothing tells."""
     blocks = list(fenced_blocks(text))
     if not blocks:
         return by_syntax(text)
-    found = (language_named(name) if name else by_syntax(code) for name, code in blocks)
+    found = (parse_language_name(name) if name else by_syntax(code) for name, code in blocks)
     return next((language for language in found if language), None)

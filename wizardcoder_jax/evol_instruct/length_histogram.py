@@ -8,7 +8,7 @@ BINS_PER_OCTAVE = 4
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
-class Lengths:
+class LengthHistogram:
     """Lengths in characters; bin b holds those from 2 ** (b / BINS_PER_OCTAVE), bin 0 also empty texts."""
 
     def __init__(self) -> None:

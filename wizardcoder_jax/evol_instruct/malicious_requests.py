@@ -7,8 +7,8 @@ processes that are killed. It is one screen among several: wording that hides it
 
 import re
 
-from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST, Candidate, Rule, excerpt
-from wizardcoder_jax.evol_instruct.judges import Judge, Question
+from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST, CandidateRecord, Rule, excerpt
+from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 PURPOSE = "malicious"
 MAX_CHARS = 6000  # of an instruction that the teacher is shown
@@ -225,7 +225,7 @@ _HARMLESS = re.compile(
 )
 
 
-def malicious_phrase(instruction: str) -> str | None:
+def find_malicious_phrase(instruction: str) -> str | None:
     """The words with which an instruction asks for malicious code; None if it does not."""
     for sentence in _SENTENCE.split(instruction):
         for pattern in (_THINGS, _DEED):
@@ -235,17 +235,17 @@ def malicious_phrase(instruction: str) -> str | None:
     return None
 
 
-def _check(candidate: Candidate) -> str | None:
+def _check(candidate: CandidateRecord) -> str | None:
     if candidate.response is not None:  # its instruction has been read before it was answered
         return None
-    found = malicious_phrase(candidate.instruction)
+    found = find_malicious_phrase(candidate.instruction)
     return None if found is None else excerpt(found)
 
 
 MALICIOUS_RULE = Rule(name=MALICIOUS_REQUEST, check=_check)
 
 
-async def _judge(candidate: Candidate, question: Question) -> str | None:
+async def _judge(candidate: CandidateRecord, question: AskTeacher) -> str | None:
     reply = (await question(PROMPT.format(instruction=candidate.instruction[:MAX_CHARS]), PURPOSE)).text
     return excerpt(reply) if re.match(r"\W*malicious\b", reply, re.IGNORECASE) else None
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes, code_tokens, grams, word_tokens
+from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes, code_tokens, ngram_hashes, word_tokens
 from wizardcoder_jax.evol_instruct.languages import fenced_blocks
 from wizardcoder_jax.evol_instruct.records import Record
 
@@ -42,13 +42,13 @@ _ADDENDS = _constants("addend")
 _SPREAD = 0x9E3779B97F4A7C15  # Knuth's multiplicative hash
 
 
-def signature(shingles: Hashes) -> Signature:
+def minhash_signature(shingles: Hashes) -> Signature:
     """[NUM_HASHES] bytes, one of the smallest of each hash over the shingles."""
     hashed = (shingles[:, None] * _MULTIPLIERS + _ADDENDS) >> np.uint64(24)
     return hashed.min(axis=0).astype(np.uint8)
 
 
-def likeness(first: Signature, second: Signature) -> float:
+def estimate_similarity(first: Signature, second: Signature) -> float:
     """The Jaccard index of two sets of shingles, estimated from their signatures."""
     equal = float(np.count_nonzero(first == second)) / NUM_HASHES
     return max((equal - CHANCE) / (1 - CHANCE), 0.0)
@@ -57,14 +57,14 @@ def likeness(first: Signature, second: Signature) -> float:
 def instruction_shingles(text: str) -> Hashes:
     """Word 3-grams; of a text of fewer words, the words."""
     tokens = word_tokens(text)
-    found = grams(tokens, min(WORDS_PER_SHINGLE, max(len(tokens.hashes), 1)))
+    found = ngram_hashes(tokens, min(WORDS_PER_SHINGLE, max(len(tokens.hashes), 1)))
     return np.unique(found[found > 0])
 
 
 def code_shingles(response: str) -> Hashes:
     """Code 5-grams of the fenced blocks, or of all of a response without any (prose makes none); none of a short one."""
     code = "\n".join(code for _, code in fenced_blocks(response)) or response
-    found = grams(code_tokens(code), CODE_TOKENS_PER_SHINGLE)
+    found = ngram_hashes(code_tokens(code), CODE_TOKENS_PER_SHINGLE)
     unique = np.unique(found[found > 0])
     return unique if len(unique) >= MIN_CODE_SHINGLES else np.zeros(0, np.uint64)
 
@@ -85,7 +85,7 @@ class NearDuplicates:
     def check(self, record: Record) -> str | None:
         """Evidence that names the earlier record and how alike it is; None if the record is passed and remembered."""
         shingles = {"instruction": instruction_shingles(record.instruction), "code": code_shingles(record.output)}
-        signatures = {part: signature(own) for part, own in shingles.items() if len(own)}
+        signatures = {part: minhash_signature(own) for part, own in shingles.items() if len(own)}
         for part, own in signatures.items():
             nearest = self._tables[part].nearest(own)
             if nearest is not None and nearest[1] >= self._threshold:
@@ -113,7 +113,7 @@ class _Table:
         rows = sorted({row for band, key in enumerate(_keys(own)) for row, _ in self._rows(band, key)})
         if not rows:
             return None
-        found = [likeness(own, self._signatures[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK]) for row in rows]
+        found = [estimate_similarity(own, self._signatures[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK]) for row in rows]
         best = int(np.argmax(found))
         return self._id(rows[best]), found[best]
 

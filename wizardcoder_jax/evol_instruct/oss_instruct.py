@@ -9,11 +9,11 @@ import dataclasses
 import re
 
 from wizardcoder_jax.evol_instruct import elimination_rules
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate, Rule, excerpt
-from wizardcoder_jax.evol_instruct.judges import Question
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, language_of
-from wizardcoder_jax.evol_instruct.records import Record, Rejection, seed_id, seed_record, writable
-from wizardcoder_jax.evol_instruct.snippets import Snippet
+from wizardcoder_jax.evol_instruct.code_snippets import Snippet
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord, Rule, excerpt
+from wizardcoder_jax.evol_instruct.judges import AskTeacher
+from wizardcoder_jax.evol_instruct.languages import detect_language, fenced_blocks
+from wizardcoder_jax.evol_instruct.records import Record, Rejection, replace_surrogates, seed_id, seed_record
 
 UNPARSABLE = "unparsable_problem"
 
@@ -51,19 +51,19 @@ def parse_problem(reply: str) -> tuple[str, str] | None:
     return (problem, solution) if problem and solution else None
 
 
-async def make_seed(snippet: Snippet, question: Question) -> Record | Rejection:
+async def make_seed(snippet: Snippet, question: AskTeacher) -> Record | Rejection:
     """Round 0 of a snippet: the problem that the teacher invents, and its solution; costs are the caller's to add."""
     reply = await question(PROMPT.format(code=snippet.code), "problem")
     parsed = parse_problem(reply.text)
     problem, solution = parsed or ("", reply.text)
-    raw = Candidate(parent_instruction="", instruction=reply.text, finish_reason=reply.finish_reason)
+    raw = CandidateRecord(parent_instruction="", instruction=reply.text, finish_reason=reply.finish_reason)
     failure = elimination_rules.first_failure(elimination_rules.ANY_TEXT, raw)
     if failure is None and parsed is None:
         failure = UNPARSABLE, excerpt(reply.text)
     failure = failure or elimination_rules.first_failure(
         PROBLEM_RULES, dataclasses.replace(raw, instruction=problem, response=solution)
     )
-    record = dataclasses.replace(_record(snippet, problem, solution), teacher=writable(reply.model))
+    record = dataclasses.replace(_record(snippet, problem, solution), teacher=replace_surrogates(reply.model))
     if failure is not None:
         return Rejection(record=record, rule=failure[0], evidence=failure[1])
     return dataclasses.replace(
@@ -72,13 +72,13 @@ async def make_seed(snippet: Snippet, question: Question) -> Record | Rejection:
 
 
 def _record(snippet: Snippet, problem: str, solution: str) -> Record:
-    instruction, output = writable(problem), writable(solution)
-    language = snippet.language if snippet.language == language_of(output) else None
+    instruction, output = replace_surrogates(problem), replace_surrogates(solution)
+    language = snippet.language if snippet.language == detect_language(output) else None
     id_ = seed_id(f"{snippet.id}\n{instruction}", output, language=language)  # two snippets may inspire the same problem
     return seed_record(id_, instruction, output, language=language)
 
 
-def _copied_solution(candidate: Candidate) -> str | None:
+def _copied_solution(candidate: CandidateRecord) -> str | None:
     given = {"".join(code.split()) for _, code in fenced_blocks(candidate.instruction)} - {""}
     copied = [code for _, code in fenced_blocks(candidate.response or "") if "".join(code.split()) in given]
     return excerpt(copied[0]) if copied else None

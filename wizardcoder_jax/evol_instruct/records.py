@@ -11,7 +11,7 @@ from wizardcoder_jax.core.filesystem import read_records
 from wizardcoder_jax.core.prompts import with_input
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASK_NAMES, TRANSLATE
 from wizardcoder_jax.evol_instruct.elimination_rules import excerpt
-from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES, language_named
+from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES, parse_language_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> st
     return "evol-" + hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def writable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """The text as a file can hold it: a lone surrogate, which no rule lets pass, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -207,7 +207,7 @@ def _language(place: str, entry: dict[str, Any], field: str) -> str | None:
     if entry.get(field) in (None, ""):
         return None
     name = _text(place, entry, field)
-    language = language_named(name)
+    language = parse_language_name(name)
     if language is None:
         known = ", ".join(LANGUAGE_NAMES)
         raise InputError(f'{place}: field "{field}" is {excerpt(name)!r}; name one of {known}, or remove the field')

@@ -38,7 +38,7 @@ class RoundFile:
         assert self._file is not None
         self.num_decided += 1
         if record is not None:
-            self._file.write(line_of(record.to_json()))
+            self._file.write(to_json_line(record.to_json()))
             self.num_kept += 1
 
     def open(self) -> IO[bytes]:
@@ -80,7 +80,7 @@ class RoundReader:
             self._file.close()
 
 
-def newest_of_each_seed(rounds: list[RoundFile]) -> Iterator[Record | None]:
+def iter_newest_records(rounds: list[RoundFile]) -> Iterator[Record | None]:
     """For each record of the first round its newest descendant in all of them, or itself; None where it is not decided yet."""
     with contextlib.ExitStack() as stack:
         seeds, *evolved = (stack.enter_context(contextlib.closing(RoundReader(one))) for one in rounds)
@@ -106,6 +106,6 @@ def newest_of_each_seed(rounds: list[RoundFile]) -> Iterator[Record | None]:
             yield newest
 
 
-def line_of(entry: dict[str, Any]) -> bytes:
+def to_json_line(entry: dict[str, Any]) -> bytes:
     """A line of JSONL."""
     return json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"

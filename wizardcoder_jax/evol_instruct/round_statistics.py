@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wizardcoder_jax.core.seeded_random import random_bits
-from wizardcoder_jax.evol_instruct.difficulty import MEASURES, Difficulty, measure
-from wizardcoder_jax.evol_instruct.diversity import diversity, vocabulary, words
+from wizardcoder_jax.evol_instruct.difficulty import MEASURES, Difficulty, measure_difficulty
+from wizardcoder_jax.evol_instruct.diversity import measure_diversity, split_words, vocabulary
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, excerpt
-from wizardcoder_jax.evol_instruct.length_histogram import Lengths
+from wizardcoder_jax.evol_instruct.length_histogram import LengthHistogram
 from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage
 
@@ -70,7 +70,7 @@ class RoundStatistics:
         self._rejected_methods: Counter[int] = Counter()
         self._tasks: Counter[str] = Counter()
         self._languages: Counter[str] = Counter()
-        self._instructions, self._outputs = Lengths(), Lengths()
+        self._instructions, self._outputs = LengthHistogram(), LengthHistogram()
         self._heap: list[_Sampled] = []
 
     @property
@@ -129,11 +129,11 @@ class RoundStatistics:
 
     @functools.cached_property
     def _words(self) -> list[list[str]]:
-        return [words(sampled.instruction) for sampled in self._sample]
+        return [split_words(sampled.instruction) for sampled in self._sample]
 
     @functools.cached_property
     def _measured(self) -> Mapping[str, Difficulty]:
-        return {sampled.id: measure(sampled.instruction, sampled.output) for sampled in self._sample}
+        return {sampled.id: measure_difficulty(sampled.instruction, sampled.output) for sampled in self._sample}
 
     def to_json(self, earlier: Sequence["RoundStatistics"] = ()) -> dict[str, Any]:
         """The round's entry in summary.json.
@@ -155,7 +155,7 @@ class RoundStatistics:
             "lengths": {"instruction": self._instructions.to_json(), "output": self._outputs.to_json()},
             "num_sampled": len(self._sample),
             "difficulty": self._difficulty(earlier),
-            "diversity": diversity(self._words, known),
+            "diversity": measure_diversity(self._words, known),
         }
 
     def _difficulty(self, earlier: Sequence["RoundStatistics"]) -> dict[str, dict[str, float | None]]:

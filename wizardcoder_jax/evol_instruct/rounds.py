@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Protocol
 
 from wizardcoder_jax.core.progress import Progress
-from wizardcoder_jax.evol_instruct.evolution import Evolution, Outcome, SeedSource
+from wizardcoder_jax.evol_instruct.record_evolver import Outcome, RecordEvolver, SeedSource
 from wizardcoder_jax.evol_instruct.records import Record, Rejection
 from wizardcoder_jax.llm_client.ordered_map import map_in_order
 
 Step = Callable[[], Awaitable[Outcome | None]]
 
 
-class OrderedFilter(Protocol):
+class SequentialFilter(Protocol):
     """A check whose verdict depends on the records before; it sees them in the order of the pools, in one thread."""
 
     @property
@@ -35,7 +35,7 @@ class OrderedFilter(Protocol):
         ...
 
 
-class Store(Protocol):
+class RoundStore(Protocol):
     """Where outcomes go, and where the pools come from."""
 
     def writing(self, round_: int) -> contextlib.AbstractContextManager[Callable[[Outcome], None]]:
@@ -67,10 +67,10 @@ class Rounds:
         concurrency: records in progress together.
     """
 
-    evolution: Evolution
-    store: Store
+    evolution: RecordEvolver
+    store: RoundStore
     concurrency: int
-    filters: tuple[OrderedFilter, ...] = ()
+    filters: tuple[SequentialFilter, ...] = ()
 
     async def run(self, sources: Iterable[SeedSource], num_sources: int, num_rounds: int) -> None:
         """All rounds.

@@ -13,9 +13,9 @@ from wizardcoder_jax.core import filesystem
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct import data_card
 from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST
-from wizardcoder_jax.evol_instruct.evolution import Outcome
+from wizardcoder_jax.evol_instruct.record_evolver import Outcome
 from wizardcoder_jax.evol_instruct.records import Record, Rejection
-from wizardcoder_jax.evol_instruct.round_file import RoundFile, line_of, newest_of_each_seed
+from wizardcoder_jax.evol_instruct.round_file import RoundFile, iter_newest_records, to_json_line
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
 from wizardcoder_jax.evol_instruct.run_summary import describe_files
 from wizardcoder_jax.llm_client.ledger import held, remove_ledger
@@ -30,7 +30,7 @@ WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 
 
 @contextlib.contextmanager
-def claimed(output_dir: str, settings: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
+def claim_output_dir(output_dir: str, settings: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
     """Makes the output folder and holds it, so that no second process pays for the same calls; writes config.json.
 
     Derived files of other settings are removed (the ledger stays and rebuilds them for free); with `overwrite` all go.
@@ -73,7 +73,7 @@ def _of_the_result(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in SETTINGS_OF_THE_RUN}
 
 
-class RoundFiles:
+class RoundFileStore:
     """The files of a run while it makes them, a rounds.Store: outcomes go to the disk as they come.
 
     As a context manager: rejected.jsonl and malicious.jsonl appear where the block ends without an error.
@@ -114,13 +114,13 @@ class RoundFiles:
     def _reject(self, rejection: Rejection) -> None:
         entry = rejection.to_json()
         if rejection.rule == MALICIOUS_REQUEST:
-            self._malicious.write(line_of(entry))
+            self._malicious.write(to_json_line(entry))
             entry = {**entry, "instruction": WITHHELD, "output": WITHHELD}
-        self._rejected.write(line_of(entry))
+        self._rejected.write(to_json_line(entry))
 
     def pool(self, round_: int) -> Iterator[Record | None]:
         """What a round evolves: the newest record of each seed, read from the files of the rounds before."""
-        return newest_of_each_seed([self._round(number) for number in range(round_)])
+        return iter_newest_records([self._round(number) for number in range(round_)])
 
     def pool_size(self) -> int:
         """Seeds that passed."""
@@ -138,7 +138,7 @@ class RoundFiles:
                 with self._path(statistics.round).open("rb") as part:
                     shutil.copyfileobj(part, whole)
         summary = {**summary, "files": describe_files(self._folder, (EVOLVED_NAME, REJECTED_NAME))}
-        filesystem.write_text(self._folder / "data_card.md", data_card.data_card(summary))
+        filesystem.write_text(self._folder / "data_card.md", data_card.render_data_card(summary))
         filesystem.write_json(self._folder / "summary.json", summary)
 
     def _path(self, round_: int) -> Path:

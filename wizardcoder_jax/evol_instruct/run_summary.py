@@ -34,7 +34,7 @@ _PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}
 NUM_EXAMPLES = 5  # of contaminated records
 
 
-def sha256_of(path: str | os.PathLike[str], unzip: bool = True) -> str:
+def file_sha256(path: str | os.PathLike[str], unzip: bool = True) -> str:
     """The hash of a file's content; with `unzip` the same records have the same hash, plain or .gz."""
     digest = hashlib.sha256()
     with open_bytes(path, unzip) as file:
@@ -46,10 +46,10 @@ def sha256_of(path: str | os.PathLike[str], unzip: bool = True) -> str:
 def describe_files(folder: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Hash and size of files that the run wrote."""
     paths = {name: os.path.join(folder, name) for name in names}
-    return {name: {"sha256": sha256_of(path), "num_bytes": os.path.getsize(path)} for name, path in paths.items()}
+    return {name: {"sha256": file_sha256(path), "num_bytes": os.path.getsize(path)} for name, path in paths.items()}
 
 
-def summarise(
+def summarize(
     config: EvolveConfig,
     rounds: Sequence[RoundStatistics],
     *,

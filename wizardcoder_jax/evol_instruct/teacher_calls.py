@@ -15,7 +15,7 @@ from wizardcoder_jax.llm_client.ledger import Ledger
 from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
 
 
-class Ask(Protocol):
+class CallTeacher(Protocol):
     """Asks the teacher one prompt on behalf of one record; `TeacherCalls.ask` is one."""
 
     async def __call__(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> PaidAnswer:
@@ -62,10 +62,10 @@ class TeacherCalls:
             return Completion(text="", finish_reason=reason, prompt_tokens=0, completion_tokens=0, model=self._model)
 
 
-class Inquiry:
+class RecordCalls:
     """What one record asks in one round, a judges.Question, and what that cost so far."""
 
-    def __init__(self, ask: Ask, record_id: str, round_: int) -> None:
+    def __init__(self, ask: CallTeacher, record_id: str, round_: int) -> None:
         self._ask, self._record_id, self._round = ask, record_id, round_
         self.usage = Usage()
         self.call_ids: tuple[str, ...] = ()

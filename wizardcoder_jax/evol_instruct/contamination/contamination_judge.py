@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 
 from wizardcoder_jax.evol_instruct.contamination.benchmark_problems import KnownProblem
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
-from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candidate, excerpt
-from wizardcoder_jax.evol_instruct.judges import Judge, Question
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
+from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, CandidateRecord, excerpt
+from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 NUM_NEAREST = 5
 MIN_LIKENESS = 0.3  # share of a problem's n-grams; a record below it with all problems is not asked about
@@ -30,10 +30,10 @@ PROMPT = (
 )
 
 
-def contamination_judge(contamination: Contamination) -> Judge:
+def contamination_judge(contamination: ContaminationDetector) -> Judge:
     """A judge that finds reworded problems, which share too little text with a record for the other tiers."""
 
-    async def check(candidate: Candidate, question: Question) -> str | None:
+    async def check(candidate: CandidateRecord, question: AskTeacher) -> str | None:
         record = f"{candidate.instruction}\n{candidate.response or ''}".strip()
         nearest = [
             (problem, likeness) for problem, likeness in contamination.nearest(record, NUM_NEAREST) if likeness >= MIN_LIKENESS
@@ -41,7 +41,7 @@ def contamination_judge(contamination: Contamination) -> Judge:
         if not nearest:
             return None
         reply = (await question(judge_prompt(record, [problem for problem, _ in nearest]), PURPOSE)).text
-        chosen = chosen_number(reply, len(nearest))
+        chosen = parse_choice(reply, len(nearest))
         if chosen is None:
             return None
         problem, likeness = nearest[chosen - 1]
@@ -56,7 +56,7 @@ def judge_prompt(record: str, problems: Sequence[KnownProblem]) -> str:
     return PROMPT.format(record=record[:MAX_RECORD_CHARS], problems="\n\n".join(shown))
 
 
-def chosen_number(reply: str, num_problems: int) -> int | None:
+def parse_choice(reply: str, num_problems: int) -> int | None:
     """The number that a reply begins with, "Problem 2" included; None where it is none of them or unclear."""
     found = re.match(r"\W*(?:problem\W*)?(\d+)\b", reply, re.IGNORECASE)
     number = int(found.group(1)) if found else 0

@@ -15,13 +15,13 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
     Tokens,
     blank_type_hints,
     code_tokens,
-    grams,
-    name_around,
-    without_comments,
+    identifier_around,
+    ngram_hashes,
+    remove_comments,
     word_tokens,
     words,
 )
-from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, positions
+from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, intersect_sorted
 
 STATEMENT, PROMPT, SOLUTION, TESTS = "statement", "prompt", "solution", "tests"
 MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # a text of fewer is too common to be looked for
@@ -33,7 +33,7 @@ RUN_WORDS = 20  # a shared run of so many words is a match
 MAX_PROBLEMS_PER_RUN = 10  # a run that more problems share is a benchmark's boilerplate
 
 
-def word_rows(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
+def word_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
     """A problem's statement, prompt and solutions as words; each but the solutions also without the names in it."""
     seen = set()
     for part, text in _texts(problem):
@@ -41,8 +41,8 @@ def word_rows(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
         if sum(not word.isdecimal() for word in own) < MIN_WORDS[part] or own in seen:
             continue
         seen.add(own)
-        found = grams(tokens, WORDS_PER_GRAM)
-        yield IndexEntry(problem=number, part=part, grams=found, whole=f" {' '.join(own)} ")
+        found = ngram_hashes(tokens, WORDS_PER_GRAM)
+        yield IndexEntry(problem=number, part=part, ngrams=found, whole=f" {' '.join(own)} ")
         if part != SOLUTION:
             yield from _nameless(number, problem, part, text, tokens, found)
 
@@ -52,14 +52,14 @@ def _texts(problem: KnownProblem) -> Iterator[tuple[str, str]]:
     yield PROMPT, problem.prompt
     for solution in problem.solutions:
         yield SOLUTION, solution
-        yield SOLUTION, without_comments(solution)
+        yield SOLUTION, remove_comments(solution)
         if "def " in problem.prompt:
-            yield SOLUTION, without_comments(problem.prompt + solution)
+            yield SOLUTION, remove_comments(problem.prompt + solution)
 
 
 def _nameless(number: int, problem: KnownProblem, part: str, text: str, tokens: Tokens, found: Hashes) -> Iterator[IndexEntry]:
     """The row without the n-grams that touch the problem's identifiers: a disguise may have renamed those."""
-    names = [name_around(text, start, end) for start, end in tokens.spans]
+    names = [identifier_around(text, start, end) for start, end in tokens.spans]
     are_names = np.array([name in problem.identifiers for name in names])
     touched = np.convolve(are_names, np.ones(WORDS_PER_GRAM, int), "valid") > 0
     if not touched.any() or touched.all():
@@ -72,10 +72,10 @@ def _nameless(number: int, problem: KnownProblem, part: str, text: str, tokens: 
     num_holes = pieces.count(HOLE)
     has_pattern = part == STATEMENT and num_holes <= MAX_HOLES and len(pieces) - num_holes >= MIN_FIXED_WORDS
     pattern = " " + "".join(pieces) if has_pattern else ""
-    yield IndexEntry(problem=number, part=part, grams=np.where(touched, np.uint64(0), found), pattern=pattern)
+    yield IndexEntry(problem=number, part=part, ngrams=np.where(touched, np.uint64(0), found), pattern=pattern)
 
 
-def code_rows(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
+def code_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
     """A problem's solutions as code, alone and under the head that the prompt gives them."""
     for solution in problem.solutions:
         is_body = "def " in problem.prompt
@@ -83,19 +83,19 @@ def code_rows(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
             for read in dict.fromkeys((text, blank_type_hints(text))):
                 tokens = code_tokens(read)
                 if text is not solution or not is_body or len(tokens.hashes) >= MIN_BODY_TOKENS:
-                    yield IndexEntry(problem=number, part=SOLUTION, grams=grams(tokens, CODE_TOKENS_PER_GRAM))
+                    yield IndexEntry(problem=number, part=SOLUTION, ngrams=ngram_hashes(tokens, CODE_TOKENS_PER_GRAM))
 
 
 def long_runs(tokens: Tokens) -> Hashes:
     """Runs of words that are not mostly numbers: everybody's are the primes below 100."""
-    runs = grams(tokens, RUN_WORDS)
+    runs = ngram_hashes(tokens, RUN_WORDS)
     if not len(runs):
         return runs
     return np.where(np.convolve(tokens.are_plain, np.ones(RUN_WORDS), "valid") > RUN_WORDS / 2, np.uint64(0), runs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WordRun:
+class WordRunMatch:
     """A long run of words of a problem, found in a text at token `first`."""
 
     problem: int
@@ -103,7 +103,7 @@ class WordRun:
     first: int
 
 
-class WordRuns:
+class WordRunIndex:
     """Long runs of words of prompts and tests. None of solutions: a textbook's bubble sort is as long."""
 
     def __init__(self, problems: Sequence[KnownProblem]) -> None:
@@ -122,10 +122,10 @@ class WordRuns:
         self._owners = [owners[run] for run in kept]
         self._runs = np.array(kept, np.uint64)
 
-    def first(self, runs: Hashes) -> WordRun | None:
+    def first(self, runs: Hashes) -> WordRunMatch | None:
         """The first of a text's runs that is a problem's."""
-        places, own = positions(self._runs, runs)
+        places, own = intersect_sorted(self._runs, runs)
         if not len(places):
             return None
         number, part = self._owners[int(own[0])]
-        return WordRun(problem=number, part=part, first=int(places[0]))
+        return WordRunMatch(problem=number, part=part, first=int(places[0]))

@@ -66,7 +66,7 @@ def words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def without_comments(code: str) -> str:
+def remove_comments(code: str) -> str:
     """`code` without its comments and triple-quoted texts."""
     return _CODE.sub(lambda match: "" if match.group().startswith(_COMMENT_STARTS) else match.group(), code)
 
@@ -94,7 +94,7 @@ def blank_type_hints(text: str) -> str:
     return "".join((*pieces, text[end:]))
 
 
-def name_around(text: str, start: int, end: int) -> str:
+def identifier_around(text: str, start: int, end: int) -> str:
     """The identifier of which text[start:end] is a word."""
     while start and (text[start - 1] == "_" or text[start - 1].isalnum()):
         start -= 1
@@ -187,7 +187,7 @@ def _hash(token: str) -> int:
 _IDENTIFIER = np.uint64(_hash("\0identifier"))
 
 
-def grams(tokens: Tokens, length: int) -> Hashes:
+def ngram_hashes(tokens: Tokens, length: int) -> Hashes:
     """The hash of each run of `length` tokens, [T - length + 1]; 0 for a run of plain tokens alone.
 
     An identifier counts by its distance to its last occurrence within the run, so runs that differ in names alone are equal.

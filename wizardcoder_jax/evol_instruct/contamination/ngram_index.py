@@ -32,20 +32,20 @@ class IndexEntry:
     Attributes:
         problem: number of the problem it belongs to.
         part: of the problem: statement, prompt, solution.
-        grams: hashes of its n-grams, in order; 0 where there is none.
+        ngrams: hashes of its n-grams, in order; 0 where there is none.
         whole: its words with one space around each, where it may be found so; else empty.
         pattern: the same as a regular expression with holes where names are; else empty.
     """
 
     problem: int
     part: str
-    grams: Hashes
+    ngrams: Hashes
     whole: str = ""
     pattern: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Match:
+class IndexMatch:
     """A row found in a text: how much of it, and from which n-gram to which."""
 
     row: int
@@ -54,7 +54,7 @@ class Match:
     last: int
 
 
-class Index:
+class NgramIndex:
     """Finds rows by n-grams.
 
     Args:
@@ -65,7 +65,7 @@ class Index:
     def __init__(self, rows: Sequence[IndexEntry], stock: Hashes | None = None) -> None:
         self.rows = rows
         saying_nothing = _NONE if stock is None else np.append(stock, _NONE)
-        hashes = [np.setdiff1d(row.grams, saying_nothing) for row in rows]
+        hashes = [np.setdiff1d(row.ngrams, saying_nothing) for row in rows]
         # Copies of one problem in several files count once.
         counts = Counter(h for content in {own.tobytes(): own for own in hashes}.values() for h in content.tolist())
         num_distinct = len({own.tobytes() for own in hashes})
@@ -79,7 +79,7 @@ class Index:
         self._weights = np.array([math.log(num_rows / counts[h]) for h in self._grams.tolist()])
         self.weight = np.bincount(self._rows, np.repeat(self._weights, self._counts), len(rows))  # of each row, in all
 
-    def found(self, grams: Hashes, min_score: float) -> Iterator[tuple[IndexEntry, Match]]:
+    def found(self, grams: Hashes, min_score: float) -> Iterator[tuple[IndexEntry, IndexMatch]]:
         """The rows of which a text holds at least `min_score` in one place."""
         rows, scores = self.scores(grams)
         for row in rows[scores >= min_score].tolist():
@@ -89,7 +89,7 @@ class Index:
 
     def scores(self, grams: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """(rows, score of each): those that share any n-gram with a text."""
-        found = positions(self._grams, np.unique(grams))[1]
+        found = intersect_sorted(self._grams, np.unique(grams))[1]
         if not len(found):
             return np.zeros(0, np.int64), np.zeros(0)
         rows = self._rows[_ranges(self._starts[found], self._counts[found])]
@@ -97,14 +97,14 @@ class Index:
         touched = np.flatnonzero(gained)
         return touched, gained[touched] / self.weight[touched]
 
-    def locate(self, grams: Hashes, row: int) -> Match:
+    def locate(self, grams: Hashes, row: int) -> IndexMatch:
         """Where in a text a row is densest, and its score there, n-grams that say little included."""
-        own = np.setdiff1d(self.rows[row].grams, _NONE)
+        own = np.setdiff1d(self.rows[row].ngrams, _NONE)
         weights = np.full(len(own), LEAST_WEIGHT)
-        telling, places_of = positions(self._grams, own)
+        telling, places_of = intersect_sorted(self._grams, own)
         weights[telling] = np.maximum(self._weights[places_of], LEAST_WEIGHT)
-        places, found = positions(own, grams)
-        width = int(len(self.rows[row].grams) * WINDOW_GROWTH) + WINDOW_EXTRA_TOKENS
+        places, found = intersect_sorted(own, grams)
+        width = int(len(self.rows[row].ngrams) * WINDOW_GROWTH) + WINDOW_EXTRA_TOKENS
         best, gained, start, inside = (0.0, 0, 0), 0.0, 0, Counter[int]()
         for end, gram in enumerate(found.tolist()):
             gained += 0.0 if inside[gram] else float(weights[gram])
@@ -116,10 +116,10 @@ class Index:
                 start += 1
             if gained > best[0] + 1e-9:
                 best = (gained, int(places[start]), int(places[end]))
-        return Match(row=row, score=min(best[0] / float(weights.sum()), 1.0), first=best[1], last=best[2])
+        return IndexMatch(row=row, score=min(best[0] / float(weights.sum()), 1.0), first=best[1], last=best[2])
 
 
-def positions(known: Hashes, asked: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def intersect_sorted(known: Hashes, asked: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(places in `asked`, places in the sorted `known`) of what is in both."""
     if not len(known):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

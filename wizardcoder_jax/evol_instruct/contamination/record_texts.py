@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import TIERS, Hit
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import TIERS, ContaminationMatch
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED
 
 SHAPES = (  # the first whose first field a record has is its shape; the other fields may be missing or null
@@ -23,7 +23,7 @@ SHAPES = (  # the first whose first field a record has is its shape; the other f
 MAX_EVIDENCE = 200  # records that the report shows; --rejected has them all
 
 
-def text_of(place: str, entry: dict[str, Any], fields: Sequence[str]) -> str:
+def extract_text(place: str, entry: dict[str, Any], fields: Sequence[str]) -> str:
     """All text of a record, in the order of its fields.
 
     Args:
@@ -61,7 +61,7 @@ def _texts(place: str, field: str, value: Any) -> list[str]:
     return texts
 
 
-class Tally:
+class ContaminationReport:
     """What was found so far."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Tally:
         self._problems: dict[str, set[str]] = {}
         self._evidence: list[dict[str, Any]] = []
 
-    def add(self, place: str, hits: Sequence[Hit]) -> None:
+    def add(self, place: str, hits: Sequence[ContaminationMatch]) -> None:
         """Counts a record; it counts in one tier, the plainest, and in each benchmark once."""
         self.num_records += 1
         if not hits:
@@ -83,7 +83,7 @@ class Tally:
         for hit in hits:
             self._problems.setdefault(hit.benchmark, set()).add(hit.task_id)
         if len(self._evidence) < MAX_EVIDENCE:
-            self._evidence.append({"record": place, **to_json(hits[0]), "num_problems": len(hits)})
+            self._evidence.append({"record": place, **match_to_json(hits[0]), "num_problems": len(hits)})
 
     def report(self) -> dict[str, Any]:
         """The counts, and the evidence of the first records."""
@@ -100,11 +100,11 @@ class Tally:
         }
 
 
-def to_json(hit: Hit) -> dict[str, Any]:
+def match_to_json(hit: ContaminationMatch) -> dict[str, Any]:
     """A hit as it is written."""
     return {**dataclasses.asdict(hit), "score": round(hit.score, 3)}
 
 
-def rejected(entry: dict[str, Any], hits: Sequence[Hit]) -> dict[str, Any]:
+def rejected_entry(entry: dict[str, Any], hits: Sequence[ContaminationMatch]) -> dict[str, Any]:
     """A record that holds problems, with the evidence; named as in evolve's rejected.jsonl."""
-    return {**entry, "rule": CONTAMINATED, "evidence": str(hits[0]), "contamination": [to_json(hit) for hit in hits]}
+    return {**entry, "rule": CONTAMINATED, "evidence": str(hits[0]), "contamination": [match_to_json(hit) for hit in hits]}

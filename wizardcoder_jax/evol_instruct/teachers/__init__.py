@@ -4,10 +4,10 @@ from wizardcoder_jax.config import TeacherConfig
 from wizardcoder_jax.evol_instruct.teachers.teacher import Teacher
 from wizardcoder_jax.llm_client.completion import Completion, Message
 
-__all__ = ["Completion", "Message", "Teacher", "load_teacher"]
+__all__ = ["Completion", "Message", "Teacher", "create_teacher"]
 
 
-def load_teacher(config: TeacherConfig) -> Teacher:
+def create_teacher(config: TeacherConfig) -> Teacher:
     """The teacher that `config` describes, of kind "openai" or "replay"; a model is no matter of this room.
 
     Raises:

@@ -62,14 +62,14 @@ _REFUSAL = re.compile(
 )
 
 
-def leaked_words(text: str, parent: str) -> str | None:
+def find_leaked_words(text: str, parent: str) -> str | None:
     """Words of our prompts, or a heading that calls the text the rewritten one; what the parent had too is its subject."""
     lowered, known = text.lower(), parent.lower()
     words = next((words for words in TEMPLATE_WORDS if words in lowered and words not in known), None)
     return words or _found(_HEADING, text, parent)
 
 
-def announcement(text: str) -> str | None:
+def find_announcement(text: str) -> str | None:
     """The first line where it obliges or announces instead of asking ("Sure!", "Here is a harder version:")."""
     first, _, rest = text.strip().partition("\n")
     if len(first) > LONGEST_ANNOUNCEMENT:
@@ -78,14 +78,14 @@ def announcement(text: str) -> str | None:
     return first if announced else None
 
 
-def own_answer(text: str, parent: str) -> str | None:
+def find_own_answer(text: str, parent: str) -> str | None:
     """The line with which an instruction begins to give its own answer; the first line of code where it is nothing else."""
     if _CODE_ALONE.fullmatch(text.strip()) and not _CODE_ALONE.fullmatch(parent.strip()):
         return text.strip().partition("\n")[2].strip()
     return _found(_OWN_ANSWER, text, parent)
 
 
-def refusal(text: str) -> str | None:
+def find_refusal(text: str) -> str | None:
     """The words with which the teacher refuses, where the text begins with such."""
     found = _REFUSAL.match(text)
     return found.group().strip() if found else None

@@ -17,7 +17,7 @@ from typing import Any
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import is_remote, read_records
 from wizardcoder_jax.core.seeded_random import random_bits
-from wizardcoder_jax.evol_instruct.languages import SUFFIXES, language_named
+from wizardcoder_jax.evol_instruct.languages import SUFFIXES, parse_language_name
 
 MAX_LINES = 15
 FIELDS = ("snippet", "code", "content")
@@ -123,7 +123,7 @@ def _document(place: str, entry: dict[str, Any]) -> tuple[str, str | None]:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f'{place}: field "{field}" holds a lone surrogate at character {error.start}; remove it') from error
-    return text, language_named(language) if language else None
+    return text, parse_language_name(language) if language else None
 
 
 def _source(path: str) -> str:

@@ -9,8 +9,8 @@ from tests.helpers.disguises import disguised, parts, renamed, verbatim
 from tests.helpers.shared_data import DATA_DIR, shared
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import read_records
-from wizardcoder_jax.evol_instruct.contamination.contamination_search import Contamination
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate
+from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 
 WORDS = random.Random(0).sample([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdfgklmnprst"], 700)
 PROMPT = "def f():\n    " + " ".join(WORDS[:40])
@@ -33,7 +33,7 @@ def write(folder, name, entries):
 def contamination(tmp_path):
     write(tmp_path / "nested", "a.jsonl", [{"task_id": "T/0", "prompt": PROMPT, "test": "assert " + " ".join(WORDS[100:140])}])
     write(tmp_path, "b.jsonl.gz", [{"task_id": 7, "text": " ".join(WORDS[80:90]), "code": CODE}])
-    return Contamination(str(tmp_path))
+    return ContaminationDetector(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def test_a_long_text_of_quotes_that_nothing_closes_is_read_in_one_pass(contamina
 def test_the_rule_sees_the_response_and_what_crosses_from_the_instruction_into_it(contamination):
     first, second = " ".join(WORDS[80:85]), " ".join(WORDS[85:90])
     check = contamination.rule.check
-    assert check(Candidate(parent_instruction="", instruction=f"{first} {second}")) is not None
-    assert check(Candidate(parent_instruction="", instruction=first)) is None
-    assert check(Candidate(parent_instruction="", instruction=first, response="none of it")) is None
-    assert check(Candidate(parent_instruction="", instruction=first, response=second)) is not None
-    assert check(Candidate(parent_instruction="", instruction="x", response=f"{first} {second}")) is not None
+    assert check(CandidateRecord(parent_instruction="", instruction=f"{first} {second}")) is not None
+    assert check(CandidateRecord(parent_instruction="", instruction=first)) is None
+    assert check(CandidateRecord(parent_instruction="", instruction=first, response="none of it")) is None
+    assert check(CandidateRecord(parent_instruction="", instruction=first, response=second)) is not None
+    assert check(CandidateRecord(parent_instruction="", instruction="x", response=f"{first} {second}")) is not None
 
 
 def test_boilerplate_of_a_benchmark_is_no_evidence(tmp_path):
     header = " ".join(WORDS[:30])
     lines = [{"prompt": f"{header} {' '.join(WORDS[100 + 30 * i : 130 + 30 * i])}"} for i in range(15)]
     write(tmp_path, "p.jsonl", lines)
-    contamination = Contamination(str(tmp_path))
+    contamination = ContaminationDetector(str(tmp_path))
     assert contamination.find(header) is None
     assert contamination.find(lines[3]["prompt"]) is not None
 
@@ -102,19 +102,19 @@ def test_boilerplate_of_a_benchmark_is_no_evidence(tmp_path):
 def test_a_folder_without_problems_or_with_a_damaged_file_is_refused(tmp_path, name, content, complaint):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=complaint) as caught:
-        Contamination(str(tmp_path))
+        ContaminationDetector(str(tmp_path))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="no folder"):
-        Contamination(str(tmp_path / "absent"))
+        ContaminationDetector(str(tmp_path / "absent"))
 
 
 @pytest.fixture(scope="module")
 def everything():
     shared("humaneval/HumanEval.jsonl.gz")
-    return Contamination(str(DATA_DIR))
+    return ContaminationDetector(str(DATA_DIR))
 
 
 def test_every_layout_of_a_benchmark_is_read_and_other_files_are_passed_over(everything):

@@ -18,7 +18,13 @@ import numpy as np
 
 from wizardcoder_jax.evol_instruct.contamination.benchmark_problems import KnownProblem, read_problems
 from wizardcoder_jax.evol_instruct.contamination.boilerplate_code import SNIPPETS
-from wizardcoder_jax.evol_instruct.contamination.index_entries import RUN_WORDS, WordRuns, code_rows, long_runs, word_rows
+from wizardcoder_jax.evol_instruct.contamination.index_entries import (
+    RUN_WORDS,
+    WordRunIndex,
+    code_entries,
+    long_runs,
+    word_entries,
+)
 from wizardcoder_jax.evol_instruct.contamination.lexing import (
     CODE_TOKENS_PER_GRAM,
     WORDS_PER_GRAM,
@@ -26,12 +32,12 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
     blank_comments,
     blank_type_hints,
     code_tokens,
-    grams,
+    ngram_hashes,
     word_tokens,
     words,
 )
-from wizardcoder_jax.evol_instruct.contamination.ngram_index import Index
-from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candidate, Rule, excerpt
+from wizardcoder_jax.evol_instruct.contamination.ngram_index import NgramIndex
+from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, CandidateRecord, Rule, excerpt
 
 SUBSTRING, NGRAM, CODE = "substring", "ngram", "code"
 TIERS = (SUBSTRING, NGRAM, CODE)
@@ -44,7 +50,7 @@ EXCERPT_LENGTH = 120
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hit:
+class ContaminationMatch:
     """A problem found in a text."""
 
     tier: str
@@ -58,7 +64,7 @@ class Hit:
         return f"{self.tier} {self.score:.2f}, {self.part} of {self.task_id} ({self.benchmark}): {self.text}"
 
 
-class Contamination:
+class ContaminationDetector:
     """The problems of all files below a folder, and the search for them.
 
     Attributes:
@@ -72,10 +78,12 @@ class Contamination:
     def __init__(self, benchmarks_dir: str) -> None:
         self.problems, self.passed_over = read_problems(benchmarks_dir)
         numbered = list(enumerate(self.problems))
-        stock = [grams(code_tokens(snippet), CODE_TOKENS_PER_GRAM) for snippet in SNIPPETS]
-        self._words = Index([row for number, problem in numbered for row in word_rows(number, problem)])
-        self._code = Index([row for number, problem in numbered for row in code_rows(number, problem)], np.concatenate(stock))
-        self._runs = WordRuns(self.problems)
+        stock = [ngram_hashes(code_tokens(snippet), CODE_TOKENS_PER_GRAM) for snippet in SNIPPETS]
+        self._words = NgramIndex([row for number, problem in numbered for row in word_entries(number, problem)])
+        self._code = NgramIndex(
+            [row for number, problem in numbered for row in code_entries(number, problem)], np.concatenate(stock)
+        )
+        self._runs = WordRunIndex(self.problems)
 
     @property
     def num_problems(self) -> int:
@@ -97,7 +105,7 @@ class Contamination:
     def rule(self) -> Rule:
         """The elimination rule that drops records which hold a problem: first the instruction, then it and its response."""
 
-        def check(candidate: Candidate) -> str | None:
+        def check(candidate: CandidateRecord) -> str | None:
             parts = (candidate.instruction, candidate.response)
             return self.find("\n".join(part for part in parts if part is not None))
 
@@ -108,9 +116,9 @@ class Contamination:
         found = self.hits(text)
         return str(found[0]) if found else None
 
-    def hits(self, text: str) -> list[Hit]:
+    def hits(self, text: str) -> list[ContaminationMatch]:
         """Each problem that `text` holds, by its plainest evidence; the plainest first."""
-        best: dict[int, Hit] = {}
+        best: dict[int, ContaminationMatch] = {}
         for number, hit in (*self._word_hits(text), *self._code_hits(text)):
             if number not in best or _plainness(hit) < _plainness(best[number]):
                 best[number] = hit
@@ -122,7 +130,10 @@ class Contamination:
         Problems of one name count as alike: HumanEval's are in several files.
         """
         shares: dict[str, tuple[float, int]] = {}
-        word_grams, code_grams = grams(word_tokens(text), WORDS_PER_GRAM), grams(code_tokens(text), CODE_TOKENS_PER_GRAM)
+        word_grams, code_grams = (
+            ngram_hashes(word_tokens(text), WORDS_PER_GRAM),
+            ngram_hashes(code_tokens(text), CODE_TOKENS_PER_GRAM),
+        )
         for index, own in ((self._words, word_grams), (self._code, code_grams)):
             rows, scores = index.scores(own)
             is_telling = index.weight[rows] >= MIN_WORDS_WEIGHT
@@ -133,7 +144,7 @@ class Contamination:
         best = sorted(shares.values(), key=lambda share: (-share[0], share[1]))[:num]
         return [(self.problems[number], score) for score, number in best]
 
-    def _word_hits(self, text: str) -> Iterator[tuple[int, Hit]]:
+    def _word_hits(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
         tokens = word_tokens(text)
         yield from self._row_hits(text, tokens, text)
         code = blank_comments(text)
@@ -144,10 +155,10 @@ class Contamination:
             shown = _shown(text, tokens, run.first, run.first + RUN_WORDS)
             yield run.problem, self._hit(run.problem, run.part, NGRAM, 1.0, shown)
 
-    def _row_hits(self, text: str, tokens: Tokens, read: str) -> Iterator[tuple[int, Hit]]:
+    def _row_hits(self, text: str, tokens: Tokens, read: str) -> Iterator[tuple[int, ContaminationMatch]]:
         """By the words of `read`, which is `text` or what is left of it in place."""
         joined = ""
-        for row, match in self._words.found(grams(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
+        for row, match in self._words.found(ngram_hashes(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
             joined = joined or f" {' '.join(words(read))} "
             is_whole = bool(row.whole) and row.whole in joined
             is_renamed = bool(row.pattern) and re.search(row.pattern, joined) is not None
@@ -155,15 +166,15 @@ class Contamination:
                 shown = _shown(text, tokens, match.first, match.last + WORDS_PER_GRAM)
                 yield row.problem, self._hit(row.problem, row.part, SUBSTRING if is_whole else NGRAM, match.score, shown)
 
-    def _code_hits(self, text: str) -> Iterator[tuple[int, Hit]]:
+    def _code_hits(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
         unhinted = blank_type_hints(text)
         for read in (text,) if unhinted == text else (text, unhinted):  # hints may be added to a copy, or left out
             yield from self._code_row_hits(text, read)
 
-    def _code_row_hits(self, text: str, read: str) -> Iterator[tuple[int, Hit]]:
+    def _code_row_hits(self, text: str, read: str) -> Iterator[tuple[int, ContaminationMatch]]:
         """By the code of `read`, which is `text` or what is left of it in place."""
         tokens = code_tokens(read)
-        for row, match in self._code.found(grams(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
+        for row, match in self._code.found(ngram_hashes(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
             weight = self._code.weight[match.row]
             end = match.last + CODE_TOKENS_PER_GRAM
             is_whole = match.score > 0.999 and _ends_line(text, tokens, end)
@@ -171,12 +182,14 @@ class Contamination:
                 shown = _shown(text, tokens, match.first, end)
                 yield row.problem, self._hit(row.problem, row.part, CODE, match.score, shown)
 
-    def _hit(self, number: int, part: str, tier: str, score: float, text: str) -> Hit:
+    def _hit(self, number: int, part: str, tier: str, score: float, text: str) -> ContaminationMatch:
         problem = self.problems[number]
-        return Hit(tier=tier, benchmark=problem.benchmark, task_id=problem.task_id, part=part, score=score, text=text)
+        return ContaminationMatch(
+            tier=tier, benchmark=problem.benchmark, task_id=problem.task_id, part=part, score=score, text=text
+        )
 
 
-def _plainness(hit: Hit) -> tuple[int, float]:
+def _plainness(hit: ContaminationMatch) -> tuple[int, float]:
     return TIERS.index(hit.tier), -hit.score
 
 

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.evol_instruct.snippets import MAX_LINES, SnippetFile
+from wizardcoder_jax.evol_instruct.code_snippets import MAX_LINES, SnippetFile
 
 LONG = "".join(f"x{i} = {i}\n" for i in range(400))
 

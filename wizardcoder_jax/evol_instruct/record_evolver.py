@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from wizardcoder_jax.evol_instruct import elimination_rules
-from wizardcoder_jax.evol_instruct.elimination_rules import Candidate, Rule
-from wizardcoder_jax.evol_instruct.evolution_prompt import Recipe
-from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN, Judge, Question
-from wizardcoder_jax.evol_instruct.records import Record, Rejection, evolved_id, writable
-from wizardcoder_jax.evol_instruct.teacher_calls import Ask, Inquiry
+from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord, Rule
+from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
+from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN, AskTeacher, Judge
+from wizardcoder_jax.evol_instruct.records import Record, Rejection, evolved_id, replace_surrogates
+from wizardcoder_jax.evol_instruct.teacher_calls import CallTeacher, RecordCalls
 
 Outcome = Record | Rejection
 
@@ -27,7 +27,7 @@ class SeedSource(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evolution:
+class RecordEvolver:
     """How records are made and evolved.
 
     Attributes:
@@ -41,33 +41,33 @@ class Evolution:
         make_seed: makes a record of round 0, without its costs, of a source that is no record yet; None where all are.
     """
 
-    ask: Ask
-    recipe: Recipe
+    ask: CallTeacher
+    recipe: EvolutionSampler
     instruction_rules: tuple[Rule, ...] = elimination_rules.INSTRUCTION_RULES
     response_rules: tuple[Rule, ...] = elimination_rules.RESPONSE_RULES
     judges: tuple[Judge, ...] = (INFORMATION_GAIN,)
     seed_rules: tuple[Rule, ...] = ()
     seed_judges: tuple[Judge, ...] = ()
-    make_seed: Callable[[Any, Question], Awaitable[Outcome]] | None = None
+    make_seed: Callable[[Any, AskTeacher], Awaitable[Outcome]] | None = None
 
     async def begin(self, source: SeedSource) -> Outcome:
         """A record of round 0, or why there is none."""
-        inquiry = Inquiry(self.ask, source.id, 0)
+        inquiry = RecordCalls(self.ask, source.id, 0)
         made = source if self.make_seed is None else await self.make_seed(source, inquiry)
         if isinstance(made, Rejection):
             return dataclasses.replace(made, record=_with_cost(made.record, inquiry))
         assert isinstance(made, Record)
-        question = Candidate(parent_instruction="", instruction=made.instruction, task=made.task, language=made.language)
+        question = CandidateRecord(parent_instruction="", instruction=made.instruction, task=made.task, language=made.language)
         whole = dataclasses.replace(question, response=made.output)
         checks = _Checks(inquiry)
         failure = checks.first_failure(self.seed_rules, question) or checks.first_failure(self.seed_rules, whole)
         failure = failure or await checks.first_verdict(self.seed_judges, whole)
         record = dataclasses.replace(_with_cost(made, inquiry), filters=(*made.filters, *checks.passed))
-        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=writable(failure[1]))
+        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=replace_surrogates(failure[1]))
 
     async def evolve(self, parent: Record, round_: int) -> Outcome:
         """The record that `parent` becomes in a round, or why it does not."""
-        inquiry = Inquiry(self.ask, parent.id, round_)
+        inquiry = RecordCalls(self.ask, parent.id, round_)
         draft, checks = self.recipe.draft(parent, round_), _Checks(inquiry)
         evolved = await inquiry(draft.prompt, "evolve")
         candidate, teacher = draft.candidate(evolved.text.strip(), evolved.finish_reason), evolved.model
@@ -79,7 +79,7 @@ class Evolution:
             failure = checks.first_failure(self.response_rules, candidate)
             failure = failure or await checks.first_verdict(self.judges, candidate)
         # A rejected text may hold lone surrogates, which no file can; a record that passed holds none.
-        instruction, output = writable(candidate.instruction), writable(candidate.response or "")
+        instruction, output = replace_surrogates(candidate.instruction), replace_surrogates(candidate.response or "")
         record = Record(
             id=evolved_id(parent.id, round_, instruction, output),
             parent_id=parent.id,
@@ -88,19 +88,19 @@ class Evolution:
             method=draft.method.number,
             instruction=instruction,
             output=output,
-            teacher=writable(teacher),
+            teacher=replace_surrogates(teacher),
             filters=checks.passed,
             task=candidate.task,
             language=candidate.language,
         )
         record = _with_cost(record, inquiry)
-        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=writable(failure[1]))
+        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=replace_surrogates(failure[1]))
 
 
 class _Checks:
     """The rules and judges that a record has passed; the first that it fails ends them."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: AskTeacher) -> None:
         self._question = question
         self._passed: dict[str, None] = {}  # names, in order, each once
 
@@ -108,13 +108,13 @@ class _Checks:
     def passed(self) -> tuple[str, ...]:
         return tuple(self._passed)
 
-    def first_failure(self, checked: tuple[Rule, ...], candidate: Candidate) -> tuple[str, str] | None:
+    def first_failure(self, checked: tuple[Rule, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
         failure = elimination_rules.first_failure(checked, candidate)
         if failure is None:
             self._pass(rule.name for rule in checked)
         return failure
 
-    async def first_verdict(self, judges: tuple[Judge, ...], candidate: Candidate) -> tuple[str, str] | None:
+    async def first_verdict(self, judges: tuple[Judge, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
         for judge in judges:
             verdict = await judge.check(candidate, self._question)
             if isinstance(verdict, str):
@@ -126,5 +126,5 @@ class _Checks:
         self._passed.update(dict.fromkeys(names))
 
 
-def _with_cost(record: Record, inquiry: Inquiry) -> Record:
+def _with_cost(record: Record, inquiry: RecordCalls) -> Record:
     return dataclasses.replace(record, usage=inquiry.usage, call_ids=inquiry.call_ids)
