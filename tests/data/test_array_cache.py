@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.byte_tokenizer import ByteTokenizer, plain_tokenise
+from tests.helpers.byte_tokenizer import ByteTokenizer, tokenize_plainly
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
@@ -31,7 +31,7 @@ class CountingTasks(types.ModuleType):
         super().__init__("wizardcoder_jax.data.seqio_tasks")
         self.calls = 0
 
-    def tokenise(self, examples, tokenizer, objective, max_length):
+    def tokenize_instructions(self, examples, tokenizer, objective, max_length):
         self.calls += 1
         texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
         return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
@@ -187,7 +187,7 @@ def test_ctrl_c_during_the_slow_imports_takes_effect_after_them(file, tmp_path, 
 
     class SlowPackage(types.ModuleType):
         def __getattr__(self, name):
-            if name != "tasks":
+            if name != "seqio_tasks":
                 raise AttributeError(name)
             signal.raise_signal(signal.SIGINT)
             finished.append(name)
@@ -196,7 +196,7 @@ def test_ctrl_c_during_the_slow_imports_takes_effect_after_them(file, tmp_path, 
     monkeypatch.setitem(sys.modules, "wizardcoder_jax.data", SlowPackage("wizardcoder_jax.data"))
     with pytest.raises(KeyboardInterrupt):
         prepared(file, tmp_path)
-    assert finished == ["tasks"]
+    assert finished == ["seqio_tasks"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -258,7 +258,7 @@ def test_loss_weights_stand_on_the_response_and_its_end_as_targets(tmp_path):
 def test_a_response_is_cut_at_max_length_and_the_end_token_goes_first(tmp_path, spare, expected):
     file = records(tmp_path, ("i", "xyz"), ("", ""))
     file.write_text(file.read_text().splitlines()[0] + "\n")
-    prompt_length = len(next(plain_tokenise(read_examples([str(file)]), ByteTokenizer()))[0]) - 4
+    prompt_length = len(next(tokenize_plainly(read_examples([str(file)]), ByteTokenizer()))[0]) - 4
     if expected is None:
         with pytest.raises(InputError, match=r"every prompt is longer than max_length .*records\.jsonl:1.*--max-length"):
             prepared(file, tmp_path, max_length=prompt_length + spare)

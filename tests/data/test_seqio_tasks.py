@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.helpers.byte_tokenizer import END, ByteTokenizer, plain_tokenise
+from tests.helpers.byte_tokenizer import END, ByteTokenizer, tokenize_plainly
 from tests.helpers.small_datasets import Sample, dataset_of
 from wizardcoder_jax.core import prompts
 from wizardcoder_jax.data.instruction_records import read_example
@@ -22,7 +22,7 @@ def test_the_task_gives_what_the_recipe_says():
     from wizardcoder_jax.data import seqio_tasks
 
     examples = list(odd_examples(seqio_tasks.EXAMPLES_PER_CALL + 3))
-    expected = list(plain_tokenise(examples, ByteTokenizer()))
+    expected = list(tokenize_plainly(examples, ByteTokenizer()))
     max_length = int(np.median([len(tokens) for tokens, _ in expected]))
     found = list(seqio_tasks.tokenize_instructions(examples, ByteTokenizer(), "token_mean", max_length))
     assert len(found) == len(expected)

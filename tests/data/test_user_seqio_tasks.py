@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers.byte_tokenizer import ByteTokenizer, plain_tokenise
+from tests.helpers.byte_tokenizer import ByteTokenizer, tokenize_plainly
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.batches import Batches
@@ -84,7 +84,7 @@ def segments(dataset):
 def test_texts_get_our_prompt_and_tokenizer(task):
     found = segments(prepared(task("texts('it', 5)")).train)
     records = [{"instruction": f"write {i}", "input": "in" * (i % 2), "output": f"it{i}"} for i in range(5)]
-    expected = plain_tokenise([read_example("", record) for record in records], ByteTokenizer())
+    expected = tokenize_plainly([read_example("", record) for record in records], ByteTokenizer())
     for i, (tokens, weights) in enumerate(expected):
         assert found[i] == [tokens[:-1].tolist(), tokens[1:].tolist(), weights[1:].astype(bool).tolist()]
 

@@ -18,12 +18,12 @@ from wizardcoder_jax.data.validation_split import is_held_out
 def tasks(monkeypatch):
     """Stands in for the seqio module, which takes many seconds to import."""
 
-    def tokenise(examples, tokenizer, objective, max_length):
+    def tokenize_instructions(examples, tokenizer, objective, max_length):
         texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
         return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
 
     module = types.ModuleType("wizardcoder_jax.data.seqio_tasks")
-    module.tokenise = tokenise
+    module.tokenize_instructions = tokenize_instructions
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr("wizardcoder_jax.data.seqio_tasks", module, raising=False)
 

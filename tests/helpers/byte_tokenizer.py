@@ -31,7 +31,7 @@ class ByteTokenizer:
         return [(ids[:max_length], len(ids) > max_length) for ids in self.encode_batch(texts)]
 
 
-def plain_tokenise(examples, tokenizer):
+def tokenize_plainly(examples, tokenizer):
     """The recipe in plain Python, against which the seqio Task is held; uncut."""
     for example in examples:
         prompt = tokenizer.encode(prompts.wizardcoder(prompts.with_input(example.instruction, example.input)))
