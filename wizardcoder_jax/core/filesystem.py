@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wizardcoder_jax.core.errors import InputError
-
-# etils, and Orbax through it, reach gs:// by gcsfs then and not by TensorFlow, which is slow to load.
-os.environ.setdefault("EPATH_USE_TF", "false")
+from wizardcoder_jax.core.library_environment import use_gcsfs_for_gs
 
 _HUB_DATASETS = "hf://datasets/"
 
@@ -33,6 +31,7 @@ def remote_path(name: str) -> Any:
     """
     from etils import epath
 
+    use_gcsfs_for_gs()
     if not name.startswith("gs://"):
         raise InputError(f"{name}: only gs:// and local paths are read and written")
     return epath.Path(name)

@@ -1,0 +1,45 @@
+"""The `wizardcoder` program: `wizardcoder COMMAND ...` equals `python -m wizardcoder_jax.COMMAND ...`."""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+EXIT_BAD_INPUT = 2
+
+
+def main() -> None:
+    """Run the command that the first argument names, and exit with its status."""
+    program = "wizardcoder" if Path(sys.argv[0]).stem == "wizardcoder" else "python -m wizardcoder_jax"
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    commands = list_commands()
+    if name in ("-h", "--help", "help"):
+        print(_help(program, commands))
+        sys.exit(0)
+    if name not in commands:
+        problem = f"unknown command {name!r}" if name else "missing command"
+        print(f"error: {problem}; choose one of {', '.join(commands)}; see {program} --help", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+    from wizardcoder_jax.config.command_line import run_command
+
+    sys.argv = [f"{program} {name}", *sys.argv[2:]]
+    run_command(importlib.import_module(f"wizardcoder_jax.{name}").main)
+
+
+def list_commands() -> dict[str, str]:
+    """Return the name of each command and the first line of its docstring. Imports no command."""
+    files = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    docstrings = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in files}
+    return {name: docstring.partition("\n")[0] for name, docstring in docstrings.items()}
+
+
+def _help(program: str, commands: dict[str, str]) -> str:
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in commands.items()]
+    usage = [f"usage: {program} COMMAND [OPTIONS]", "", "commands:", *lines, ""]
+    return "\n".join([*usage, f"`{program} COMMAND --help` lists the options of a command."])
+
+
+if __name__ == "__main__":
+    main()
