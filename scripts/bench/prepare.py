@@ -39,8 +39,8 @@ from typing import Any
 import numpy as np
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.hf.model_source import ModelSource
@@ -58,7 +58,7 @@ Way = Callable[[list[dict[str, Any]], Tokenizer], Callable[[], Rows]]  # imports
 
 def prompt_of(record: dict[str, Any]) -> str:
     """The prompt that training gives the record."""
-    return prompts.wizardcoder(prompts.with_input(record["instruction"], record["input"]))
+    return wizardcoder_prompt(with_input(record["instruction"], record["input"]))
 
 
 def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
@@ -84,7 +84,7 @@ def seqios(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], 
 
     from wizardcoder_jax.data.seqio_tasks import TokenizerVocabulary
 
-    before, after = prompts.wizardcoder("\0").split("\0")
+    before, after = wizardcoder_prompt("\0").split("\0")
     columns: Any = {key: [record[key] for record in records] for key in ("instruction", "input", "output")}
 
     def with_prompt(record: dict[str, Any]) -> dict[str, Any]:

@@ -39,9 +39,10 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.program import Program
 from wizardcoder_jax.evaluation.programs import reference_programs
-from wizardcoder_jax.sandbox.program import Program
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.sandbox.program_runner import ProgramRunner
+from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 TIMEOUT_S = {"HumanEval": 3.0, "MBPP": 3.0, "DS-1000": 60.0}
 LIBRARIES = ("Numpy", "Pandas", "Scipy")  # of DS-1000, which tests have installed
@@ -138,7 +139,8 @@ def as_program(problem: dict[str, Any]) -> Program:
 def ours(tier: str, problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
     """Runs them in our sandbox; ids of those that did not pass."""
     sandbox = Sandbox.open(tier=tier)
-    verdicts = dict(sandbox.run_all([as_program(problem) for problem in problems], timeout_s, num_workers))
+    runner = ProgramRunner(sandbox, timeout_s=timeout_s, num_workers=num_workers)
+    verdicts = dict(runner.run_all({i: as_program(problem) for i, problem in enumerate(problems)}))
     sandbox.stop()
     return [problem["task_id"] for i, problem in enumerate(problems) if not verdicts[i].passed]
 

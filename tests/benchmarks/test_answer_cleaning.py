@@ -4,19 +4,20 @@ import pytest
 
 from wizardcoder_jax import sample
 from wizardcoder_jax.benchmarks import answer_cleaning
+from wizardcoder_jax.benchmarks import prompts as benchmark_prompts
 from wizardcoder_jax.benchmarks.problem import HUMANEVAL_STOPS, Problem
-from wizardcoder_jax.benchmarks.program_assembly import assemble
+from wizardcoder_jax.benchmarks.program_assembly import sample_program
 from wizardcoder_jax.benchmarks.protocols import PROTOCOLS, get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.config import SampleConfig
-from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 
 PROBLEM = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
 MAIN = 'if __name__ == "__main__":'
 
 
 def clean(name, raw, problem=PROBLEM):
-    return get_protocol(name).clean(raw, problem)
+    return get_protocol(name).cleaner(raw, problem)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_mbppplus_cleaning_differs_as_the_authors_does(raw, cleaned):
 
 
 def test_wizardcoder_cleaning_finds_the_answer_with_and_without_its_prompt():
-    prompt = prompts.wizardcoder_humaneval_v1("def f():\n")
+    prompt = benchmark_prompts.wizardcoder_humaneval_v1("def f():\n")
     for raw in ("\nA", "\nA### Response:\nB", prompt + "\nA", prompt + "\nA### Response:B", "### Response:\nA"):
         assert clean("wizardcoder-humaneval-v1", raw) == "\nA"
 
@@ -125,7 +126,7 @@ PIECES = (
     ("wizardcoder-humaneval-v1", "humaneval"), ("wizardcoder-mbpp", "mbpp"), ("wizardcoder-mbppplus", "mbppplus"),
 ])  # fmt: skip
 def test_wizardcoder_cleaning_equals_the_authors_on_many_answers(protocol, kind):
-    rng, prompt = random.Random(0), prompts.wizardcoder("Do it.")
+    rng, prompt = random.Random(0), wizardcoder_prompt("Do it.")
     num_equal = num_raised = num_changed = 0
     for _ in range(20_000):
         raw = "".join(rng.choices(PIECES, k=rng.randrange(1, 12)))
@@ -178,10 +179,10 @@ def test_what_evalplus_sanitized_stands_alone_only_where_its_own_checker_runs_it
     plus = Problem(task_id="T/0", prompt="PROMPT\n", entry_point="f", test="", sanitized_alone=True)
     plain = Problem(task_id="T/0", prompt="PROMPT\n", entry_point="f", test="")
     protocol = get_protocol("evalplus")
-    assert assemble(plus, row, protocol).candidate == "def f():\n    return 1"
-    assert assemble(plain, row, protocol).candidate == "PROMPT\ndef f():\n    return 1"
+    assert sample_program(plus, row, protocol).candidate == "def f():\n    return 1"
+    assert sample_program(plain, row, protocol).candidate == "PROMPT\ndef f():\n    return 1"
     solution = Sample(task_id="T/0", sample_index=0, solution="x()\ndef f():\n    return 1\nx()")
-    assert assemble(plus, solution, protocol).candidate == "def f():\n    return 1"
+    assert sample_program(plus, solution, protocol).candidate == "def f():\n    return 1"
 
 
 HOSTILE = ("", "\0", "\ud800", "```python", "```" * 1000, "(" * 5000, "x\n" * 20_000, "'" * 10_000, "\\", "\n" * 20_000)

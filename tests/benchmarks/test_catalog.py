@@ -10,7 +10,7 @@ from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.benchmarks import humaneval, problem_sources
 from wizardcoder_jax.benchmarks.catalog import BENCHMARKS, load_benchmark
 from wizardcoder_jax.benchmarks.pass_at_k import estimate_pass_at_k, mean_pass_at_k
-from wizardcoder_jax.benchmarks.program_assembly import assemble, reference
+from wizardcoder_jax.benchmarks.program_assembly import reference_program, sample_program
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.benchmarks.score import score, score_groups, select_samples
@@ -119,15 +119,15 @@ def test_a_program_is_prompt_completion_test_and_check(problems):
     sample = Sample(task_id="T/0", sample_index=0, completion="    return 2", raw="    return 3")
     stored, completion = get_protocol("stored"), get_protocol("completion")
     end = f"\n{PROBLEM['test']}\ncheck(f)"
-    assert whole(assemble(problem, sample, stored)) == problem.prompt + "    return 2" + end
-    assert whole(assemble(problem, sample, completion)) == problem.prompt + "    return 3" + end
-    assert whole(reference(problem)) == problem.prompt + problem.canonical_solution + end
-    assert assemble(problem, sample, stored).entry_point == "f"
+    assert whole(sample_program(problem, sample, stored)) == problem.prompt + "    return 2" + end
+    assert whole(sample_program(problem, sample, completion)) == problem.prompt + "    return 3" + end
+    assert whole(reference_program(problem)) == problem.prompt + problem.canonical_solution + end
+    assert sample_program(problem, sample, stored).entry_point == "f"
 
 
 def test_a_self_contained_solution_stands_without_the_prompt(problems):
     sample = Sample(task_id="T/0", sample_index=0, solution="```python\nx")
-    assert assemble(problems[0], sample, get_protocol("chat")).candidate == "```python\nx"
+    assert sample_program(problems[0], sample, get_protocol("chat")).candidate == "```python\nx"
 
 
 def test_a_test_has_its_own_of_the_functions_that_the_prompt_gives(tmp_path):
@@ -136,9 +136,9 @@ def test_a_test_has_its_own_of_the_functions_that_the_prompt_gives(tmp_path):
     record = PROBLEM | {"prompt": prompt, "canonical_solution": "    return 2\n", "test": test}
     (problem,) = humaneval.read_problems(write_lines(tmp_path / "p.jsonl", record))
     cheat = Sample(task_id="T/0", sample_index=0, completion="    return 0\n\ndef poly(x):\n    return 4\n")
-    exec(whole(reference(problem)), {})
+    exec(whole(reference_program(problem)), {})
     with pytest.raises(AssertionError):
-        exec(whole(assemble(problem, cheat, get_protocol("stored"))), {})
+        exec(whole(sample_program(problem, cheat, get_protocol("stored"))), {})
 
 
 def test_three_problems_of_humaneval_need_a_function_of_the_prompt():

@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.benchmarks import ds1000
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.benchmarks.program_assembly import assemble, reference
+from wizardcoder_jax.benchmarks.program_assembly import reference_program, sample_program
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample, TaskIds
 from wizardcoder_jax.core.errors import InputError
@@ -28,13 +28,13 @@ def read(tmp_path, record):
 
 def run(problem, completion, protocol="completion"):
     sample = Sample(task_id=problem.task_id, sample_index=0, completion=completion)
-    assembled = assemble(problem, sample, get_protocol(protocol))
+    assembled = sample_program(problem, sample, get_protocol(protocol))
     exec(assembled.candidate + assembled.test, {})
 
 
 def test_the_solution_is_run_as_text_by_the_context(tmp_path):
     problem = read(tmp_path, RECORD)
-    assembled = reference(problem)
+    assembled = reference_program(problem)
     exec(assembled.candidate + assembled.test, {})
     assert (assembled.entry_point, problem.task_id, problem.library) == (None, "DS-1000/7", "Numpy")
     run(problem, "y = 2\n</code>\nEND SOLUTION and talk (")

@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.benchmarks import mbpp
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.benchmarks.program_assembly import assemble, reference
+from wizardcoder_jax.benchmarks.program_assembly import reference_program, sample_program
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.core.errors import InputError
@@ -30,7 +30,7 @@ def test_a_program_is_code_then_setup_then_asserts(tmp_path):
     (problem,) = read(tmp_path, RECORD | {"test_setup_code": "root = Node(1)", "test_list": ["assert f(root) == 2"]})
     assert problem.test == "\nroot = Node(1)\nassert f(root) == 2\n"
     completion = Sample(task_id="Mbpp/11", sample_index=0, completion="class Node: ...")
-    assert assemble(problem, completion, get_protocol("wizardcoder-mbpp")).candidate == "class Node: ..."
+    assert sample_program(problem, completion, get_protocol("wizardcoder-mbpp")).candidate == "class Node: ..."
     assert (problem.entry_point, problem.helpers, problem.isolated) == ("f", ("Node",), True)
 
 
@@ -62,7 +62,7 @@ def test_a_base_model_goes_on_from_question_and_asserts_in_a_docstring(tmp_path)
     (problem,) = read(tmp_path, RECORD)
     assert problem.prompt == '"""\nAdd one.\nassert f(1) == 2\nassert f(2) == 3\n"""\n'
     raw = "\n# fine\ndef g(): pass\ndef f(x):\n    return x\nassert f(1)"  # "\n#" and "\ndef" are no ends here
-    assert get_protocol("completion").clean(raw, problem) == raw.removesuffix("\nassert f(1)")
+    assert get_protocol("completion").cleaner(raw, problem) == raw.removesuffix("\nassert f(1)")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_references_pass_with_the_test_in_another_namespace():
 @pytest.mark.parametrize("number", [367, 601, 927, 126])
 def test_problems_that_need_more_than_a_function_pass_too(number):
     problems = {p.task_id: p for p in load_benchmark("mbpp", shared("mbpp/mbpp.jsonl"), split="all").problems}
-    assembled = reference(problems[f"Mbpp/{number}"])
+    assembled = reference_program(problems[f"Mbpp/{number}"])
     exec(assembled.candidate + assembled.test, {})
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.benchmarks import multipl_e
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
-from wizardcoder_jax.benchmarks.program_assembly import assemble, reference
+from wizardcoder_jax.benchmarks.program_assembly import reference_program, sample_program
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.core.errors import InputError
@@ -27,10 +27,10 @@ def read(tmp_path, record, language="js"):
 def test_a_program_is_prompt_completion_and_tests(tmp_path):
     problem = read(tmp_path, RECORD)
     sample = Sample(task_id=problem.task_id, sample_index=0, completion="  return 1;\n}\nfunction g(){}")
-    assembled = assemble(problem, sample, get_protocol("completion"))
+    assembled = sample_program(problem, sample, get_protocol("completion"))
     assert assembled.candidate + assembled.test == "function f(){\n  return 1;\n}\ntest();"
     assert (assembled.language, assembled.entry_point) == ("js", None)
-    assert reference(problem) is None
+    assert reference_program(problem) is None
 
 
 def test_the_stop_strings_are_the_problems_own(tmp_path):

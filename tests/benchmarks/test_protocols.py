@@ -6,8 +6,8 @@ import pytest
 from wizardcoder_jax import config
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.protocols import PROTOCOLS, get_protocol
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.instruction_template import HEADER
 
 PROBLEM = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
 
@@ -24,8 +24,8 @@ def test_an_unknown_protocol_names_the_known_ones():
 def test_wizardcoder_prompts_differ_by_one_blank_line():
     v1, v2 = (get_protocol(f"wizardcoder-humaneval-{v}").prompt(PROBLEM) for v in ("v1", "v2"))
     ask = "### Instruction:\nCreate a Python script for this problem:\ndef f():\n\n\n### Response:"
-    assert v1 == f"{prompts.HEADER}\n\n{ask}"
-    assert v2 == f"{prompts.HEADER}\n\n\n{ask}"
+    assert v1 == f"{HEADER}\n\n{ask}"
+    assert v2 == f"{HEADER}\n\n\n{ask}"
 
 
 def test_only_chat_protocols_need_a_template_and_answers_of_instruct_models_have_no_stop_words():
@@ -43,13 +43,13 @@ def test_stored_answers_cannot_be_sampled():
 def test_the_mbpp_prompt_shows_the_question_and_its_asserts_after_a_blank_line():
     problem = dataclasses.replace(PROBLEM, question="Add    it.", examples=("assert f(1) == 2", "assert f(2) == 3"))
     asked = "Create a Python script for this problem:\n\nAdd\tit.\nTest examples:\nassert f(1) == 2\nassert f(2) == 3"
-    assert get_protocol("wizardcoder-mbpp").prompt(problem) == f"{prompts.HEADER}\n\n### Instruction:\n{asked}\n\n### Response:"
+    assert get_protocol("wizardcoder-mbpp").prompt(problem) == f"{HEADER}\n\n### Instruction:\n{asked}\n\n### Response:"
 
 
 def test_the_mbppplus_prompt_shows_one_assert_in_a_fence_after_two_blank_lines():
     problem = dataclasses.replace(PROBLEM, question="Add it.", examples=("assert f(1) == 2", "assert f(2) == 3"))
     asked = "Add it. Your code should satisfy the following assertion:\n```python\nassert f(1) == 2\n```"
-    expected = f"{prompts.HEADER}\n\n\n### Instruction:\n{asked}\n\n### Response:"
+    expected = f"{HEADER}\n\n\n### Instruction:\n{asked}\n\n### Response:"
     assert get_protocol("wizardcoder-mbppplus").prompt(problem) == expected
 
 

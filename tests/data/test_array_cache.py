@@ -13,8 +13,8 @@ import pytest
 
 from tests.helpers.byte_tokenizer import ByteTokenizer, tokenize_plainly
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data import array_cache
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_examples
@@ -33,7 +33,7 @@ class CountingTasks(types.ModuleType):
 
     def tokenize_instructions(self, examples, tokenizer, objective, max_length):
         self.calls += 1
-        texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
+        texts = [wizardcoder_prompt(with_input(e.instruction, e.input)) for e in examples]
         return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
 
 
@@ -136,7 +136,7 @@ def test_contents_count_and_names_do_not(file, tmp_path, tasks):
 
 def test_another_template_is_prepared_anew(file, tmp_path, tasks, monkeypatch):
     prepared(file, tmp_path)
-    monkeypatch.setattr("wizardcoder_jax.core.prompts.RESPONSE_MARK", "### Answer:")
+    monkeypatch.setattr("wizardcoder_jax.core.instruction_template.RESPONSE_MARK", "### Answer:")
     prepared(file, tmp_path)
     assert tasks.calls == 2
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_examples
 from wizardcoder_jax.data.prepare import prepare_data
@@ -22,7 +22,7 @@ def test_code_alpaca_fills_rows_of_2048_to_98_percent_and_more_and_nothing_is_lo
     assert data.width == 2048
     assert data.counts.fill >= 0.98
     examples = read_examples([str(FILE)])
-    texts = [prompts.wizardcoder(prompts.with_input(example.instruction, example.input)) for example in examples]
+    texts = [wizardcoder_prompt(with_input(example.instruction, example.input)) for example in examples]
     num_prompt = sum(map(len, tokenizer.encode_batch(texts)))
     num_response = sum(map(len, tokenizer.encode_batch([example.output for example in examples]))) + len(examples)
     assert data.counts.items == len(examples) == 20_022

@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.byte_tokenizer import END, ByteTokenizer, tokenize_plainly
 from tests.helpers.small_datasets import Sample, dataset_of
-from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.instruction_records import read_example
 from wizardcoder_jax.data.tokenization import tokenize_original
 
@@ -44,7 +44,7 @@ def test_the_task_of_objective_original_gives_what_its_function_does(max_length)
     from wizardcoder_jax.data import seqio_tasks
 
     examples = list(odd_examples(20))
-    texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
+    texts = [wizardcoder_prompt(with_input(e.instruction, e.input)) for e in examples]
     expected = tokenize_original(texts, [e.output for e in examples], ByteTokenizer(), max_length)
     for ours, example in zip(
         seqio_tasks.tokenize_instructions(examples, ByteTokenizer(), "original", max_length), expected, strict=True

@@ -7,8 +7,8 @@ import pytest
 
 from tests.helpers.byte_tokenizer import ByteTokenizer
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.data.tokenization import TOKENISE
 from wizardcoder_jax.data.validation_split import is_held_out
@@ -19,7 +19,7 @@ def tasks(monkeypatch):
     """Stands in for the seqio module, which takes many seconds to import."""
 
     def tokenize_instructions(examples, tokenizer, objective, max_length):
-        texts = [prompts.wizardcoder(prompts.with_input(e.instruction, e.input)) for e in examples]
+        texts = [wizardcoder_prompt(with_input(e.instruction, e.input)) for e in examples]
         return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
 
     module = types.ModuleType("wizardcoder_jax.data.seqio_tasks")

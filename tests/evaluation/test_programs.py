@@ -8,13 +8,13 @@ from tests.helpers import tiny_models
 from tests.helpers.processes import run_python, start_together
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.problem import HUMANEVAL_STOPS
+from wizardcoder_jax.benchmarks.prompts import EVALPLUS_ANSWER_PREFIX
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.config.train import ValidationConfig
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import make_mesh
 from wizardcoder_jax.evaluation.benchmark_evaluator import BenchmarkEvaluator, for_sampling
-from wizardcoder_jax.evaluation.programs import Questions
+from wizardcoder_jax.evaluation.prompt_set import PromptSet
 from wizardcoder_jax.inference.decode_state import new_cache
 from wizardcoder_jax.sandbox import bubblewrap
 
@@ -162,10 +162,10 @@ def test_two_processes_find_what_one_finds(place, one_device):
 
 def test_stop_strings_are_those_of_the_protocol_for_the_benchmark():
     benchmark = load_benchmark("mini")
-    assert set(Questions.of(benchmark, get_protocol("completion")).stops) == set(HUMANEVAL_STOPS)
-    assert "\n```\n" in Questions.of(benchmark, get_protocol("evalplus")).stops
-    wizardcoder = Questions.of(benchmark, get_protocol("wizardcoder-humaneval-v1"))
-    assert wizardcoder.stops == () and wizardcoder.stopped(Spelling()) is None
+    assert set(PromptSet.of_benchmark(benchmark, get_protocol("completion")).stops) == set(HUMANEVAL_STOPS)
+    assert "\n```\n" in PromptSet.of_benchmark(benchmark, get_protocol("evalplus")).stops
+    wizardcoder = PromptSet.of_benchmark(benchmark, get_protocol("wizardcoder-humaneval-v1"))
+    assert wizardcoder.stops == () and wizardcoder.stop_condition(Spelling()) is None
 
 
 class Spelling:
@@ -183,7 +183,7 @@ class Spelling:
 
 def test_a_completion_is_stopped_and_an_evalplus_answer_begins_in_its_fence():
     benchmark, spelling = load_benchmark("mini").first(1), Spelling()
-    stopped = Questions.of(benchmark, get_protocol("completion")).stopped(spelling)
+    stopped = PromptSet.of_benchmark(benchmark, get_protocol("completion")).stop_condition(spelling)
     assert stopped(spelling.encode("    return 1\nprint")) and not stopped(spelling.encode("    return 1\n"))
-    (ids,) = Questions.of(benchmark, get_protocol("evalplus")).prompt_ids(spelling, 10_000).values()
-    assert spelling.decode(ids).endswith("<assistant>" + prompts.EVALPLUS_ANSWER_PREFIX)
+    (ids,) = PromptSet.of_benchmark(benchmark, get_protocol("evalplus")).prompt_ids(spelling, 10_000).values()
+    assert spelling.decode(ids).endswith("<assistant>" + EVALPLUS_ANSWER_PREFIX)

@@ -8,8 +8,8 @@ import pytest
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.evol_instruct.code_execution import CodeExecution
 from wizardcoder_jax.evol_instruct.execution_filter import Ending
-from wizardcoder_jax.sandbox.program import Verdict
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.sandbox.sandbox import Sandbox
+from wizardcoder_jax.sandbox.verdict import Verdict
 
 
 class Counting:
@@ -101,7 +101,7 @@ def test_a_full_disk_stops_the_run_which_can_go_on_later(tmp_path):
         trials._endings.execute("PRAGMA max_page_count = 2")
         return await asyncio.gather(*(trials(f"{i}" * 9000, "") for i in range(200)))
 
-    with pytest.raises(StoppedEarlyError, match=r"e\.sqlite .* make room"):  # noqa: SIM117
+    with pytest.raises(StoppedEarlyError, match=r"e\.sqlite .* free disk space"):  # noqa: SIM117
         with CodeExecution(Counting(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as trials:
             asyncio.run(ended(trials))
     with contextlib.closing(sqlite3.connect(tmp_path / "e.sqlite")) as endings:

@@ -21,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.helpers.attacks import PERSISTENCE, attacks
 from tests.helpers.honest_programs import honest_programs
-from wizardcoder_jax.sandbox.program import Limits, Program
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.core.program import Program
+from wizardcoder_jax.sandbox.limits import Limits
+from wizardcoder_jax.sandbox.program_runner import ProgramRunner
+from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(memory_bytes=600 << 20, tmp_bytes=64 << 20, num_processes=32)
 TIMEOUT_S = 0.6
@@ -137,9 +139,8 @@ def run_attacks(tier):
         for name, (candidate, test, entry_point) in attacks().items():
             test = test.replace("TOKEN", secrets.token_hex(16))
             programs[name] = Program(candidate=substituted(candidate, host.names), test=test, entry_point=entry_point)
-        names = list(programs)
-        for i, verdict in sandbox.run_all(list(programs.values()), TIMEOUT_S, num_workers=2):
-            verdicts[names[i]] = [verdict.reason, verdict.detail, verdict.seconds]
+        for name, verdict in ProgramRunner(sandbox, timeout_s=TIMEOUT_S, num_workers=2).run_all(programs):
+            verdicts[name] = [verdict.reason, verdict.detail, verdict.seconds]
         for name, (first, second) in PERSISTENCE.items():
             sandbox.run(Program(candidate=first, test="f()", entry_point="f"), TIMEOUT_S)
             verdict = sandbox.run(Program(candidate=second, test="assert f() is True", entry_point="f"), TIMEOUT_S)
@@ -162,10 +163,9 @@ def run_attacks(tier):
 def run_honest(tier):
     sandbox = Sandbox.open(tier=tier)
     programs = {name: Program(**fields) for name, fields in honest_programs(tier).items()}
-    names = list(programs)
     found = {
-        names[i]: [verdict.reason, verdict.detail, verdict.forgeable]
-        for i, verdict in sandbox.run_all(list(programs.values()), 6.0, num_workers=2)
+        name: [verdict.reason, verdict.detail, verdict.forgeable]
+        for name, verdict in ProgramRunner(sandbox, timeout_s=6.0, num_workers=2).run_all(programs)
     }
     sandbox.stop()
     return {"verdicts": found}

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 
 END = "<|endoftext|>"
 
@@ -34,6 +34,6 @@ class ByteTokenizer:
 def tokenize_plainly(examples, tokenizer):
     """The recipe in plain Python, against which the seqio Task is held; uncut."""
     for example in examples:
-        prompt = tokenizer.encode(prompts.wizardcoder(prompts.with_input(example.instruction, example.input)))
+        prompt = tokenizer.encode(wizardcoder_prompt(with_input(example.instruction, example.input)))
         response = [*tokenizer.encode(example.output), tokenizer.eos_id]
         yield np.asarray(prompt + response, np.int32), np.asarray([0.0] * len(prompt) + [1.0] * len(response), np.float32)

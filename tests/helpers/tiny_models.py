@@ -19,7 +19,7 @@ from transformers import (
     Starcoder2ForCausalLM,
 )
 
-from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.model_source import ModelSource
 
@@ -72,7 +72,10 @@ def train_tokenizer():
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=384, special_tokens=[EOS, FIM], initial_alphabet=alphabet, show_progress=False)
-    texts = [prompts.wizardcoder("Write a Python function that returns the sum of two numbers."), "def add(a, b):"]
+    texts = [
+        wizardcoder_prompt("Write a Python function that returns the sum of two numbers."),
+        "def add(a, b):",
+    ]
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

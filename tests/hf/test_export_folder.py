@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import tiny_models
 from tests.helpers.processes import run_python, run_together
-from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE, wizardcoder
+from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE, wizardcoder_prompt
 from wizardcoder_jax.hf.model_source import ModelSource
 
 LINEAR_ROPE = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e5}
@@ -97,7 +97,7 @@ def test_transformers_4_loads_what_we_export_and_computes_the_same(exported, tmp
         about = json.loads((tmp_path / f"{family}.json").read_text())
         tokenizer = AutoTokenizer.from_pretrained(original)
         assert about["ids"] == [tokenizer(text)["input_ids"] for text in TEXTS]
-        assert about["chat"] == wizardcoder("Hi")
+        assert about["chat"] == wizardcoder_prompt("Hi")
         assert about["eos"] == 0
         with torch.no_grad():
             expected = AutoModelForCausalLM.from_pretrained(original).eval()(torch.arange(2, 50)[None]).logits.numpy()

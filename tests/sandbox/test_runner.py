@@ -15,14 +15,18 @@ from pathlib import Path
 import pytest
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.sandbox import bubblewrap, runner, tiers
+from wizardcoder_jax.core.program import Program
+from wizardcoder_jax.sandbox import bubblewrap, tiers
+from wizardcoder_jax.sandbox import sandbox as sandbox_module
 from wizardcoder_jax.sandbox.inside import confine, seccomp
 from wizardcoder_jax.sandbox.inside.codec import CodecError
 from wizardcoder_jax.sandbox.inside.decoder import Decoder
 from wizardcoder_jax.sandbox.inside.encoder import Encoder
-from wizardcoder_jax.sandbox.program import Limits, Program, Verdict
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.sandbox.limits import Limits
+from wizardcoder_jax.sandbox.program_runner import ProgramRunner
+from wizardcoder_jax.sandbox.sandbox import Sandbox
 from wizardcoder_jax.sandbox.toolchains import LANGUAGES, check_libraries, javatuples, toolchain, toolchains
+from wizardcoder_jax.sandbox.verdict import Verdict
 
 TIERS = ("bubblewrap", "landlock")
 
@@ -187,7 +191,7 @@ def test_an_always_hostile_message_is_contained(sandbox):
 
 def test_verdicts_come_back_under_their_index(sandbox):
     programs = [Program(candidate=f"assert {i} % 3", test="") for i in range(9)]
-    verdicts = dict(sandbox.run_all(programs, timeout_s=3.0, num_workers=2))
+    verdicts = dict(ProgramRunner(sandbox, timeout_s=3.0, num_workers=2).run_all(dict(enumerate(programs))))
     assert {i: verdict.passed for i, verdict in verdicts.items()} == {i: i % 3 != 0 for i in range(9)}
 
 
@@ -205,7 +209,8 @@ def test_a_timeout_beside_others_is_run_again_alone(sandbox, monkeypatch):
 
     monkeypatch.setattr(sandbox, "run", run)
     programs = [Program(candidate=name, test="") for name in ("slow", "a", "b")]
-    assert {i: v.reason for i, v in sandbox.run_all(programs, 1.0, num_workers=2)} == dict.fromkeys(range(3), "passed")
+    verdicts = ProgramRunner(sandbox, timeout_s=1.0, num_workers=2).run_all(dict(enumerate(programs)))
+    assert {i: verdict.reason for i, verdict in verdicts} == dict.fromkeys(range(3), "passed")
     assert calls[-1] == "slow" and len(calls) == 4
 
 
@@ -215,19 +220,19 @@ def test_stopping_early_leaves_nothing_running():
     except InputError as error:
         pytest.skip(str(error))
     programs = [Program(candidate="", test=""), *[Program(candidate="import time\ntime.sleep(60)", test="")] * 2]
-    verdicts = own.run_all(programs, timeout_s=3.0, num_workers=2)
+    verdicts = ProgramRunner(own, timeout_s=3.0, num_workers=2).run_all(dict(enumerate(programs)))
     next(verdicts)
     verdicts.close()
     assert not own._running and not own._idle
 
 
 def without_landlock(monkeypatch):
-    monkeypatch.setattr(runner, "landlock_lacks", lambda: "this kernel has no Landlock")
+    monkeypatch.setattr(sandbox_module, "missing_for_landlock", lambda: "this kernel has no Landlock")
 
 
 def test_without_bubblewrap_landlock_is_used(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    if tiers.landlock_lacks():
+    if tiers.missing_for_landlock():
         pytest.skip("no Landlock here")
     own = Sandbox.open()
     assert own.tier == "landlock"
@@ -343,7 +348,7 @@ def test_a_zygote_that_died_is_replaced(each):
 
 def test_an_unknown_tier_is_refused(monkeypatch):
     monkeypatch.setenv("WIZARDCODER_SANDBOX", "docker")
-    with pytest.raises(InputError, match="WIZARDCODER_SANDBOX=docker: no such tier; there are bubblewrap and landlock"):
+    with pytest.raises(InputError, match="WIZARDCODER_SANDBOX=docker: no such tier; choose bubblewrap or landlock"):
         Sandbox.open()
 
 
@@ -435,7 +440,7 @@ def test_every_toolchain_is_there_or_named_as_missing(monkeypatch):
     with pytest.raises(InputError, match="js programs cannot run: node is missing; apt-get install nodejs"):
         toolchain("js")
     toolchain.cache_clear()
-    with pytest.raises(InputError, match="no language 'cobol'; there are python, js"):
+    with pytest.raises(InputError, match="no language 'cobol'; known: python, js"):
         toolchain("cobol")
 
 
@@ -452,7 +457,7 @@ def test_java_needs_a_library(monkeypatch, tmp_path):
 def test_a_missing_toolchain_is_found_before_anything_runs(sandbox):
     programs = [Program(candidate="", test=""), Program(candidate="", test="", language="cobol")]
     with pytest.raises(InputError, match="no language 'cobol'"):
-        next(sandbox.run_all(programs, 3.0, num_workers=1))
+        next(ProgramRunner(sandbox, timeout_s=3.0, num_workers=1).run_all(dict(enumerate(programs))))
 
 
 def test_another_interpreter_runs_programs(sandbox):

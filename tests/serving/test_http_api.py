@@ -17,8 +17,8 @@ from tests.helpers.model_server import Server, endless_model
 from tests.helpers.scripted_server import ScriptedServer
 from wizardcoder_jax import serve
 from wizardcoder_jax.config import ServeConfig, ServerConfig
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 from wizardcoder_jax.core.sharding import make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference.engine import Engine
@@ -75,7 +75,7 @@ def test_greedy_answers_of_the_official_client_are_those_of_the_engine(client, g
         found = client.completions.create(model="tiny", prompt=question, max_tokens=40, temperature=0)
         assert (found.choices[0].text, found.choices[0].finish_reason) == (text, "length")
         assert found.usage.completion_tokens == len(tokens) == found.usage.total_tokens - found.usage.prompt_tokens
-        text, _ = greedy(prompts.wizardcoder(question), 40)
+        text, _ = greedy(wizardcoder_prompt(question), 40)
         messages = [{"role": "user", "content": question}]
         chat = client.chat.completions.create(model="tiny", messages=messages, max_completion_tokens=40, temperature=0)
         assert (chat.choices[0].message.content, chat.choices[0].message.role) == (text, "assistant")
@@ -184,7 +184,11 @@ def test_our_own_client_gets_the_same_answers(server, greedy):
             await client.aclose()
 
     chat = asyncio.run(ask({"messages": [{"role": "user", "content": "x"}], "n": 1, "seed": 0, "top_p": 1.0}))
-    assert (chat.text, chat.finish_reason, chat.completion_tokens) == (greedy(prompts.wizardcoder("x"), 9)[0], "length", 9)
+    assert (chat.text, chat.finish_reason, chat.completion_tokens) == (
+        greedy(wizardcoder_prompt("x"), 9)[0],
+        "length",
+        9,
+    )
     assert asyncio.run(ask({"prompt": "x", "stop": ["never"]})).text == greedy("x", 9)[0]
 
 

@@ -1,22 +1,22 @@
-"""From a model's raw answer to the completion that is tested; one function a protocol, all free of exceptions."""
+"""The cleaners: each turns a raw answer into the completion to test, one function per protocol; none of them raises."""
 
 import re
 from collections.abc import Iterable
 
 from wizardcoder_jax.benchmarks.evalplus_sanitizer import sanitize
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.core.prompts import HEADER, RESPONSE_MARK
+from wizardcoder_jax.core.instruction_template import HEADER, RESPONSE_MARK
 
 _FENCED_BLOCK = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _MAIN_LINE, _EXAMPLE = 'if __name__ == "__main__":', "# Example usage"
 
 
 def wizardcoder_humaneval(raw: str, problem: Problem) -> str:
-    """WizardCoder's cleaning of a HumanEval answer.
+    """Clean a HumanEval answer as WizardCoder does.
 
-    Equal to the author's wherever the author's does not raise; it raises where `__name__ == "__main__"` occurs but the
-    line it then looks for does not, and ours leaves such an answer uncut. An answer that no rule touches keeps its
-    leading indentation and line ends.
+    The result equals the original script's wherever that does not raise. The original raises if `__name__ == "__main__"`
+    occurs but the line it then searches for does not; this function leaves such an answer uncut. An answer to which no rule
+    applies keeps its leading indentation and line ends.
 
     Source: nlpxucan/WizardLM @c75efca, WizardCoder/src/humaneval_gen.py (split at the response mark, tabs) and
     src/process_humaneval.py --add_prompt (the rest).
@@ -26,7 +26,7 @@ def wizardcoder_humaneval(raw: str, problem: Problem) -> str:
 
 
 def wizardcoder_mbpp(raw: str, problem: Problem) -> str:
-    """WizardCoder's cleaning of an MBPP answer: carriage returns stay, a fence ends at a line of its own, examples are cut too.
+    """Clean an MBPP answer as WizardCoder does: keep carriage returns, end a fence only at a line start, cut examples too.
 
     Source: nlpxucan/WizardLM @de100f9, WizardCoder/src/mbpp_gen.py and src/process_mbpp.py --add_prompt.
     """
@@ -34,7 +34,7 @@ def wizardcoder_mbpp(raw: str, problem: Problem) -> str:
 
 
 def wizardcoder_mbppplus(raw: str, problem: Problem) -> str:
-    """WizardCoder's cleaning of an MBPP+ answer: cut at the first "assert" too.
+    """Clean an MBPP+ answer as WizardCoder does: also cut at the first "assert".
 
     Source: nlpxucan/WizardLM @25a86c5, WizardCoder/src/mbppplus_gen.py and src/mbppplus_process_preds.py --add_prompt.
     """
@@ -43,19 +43,19 @@ def wizardcoder_mbppplus(raw: str, problem: Problem) -> str:
 
 
 def _first_answer(raw: str) -> str:
-    """The answer alone, whether or not `raw` begins with the prompt; a second mark ends it, as in the author's split."""
+    """Return the answer without the prompt, if `raw` begins with it; a second mark ends it, as in the original split."""
     parts = raw.split(RESPONSE_MARK)
     begins_with_prompt = len(parts) > 1 and (not parts[0].strip() or parts[0].lstrip().startswith(HEADER))
     return parts[1] if begins_with_prompt else parts[0]
 
 
 def _last_answer(raw: str) -> str:
-    """What follows the last response mark, as the author's MBPP scripts take it."""
+    """Return the text after the last response mark, as the original MBPP scripts do."""
     return raw.rpartition(RESPONSE_MARK)[2]
 
 
 def _unfenced(answer: str, end: str) -> str:
-    """From the first "```python" on, without any of these, up to the next `end`."""
+    """Return the text from the first "```python" up to the next `end`, with every "```python" removed."""
     start = answer.find("```python")
     if start < 0:
         return answer
@@ -65,7 +65,7 @@ def _unfenced(answer: str, end: str) -> str:
 
 
 def _cut(answer: str, marks: Iterable[str]) -> str:
-    """Cuts at each of the marks in turn; what is cut is stripped, what is not stays as it is."""
+    """Cut the answer at each mark in turn and strip it if it was cut."""
     for mark in marks:
         start = answer.find(mark)
         answer = answer if start < 0 else answer[:start].strip()
@@ -73,46 +73,46 @@ def _cut(answer: str, marks: Iterable[str]) -> str:
 
 
 def completion(raw: str, problem: Problem) -> str:
-    """A base model's completion: cut at the problem's first stop string, otherwise untouched (indentation is the body's)."""
+    """Cut a base model's completion at the first stop string; keep its indentation, which belongs to the function body."""
     ends = [end for end in map(raw.find, problem.stop_strings) if end >= 0]
     return raw[: min(ends)] if ends else raw
 
 
 def chat(raw: str, problem: Problem) -> str:
-    """The first fenced code block of a chat answer (to the end where the fence is not closed), else the whole answer."""
+    """Return the first fenced code block of a chat answer, up to the end if it is not closed; without one, the whole answer."""
     block = _FENCED_BLOCK.search(raw)
     return block.group(1) if block else raw
 
 
 def evalplus(raw: str, problem: Problem) -> str:
-    """The sanitizer of evalplus over the answer; over prompt and answer, where the answer does not define the entry point.
+    """Sanitize an answer as evalplus does; together with the prompt if the answer does not define the entry point.
 
-    evalplus reads instruct answers as a `solution`, and base models' as prompt, newline and `completion`.
+    evalplus reads an instruct model's answer as a `solution`, and a base model's as prompt, newline and `completion`.
     """
     if problem.entry_point is None:
         return sanitize(raw, None)
-    alone = sanitize(raw, problem.entry_point)
-    if re.search(rf"^(?:async )?def\s+{re.escape(problem.entry_point)}\b", alone, re.MULTILINE):
-        return alone
+    sanitized = sanitize(raw, problem.entry_point)
+    if re.search(rf"^(?:async )?def\s+{re.escape(problem.entry_point)}\b", sanitized, re.MULTILINE):
+        return sanitized
     return sanitize(f"{problem.prompt}\n{raw}", problem.entry_point)
 
 
-def stored(raw: str, problem: Problem) -> str:
-    """The completion as it stands."""
+def unchanged(raw: str, problem: Problem) -> str:
+    """Return the answer unchanged."""
     return raw
 
 
 def legacy_decode(text: str) -> str:
-    """What decoding with clean_up_tokenization_spaces did to a text, as in the author's published answers.
+    """Apply what decoding with clean_up_tokenization_spaces did to the published answers.
 
     Source: huggingface/transformers (Apache-2.0), PreTrainedTokenizerBase.clean_up_tokenization.
     """
-    for before, after in _TIDIED:
+    for before, after in _CLEAN_UP_SPACES:
         text = text.replace(before, after)
     return text
 
 
-_TIDIED = (
+_CLEAN_UP_SPACES = (
     (" .", "."),
     (" ?", "?"),
     (" !", "!"),

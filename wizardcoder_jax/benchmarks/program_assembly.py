@@ -1,65 +1,39 @@
-"""From a sample to the program that is run, as the part that the model wrote and the part that tests it."""
-
-import dataclasses
+"""Programs from samples: the part that the model wrote, followed by the problem's test."""
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
+from wizardcoder_jax.core.program import PYTHON, Program
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Assembled:
-    """A program to be run: run one after the other, its parts raise (or end with an error) unless the sample is correct."""
+def sample_program(problem: Problem, sample: Sample, protocol: EvaluationProtocol, python: str | None = None) -> Program:
+    """Return the program of a sample; it passes only if the sample is correct.
 
-    candidate: str  # what the model wrote
-    test: str
-    entry_point: str | None  # the tested function, where the two parts can run in separate processes
-    helpers: tuple[str, ...]  # what else of the candidate the test calls
-    language: str
-
-
-def completion_of(problem: Problem, sample: Sample, protocol: EvaluationProtocol) -> str:
-    """The sample's cleaned completion: from `raw` where it is kept, else from `completion`.
-
-    Under the protocol `stored` the completion that the file holds comes first: it is used as it stands.
+    Args:
+        problem: the problem that the sample answers.
+        sample: the model's answer, which is cleaned by the protocol.
+        protocol: the protocol under which the sample is evaluated.
+        python: path of another interpreter for Python programs.
     """
-    ordered = (sample.completion, sample.raw) if protocol.name == "stored" else (sample.raw, sample.completion)
-    text = next((text for text in ordered if text is not None), None)
-    if text is None:
-        raise ValueError(f"sample {sample.sample_index} of {sample.task_id} has neither raw nor completion")
-    return protocol.clean(text, problem)
+    answer = protocol.clean_answer(sample, problem)
+    is_complete = sample.solution is not None or not problem.follows_prompt
+    is_complete |= protocol.sanitizes and problem.sanitized_alone
+    return _program(problem, answer if is_complete else problem.prompt + answer, python)
 
 
-def candidate_of(problem: Problem, sample: Sample, protocol: EvaluationProtocol) -> str:
-    """The program that the model wrote, with the problem's prompt where a completion goes on from it.
-
-    A self-contained `solution` stands for prompt and completion; of the protocols only `evalplus` cleans it.
-    """
-    sanitizes = protocol.name == "evalplus"
-    if sample.solution is not None:
-        return protocol.clean(sample.solution, problem) if sanitizes else sample.solution
-    completion = completion_of(problem, sample, protocol)
-    follows = problem.follows_prompt and not (sanitizes and problem.sanitized_alone)
-    return problem.prompt + completion if follows else completion
-
-
-def assemble(problem: Problem, sample: Sample, protocol: EvaluationProtocol) -> Assembled:
-    """The program of a sample."""
-    return _assembled(problem, candidate_of(problem, sample, protocol))
-
-
-def reference(problem: Problem) -> Assembled | None:
-    """The program of the benchmark's own solution; None where it has none."""
+def reference_program(problem: Problem, python: str | None = None) -> Program | None:
+    """Return the program of the problem's own solution, None if it has none."""
     if problem.canonical_solution is None:
         return None
-    return _assembled(problem, (problem.prompt if problem.follows_prompt else "") + problem.canonical_solution)
+    return _program(problem, (problem.prompt if problem.follows_prompt else "") + problem.canonical_solution, python)
 
 
-def _assembled(problem: Problem, candidate: str) -> Assembled:
-    return Assembled(
+def _program(problem: Problem, candidate: str, python: str | None) -> Program:
+    return Program(
         candidate=candidate if problem.text_name is None else f"{problem.text_name} = {candidate!r}\n",
         test=problem.test,
         entry_point=problem.entry_point if problem.isolated else None,
         helpers=problem.helpers,
         language=problem.language,
+        python=python if problem.language == PYTHON else None,
     )

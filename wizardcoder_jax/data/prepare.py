@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.array_cache import CachedArrays, hash_file, load_or_build
 from wizardcoder_jax.data.data_sources import Corpus, DataSource, tokenize_sources
 from wizardcoder_jax.data.instruction_records import read_examples
@@ -72,7 +72,7 @@ def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerP
         "tokenizer": tokenizer.fingerprint,
         "eos_id": tokenizer.eos_id,
         "pad_id": tokenizer.pad_id,
-        "template": prompts.wizardcoder(prompts.with_input("{instruction}", "{input}")),
+        "template": wizardcoder_prompt(with_input("{instruction}", "{input}")),
         "max_length": config.max_length,
         "objective": config.objective,
         "packs": config.packs,

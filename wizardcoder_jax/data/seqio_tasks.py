@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from wizardcoder_jax.core import prompts
+from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.instruction_records import Example
 from wizardcoder_jax.data.tokenization import TOKENISE, TokenizedExample
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
@@ -96,7 +96,7 @@ def tokenize_dataset(
 
     def sequences(instructions: Any, inputs: Any, outputs: Any) -> tuple[np.ndarray, ...]:
         pairs = zip(instructions, inputs, strict=True)
-        texts = [prompts.wizardcoder(prompts.with_input(i.decode(), extra.decode())) for i, extra in pairs]
+        texts = [wizardcoder_prompt(with_input(i.decode(), extra.decode())) for i, extra in pairs]
         found = TOKENISE[objective](texts, [output.decode() for output in outputs], tokenizer, max_length)
         return (
             np.concatenate([example.tokens for example in found]),

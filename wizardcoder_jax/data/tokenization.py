@@ -52,7 +52,7 @@ def tokenize_original(
     * Both are cut at max_length ids, of which max_length - 1 are targets, for the script's model predicts each id but the
       first. A cut response has no end token; a prompt that fills max_length leaves nothing to learn and stays in the data.
 
-    Not as in the script: a non-empty input arrives joined to the instruction (prompts.with_input), as it was in the authors'
+    Not as in the script: a non-empty input arrives joined to the instruction (with_input), as it was in the authors'
     data, so the script's second template ("### Input:") is never used; and padding tokens spelt within a text are attended to.
 
     Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py, _tokenize_fn and preprocess.

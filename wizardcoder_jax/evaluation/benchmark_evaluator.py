@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,17 @@ from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.config import ValidationConfig
 from wizardcoder_jax.core.distributed import is_first
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.program import Program
 from wizardcoder_jax.core.sharding import RULES
-from wizardcoder_jax.evaluation.programs import Questions, programs_of, verdicts_of
+from wizardcoder_jax.evaluation.programs import open_runner, run_distinct, sample_programs
+from wizardcoder_jax.evaluation.prompt_set import PromptSet
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.inference.engine import Engine
 from wizardcoder_jax.inference.prefix_cache import common_start
 from wizardcoder_jax.inference.request import GenerationRequest
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
-from wizardcoder_jax.sandbox.program import Program
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,8 @@ class BenchmarkEvaluator:
         self._settings, self._tokenizer, self._dtype = validation, tokenizer, dtype
         self._benchmark = load_benchmark(validation.benchmark, validation.benchmark_file).first(validation.limit)
         self._protocol = get_protocol(validation.protocol)
-        self._questions = Questions.of(self._benchmark, self._protocol)
-        self._prompts = self._questions.prompt_ids(tokenizer, validation.max_length)
+        self._prompt_set = PromptSet.of_benchmark(self._benchmark, self._protocol)
+        self._prompts = self._prompt_set.prompt_ids(tokenizer, validation.max_length)
         if is_first():
             Sandbox.open().stop()
 
@@ -83,12 +84,12 @@ class BenchmarkEvaluator:
         with jax.set_mesh(mesh):
             raws = self._answers(model, mesh)
         samples = {task_id: [Sample(task_id=task_id, sample_index=0, raw=raw)] for task_id, raw in raws.items()}
-        programs = list(programs_of(self._benchmark, samples, self._protocol).values())
+        programs = sample_programs(self._benchmark, samples, self._protocol)
         passed = self._num_passed(programs) if is_first() else 0
         if jax.process_count() > 1:
             passed = int(multihost_utils.broadcast_one_to_all(np.int32(passed)))
         logged = list(raws.items())[: self._settings.num_logged]
-        texts = self._questions.texts
+        texts = self._prompt_set.texts
         answers = tuple(AnsweredProblem(task_id=task_id, prompt=texts[task_id], answer=raw) for task_id, raw in logged)
         return BenchmarkScore(pass_at_1=passed / len(raws), num_problems=len(raws), answers=answers)
 
@@ -103,20 +104,16 @@ class BenchmarkEvaluator:
             dtype=self._dtype,
             header=common_start(prompts),
         )
-        stopped = self._questions.stopped(self._tokenizer)
+        stopped = self._prompt_set.stop_condition(self._tokenizer)
         # Greedy: the key decides nothing.
         requests = [GenerationRequest(prompt=prompt, key=(0, 0), max_length=longest, stopped=stopped) for prompt in prompts]
         found = dict(engine.answer(requests))
         return {task_id: self._tokenizer.decode(found[i].tokens) for i, task_id in enumerate(self._prompts)}
 
-    def _num_passed(self, programs: Sequence[Program]) -> int:
-        """How many programs pass; equal ones run once."""
-        sandbox, keys = Sandbox.open(), [program.digest() for program in programs]
-        unique = dict(zip(keys, programs, strict=True))
-        verdicts = verdicts_of(sandbox, unique, self._benchmark.timeout_s, self._settings.num_workers)
-        passed = {key for key, verdict in verdicts if verdict.passed}
-        sandbox.stop()
-        return sum(key in passed for key in keys)
+    def _num_passed(self, programs: Mapping[tuple[str, int], Program]) -> int:
+        """Run the programs and count those that pass."""
+        with open_runner(self._benchmark.timeout_s, self._settings.num_workers) as runner:
+            return sum(verdict.passed for verdict in run_distinct(runner, programs).values())
 
 
 def for_sampling(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:

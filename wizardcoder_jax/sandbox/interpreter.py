@@ -1,4 +1,4 @@
-"""A Python installation that programs run with."""
+"""A Python installation that runs programs."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import sysconfig
 from wizardcoder_jax.core.errors import InputError
 
 _OLDEST = (3, 10)
-_QUESTION = (
+_DESCRIBE = (
     "import json, os, sys, sysconfig\n"
     "print(json.dumps({'executable': os.path.realpath(sys.executable), 'version': sys.version_info[:3], 'prefix':"
     " sys.base_prefix, 'packages': [sysconfig.get_path(name) for name in ('purelib', 'platlib')]}))"
@@ -20,37 +20,37 @@ _QUESTION = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """Where it is, and what it needs to see."""
+    """A Python executable and the folders it reads."""
 
     executable: str  # the file itself, not a virtual environment's link to it
     prefix: str
     packages: tuple[str, ...]  # folders of installed packages
     version: str
 
-    def command(self, room: str, arguments: list[str]) -> list[str]:
-        """Starts the zygote.
+    def zygote_command(self, package_dir: str, arguments: list[str]) -> list[str]:
+        """Return the command that starts the zygote with this interpreter.
 
-        -S skips .pth files, which may run code and name folders that are not visible inside; the package folders are added
-        here instead, after the room's own has been taken away.
+        -S skips .pth files, which may run code and name folders that are not visible inside. The package folders are added
+        explicitly, once `package_dir` has been removed from the path.
 
         Args:
-            room: folder that holds the package `inside`.
-            arguments: the zygote's, as literals.
+            package_dir: folder that contains the package `inside`.
+            arguments: the zygote's arguments, as Python literals.
         """
         code = (
-            f"import sys; sys.path.insert(0, {room!r}); from inside.zygote import start; "
+            f"import sys; sys.path.insert(0, {package_dir!r}); from inside.zygote import start; "
             f"sys.path[:2] = []; sys.path += {list(self.packages)!r}; start({', '.join(arguments)})"
         )
         return [self.executable, "-s", "-S", "-B", "-c", code]
 
     def folders(self) -> tuple[str, ...]:
-        """All that it reads."""
+        """Return every folder that the interpreter reads."""
         installation = os.path.dirname(os.path.dirname(self.executable))
         return tuple(dict.fromkeys([installation, self.prefix, *self.packages]))
 
     @staticmethod
-    def own() -> "Interpreter":
-        """The one that runs this."""
+    def current() -> "Interpreter":
+        """Return the interpreter that runs this process."""
         return Interpreter(
             executable=os.path.realpath(sys.executable),
             prefix=sys.base_prefix,
@@ -60,21 +60,21 @@ class Interpreter:
 
 
 @functools.cache
-def find(path: str | None) -> Interpreter:
-    """The interpreter of that path; None: our own.
+def find_interpreter(path: str | None) -> Interpreter:
+    """Return the interpreter at a path, or the current one for None.
 
     Raises:
-        InputError: there is none, or it is too old.
+        InputError: there is no Python at that path, or it is too old.
     """
     if path is None:
-        return Interpreter.own()
+        return Interpreter.current()
     try:
-        done = subprocess.run([path, "-c", _QUESTION], capture_output=True, text=True, timeout=60, check=True)
-        told = json.loads(done.stdout)
+        done = subprocess.run([path, "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=True)
+        description = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise InputError(f"--python {path} does not run ({error}); give the path of a Python interpreter") from error
-    version = ".".join(map(str, told["version"]))
-    if tuple(told["version"][:2]) < _OLDEST:
+    version = ".".join(map(str, description["version"]))
+    if tuple(description["version"][:2]) < _OLDEST:
         raise InputError(f"--python {path} is Python {version}; it must be {'.'.join(map(str, _OLDEST))} or later")
-    packages = tuple(dict.fromkeys(told["packages"]))
-    return Interpreter(executable=told["executable"], prefix=told["prefix"], packages=packages, version=version)
+    packages = tuple(dict.fromkeys(description["packages"]))
+    return Interpreter(executable=description["executable"], prefix=description["prefix"], packages=packages, version=version)

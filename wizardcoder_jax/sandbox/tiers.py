@@ -1,4 +1,4 @@
-"""What of the host a program sees: by tier, the way to start a zygote and what it is told."""
+"""The isolation tiers on this host: the command that starts a zygote, the folders it sees and its environment."""
 
 import dataclasses
 import glob
@@ -7,15 +7,15 @@ import os
 import tempfile
 from pathlib import Path
 
-from wizardcoder_jax.sandbox.bubblewrap import ROOM_INSIDE, Bubblewrap
+from wizardcoder_jax.sandbox.bubblewrap import MOUNT_POINT, Bubblewrap
 from wizardcoder_jax.sandbox.inside import landlock, seccomp
 from wizardcoder_jax.sandbox.inside.confine import BUBBLEWRAP, LANDLOCK, NONE
 from wizardcoder_jax.sandbox.interpreter import Interpreter
-from wizardcoder_jax.sandbox.program import Limits
+from wizardcoder_jax.sandbox.limits import Limits
 
-TIERS = (BUBBLEWRAP, LANDLOCK, NONE)
-_ROOM = str(Path(__file__).parent)
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+TIERS = (BUBBLEWRAP, LANDLOCK, NONE)  # safest first
+_PACKAGE_DIR = str(Path(__file__).parent)
+_SYSTEM_DIRS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SYSTEM_FILES = (
     "/etc/ld.so.cache",
     "/etc/localtime",
@@ -29,9 +29,9 @@ ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # the same verdict each time, also where the order of a set decides it
+    "PYTHONHASHSEED": "0",  # the same verdict each time, even if it depends on the order of a set
     "MPLBACKEND": "Agg",
-    "OMP_NUM_THREADS": "1",  # numerical libraries start a thread for each core, beyond the process limit on big hosts
+    "OMP_NUM_THREADS": "1",  # numerical libraries start a thread per core, which exceeds the process limit on big hosts
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
@@ -39,57 +39,58 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HostTier:
-    """A tier on this host."""
+    """A tier as this host provides it."""
 
     tier: str
     bubblewrap: Bubblewrap | None
     limits: Limits
 
-    def gives_root_away(self) -> bool:
-        """Whether each candidate gets a user id of its own."""
+    def uses_own_uids(self) -> bool:
+        """Whether each candidate runs under a user id of its own, which takes root."""
         return self.tier != NONE and os.geteuid() == 0
 
-    def command(self, interpreter: Interpreter, control_fd: int, more: tuple[str, ...] = ()) -> list[str]:
-        """Starts a zygote.
+    def zygote_command(self, interpreter: Interpreter, control_fd: int, tool_folders: tuple[str, ...] = ()) -> list[str]:
+        """Return the command that starts a zygote.
 
         Args:
-            interpreter: what it runs with.
-            control_fd: its end of the control socket.
-            more: further folders that programs may read, e.g. a compiler's.
+            interpreter: the Python that runs the zygote and its programs.
+            control_fd: the zygote's end of the control socket.
+            tool_folders: additional folders that programs may read, e.g. a compiler's.
         """
-        folders = tuple(folder for folder in (*_system(), *interpreter.folders(), *more) if os.path.exists(folder))
-        folders = tuple(folder for folder in dict.fromkeys(folders) if not folder.startswith("/usr/") and folder != "/")
-        place = {
+        folders = tuple(path for path in (*_system_paths(), *interpreter.folders(), *tool_folders) if os.path.exists(path))
+        folders = tuple(path for path in dict.fromkeys(folders) if not path.startswith("/usr/") and path != "/")
+        config = {
             "tier": self.tier,
             "readable": folders,
             "memory_bytes": self.limits.memory_bytes,
             "file_bytes": self.limits.file_bytes,
             "tmp_bytes": self.limits.tmp_bytes,
             "num_files": self.limits.num_files,
-            "read_all": self.tier == LANDLOCK and not all(map(_seen_by_all, folders)),
+            "read_all": self.tier == LANDLOCK and not all(map(_is_readable_by_all, folders)),
         }
-        arguments = [str(control_fd), repr(json.dumps(place))]
+        arguments = [str(control_fd), repr(json.dumps(config))]
         if self.bubblewrap is None:
-            return interpreter.command(_ROOM, arguments)
-        return [*self.bubblewrap.command(_ROOM, folders, self.limits), *interpreter.command(ROOM_INSIDE, arguments)]
+            return interpreter.zygote_command(_PACKAGE_DIR, arguments)
+        prefix = self.bubblewrap.command_prefix(_PACKAGE_DIR, folders, self.limits)
+        return [*prefix, *interpreter.zygote_command(MOUNT_POINT, arguments)]
 
     def environment(self) -> dict[str, str]:
-        """The zygote's, and so every program's."""
+        """Return the environment variables of the zygote, which every program inherits."""
         return ENVIRONMENT if self.bubblewrap else {**ENVIRONMENT, "SANDBOX_FOLDER": tempfile.gettempdir()}
 
 
-def landlock_lacks() -> str | None:
-    """What is missing for the tier "landlock"; None where it can be tried."""
+def missing_for_landlock() -> str | None:
+    """Return what the tier "landlock" lacks on this host, None if it can be tried."""
     if not landlock.abi():
         return "this kernel has no Landlock"
-    return None if seccomp.supported() else "the system call filter is not known for this processor"
+    return None if seccomp.is_supported() else "the system call filter does not support this processor"
 
 
-def _system() -> list[str]:
-    return [*_SYSTEM, *(found for pattern in _SYSTEM_FILES for found in sorted(glob.glob(pattern)))]
+def _system_paths() -> list[str]:
+    return [*_SYSTEM_DIRS, *(found for pattern in _SYSTEM_FILES for found in sorted(glob.glob(pattern)))]
 
 
-def _seen_by_all(folder: str) -> bool:
-    """Whether every user may read it: each folder above it can be passed through, and it can be read."""
+def _is_readable_by_all(folder: str) -> bool:
+    """Whether every user can enter all parents of a folder and read the folder itself."""
     path = Path(os.path.realpath(folder))
     return all(parent.stat().st_mode & 0o1 for parent in path.parents) and bool(path.stat().st_mode & 0o4)

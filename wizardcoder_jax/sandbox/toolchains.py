@@ -1,4 +1,4 @@
-"""Toolchains of other languages: which are on this host, and how each compiles and runs a program."""
+"""Toolchains of languages other than Python: which this host has, and how each compiles and runs a program."""
 
 import dataclasses
 import functools
@@ -13,18 +13,18 @@ from wizardcoder_jax.core.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Language:
-    """How a language's programs are run, as MultiPL-E runs them.
+    """How programs of a language are compiled and run, following MultiPL-E.
 
     Source: nuprl/MultiPL-E, evaluation/src/eval_<language>.py.
     """
 
-    commands: tuple[str, ...]  # programs that it takes
-    package: str  # that holds them, in Debian and Ubuntu
-    version: tuple[str, ...]  # command that prints the version
-    file: str
-    steps: tuple[tuple[str, ...], ...]  # the last runs the program, those before compile; JARS: class path of found jars
-    footer: str | None = None  # prints NONCE, in languages where the end of the file is what runs last
-    slowness: float = 1.0  # time for starting and compiling: the time limit is multiplied by it
+    commands: tuple[str, ...]  # executables it needs
+    package: str  # the Debian and Ubuntu package that contains them
+    version: tuple[str, ...]  # the command that prints the version
+    file: str  # name of the source file
+    steps: tuple[tuple[str, ...], ...]  # the last step runs the program, the others compile; JARS: the class path
+    footer: str | None = None  # prints NONCE, in languages that execute the end of the file last
+    slowness: float = 1.0  # factor on the time limit, for starting and compiling
 
 
 LANGUAGES = {
@@ -88,8 +88,8 @@ LANGUAGES = {
     ),
 }  # fmt: skip
 ALIASES = {"go_test.go": "go", "rust": "rs", "javascript": "js", "c++": "cpp", "bash": "sh"}
-JAVATUPLES = "javatuples-1.2.jar"  # what MultiPL-E's Java programs import; Debian: libjavatuples-java
-_PLACES_OF_JARS = (f"/usr/share/java/{JAVATUPLES}", "/usr/share/java/javatuples.jar", f"/usr/multiple/{JAVATUPLES}")
+JAVATUPLES = "javatuples-1.2.jar"  # imported by MultiPL-E's Java programs; Debian: libjavatuples-java
+_JAR_PATHS = (f"/usr/share/java/{JAVATUPLES}", "/usr/share/java/javatuples.jar", f"/usr/multiple/{JAVATUPLES}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,17 +97,17 @@ class Toolchain:
     """A language's toolchain on this host."""
 
     language: str
-    version: str  # the first line of what it says
+    version: str  # the first line that the version command prints
     paths: dict[str, str]  # command -> absolute path
-    folders: tuple[str, ...]  # that it needs to see
+    folders: tuple[str, ...]  # folders it reads
 
     @property
     def slowness(self) -> float:
-        """What the time limit is multiplied by."""
+        """The factor on the time limit of its programs."""
         return LANGUAGES[self.language].slowness
 
     def steps(self) -> dict[str, Any]:
-        """What the tester is told: {"steps", "file", "footer"}."""
+        """Return the instructions for inside.tester: {"steps", "file", "footer"}."""
         language = LANGUAGES[self.language]
         jars = ":".join(dict.fromkeys([".", *filter(None, [javatuples()]), *_class_path()]))
         steps = [
@@ -122,15 +122,15 @@ class Toolchain:
 
 @functools.cache
 def toolchain(name: str) -> Toolchain:
-    """The toolchain of a language.
+    """Find the toolchain of a language.
 
     Raises:
-        InputError: no such language, or its toolchain is not on this host (says which program is missing).
+        InputError: the language is unknown, or a program of its toolchain is missing; the message names it.
     """
     name = ALIASES.get(name, name)
     language = LANGUAGES.get(name)
     if language is None:
-        raise InputError(f"no language {name!r}; there are python, {', '.join(LANGUAGES)}")
+        raise InputError(f"no language {name!r}; known: python, {', '.join(LANGUAGES)}")
     paths: dict[str, str] = {}
     for command in language.commands:
         found = shutil.which(command)
@@ -139,36 +139,36 @@ def toolchain(name: str) -> Toolchain:
         paths[command] = found
     folders: tuple[str, ...] = tuple(os.path.dirname(jar) for jar in _class_path())
     if name == "rs":
-        root = _said(name, (paths["rustc"], "--print", "sysroot"))  # not the launcher that may stand before it
+        root = _first_line(name, (paths["rustc"], "--print", "sysroot"))  # not rustup's launcher, which may be first on PATH
         paths["rustc"], folders = os.path.join(root, "bin", "rustc"), (root,)
     elif name == "go":
-        root = _said(name, (paths["go"], "env", "GOROOT"))
+        root = _first_line(name, (paths["go"], "env", "GOROOT"))
         paths["go"], folders = os.path.join(root, "bin", "go"), (root, "/usr/share/go*")
     else:
         paths = {command: os.path.realpath(path) if name != "java" else path for command, path in paths.items()}
         folders += tuple(_installation(path) for path in paths.values() if not path.startswith("/usr/"))
-    version = _said(name, (paths[language.version[0]], *language.version[1:]))
+    version = _first_line(name, (paths[language.version[0]], *language.version[1:]))
     return Toolchain(language=name, version=version, paths=paths, folders=tuple(dict.fromkeys(folders)))
 
 
 def check_libraries(language: str) -> None:
-    """Whether the library that every Java program of MultiPL-E imports is here; other languages need none.
+    """Check that the library every Java program of MultiPL-E imports is installed; other languages need none.
 
     Raises:
-        InputError: it is missing; says what to install.
+        InputError: it is missing; the message says what to install.
     """
     if language == "java" and javatuples() is None:
         raise InputError(f"multipl-e-java needs {JAVATUPLES}: apt-get install libjavatuples-java, or set CLASSPATH to it")
 
 
 def javatuples() -> str | None:
-    """The path of that library: from CLASSPATH, or where packages put it."""
+    """Return the path of javatuples, from CLASSPATH or where packages install it; None if it is missing."""
     named = [jar for jar in _class_path() if "javatuples" in jar]
-    return next((jar for jar in (*named, *_PLACES_OF_JARS) if os.path.isfile(jar)), None)
+    return next((jar for jar in (*named, *_JAR_PATHS) if os.path.isfile(jar)), None)
 
 
 def toolchains() -> dict[str, str | InputError]:
-    """For each language its toolchain's version, or what is missing."""
+    """Return the version of each language's toolchain, or the error that says what is missing."""
     found: dict[str, str | InputError] = {}
     for name in LANGUAGES:
         try:
@@ -178,7 +178,8 @@ def toolchains() -> dict[str, str | InputError]:
     return found
 
 
-def _said(name: str, command: tuple[str, ...]) -> str:
+def _first_line(name: str, command: tuple[str, ...]) -> str:
+    """Return the first line that a command of a toolchain prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
@@ -187,11 +188,11 @@ def _said(name: str, command: tuple[str, ...]) -> str:
 
 
 def _installation(path: str) -> str:
-    """The folder above bin/ of a program outside /usr, or its own folder."""
+    """Return the folder above bin/ of a program outside /usr, or the program's own folder."""
     folder = os.path.dirname(os.path.realpath(path))
     return os.path.dirname(folder) if re.fullmatch(r"s?bin", os.path.basename(folder)) else folder
 
 
 def _class_path() -> list[str]:
-    """Jars that the user's CLASSPATH names."""
+    """Return the jars that the user's CLASSPATH names."""
     return [entry for entry in os.environ.get("CLASSPATH", "").split(":") if entry.endswith(".jar") and os.path.isfile(entry)]

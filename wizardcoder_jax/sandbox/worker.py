@@ -1,4 +1,4 @@
-"""One zygote, as its user sees it: gives it jobs, one at a time."""
+"""A zygote process as seen from outside: it receives jobs one at a time and returns their verdicts."""
 
 import contextlib
 import json
@@ -7,27 +7,28 @@ import signal
 import socket
 import subprocess
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from wizardcoder_jax.sandbox.inside import wire
 
-_SLACK_S = 30.0  # beyond a job's wall limit: then the zygote itself is given up
+_SLACK_S = 30.0  # added to a job's wall-clock limit: after that the zygote itself is given up
 _MAX_REPLY_BYTES = 1 << 16
 
 
-class Lost(Exception):  # noqa: N818 (what became of the zygote)
-    """The zygote is gone or does not answer; says what it said last."""
+class WorkerLostError(Exception):
+    """The zygote has exited or does not answer; the message is the last line it printed."""
 
 
 class Worker:
     """A zygote process.
 
     Args:
-        command: makes the command from the number of the control socket.
-        environment: of the zygote.
+        command: returns the zygote's command for the descriptor of its control socket.
+        environment: the zygote's environment variables.
     """
 
-    def __init__(self, command: Any, environment: dict[str, str]) -> None:
+    def __init__(self, command: Callable[[int], list[str]], environment: dict[str, str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -40,78 +41,78 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        self._end = weakref.finalize(self, _end, self._process, self._control)
+        self._finalize = weakref.finalize(self, _end, self._process, self._control)
 
     def run(self, job: dict[str, Any], header: dict[str, Any], candidate: bytes, test: bytes) -> dict[str, Any]:
-        """The verdict on one job: {"reason", "detail"} and perhaps {"cannot_cross"}.
+        """Run one job and return its verdict: {"reason", "detail"} and optionally {"cannot_cross"}.
 
         Args:
-            job: settings, see inside.confine.Job.
-            header: what the tester is told, see inside.tester.
+            job: the fields of inside.confine.Job.
+            header: instructions for the tester, see inside.tester.
             candidate: source.
-            test: source; sent once the candidate has been forked.
+            test: source; sent only after the candidate's process has been forked.
 
         Raises:
-            Lost: see there.
+            WorkerLostError: the zygote has exited or does not answer.
         """
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                self._tell(json.dumps(job).encode(), theirs.fileno())
+                self._send(json.dumps(job).encode(), theirs.fileno())
             ours.settimeout(job["wall_s"] + _SLACK_S)
             self._control.settimeout(job["wall_s"] + _SLACK_S)
-            verdict = _converse(ours, header, candidate, test)
-        limit = self._reply()
-        return limit or verdict or {"reason": "sandbox", "detail": "the tester ended without a verdict"}
+            verdict = _talk_to_tester(ours, header, candidate, test)
+        exceeded_limit = self._receive()
+        return exceeded_limit or verdict or {"reason": "sandbox", "detail": "the tester ended without a verdict"}
 
-    def _tell(self, message: bytes, fd: int) -> None:
+    def kill(self) -> None:
+        """End the zygote and everything it runs; may be called from another thread."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the zygote and wait for it to exit."""
+        self._finalize()
+
+    def _send(self, message: bytes, fd: int) -> None:
         try:
             socket.send_fds(self._control, [message], [fd])
         except OSError as error:
-            raise Lost(self._last_words() or str(error)) from error
+            raise WorkerLostError(self._last_line() or str(error)) from error
 
-    def _reply(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         try:
             reply = self._control.recv(_MAX_REPLY_BYTES)
         except TimeoutError as error:
-            raise Lost("the zygote does not answer") from error
+            raise WorkerLostError("the zygote does not answer") from error
         except OSError as error:
-            raise Lost(self._last_words() or str(error)) from error
+            raise WorkerLostError(self._last_line() or str(error)) from error
         if not reply:
-            raise Lost(self._last_words() or "the zygote ended")
+            raise WorkerLostError(self._last_line() or "the zygote ended")
         return json.loads(reply)
 
-    def _last_words(self) -> str:
-        """The last line on standard error of a zygote that has ended."""
+    def _last_line(self) -> str:
+        """Return the last line on standard error of a zygote that has exited."""
         assert self._process.stderr is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
             os.set_blocking(self._process.stderr.fileno(), False)
             with contextlib.suppress(BlockingIOError):
-                said = os.read(self._process.stderr.fileno(), 1 << 16).decode("utf-8", "replace").strip()
-                return (said.splitlines() or [""])[-1]
+                output = os.read(self._process.stderr.fileno(), 1 << 16).decode("utf-8", "replace").strip()
+                return (output.splitlines() or [""])[-1]
         return ""
 
-    def kill(self) -> None:
-        """Ends the zygote and with it whatever it runs; may be called from another thread."""
-        with contextlib.suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Ends the zygote and waits for it."""
-        self._end()
-
-
-def _converse(ours: socket.socket, header: dict[str, Any], candidate: bytes, test: bytes) -> dict[str, Any] | None:
-    """Tells the tester and hears its verdict; None where it ends without one."""
+def _talk_to_tester(connection: socket.socket, header: dict[str, Any], candidate: bytes, test: bytes) -> dict[str, Any] | None:
+    """Send a job's sources to its tester and return the verdict, None if the tester ends without one."""
     try:
-        wire.send_json(ours, header)
-        wire.send(ours, candidate)
-        said = wire.receive_json(ours)
-        if said != "ready":  # it failed before
-            return said
-        wire.send(ours, test)
-        return wire.receive_json(ours)
+        wire.send_json(connection, header)
+        wire.send(connection, candidate)
+        reply = wire.receive_json(connection)
+        if reply != "ready":  # a verdict already: the candidate could not be started
+            return reply
+        wire.send(connection, test)
+        return wire.receive_json(connection)
     except (wire.Gone, OSError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from wizardcoder_jax.checkpoints.metadata import CheckpointCard
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.prompts import WIZARDCODER_CHAT_TEMPLATE
+from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 from wizardcoder_jax.core.sharding import RULES, ShardingRules, make_mesh, num_batch_shards
 from wizardcoder_jax.hf.load_model import Opened, open_model
 from wizardcoder_jax.hf.tokenizer import Tokenizer

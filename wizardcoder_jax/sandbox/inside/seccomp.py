@@ -169,8 +169,8 @@ class FilterContext:
     signals_scoped: bool  # Landlock keeps signals within
 
 
-def supported() -> bool:
-    """Whether the filter is known for this machine."""
+def is_supported() -> bool:
+    """Whether the system call numbers of this machine are known."""
     return platform.machine() in _AUDIT_ARCH
 
 

@@ -1,0 +1,23 @@
+"""The verdict on a program that ran in the sandbox."""
+
+import dataclasses
+
+PASSED = "passed"
+EXCEPTION = "exception"  # followed by ":<Type>"
+TIMEOUT = "timeout"
+SANDBOX = "sandbox"  # the sandbox failed, not the program
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a program ended."""
+
+    reason: str  # passed, assertion, exception:<Type>, syntax, timeout, memory, exit or sandbox
+    detail: str  # a short text for people, e.g. the exception's message
+    seconds: float  # wall-clock time
+    forgeable: bool = False  # the program could have faked a pass: it shared an interpreter or a process with its test
+
+    @property
+    def passed(self) -> bool:
+        """Whether the program and its test ran to the end without an exception."""
+        return self.reason == PASSED
