@@ -120,7 +120,7 @@ def shared_with_benchmarks(entries: list[tuple[str, dict[str, Any]]]) -> Iterato
             for text, task_id in statements.items():
                 if text in words:
                     yield f"{place}: the instruction holds the text of {task_id}"
-            found = contamination.find(part["instruction"]) or contamination.find(part["output"])
+            found = contamination.find_evidence(part["instruction"]) or contamination.find_evidence(part["output"])
             if found is not None:
                 yield f"{place}: shares text with {found}"
 

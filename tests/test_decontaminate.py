@@ -53,7 +53,7 @@ def instruction(text):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.json.gz", "a.parquet"])
-def test_records_without_a_problem_are_kept_whole_in_every_format(tmp_path, benchmarks, name):
+def test_clean_records_are_kept_unchanged_in_every_file_format(tmp_path, benchmarks, name):
     records = [instruction(ORDINARY), instruction(LEAK), instruction("Zähle\u2028 bis 🙂.")]
     clean, rejected, report = run(tmp_path, benchmarks, write(tmp_path / name, records))
     assert clean == [records[0], records[2]]
@@ -87,12 +87,12 @@ def test_records_without_a_problem_are_kept_whole_in_every_format(tmp_path, benc
         {"instruction": LEAK.split("PAST")[0], "output": "PAST" + LEAK.split("PAST")[1]},
     ],
 )
-def test_a_leak_is_found_in_every_shape_of_record(tmp_path, benchmarks, leak):
+def test_a_leak_is_found_in_every_record_layout(tmp_path, benchmarks, leak):
     clean, rejected, _ = run(tmp_path, benchmarks, write(tmp_path / "a.jsonl", [leak, {"text": ORDINARY}]))
     assert len(rejected) == 1 and clean == [{"text": ORDINARY}]
 
 
-def test_named_fields_are_looked_into_instead(tmp_path, benchmarks):
+def test_text_fields_replaces_the_default_fields(tmp_path, benchmarks):
     records = [{"instruction": LEAK, "body": "x"}, {"instruction": "x", "body": LEAK}]
     clean, _, _ = run(tmp_path, benchmarks, write(tmp_path / "a.jsonl", records), more=["--text-fields", "body"])
     assert clean == records[:1]
@@ -101,36 +101,42 @@ def test_named_fields_are_looked_into_instead(tmp_path, benchmarks):
 @pytest.mark.parametrize(
     ("record", "more", "complaint"),
     [
-        ({"body": "x"}, (), r"a\.jsonl:2: no field of an instruction dataset \(fields: body\); name them with --text-fields"),
+        (
+            {"body": "x"},
+            (),
+            r"a\.jsonl:2: no field of an instruction dataset \(fields: body\); name its text fields with --text-fields",
+        ),
         ({"instruction": 5}, (), r'a\.jsonl:2: field "instruction" is int, expected a text'),
         ({"messages": [{"content": 7}]}, (), r'a\.jsonl:2: field "messages" is int'),
         ({"text": "x"}, ("--text-fields", "body"), r'a\.jsonl:1: no field "body"'),
     ],
 )
-def test_a_record_without_text_is_named_before_anything_is_written(tmp_path, benchmarks, record, more, complaint):
+def test_a_record_without_text_is_reported_before_anything_is_written(tmp_path, benchmarks, record, more, complaint):
     data = write(tmp_path / "a.jsonl", [{"text": "x"}, record])
     with pytest.raises(InputError, match=complaint):
         run(tmp_path, benchmarks, data, more=more)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "benchmarks"]
 
 
-def test_half_characters_and_huge_numbers_are_kept(tmp_path, benchmarks):
+def test_lone_surrogates_and_huge_numbers_are_kept(tmp_path, benchmarks):
     line = '{"instruction": "\\ud800 x", "output": "y", "n": 123456789012345678901234567890}\n'
     (tmp_path / "a.jsonl").write_text(line)
     clean, _, _ = run(tmp_path, benchmarks, tmp_path / "a.jsonl")
     assert clean == [json.loads(line)]
 
 
-def test_the_same_command_finds_its_work_done_and_other_work_is_not_replaced_unasked(tmp_path, benchmarks, capsys):
+def test_rerunning_does_nothing_and_other_outputs_are_replaced_only_with_overwrite(tmp_path, benchmarks, capsys):
     data = write(tmp_path / "a.jsonl", [instruction(ORDINARY), instruction(LEAK)])
     run(tmp_path, benchmarks, data)
     written = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.glob("*.json*")}
     capsys.readouterr()
     run(tmp_path, benchmarks, data)
-    assert "is done already" in capsys.readouterr().err
+    assert "is already up to date" in capsys.readouterr().err
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.glob("*.json*")} == written
     write(data, [instruction(LEAK)])
-    with pytest.raises(InputError, match=r"clean\.jsonl is there, of other data or settings; --overwrite replaces it"):
+    with pytest.raises(
+        InputError, match=r"clean\.jsonl already exists and was made from other data or settings; replace it with --overwrite"
+    ):
         run(tmp_path, benchmarks, data)
     assert run(tmp_path, benchmarks, data, more=["--overwrite"])[0] == []
     write(data, [instruction(ORDINARY), instruction(LEAK)])
@@ -140,27 +146,27 @@ def test_the_same_command_finds_its_work_done_and_other_work_is_not_replaced_una
     }
 
 
-def test_records_are_not_written_under_the_name_of_another_format(tmp_path, benchmarks):
+def test_an_output_name_of_another_format_is_refused(tmp_path, benchmarks):
     with pytest.raises(ValueError, match=r"c\.parquet: records are written one JSON object a line"):
         DecontaminateConfig(data=("a.jsonl",), benchmarks_dir=str(benchmarks), output="c.parquet")
 
 
-def test_a_folder_without_problems_and_an_output_that_is_data_are_refused(tmp_path, benchmarks):
+def test_a_folder_without_problems_and_an_output_that_is_an_input_are_refused(tmp_path, benchmarks):
     data = write(tmp_path / "clean.jsonl", [instruction(ORDINARY)])
-    with pytest.raises(InputError, match="is data that is read, and would be replaced"):
+    with pytest.raises(InputError, match="is an input file and would be replaced"):
         run(tmp_path, benchmarks, data)
     (benchmarks / "b.jsonl").unlink()
-    with pytest.raises(InputError, match="holds no problems"):
+    with pytest.raises(InputError, match="contains no problems"):
         run(tmp_path, benchmarks, write(tmp_path / "a.jsonl", [instruction("x")]))
 
 
-def test_the_door_cleans_real_data_against_all_benchmarks(tmp_path):
+def test_the_command_cleans_real_data_against_all_benchmarks(tmp_path):
     data = shared("codealpaca/code_alpaca_2k.json")
     command = [sys.executable, "-m", "wizardcoder_jax.decontaminate", "--data", data, "--benchmarks-dir", str(DATA_DIR)]
     done = subprocess.run(
         [*command, "--output", "c.jsonl.gz"], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": ROOT}
     )
     assert done.returncode == 0, done.stderr
-    assert "humaneval/HumanEval.jsonl.gz (164)" in done.stderr and "passed over" in done.stderr
+    assert "humaneval/HumanEval.jsonl.gz (164)" in done.stderr and "skipped, no problems in them: " in done.stderr
     report = json.loads((tmp_path / "c.jsonl.gz.report.json").read_text())
     assert report["num_kept"] == len(read(tmp_path / "c.jsonl.gz")) >= 0.995 * report["num_records"]

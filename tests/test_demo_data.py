@@ -69,8 +69,8 @@ def test_nothing_shipped_is_a_problem_of_mini_or_mini_dev(evolved, record_round)
     for entry in evolved:
         assert not entry_points & record_round.defined_names(record_round.program(entry["output"]))
         assert not any(statement in record_round.statement(entry["instruction"]) for statement in statements)
-        assert contamination.find(entry["instruction"]) is None
-        assert contamination.find(entry["output"]) is None
+        assert contamination.find_evidence(entry["instruction"]) is None
+        assert contamination.find_evidence(entry["output"]) is None
 
 
 def test_a_wrong_answer_would_be_caught(record_round):

@@ -1,15 +1,15 @@
-"""Any instruction dataset -> clean.jsonl: drops the records that hold a benchmark problem, and says by what it found them.
+"""Any instruction dataset -> clean.jsonl: drop the records that contain a benchmark problem, and report the evidence.
 
-Records are read and written one by one. A first pass counts them and refuses what is malformed before any work; the outputs
-appear when all is done. The same command again finds them done; --overwrite replaces those of other data or settings.
+Records are streamed. A first pass counts them and refuses malformed ones before any work is done; the outputs appear only when
+all records are processed. Running the same command again does nothing; --overwrite replaces outputs of other data or settings.
 """
 
 import contextlib
 import gzip
 import hashlib
 import json
+import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,44 +20,46 @@ from wizardcoder_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
+    from wizardcoder_jax.evol_instruct.contamination.contamination_report import ContaminationReport
 
 BLOCK_BYTES = 1 << 20
 
+logger = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Reads the data once to check it, and once to sort it."""
+    """Check all records, then split them into clean and contaminated ones."""
     config = parse_command_line(DecontaminateConfig, argv)
 
     from wizardcoder_jax.core.filesystem import expand, write_json
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
-    from wizardcoder_jax.evol_instruct.contamination.record_texts import ContaminationReport
+    from wizardcoder_jax.evol_instruct.contamination.contamination_report import ContaminationReport
 
     files = expand(config.data)
     _check_outputs(config, files)
-    contamination = ContaminationDetector(config.benchmarks_dir)
-    _say_what_is_looked_for(contamination)
-    made_of = {
+    detector = ContaminationDetector(config.benchmarks_dir)
+    _log_problems(detector)
+    inputs = {
         "settings": {name: value for name, value in to_json(config).items() if name != "overwrite"},
         "data": {file: _sha256(file) for file in files},
-        "benchmarks": contamination.num_problems_of,
-        "benchmarks_sha256": contamination.sha256,
-        "passed_over": list(contamination.passed_over),
+        "benchmarks": detector.num_problems_by_file,
+        "benchmarks_sha256": detector.sha256,
+        "passed_over": list(detector.skipped_files),
     }
-    if _is_done(config, json.loads(json.dumps(made_of))):
-        print(f"{config.output} is done already, see {config.report_path}; --overwrite makes it anew", file=sys.stderr)
+    if _is_done(config, json.loads(json.dumps(inputs))):
+        logger.info(f"{config.output} is already up to date (see {config.report_path}); use --overwrite to recreate it")
         return
-    tally = ContaminationReport()
-    with _output(config.output) as clean, _output(config.rejected) as dropped:
-        _sort(config, files, contamination, tally, clean, dropped)
-        report = {**tally.report(), **made_of}
-        write_json(config.report_path, {**report, "output_sha256": clean.sha256})
-    share = tally.num_contaminated / max(tally.num_records, 1)
-    counts = f"{tally.num_records} records, {tally.num_contaminated} contaminated ({share:.2%})"
-    print(f"{counts} -> {config.output}, {config.report_path}", file=sys.stderr)
+    report = ContaminationReport()
+    with _open_output(config.output) as clean, _open_output(config.rejected) as rejected:
+        _split_records(config, files, detector, report, clean, rejected)
+        write_json(config.report_path, {**report.to_json(), **inputs, "output_sha256": clean.sha256})
+    share = report.num_contaminated / max(report.num_records, 1)
+    counts = f"{report.num_records} records, {report.num_contaminated} contaminated ({share:.2%})"
+    logger.info(f"{counts} -> {config.output}, {config.report_path}")
 
 
-class _Lines:
-    """A file of records, one a line, whose content is hashed as it is written."""
+class _RecordWriter:
+    """A JSONL file whose content is hashed while it is written."""
 
     def __init__(self, file: IO[bytes] | None) -> None:
         self._file, self._digest = file, hashlib.sha256()
@@ -67,7 +69,7 @@ class _Lines:
             return
         try:
             line = json.dumps(record, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:  # half a character, which JSON's escapes alone can hold
+        except UnicodeEncodeError:  # a lone surrogate, which only JSON's escapes can represent
             line = json.dumps(record, default=str).encode()
         self._digest.update(line + b"\n")
         self._file.write(line + b"\n")
@@ -78,87 +80,89 @@ class _Lines:
 
 
 @contextlib.contextmanager
-def _output(path: str | None) -> Iterator[_Lines]:
+def _open_output(path: str | None) -> Iterator[_RecordWriter]:
     from wizardcoder_jax.core.filesystem import atomic_write
 
     if path is None:
-        yield _Lines(None)
+        yield _RecordWriter(None)
         return
     with atomic_write(path) as file:
         if path.endswith(".gz"):
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
-                yield _Lines(compressed)  # type: ignore[arg-type]
+                yield _RecordWriter(compressed)  # type: ignore[arg-type]
         else:
-            yield _Lines(file)
+            yield _RecordWriter(file)
 
 
-def _sort(
+def _split_records(
     config: DecontaminateConfig,
     files: Sequence[str],
-    contamination: "ContaminationDetector",
-    tally: Any,
-    clean: _Lines,
-    dropped: _Lines,
+    detector: "ContaminationDetector",
+    report: "ContaminationReport",
+    clean: _RecordWriter,
+    rejected: _RecordWriter,
 ) -> None:
     from wizardcoder_jax.core.filesystem import read_records
     from wizardcoder_jax.core.progress import Progress
-    from wizardcoder_jax.evol_instruct.contamination.record_texts import extract_text, rejected_entry
+    from wizardcoder_jax.evol_instruct.contamination.contamination_report import rejected_entry
+    from wizardcoder_jax.evol_instruct.contamination.record_texts import extract_text
 
     num_records = 0
     for file in files:
-        for place, entry in read_records(file):
-            extract_text(place, entry, config.text_fields)
+        for location, entry in read_records(file):
+            extract_text(location, entry, config.text_fields)
             num_records += 1
     if not num_records:
         raise InputError(f"{', '.join(files)}: no records")
     with Progress("decontaminate", num_records, "record") as progress:
         for file in files:
-            for place, entry in read_records(file):
-                hits = contamination.hits(extract_text(place, entry, config.text_fields))
-                tally.add(place, hits)
-                if hits:
-                    dropped.add(rejected_entry(entry, hits))
+            for location, entry in read_records(file):
+                matches = detector.find_matches(extract_text(location, entry, config.text_fields))
+                report.add(location, matches)
+                if matches:
+                    rejected.add(rejected_entry(entry, matches))
                 else:
                     clean.add(entry)
-                progress.update(contaminated=tally.num_contaminated)
+                progress.update(contaminated=report.num_contaminated)
 
 
 def _check_outputs(config: DecontaminateConfig, files: Sequence[str]) -> None:
     for path in (config.output, config.rejected, config.report_path):
         if path is not None and any(os.path.realpath(path) == os.path.realpath(file) for file in files):
-            raise InputError(f"{path} is data that is read, and would be replaced; choose another output path")
+            raise InputError(f"{path} is an input file and would be replaced; choose another output path")
         if path is not None and os.path.isdir(path):
             raise InputError(f"{path} is a folder; give the name of a file")
 
 
-def _say_what_is_looked_for(contamination: "ContaminationDetector") -> None:
-    counts = ", ".join(f"{file} ({count})" for file, count in contamination.num_problems_of.items())
-    print(f"{contamination.num_problems} problems: {counts}", file=sys.stderr)
-    if contamination.passed_over:
-        print(f"passed over, no problems in them: {', '.join(contamination.passed_over)}", file=sys.stderr)
+def _log_problems(detector: "ContaminationDetector") -> None:
+    counts = ", ".join(f"{file} ({count})" for file, count in detector.num_problems_by_file.items())
+    logger.info(f"{detector.num_problems} benchmark problems: {counts}")
+    if detector.skipped_files:
+        logger.info(f"skipped, no problems in them: {', '.join(detector.skipped_files)}")
 
 
-def _is_done(config: DecontaminateConfig, made_of: dict[str, Any]) -> bool:
-    """Whether the outputs are there, and of the same data, benchmarks and settings.
+def _is_done(config: DecontaminateConfig, inputs: dict[str, Any]) -> bool:
+    """Return whether the outputs exist and were made from the same data, benchmarks and settings.
 
     Raises:
-        InputError: there is an output of others, and it is not to be replaced.
+        InputError: an output of other data or settings exists and may not be replaced.
     """
     from wizardcoder_jax.core.filesystem import exists, read_json
 
     if config.overwrite or not exists(config.output):
         return False
     report = read_json(config.report_path) if exists(config.report_path) else {}
-    is_same = all(report.get(name) == value for name, value in made_of.items())
+    is_same = all(report.get(name) == value for name, value in inputs.items())
     if is_same and report.get("output_sha256") == _sha256(config.output) and (not config.rejected or exists(config.rejected)):
         return True
     raise InputError(
-        f"{config.output} is there, of other data or settings; --overwrite replaces it, or choose another --output"
+        f"{config.output} already exists and was made from other data or settings; "
+        "replace it with --overwrite, or choose another --output"
     )
 
 
 def _sha256(path: str) -> str:
-    """Of a file's content, decompressed where its name ends in .gz."""
+    """Hash the content of a file, decompressed if its name ends in .gz."""
     from wizardcoder_jax.core.filesystem import open_bytes
 
     digest = hashlib.sha256()
@@ -167,7 +171,7 @@ def _sha256(path: str) -> str:
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)
         except (OSError, EOFError) as error:
-            raise InputError(f"{path}: cannot be read whole: {error}") from error
+            raise InputError(f"{path}: cannot be read completely: {error}") from error
     return digest.hexdigest()
 
 

@@ -49,7 +49,7 @@ def recalls(contamination: ContaminationDetector, *ways: Callable[[dict[str, Any
         counts: Counter[str] = Counter()
         for _, problem in itertools.islice(read_records(DATA / file), first, end):
             for kind, text in itertools.chain.from_iterable(way(problem) for way in ways):
-                counts[kind] += bool(contamination.hits(text))
+                counts[kind] += bool(contamination.find_matches(text))
         for kind, count in counts.items():
             found[kind][name] = count / (end - first)
     return found
@@ -59,7 +59,7 @@ def flag(contamination: ContaminationDetector) -> None:
     """Prints what of Code Alpaca is flagged, and how fast."""
     texts = ["\n".join((r["instruction"], r["input"], r["output"])) for _, r in read_records(DATA / CODE_ALPACA)]
     start = time.process_time()
-    hits = [found[0] for found in map(contamination.hits, texts) if found]
+    hits = [found[0] for found in map(contamination.find_matches, texts) if found]
     seconds = time.process_time() - start
     tiers = ", ".join(f"{tier} {count}" for tier, count in Counter(hit.tier for hit in hits).most_common())
     print(f"Code Alpaca: {len(hits)} of {len(texts)} flagged ({len(hits) / len(texts):.2%}; {tiers})")

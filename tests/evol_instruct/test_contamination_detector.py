@@ -30,7 +30,7 @@ def write(folder, name, entries):
 
 
 @pytest.fixture
-def contamination(tmp_path):
+def detector(tmp_path):
     write(tmp_path / "nested", "a.jsonl", [{"task_id": "T/0", "prompt": PROMPT, "test": "assert " + " ".join(WORDS[100:140])}])
     write(tmp_path, "b.jsonl.gz", [{"task_id": 7, "text": " ".join(WORDS[80:90]), "code": CODE}])
     return ContaminationDetector(str(tmp_path))
@@ -53,25 +53,25 @@ def contamination(tmp_path):
         ("", None, None),
     ],
 )
-def test_evidence_names_the_tier_the_problem_and_the_text(contamination, text, tier, task_id):
-    hits = contamination.hits(text)
-    assert [(hit.tier, hit.task_id) for hit in hits] == ([] if tier is None else [(tier, task_id)])
-    assert all(hit.text[:20] in " ".join(text.split()) for hit in hits)
-    assert contamination.find(text) == (str(hits[0]) if hits else None)
+def test_a_match_has_the_tier_the_problem_and_the_text(detector, text, tier, task_id):
+    matches = detector.find_matches(text)
+    assert [(match.tier, match.task_id) for match in matches] == ([] if tier is None else [(tier, task_id)])
+    assert all(match.text[:20] in " ".join(text.split()) for match in matches)
+    assert detector.find_evidence(text) == (str(matches[0]) if matches else None)
 
 
-def test_a_letter_that_grows_in_lower_case_hides_nothing(contamination):
-    assert contamination.find("İİİ " + " ".join(WORDS[80:90]).upper()).endswith(" ".join(WORDS[80:90]).upper())
+def test_a_letter_whose_lower_case_is_longer_does_not_shift_the_evidence(detector):
+    assert detector.find_evidence("İİİ " + " ".join(WORDS[80:90]).upper()).endswith(" ".join(WORDS[80:90]).upper())
 
 
 @pytest.mark.parametrize("piece", ['\\\\"', "'", '"""', "'x", "# ", "def f(a=", "[", "\\ud800"])
-def test_a_long_text_of_quotes_that_nothing_closes_is_read_in_one_pass(contamination, piece):
-    assert contamination.hits('"' + piece * 30_000 + "\n" + CODE)[0].task_id == "7"
+def test_many_unclosed_quotes_are_scanned_in_linear_time(detector, piece):
+    assert detector.find_matches('"' + piece * 30_000 + "\n" + CODE)[0].task_id == "7"
 
 
-def test_the_rule_sees_the_response_and_what_crosses_from_the_instruction_into_it(contamination):
+def test_the_rule_checks_the_response_and_text_that_spans_instruction_and_response(detector):
     first, second = " ".join(WORDS[80:85]), " ".join(WORDS[85:90])
-    check = contamination.rule.check
+    check = detector.rule.check
     assert check(CandidateRecord(parent_instruction="", instruction=f"{first} {second}")) is not None
     assert check(CandidateRecord(parent_instruction="", instruction=first)) is None
     assert check(CandidateRecord(parent_instruction="", instruction=first, response="none of it")) is None
@@ -79,22 +79,22 @@ def test_the_rule_sees_the_response_and_what_crosses_from_the_instruction_into_i
     assert check(CandidateRecord(parent_instruction="", instruction="x", response=f"{first} {second}")) is not None
 
 
-def test_boilerplate_of_a_benchmark_is_no_evidence(tmp_path):
+def test_boilerplate_of_a_benchmark_is_not_evidence(tmp_path):
     header = " ".join(WORDS[:30])
     lines = [{"prompt": f"{header} {' '.join(WORDS[100 + 30 * i : 130 + 30 * i])}"} for i in range(15)]
     write(tmp_path, "p.jsonl", lines)
-    contamination = ContaminationDetector(str(tmp_path))
-    assert contamination.find(header) is None
-    assert contamination.find(lines[3]["prompt"]) is not None
+    detector = ContaminationDetector(str(tmp_path))
+    assert detector.find_evidence(header) is None
+    assert detector.find_evidence(lines[3]["prompt"]) is not None
 
 
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("p.jsonl", '{"question": "x"}\n', "holds no problems"),
-        ("p.jsonl", '{"instruction": "x", "text": "y"}\n', "holds no problems"),
-        ("p.json", '{"text": "settings"}', "holds no problems"),
-        ("p.txt", "x", "holds no problems"),
+        ("p.jsonl", '{"question": "x"}\n', "contains no problems"),
+        ("p.jsonl", '{"instruction": "x", "text": "y"}\n', "contains no problems"),
+        ("p.json", '{"text": "settings"}', "contains no problems"),
+        ("p.txt", "x", "contains no problems"),
         ("p.jsonl", "{", "malformed JSON"),
         ("p.jsonl", '{"prompt": "x"}\n{"question": "y"}\n', r"p\.jsonl:2: no \"prompt\" or \"text\""),
     ],
@@ -106,19 +106,19 @@ def test_a_folder_without_problems_or_with_a_damaged_file_is_refused(tmp_path, n
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_the_error_names_a_missing_folder(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         ContaminationDetector(str(tmp_path / "absent"))
 
 
 @pytest.fixture(scope="module")
-def everything():
+def all_benchmarks():
     shared("humaneval/HumanEval.jsonl.gz")
     return ContaminationDetector(str(DATA_DIR))
 
 
-def test_every_layout_of_a_benchmark_is_read_and_other_files_are_passed_over(everything):
-    folders = collections.Counter(problem.benchmark.split("/")[0] for problem in everything.problems)
+def test_every_benchmark_layout_is_read_and_other_files_are_skipped(all_benchmarks):
+    folders = collections.Counter(problem.benchmark.split("/")[0] for problem in all_benchmarks.problems)
     assert folders == {
         "humaneval": 164,
         "humanevalplus": 164,
@@ -127,8 +127,8 @@ def test_every_layout_of_a_benchmark_is_read_and_other_files_are_passed_over(eve
         "ds1000": 500,
         "multipl-e": 638,
     }
-    assert {name.split("/")[0] for name in everything.passed_over} == {"codealpaca", "evol", "hf_configs"}
-    assert {problem.task_id for problem in everything.problems} >= {
+    assert {name.split("/")[0] for name in all_benchmarks.skipped_files} == {"codealpaca", "evol", "hf_configs"}
+    assert {problem.task_id for problem in all_benchmarks.problems} >= {
         "HumanEval/0",
         "Mbpp/2",
         "1",
@@ -138,27 +138,27 @@ def test_every_layout_of_a_benchmark_is_read_and_other_files_are_passed_over(eve
 
 
 @pytest.mark.parametrize(("name", "first", "end"), [("humaneval/HumanEval.jsonl.gz", 0, 164), ("mbpp/mbpp.jsonl", 10, 210)])
-def test_nearly_all_planted_leaks_are_caught(everything, name, first, end):
+def test_nearly_all_planted_leaks_are_caught(all_benchmarks, name, first, end):
     problems = [problem for _, problem in read_records(shared(name))][first:end]
     missed = collections.defaultdict(list)
     for problem in problems:
         own = str(problem["task_id"])
         for kinds, most in ((verbatim, 0.01), (disguised, 0.05)):
             for kind, text in kinds(problem):
-                missed[kind, most] += [] if everything.hits(text) else [own]
+                missed[kind, most] += [] if all_benchmarks.find_matches(text) else [own]
     assert len(problems) == end - first
     assert {kind: names for (kind, most), names in missed.items() if len(names) > most * len(problems)} == {}
 
 
-def test_the_problem_is_named_that_was_planted(everything):
+def test_the_evidence_names_the_planted_problem(all_benchmarks):
     for _, problem in read_records(shared("humaneval/HumanEval.jsonl.gz")):
         prompt = parts(problem)[1]
-        found = {hit.task_id for hit in everything.hits(prompt)}
+        found = {match.task_id for match in all_benchmarks.find_matches(prompt)}
         assert problem["task_id"] in found
         assert len({name.replace("_", "/").split("/")[1] for name in found if name.startswith("HumanEval")}) <= 3
 
 
-def test_few_records_of_an_ordinary_data_set_are_flagged(everything):
+def test_few_records_of_an_ordinary_dataset_are_flagged(all_benchmarks):
     records = [record for _, record in read_records(shared("codealpaca/code_alpaca_2k.json"))]
     texts = ["\n".join((record["instruction"], record["input"], record["output"])) for record in records]
-    assert sum(everything.find(text) is not None for text in texts) <= 0.005 * len(texts)
+    assert sum(all_benchmarks.find_evidence(text) is not None for text in texts) <= 0.005 * len(texts)

@@ -23,26 +23,26 @@ REWORDED = "Find the oldest heron that wades upstream past both lanterns before 
 
 
 @pytest.fixture
-def contamination(tmp_path):
+def detector(tmp_path):
     lines = [json.dumps({"task_id": f"B/{i}", "prompt": prompt}) for i, prompt in enumerate(PROBLEMS)]
     (tmp_path / "b.jsonl").write_text("\n".join(lines))
     return ContaminationDetector(str(tmp_path))
 
 
-def judged(contamination, text, reply):
+def judged(detector, text, reply):
     asked = []
 
-    async def question(prompt, purpose):
+    async def ask_teacher(prompt, purpose):
         asked.append((prompt, purpose))
         return Completion(text=reply, finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m")
 
     candidate = CandidateRecord(parent_instruction="", instruction=text, response="It does.")
-    return asyncio.run(contamination_judge(contamination).check(candidate, question)), asked
+    return asyncio.run(contamination_judge(detector).check(candidate, ask_teacher)), asked
 
 
-def test_a_reworded_problem_is_dropped_if_the_teacher_says_so(contamination):
-    assert contamination.find(REWORDED) is None
-    evidence, asked = judged(contamination, REWORDED, "1")
+def test_a_reworded_problem_is_dropped_if_the_teacher_says_so(detector):
+    assert detector.find_evidence(REWORDED) is None
+    evidence, asked = judged(detector, REWORDED, "1")
     assert evidence.startswith("judge 0.") and "B/1 (b.jsonl)" in evidence
     prompt, purpose = asked[0]
     assert purpose == "contamination" and REWORDED in prompt and "It does." in prompt
@@ -53,17 +53,17 @@ def test_a_reworded_problem_is_dropped_if_the_teacher_says_so(contamination):
 
 
 @pytest.mark.parametrize("reply", ["None", "", "none of them", "0", "6", "They share 2 words"])
-def test_any_other_reply_keeps_the_record(contamination, reply):
-    evidence, asked = judged(contamination, REWORDED, reply)
+def test_every_other_reply_keeps_the_record(detector, reply):
+    evidence, asked = judged(detector, REWORDED, reply)
     assert evidence is None and len(asked) == 1
 
 
-def test_nothing_is_asked_about_a_record_that_is_like_no_problem(contamination):
-    assert judged(contamination, "Sort a list of numbers.", "1") == (None, [])
+def test_the_teacher_is_not_asked_about_a_record_unlike_every_problem(detector):
+    assert judged(detector, "Sort a list of numbers.", "1") == (None, [])
 
 
 @pytest.mark.parametrize(
     ("reply", "number"), [("2", 2), (" **Problem 2**", 2), ("2.", 2), ("Problem: 3", 3), ("4", None), ("22", None)]
 )
-def test_the_number_is_read_from_the_start_of_a_reply(reply, number):
+def test_the_choice_is_parsed_from_the_start_of_a_reply(reply, number):
     assert parse_choice(reply, 3) == number

@@ -1,1 +1,1 @@
-"""Contamination: finding records that hold a benchmark problem, verbatim or disguised, and showing what gives them away."""
+"""Search for benchmark problems, verbatim or disguised, in training records, with the evidence for each match."""

@@ -1,4 +1,4 @@
-"""Benchmark problems as found in a folder: every layout that HumanEval, MBPP, DS-1000, MultiPL-E and their kin come in."""
+"""Reader of benchmark problems in a folder: HumanEval, MBPP, DS-1000, MultiPL-E and benchmarks with similar layouts."""
 
 import ast
 import dataclasses
@@ -18,7 +18,7 @@ SOLUTION_FIELDS = ("canonical_solution", "code", "reference_code")
 TEST_FIELDS = ("test", "tests", "test_list", "challenge_test_list", "assertion")
 OTHER_RECORDS = ("instruction", "messages", "completion", "output")  # fields of training data and answers, not of problems
 SUFFIXES = (".jsonl", ".json", ".parquet")
-MIN_STATEMENT_WORDS = 5  # a cut that leaves fewer is not made
+MIN_STATEMENT_WORDS = 5  # a shorter excerpt of a prompt is not used as its statement
 
 _DOCSTRING = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
 _EXAMPLES = re.compile(r">>>|\bexamples?\b\s*[:\d]|\bfor example\b|\[input/output\]|\n\s*assert\b|\n\s*A:\s*\n|<code>", re.I)
@@ -31,13 +31,13 @@ class KnownProblem:
     """One problem of a benchmark.
 
     Attributes:
-        benchmark: the file it is from, relative to the folder.
-        task_id: its name there.
-        prompt: what is asked, whole.
-        statement: the prompt's prose without its examples and code.
-        solutions: code that solves it.
-        tests: code that checks it.
-        identifiers: names that the solution and the prompt's code bind: a disguise may change them, in the prose too.
+        benchmark: the file that contains it, relative to the folder.
+        task_id: its name in that file.
+        prompt: the whole prompt.
+        statement: the prose of the prompt, without examples and code.
+        solutions: programs that solve it.
+        tests: programs that check a solution.
+        identifiers: names bound by the solution and by the code in the prompt. A disguised copy may rename them, also in prose.
     """
 
     benchmark: str
@@ -50,46 +50,49 @@ class KnownProblem:
 
 
 def read_problems(benchmarks_dir: str) -> tuple[list[KnownProblem], list[str]]:
-    """The problems in all files below a folder.
+    """Read the problems in all files below a folder.
 
     Returns:
-        The problems, and the files that hold none (training data, models' settings, ...), relative to the folder.
+        The problems, and the files without problems (training data, model settings, ...), relative to the folder.
 
     Raises:
-        InputError: there is no such folder, a file is malformed or only partly problems, or no file holds any.
+        InputError: the folder does not exist, a file is malformed or mixes problems with other records, or no file has any
+            problem.
     """
     if not os.path.isdir(benchmarks_dir):
-        raise InputError(f"no folder {benchmarks_dir}; --benchmarks-dir takes a folder of files of problems")
+        raise InputError(f"no folder {benchmarks_dir}; --benchmarks-dir takes a folder of benchmark files")
     root = Path(benchmarks_dir)
     paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name.removesuffix(".gz").endswith(SUFFIXES))
     problems: list[KnownProblem] = []
-    passed_over = []
+    skipped = []
     for path in paths:
-        found = list(_file_problems(path, str(path.relative_to(root))))
+        found = list(_read_file(path, str(path.relative_to(root))))
         problems += found
         if not found:
-            passed_over.append(str(path.relative_to(root)))
+            skipped.append(str(path.relative_to(root)))
     if not problems:
         raise InputError(
-            f"{benchmarks_dir} holds no problems: no JSONL, JSON array or parquet file with a text in "
-            f"{' or '.join(map(repr, TEXT_FIELDS))}; name a folder of benchmarks with --benchmarks-dir"
+            f"{benchmarks_dir} contains no problems: no JSONL, JSON array or parquet file has a text in "
+            f"{' or '.join(map(repr, TEXT_FIELDS))}; pass a folder of benchmarks to --benchmarks-dir"
         )
-    return problems, passed_over
+    return problems, skipped
 
 
-def _file_problems(path: Path, name: str) -> Iterator[KnownProblem]:
-    if path.name.removesuffix(".gz").endswith(".json") and _is_object(path):
+def _read_file(path: Path, name: str) -> Iterator[KnownProblem]:
+    if path.name.removesuffix(".gz").endswith(".json") and _is_json_object(path):
         return
-    for number, (place, entry) in enumerate(read_records(path)):
+    for number, (location, entry) in enumerate(read_records(path)):
         if not _is_problem(entry):
             if number == 0:
                 return
-            raise InputError(f'{place}: no "prompt" or "text", unlike the records before it; fix it or move the file away')
-        yield _problem(name, place, entry)
+            raise InputError(
+                f'{location}: no "prompt" or "text", unlike the records before it; fix the record or move the file away'
+            )
+        yield _problem(name, location, entry)
 
 
-def _is_object(path: Path) -> bool:
-    """Whether a .json file is one object, such as a model's settings."""
+def _is_json_object(path: Path) -> bool:
+    """Return whether a .json file is a single object, such as the settings of a model."""
     try:
         return isinstance(json.loads(read_text(path)), dict)
     except ValueError:
@@ -97,31 +100,31 @@ def _is_object(path: Path) -> bool:
 
 
 def _is_problem(entry: dict[str, Any]) -> bool:
-    is_text = any(isinstance(entry.get(field), str) and entry[field].strip() for field in TEXT_FIELDS)
-    return is_text and not any(field in entry for field in OTHER_RECORDS)
+    has_text = any(isinstance(entry.get(field), str) and entry[field].strip() for field in TEXT_FIELDS)
+    return has_text and not any(field in entry for field in OTHER_RECORDS)
 
 
-def _problem(benchmark: str, place: str, entry: dict[str, Any]) -> KnownProblem:
+def _problem(benchmark: str, location: str, entry: dict[str, Any]) -> KnownProblem:
     prompt = next(entry[field] for field in TEXT_FIELDS if isinstance(entry.get(field), str) and entry[field].strip())
     solutions = tuple(entry[field] for field in SOLUTION_FIELDS if isinstance(entry.get(field), str))
     return KnownProblem(
         benchmark=benchmark,
-        task_id=_task_id(entry, place),
+        task_id=_task_id(entry, location),
         prompt=prompt,
         statement=_statement(prompt),
         solutions=solutions,
         tests=tuple(text for field in TEST_FIELDS for text in _texts(entry.get(field))),
         identifiers=frozenset().union(
-            *(_bound_names(prompt, text) for text in solutions), *([] if solutions else [_signature(prompt)])
+            *(_bound_names(prompt, text) for text in solutions), *([] if solutions else [_signature_names(prompt)])
         ),
     )
 
 
-def _task_id(entry: dict[str, Any], place: str) -> str:
+def _task_id(entry: dict[str, Any], location: str) -> str:
     metadata = entry.get("metadata")
     if isinstance(metadata, dict) and "problem_id" in metadata:
         return f"{metadata.get('library', 'problem')}/{metadata['problem_id']}"
-    return str(entry.get("task_id", entry.get("name", place.rpartition(":")[2])))
+    return str(entry.get("task_id", entry.get("name", location.rpartition(":")[2])))
 
 
 def _texts(value: Any) -> list[str]:
@@ -131,7 +134,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _statement(prompt: str) -> str:
-    """The last docstring, else the comment lines, else all; up to the examples."""
+    """Return the last docstring, or else the comment lines, or else the whole prompt; each is cut before its examples."""
     docstrings = _DOCSTRING.findall(prompt)
     comments = "\n".join(_COMMENT_LINE.findall(prompt))
     for whole in (docstrings[-1][1] if docstrings else "", comments, prompt):
@@ -141,8 +144,8 @@ def _statement(prompt: str) -> str:
     return prompt
 
 
-def _signature(prompt: str) -> set[str]:
-    """The names in a prompt's last line of code, in any language."""
+def _signature_names(prompt: str) -> set[str]:
+    """Return the names in the last line of code of a prompt, in any programming language."""
     lines = [line for line in _DOCSTRING.sub("", prompt).splitlines() if "(" in line and not _COMMENT_LINE.match(line)]
     return set(re.findall(r"[^\W\d]\w*", lines[-1])) if lines and lines[-1] != prompt else set()
 
@@ -151,7 +154,7 @@ def _bound_names(prompt: str, solution: str) -> set[str]:
     names = set()
     for source in (prompt + solution, solution):
         try:
-            with warnings.catch_warnings(action="ignore"):  # of escapes that are none
+            with warnings.catch_warnings(action="ignore"):  # invalid escape sequences
                 tree = ast.parse(source)
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -1,7 +1,7 @@
-"""Stock code: functions that everybody writes the same way. Their n-grams are no evidence of anything.
+"""Boilerplate code: functions that everybody writes the same way, so that their n-grams are no evidence of contamination.
 
-A renamed copy of "remove the duplicates of a list" cannot be told from one's own; a benchmark's solution that is made of
-nothing else is found by its words (names, statement) alone.
+A renamed copy of "remove the duplicates of a list" cannot be told from an independent solution. A benchmark solution that
+consists of boilerplate alone is therefore found only by its words (names and statement).
 """
 
 SNIPPETS = (

@@ -1,10 +1,10 @@
-"""Finds the benchmark problems that a record holds, and says by what.
+"""The detector of benchmark problems in a text, which reports the evidence for each problem.
 
-Tiers, from the plainest evidence to the subtlest:
+Tiers, from the most obvious evidence to the subtlest:
 * "substring": the words of a problem's statement, prompt or solution, one after another;
-* "ngram": most of their word n-grams in one place, or a long run of words shared with prompt, solution or tests;
-* "code": most of the solution's n-grams with identifiers made nameless: renamed, re-indented, reformatted;
-* "judge": the teacher says so (judge.py).
+* "ngram": most of their word n-grams in one place, or a long run of words shared with the prompt, solution or tests;
+* "code": most n-grams of a solution after identifiers are anonymized: renamed, re-indented and reformatted copies;
+* "judge": the teacher's judgment (contamination_judge.py).
 """
 
 import dataclasses
@@ -42,16 +42,16 @@ from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candid
 SUBSTRING, NGRAM, CODE = "substring", "ngram", "code"
 TIERS = (SUBSTRING, NGRAM, CODE)
 MIN_WORDS_SCORE = 0.85
-MIN_WORDS_WEIGHT = 30.0  # of a text that may be found in part; a lighter one must be there whole
+MIN_WORDS_WEIGHT = 30.0  # a text of less weight must be contained completely
 MIN_CODE_SCORE = 0.85
-MIN_CODE_WEIGHT = 5.0  # of code that is looked for at all
-SURE_CODE_WEIGHT = 50.0  # of code that may be found in part
+MIN_CODE_WEIGHT = 5.0  # code of less weight is no evidence
+SURE_CODE_WEIGHT = 50.0  # code of less weight must be contained completely
 EXCERPT_LENGTH = 120
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContaminationMatch:
-    """A problem found in a text."""
+    """A problem found in a text, with the evidence; `str` gives the evidence of a rejected record."""
 
     tier: str
     benchmark: str
@@ -65,34 +65,34 @@ class ContaminationMatch:
 
 
 class ContaminationDetector:
-    """The problems of all files below a folder, and the search for them.
+    """Search for the problems of all benchmark files below a folder.
 
     Attributes:
-        problems: what is looked for.
-        passed_over: files of the folder that hold no problems.
+        problems: the problems to search for.
+        skipped_files: files of the folder without problems.
 
     Raises:
         InputError: as read_problems.
     """
 
     def __init__(self, benchmarks_dir: str) -> None:
-        self.problems, self.passed_over = read_problems(benchmarks_dir)
+        self.problems, self.skipped_files = read_problems(benchmarks_dir)
         numbered = list(enumerate(self.problems))
-        stock = [ngram_hashes(code_tokens(snippet), CODE_TOKENS_PER_GRAM) for snippet in SNIPPETS]
-        self._words = NgramIndex([row for number, problem in numbered for row in word_entries(number, problem)])
+        boilerplate = [ngram_hashes(code_tokens(snippet), CODE_TOKENS_PER_GRAM) for snippet in SNIPPETS]
+        self._words = NgramIndex([entry for number, problem in numbered for entry in word_entries(number, problem)])
         self._code = NgramIndex(
-            [row for number, problem in numbered for row in code_entries(number, problem)], np.concatenate(stock)
+            [entry for number, problem in numbered for entry in code_entries(number, problem)], np.concatenate(boilerplate)
         )
         self._runs = WordRunIndex(self.problems)
 
     @property
     def num_problems(self) -> int:
-        """How many problems are looked for."""
+        """Number of problems to search for."""
         return len(self.problems)
 
     @property
-    def num_problems_of(self) -> dict[str, int]:
-        """How many problems each file holds."""
+    def num_problems_by_file(self) -> dict[str, int]:
+        """Number of problems in each file."""
         return dict(Counter(problem.benchmark for problem in self.problems))
 
     @property
@@ -103,101 +103,101 @@ class ContaminationDetector:
 
     @property
     def rule(self) -> Rule:
-        """The elimination rule that drops records which hold a problem: first the instruction, then it and its response."""
+        """The elimination rule against contaminated records: it checks the instruction, and later instruction and response."""
 
         def check(candidate: CandidateRecord) -> str | None:
             parts = (candidate.instruction, candidate.response)
-            return self.find("\n".join(part for part in parts if part is not None))
+            return self.find_evidence("\n".join(part for part in parts if part is not None))
 
         return Rule(name=CONTAMINATED, check=check)
 
-    def find(self, text: str) -> str | None:
-        """The plainest evidence that `text` holds a problem; None if it holds none."""
-        found = self.hits(text)
-        return str(found[0]) if found else None
+    def find_evidence(self, text: str) -> str | None:
+        """Return the most obvious evidence that `text` contains a problem, or None if it contains none."""
+        matches = self.find_matches(text)
+        return str(matches[0]) if matches else None
 
-    def hits(self, text: str) -> list[ContaminationMatch]:
-        """Each problem that `text` holds, by its plainest evidence; the plainest first."""
+    def find_matches(self, text: str) -> list[ContaminationMatch]:
+        """Return one match for each problem in `text`, with its most obvious evidence; the most obvious match comes first."""
         best: dict[int, ContaminationMatch] = {}
-        for number, hit in (*self._word_hits(text), *self._code_hits(text)):
-            if number not in best or _plainness(hit) < _plainness(best[number]):
-                best[number] = hit
-        return sorted(best.values(), key=_plainness)
+        for number, match in (*self._word_matches(text), *self._code_matches(text)):
+            if number not in best or _rank(match) < _rank(best[number]):
+                best[number] = match
+        return sorted(best.values(), key=_rank)
 
     def nearest(self, text: str, num: int) -> list[tuple[KnownProblem, float]]:
-        """The problems of which `text` holds most n-grams, with the share of them; one of those that are alike.
+        """Return the `num` problems whose n-grams `text` contains most, with the share of their n-grams.
 
-        Problems of one name count as alike: HumanEval's are in several files.
+        Problems with the same task id count as one: HumanEval's problems are in several files.
         """
         shares: dict[str, tuple[float, int]] = {}
-        word_grams, code_grams = (
-            ngram_hashes(word_tokens(text), WORDS_PER_GRAM),
-            ngram_hashes(code_tokens(text), CODE_TOKENS_PER_GRAM),
-        )
-        for index, own in ((self._words, word_grams), (self._code, code_grams)):
-            rows, scores = index.scores(own)
-            is_telling = index.weight[rows] >= MIN_WORDS_WEIGHT
-            for row, score in zip(rows[is_telling].tolist(), scores[is_telling].tolist(), strict=True):
-                number = index.rows[row].problem
+        word_ngrams = ngram_hashes(word_tokens(text), WORDS_PER_GRAM)
+        code_ngrams = ngram_hashes(code_tokens(text), CODE_TOKENS_PER_GRAM)
+        for index, own in ((self._words, word_ngrams), (self._code, code_ngrams)):
+            entries, scores = index.scores(own)
+            is_specific = index.weight[entries] >= MIN_WORDS_WEIGHT
+            for entry, score in zip(entries[is_specific].tolist(), scores[is_specific].tolist(), strict=True):
+                number = index.entries[entry].problem
                 task_id = self.problems[number].task_id
                 shares[task_id] = max(shares.get(task_id, (0.0, number)), (score, number), key=lambda share: share[0])
         best = sorted(shares.values(), key=lambda share: (-share[0], share[1]))[:num]
         return [(self.problems[number], score) for score, number in best]
 
-    def _word_hits(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
+    def _word_matches(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
         tokens = word_tokens(text)
-        yield from self._row_hits(text, tokens, text)
+        yield from self._match_words(text, tokens, text)
         code = blank_comments(text)
-        if code != text:  # comments may be added to a copy
-            yield from self._row_hits(text, word_tokens(code), code)
-        run = self._runs.first(long_runs(tokens))
+        if code != text:  # a copy may have additional comments
+            yield from self._match_words(text, word_tokens(code), code)
+        run = self._runs.find_first(long_runs(tokens))
         if run is not None:
-            shown = _shown(text, tokens, run.first, run.first + RUN_WORDS)
-            yield run.problem, self._hit(run.problem, run.part, NGRAM, 1.0, shown)
+            excerpt_ = _excerpt(text, tokens, run.first, run.first + RUN_WORDS)
+            yield run.problem, self._match(run.problem, run.part, NGRAM, 1.0, excerpt_)
 
-    def _row_hits(self, text: str, tokens: Tokens, read: str) -> Iterator[tuple[int, ContaminationMatch]]:
-        """By the words of `read`, which is `text` or what is left of it in place."""
+    def _match_words(self, text: str, tokens: Tokens, variant: str) -> Iterator[tuple[int, ContaminationMatch]]:
+        """Match the words of `variant`: `text` itself, or `text` with some parts blanked and all others at their offsets."""
         joined = ""
-        for row, match in self._words.found(ngram_hashes(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
-            joined = joined or f" {' '.join(words(read))} "
-            is_whole = bool(row.whole) and row.whole in joined
-            is_renamed = bool(row.pattern) and re.search(row.pattern, joined) is not None
-            if is_whole or is_renamed or self._words.weight[match.row] >= MIN_WORDS_WEIGHT:
-                shown = _shown(text, tokens, match.first, match.last + WORDS_PER_GRAM)
-                yield row.problem, self._hit(row.problem, row.part, SUBSTRING if is_whole else NGRAM, match.score, shown)
+        for entry, match in self._words.find(ngram_hashes(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
+            joined = joined or f" {' '.join(words(variant))} "
+            is_whole = bool(entry.whole) and entry.whole in joined
+            is_renamed = bool(entry.pattern) and re.search(entry.pattern, joined) is not None
+            if is_whole or is_renamed or self._words.weight[match.entry] >= MIN_WORDS_WEIGHT:
+                excerpt_ = _excerpt(text, tokens, match.first, match.last + WORDS_PER_GRAM)
+                tier = SUBSTRING if is_whole else NGRAM
+                yield entry.problem, self._match(entry.problem, entry.part, tier, match.score, excerpt_)
 
-    def _code_hits(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
-        unhinted = blank_type_hints(text)
-        for read in (text,) if unhinted == text else (text, unhinted):  # hints may be added to a copy, or left out
-            yield from self._code_row_hits(text, read)
+    def _code_matches(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
+        without_hints = blank_type_hints(text)
+        # A copy may have additional type hints, or lack those of the original.
+        for variant in (text,) if without_hints == text else (text, without_hints):
+            yield from self._match_code(text, variant)
 
-    def _code_row_hits(self, text: str, read: str) -> Iterator[tuple[int, ContaminationMatch]]:
-        """By the code of `read`, which is `text` or what is left of it in place."""
-        tokens = code_tokens(read)
-        for row, match in self._code.found(ngram_hashes(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
-            weight = self._code.weight[match.row]
+    def _match_code(self, text: str, variant: str) -> Iterator[tuple[int, ContaminationMatch]]:
+        """Match the code of `variant`: `text` itself, or `text` with some parts blanked and all others at their offsets."""
+        tokens = code_tokens(variant)
+        for entry, match in self._code.find(ngram_hashes(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
+            weight = self._code.weight[match.entry]
             end = match.last + CODE_TOKENS_PER_GRAM
             is_whole = match.score > 0.999 and _ends_line(text, tokens, end)
             if weight >= SURE_CODE_WEIGHT or (weight >= MIN_CODE_WEIGHT and is_whole):
-                shown = _shown(text, tokens, match.first, end)
-                yield row.problem, self._hit(row.problem, row.part, CODE, match.score, shown)
+                excerpt_ = _excerpt(text, tokens, match.first, end)
+                yield entry.problem, self._match(entry.problem, entry.part, CODE, match.score, excerpt_)
 
-    def _hit(self, number: int, part: str, tier: str, score: float, text: str) -> ContaminationMatch:
+    def _match(self, number: int, part: str, tier: str, score: float, text: str) -> ContaminationMatch:
         problem = self.problems[number]
         return ContaminationMatch(
             tier=tier, benchmark=problem.benchmark, task_id=problem.task_id, part=part, score=score, text=text
         )
 
 
-def _plainness(hit: ContaminationMatch) -> tuple[int, float]:
-    return TIERS.index(hit.tier), -hit.score
+def _rank(match: ContaminationMatch) -> tuple[int, float]:
+    return TIERS.index(match.tier), -match.score
 
 
 def _ends_line(text: str, tokens: Tokens, end: int) -> bool:
-    """Whether token `end` is on a later line than the one before it."""
+    """Return whether token `end` is on a later line than the token before it."""
     return end >= len(tokens.spans) or "\n" in text[tokens.spans[end - 1][1] : tokens.spans[end][0]]
 
 
-def _shown(text: str, tokens: Tokens, first: int, end: int) -> str:
-    """The part of `text` from token `first` to before token `end`."""
+def _excerpt(text: str, tokens: Tokens, first: int, end: int) -> str:
+    """Return an excerpt of `text` from token `first` to before token `end`."""
     return excerpt(text[tokens.spans[first][0] : tokens.spans[end - 1][1]], EXCERPT_LENGTH)

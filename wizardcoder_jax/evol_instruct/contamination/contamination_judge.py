@@ -1,8 +1,8 @@
-"""The last tier of decontamination: the teacher says whether a record is one of the problems that are most like it.
+"""The last tier of decontamination: the teacher judges whether a record is one of the problems most similar to it.
 
-Source: WizardCoder, arXiv 2306.08568v2, appendix C, has GPT-4 judge the five nearest training samples of each test item. Here
-it is the other way round, as records come one by one: the five nearest problems of each record, by shared n-grams. The prompt
-is ours.
+Source: WizardCoder, arXiv 2306.08568v2, appendix C, has GPT-4 judge the five nearest training samples of each test item. We
+search in the other direction, because records arrive one by one: the five nearest problems of each record, by shared n-grams.
+The prompt is ours.
 """
 
 import re
@@ -14,7 +14,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candid
 from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 NUM_NEAREST = 5
-MIN_LIKENESS = 0.3  # share of a problem's n-grams; a record below it with all problems is not asked about
+MIN_SIMILARITY = 0.3  # share of a problem's n-grams; the teacher is not asked about less similar problems
 MAX_PROBLEM_CHARS = 1500
 MAX_RECORD_CHARS = 6000
 PURPOSE = "contamination"
@@ -30,34 +30,36 @@ PROMPT = (
 )
 
 
-def contamination_judge(contamination: ContaminationDetector) -> Judge:
-    """A judge that finds reworded problems, which share too little text with a record for the other tiers."""
+def contamination_judge(detector: ContaminationDetector) -> Judge:
+    """Return a judge for reworded problems, which share too little text with a record for the other tiers."""
 
-    async def check(candidate: CandidateRecord, question: AskTeacher) -> str | None:
+    async def check(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | None:
         record = f"{candidate.instruction}\n{candidate.response or ''}".strip()
         nearest = [
-            (problem, likeness) for problem, likeness in contamination.nearest(record, NUM_NEAREST) if likeness >= MIN_LIKENESS
+            (problem, similarity)
+            for problem, similarity in detector.nearest(record, NUM_NEAREST)
+            if similarity >= MIN_SIMILARITY
         ]
         if not nearest:
             return None
-        reply = (await question(judge_prompt(record, [problem for problem, _ in nearest]), PURPOSE)).text
-        chosen = parse_choice(reply, len(nearest))
-        if chosen is None:
+        reply = (await ask_teacher(judge_prompt(record, [problem for problem, _ in nearest]), PURPOSE)).text
+        choice = parse_choice(reply, len(nearest))
+        if choice is None:
             return None
-        problem, likeness = nearest[chosen - 1]
-        return f"judge {likeness:.2f}, {problem.task_id} ({problem.benchmark}): {excerpt(reply)}"
+        problem, similarity = nearest[choice - 1]
+        return f"judge {similarity:.2f}, {problem.task_id} ({problem.benchmark}): {excerpt(reply)}"
 
     return Judge(name=CONTAMINATED, check=check)
 
 
 def judge_prompt(record: str, problems: Sequence[KnownProblem]) -> str:
-    """What the teacher is asked."""
+    """Return the prompt that asks the teacher to compare a record with problems."""
     shown = (f"Problem {i}:\n{problem.prompt.strip()[:MAX_PROBLEM_CHARS]}" for i, problem in enumerate(problems, start=1))
     return PROMPT.format(record=record[:MAX_RECORD_CHARS], problems="\n\n".join(shown))
 
 
 def parse_choice(reply: str, num_problems: int) -> int | None:
-    """The number that a reply begins with, "Problem 2" included; None where it is none of them or unclear."""
+    """Return the number that starts a reply ("2", "Problem 2"), or None if it is unclear or not from 1 to `num_problems`."""
     found = re.match(r"\W*(?:problem\W*)?(\d+)\b", reply, re.IGNORECASE)
     number = int(found.group(1)) if found else 0
     return number if 1 <= number <= num_problems else None

@@ -1,4 +1,4 @@
-"""What is looked for of each problem: its texts as rows of the indexes, and its long runs of words."""
+"""Index entries of a benchmark problem: its texts as words and as code, and its long runs of words."""
 
 import dataclasses
 import re
@@ -24,27 +24,30 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
 from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, intersect_sorted
 
 STATEMENT, PROMPT, SOLUTION, TESTS = "statement", "prompt", "solution", "tests"
-MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # a text of fewer is too common to be looked for
-MIN_BODY_TOKENS = 12  # of a solution that is the body of a function: `return found[0]` is anybody's
-MAX_HOLES = 10
-MIN_FIXED_WORDS = 6  # of a statement whose names may be others
-HOLE = r"(?:\w+ ){1,4}"
-RUN_WORDS = 20  # a shared run of so many words is a match
-MAX_PROBLEMS_PER_RUN = 10  # a run that more problems share is a benchmark's boilerplate
+MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # shorter texts are too common to search for
+MIN_BODY_TOKENS = 12  # of a solution that is only the body of a function: shorter ones such as `return found[0]` are common
+MAX_GAPS = 10
+MIN_FIXED_WORDS = 6  # of a statement that is matched with its names replaced
+GAP = r"(?:\w+ ){1,4}"
+RUN_WORDS = 20  # a shared run of this many words is a match
+MAX_PROBLEMS_PER_RUN = 10  # a run that more problems share is boilerplate of the benchmark
 
 
 def word_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
-    """A problem's statement, prompt and solutions as words; each but the solutions also without the names in it."""
+    """Yield the entries of a problem as words: statement, prompt and solutions.
+
+    The statement and the prompt are yielded a second time without the problem's identifiers.
+    """
     seen = set()
     for part, text in _texts(problem):
         tokens, own = word_tokens(text), tuple(words(text))
         if sum(not word.isdecimal() for word in own) < MIN_WORDS[part] or own in seen:
             continue
         seen.add(own)
-        found = ngram_hashes(tokens, WORDS_PER_GRAM)
-        yield IndexEntry(problem=number, part=part, ngrams=found, whole=f" {' '.join(own)} ")
+        ngrams = ngram_hashes(tokens, WORDS_PER_GRAM)
+        yield IndexEntry(problem=number, part=part, ngrams=ngrams, whole=f" {' '.join(own)} ")
         if part != SOLUTION:
-            yield from _nameless(number, problem, part, text, tokens, found)
+            yield from _entries_without_names(number, problem, part, text, tokens, ngrams)
 
 
 def _texts(problem: KnownProblem) -> Iterator[tuple[str, str]]:
@@ -57,8 +60,10 @@ def _texts(problem: KnownProblem) -> Iterator[tuple[str, str]]:
             yield SOLUTION, remove_comments(problem.prompt + solution)
 
 
-def _nameless(number: int, problem: KnownProblem, part: str, text: str, tokens: Tokens, found: Hashes) -> Iterator[IndexEntry]:
-    """The row without the n-grams that touch the problem's identifiers: a disguise may have renamed those."""
+def _entries_without_names(
+    number: int, problem: KnownProblem, part: str, text: str, tokens: Tokens, ngrams: Hashes
+) -> Iterator[IndexEntry]:
+    """Yield the entry without the n-grams that contain the problem's identifiers, which a disguised copy may rename."""
     names = [identifier_around(text, start, end) for start, end in tokens.spans]
     are_names = np.array([name in problem.identifiers for name in names])
     touched = np.convolve(are_names, np.ones(WORDS_PER_GRAM, int), "valid") > 0
@@ -66,28 +71,28 @@ def _nameless(number: int, problem: KnownProblem, part: str, text: str, tokens: 
         return
     pieces: list[str] = []
     for (start, end), is_name in zip(tokens.spans, are_names.tolist(), strict=True):
-        piece = HOLE if is_name else re.escape(text[start:end].lower()) + " "
-        if not (is_name and pieces and pieces[-1] == HOLE):
+        piece = GAP if is_name else re.escape(text[start:end].lower()) + " "
+        if not (is_name and pieces and pieces[-1] == GAP):
             pieces.append(piece)
-    num_holes = pieces.count(HOLE)
-    has_pattern = part == STATEMENT and num_holes <= MAX_HOLES and len(pieces) - num_holes >= MIN_FIXED_WORDS
+    num_gaps = pieces.count(GAP)
+    has_pattern = part == STATEMENT and num_gaps <= MAX_GAPS and len(pieces) - num_gaps >= MIN_FIXED_WORDS
     pattern = " " + "".join(pieces) if has_pattern else ""
-    yield IndexEntry(problem=number, part=part, ngrams=np.where(touched, np.uint64(0), found), pattern=pattern)
+    yield IndexEntry(problem=number, part=part, ngrams=np.where(touched, np.uint64(0), ngrams), pattern=pattern)
 
 
 def code_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
-    """A problem's solutions as code, alone and under the head that the prompt gives them."""
+    """Yield the entries of a problem as code: its solutions, alone and below the function head of the prompt."""
     for solution in problem.solutions:
         is_body = "def " in problem.prompt
         for text in (solution, problem.prompt + solution) if is_body else (solution,):
-            for read in dict.fromkeys((text, blank_type_hints(text))):
-                tokens = code_tokens(read)
+            for variant in dict.fromkeys((text, blank_type_hints(text))):
+                tokens = code_tokens(variant)
                 if text is not solution or not is_body or len(tokens.hashes) >= MIN_BODY_TOKENS:
                     yield IndexEntry(problem=number, part=SOLUTION, ngrams=ngram_hashes(tokens, CODE_TOKENS_PER_GRAM))
 
 
 def long_runs(tokens: Tokens) -> Hashes:
-    """Runs of words that are not mostly numbers: everybody's are the primes below 100."""
+    """Return the hashes of all runs of RUN_WORDS words; 0 for runs of mostly numbers, such as the primes below 100."""
     runs = ngram_hashes(tokens, RUN_WORDS)
     if not len(runs):
         return runs
@@ -96,7 +101,7 @@ def long_runs(tokens: Tokens) -> Hashes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordRunMatch:
-    """A long run of words of a problem, found in a text at token `first`."""
+    """A long run of words of a problem, found in a text from token `first` on."""
 
     problem: int
     part: str
@@ -104,7 +109,7 @@ class WordRunMatch:
 
 
 class WordRunIndex:
-    """Long runs of words of prompts and tests. None of solutions: a textbook's bubble sort is as long."""
+    """The long runs of words in prompts and tests. Solutions have none here: every textbook's bubble sort is as long."""
 
     def __init__(self, problems: Sequence[KnownProblem]) -> None:
         owners: dict[int, tuple[int, str]] = {}
@@ -122,10 +127,10 @@ class WordRunIndex:
         self._owners = [owners[run] for run in kept]
         self._runs = np.array(kept, np.uint64)
 
-    def first(self, runs: Hashes) -> WordRunMatch | None:
-        """The first of a text's runs that is a problem's."""
-        places, own = intersect_sorted(self._runs, runs)
-        if not len(places):
+    def find_first(self, runs: Hashes) -> WordRunMatch | None:
+        """Return the first of a text's runs that belongs to a problem."""
+        positions, own = intersect_sorted(self._runs, runs)
+        if not len(positions):
             return None
         number, part = self._owners[int(own[0])]
-        return WordRunMatch(problem=number, part=part, first=int(places[0]))
+        return WordRunMatch(problem=number, part=part, first=int(positions[0]))

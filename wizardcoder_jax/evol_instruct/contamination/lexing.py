@@ -1,10 +1,10 @@
-"""Texts as runs of tokens that survive a disguise, and the hashes of their n-grams.
+"""Tokens of a text that survive a disguise, and the hashes of their n-grams.
 
-Two readings of one text:
-* words: lower-case runs of letters and digits. Spacing, line breaks, punctuation, quotes and comment marks are gone;
-* code: identifiers are nameless and know only how far back they last occurred; comments, docstrings, spacing, parentheses,
-  commas, colons outside brackets and the kind of quotes are gone. Keywords, called builtins, attributes, numbers, texts and
-  operators stay. So renamed, re-indented and reformatted copies read alike.
+A text is tokenized in two ways:
+* words: lower-case runs of letters and digits. Spacing, line breaks, punctuation, quotes and comment marks are dropped;
+* code: an identifier is represented by the distance to its last occurrence instead of its name. Comments, docstrings, spacing,
+  parentheses, commas, colons outside brackets and the kind of quotes are dropped. Keywords, called builtins, attributes,
+  numbers, strings and operators are kept. Renamed, re-indented and reformatted copies therefore have the same tokens.
 """
 
 import builtins
@@ -23,7 +23,7 @@ WORDS_PER_GRAM = 3
 CODE_TOKENS_PER_GRAM = 5
 
 _WORD = re.compile(r"[^\W_]+")
-# Bounded, so that a text of quotes that nothing closes is read in one pass.
+# Bounded repetition, so that a text with many unclosed quotes is scanned in linear time.
 _TRIPLE_QUOTED = r'(?:"""(?:[^\\]|\\.){0,20000}?"""|' + r"'''(?:[^\\]|\\.){0,20000}?''')"
 _CODE = re.compile(
     _TRIPLE_QUOTED
@@ -34,25 +34,26 @@ _CODE = re.compile(
     re.DOTALL,
 )
 _COMMENT_STARTS = ("#", '"""', "'''")
-_TEXT_PREFIXES = ("r", "b", "u", "f", "rb", "br")
+_STRING_PREFIXES = ("r", "b", "u", "f", "rb", "br")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _KEYWORDS = frozenset(keyword.kwlist)
 _BUILTINS = frozenset(dir(builtins))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
-_MAX_HEAD_TOKENS = 400  # of a function, its type hints included
+_MAX_SIGNATURE_TOKENS = 400  # of a function signature, including its type hints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """One reading of a text.
+    """The T tokens of a text.
 
     Attributes:
-        hashes: [T], of each token; 0 for an identifier in code.
-        distances: [T], for an identifier the tokens since it last occurred (0: never before), -1 for any other token.
-        are_plain: [T], whether a token says nothing by itself: an identifier in code, a number among words.
-        spans: of each token in the text, (start, end).
+        hashes: [T], hash of each token; 0 for an identifier in code.
+        distances: [T], for an identifier the number of tokens since its last occurrence (0: first occurrence); -1 for any other
+            token.
+        are_plain: [T], whether a token is not specific by itself: an identifier in code, a number among words.
+        spans: (start, end) of each token in the text.
     """
 
     hashes: Hashes
@@ -62,40 +63,40 @@ class Tokens:
 
 
 def words(text: str) -> list[str]:
-    """The words of `text`."""
+    """Return the words of `text`, in lower case."""
     return [word.lower() for word in _WORD.findall(text)]
 
 
 def remove_comments(code: str) -> str:
-    """`code` without its comments and triple-quoted texts."""
+    """Return `code` without comments and triple-quoted strings."""
     return _CODE.sub(lambda match: "" if match.group().startswith(_COMMENT_STARTS) else match.group(), code)
 
 
 def blank_comments(text: str) -> str:
-    """`text` with spaces for its comments and triple-quoted texts: the rest stays where it was."""
+    """Replace comments and triple-quoted strings with spaces, so that the rest keeps its offsets."""
     return _CODE.sub(
         lambda match: " " * len(match.group()) if match.group().startswith(_COMMENT_STARTS) else match.group(), text
     )
 
 
 def blank_type_hints(text: str) -> str:
-    """`text` with spaces for the type hints in the heads of Python's functions."""
+    """Replace the type hints in Python function signatures with spaces, so that the rest keeps its offsets."""
     if "def " not in text or ":" not in text:
         return text
     matches = list(_CODE.finditer(text))
     tokens = [match.group() for match in matches]
     pieces, end = [], 0
-    for head, token in enumerate(tokens):
-        if token == "def" and tokens[head + 2 : head + 3] == ["("]:
-            for place in _hints_of_head(tokens, head + 2):
-                start = matches[place].start()
-                pieces += [text[end:start], " " * len(tokens[place])]
-                end = matches[place].end()
+    for i, token in enumerate(tokens):
+        if token == "def" and tokens[i + 2 : i + 3] == ["("]:
+            for position in _type_hint_positions(tokens, i + 2):
+                start = matches[position].start()
+                pieces += [text[end:start], " " * len(tokens[position])]
+                end = matches[position].end()
     return "".join((*pieces, text[end:]))
 
 
 def identifier_around(text: str, start: int, end: int) -> str:
-    """The identifier of which text[start:end] is a word."""
+    """Return the whole identifier that contains the word text[start:end]."""
     while start and (text[start - 1] == "_" or text[start - 1].isalnum()):
         start -= 1
     while end < len(text) and (text[end] == "_" or text[end].isalnum()):
@@ -104,7 +105,7 @@ def identifier_around(text: str, start: int, end: int) -> str:
 
 
 def word_tokens(text: str) -> Tokens:
-    """The words of `text`, hashed."""
+    """Tokenize `text` as words."""
     found = [(match.group().lower(), match.span()) for match in _WORD.finditer(text)]
     hashes = np.array([_hash(word) for word, _ in found], np.uint64)
     return Tokens(
@@ -116,7 +117,7 @@ def word_tokens(text: str) -> Tokens:
 
 
 def code_tokens(text: str) -> Tokens:
-    """The code of `text`; prose in it reads as nameless identifiers, of which no n-gram is made."""
+    """Tokenize `text` as code. Words of prose become identifiers, and n-grams of identifiers alone are never used."""
     matches = [(match.group(), match.span()) for match in _CODE.finditer(text)]
     hashes: list[int] = []
     distances: list[int] = []
@@ -134,7 +135,7 @@ def code_tokens(text: str) -> Tokens:
             if _is_alone(text, *span):
                 continue
             value = _hash('"' + token[1:-1].lower().replace("\\", ""))
-        elif token.lower() in _TEXT_PREFIXES and following[:1] in ('"', "'") and matches[i + 1][1][0] == span[1]:
+        elif token.lower() in _STRING_PREFIXES and following[:1] in ('"', "'") and matches[i + 1][1][0] == span[1]:
             continue
         elif (first.isalpha() or first == "_") and not _is_fixed(token, before, following):
             distance = len(hashes) - last.get(token, len(hashes))
@@ -149,28 +150,28 @@ def code_tokens(text: str) -> Tokens:
     return Tokens(hashes=np.array(hashes, np.uint64), distances=back, are_plain=back >= 0, spans=spans)
 
 
-def _hints_of_head(tokens: list[str], opening: int) -> Iterator[int]:
-    """The places of the hints in the head whose parameters begin at `opening`."""
-    depth, is_hint, is_result = 0, False, False
-    for place in range(opening, min(opening + _MAX_HEAD_TOKENS, len(tokens))):
-        token = tokens[place]
+def _type_hint_positions(tokens: list[str], opening: int) -> Iterator[int]:
+    """Yield the positions of the type hint tokens in the signature whose opening parenthesis is at `opening`."""
+    depth, is_hint, in_result = 0, False, False
+    for position in range(opening, min(opening + _MAX_SIGNATURE_TOKENS, len(tokens))):
+        token = tokens[position]
         depth += (token in _OPENING) - (token in _CLOSING)
-        if token == "def" or (is_result and depth == 0 and token == ":"):
+        if token == "def" or (in_result and depth == 0 and token == ":"):
             return
-        if depth == 0 and token == ")" and not is_result:
-            is_hint = is_result = tokens[place + 1 : place + 3] == ["-", ">"]
-            if not is_result:
+        if depth == 0 and token == ")" and not in_result:
+            is_hint = in_result = tokens[position + 1 : position + 3] == ["-", ">"]
+            if not in_result:
                 return
-        elif depth == 1 and not is_result:
+        elif depth == 1 and not in_result:
             is_hint = token == ":" or (is_hint and token not in (",", "="))
             if is_hint:
-                yield place
+                yield position
         elif is_hint:
-            yield place
+            yield position
 
 
 def _is_alone(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] has its line to itself: a docstring in plain quotes."""
+    """Return whether text[start:end] is alone on its line, as a docstring in single quotes is."""
     line_end = text.find("\n", end)
     before, after = text[text.rfind("\n", 0, start) + 1 : start], text[end : line_end if line_end >= 0 else len(text)]
     return not before.strip() and not after.strip()
@@ -188,9 +189,9 @@ _IDENTIFIER = np.uint64(_hash("\0identifier"))
 
 
 def ngram_hashes(tokens: Tokens, length: int) -> Hashes:
-    """The hash of each run of `length` tokens, [T - length + 1]; 0 for a run of plain tokens alone.
+    """Return the hash of each run of `length` tokens, [T - length + 1]; 0 for a run of plain tokens only.
 
-    An identifier counts by its distance to its last occurrence within the run, so runs that differ in names alone are equal.
+    Identifiers are hashed by the distance to their last occurrence within the run, so runs that differ only in names are equal.
     """
     num = len(tokens.hashes) - length + 1
     if num <= 0:
