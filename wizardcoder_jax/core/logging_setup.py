@@ -8,6 +8,7 @@ import logging
 import sys
 
 PACKAGE_LOGGER = "wizardcoder_jax"
+LOGGERS = (PACKAGE_LOGGER, "__main__")  # `python -m wizardcoder_jax.train` runs the command's module as "__main__"
 
 
 class StderrHandler(logging.Handler):
@@ -42,13 +43,14 @@ class LineFormatter(logging.Formatter):
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Send this package's log records of at least `level` to standard error. Calling it again only changes the level."""
-    logger = logging.getLogger(PACKAGE_LOGGER)
-    logger.setLevel(level)
-    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
-        handler = StderrHandler()
-        handler.setFormatter(LineFormatter())
-        logger.addHandler(handler)
-        logger.propagate = False
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+            handler = StderrHandler()
+            handler.setFormatter(LineFormatter())
+            logger.addHandler(handler)
+            logger.propagate = False
 
 
 def is_quiet() -> bool:
