@@ -14,7 +14,7 @@ import pytest
 
 from wizardcoder_jax import evaluate, evolve, export, report, sample, train
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.sandbox.runner import Sandbox
+from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 FIXTURES = Path(__file__).parent / "fixtures" / "e79b3c1"
 EXPECTED = FIXTURES / "expected"
