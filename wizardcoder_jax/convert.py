@@ -16,11 +16,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.checkpoints.manager import CheckpointManager
     from wizardcoder_jax.checkpoints.metadata import CheckpointCard
     from wizardcoder_jax.checkpoints.reader import find_checkpoint
-    from wizardcoder_jax.core.distributed import is_first, join_processes, wait_for_all
+    from wizardcoder_jax.core.distributed import barrier, initialize_distributed, is_main_process
     from wizardcoder_jax.core.sharding import RULES, make_mesh
     from wizardcoder_jax.hf.load_model import open_model
 
-    join_processes()
+    initialize_distributed()
     opened, mesh = open_model(config.model), make_mesh(config.mesh)
     if find_checkpoint(config.output) is not None and not config.overwrite:
         print(f"{config.output} holds a checkpoint already; --overwrite replaces it", file=sys.stderr)
@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         license=opened.lineage.license,
         checksums=weights.checksums,
     )
-    if is_first():  # only now, that there is something to put in its place
+    if is_main_process():  # only now, that there is something to put in its place
         remove_folder(os.path.join(config.output, "checkpoints"))
-    wait_for_all("the old checkpoint is gone")
+    barrier("the old checkpoint is gone")
     with CheckpointManager(config.output, keep=1) as checkpoints:
         checkpoints.save(0, card, {"params": weights.model})
 

@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check all records, then split them into clean and contaminated ones."""
     config = parse_command_line(DecontaminateConfig, argv)
 
-    from wizardcoder_jax.core.filesystem import expand, write_json
+    from wizardcoder_jax.core.filesystem import expand_paths, write_json
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
     from wizardcoder_jax.evol_instruct.contamination.contamination_report import ContaminationReport
 
-    files = expand(config.data)
+    files = expand_paths(config.data)
     _check_outputs(config, files)
     detector = ContaminationDetector(config.benchmarks_dir)
     _log_problems(detector)

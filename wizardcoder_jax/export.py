@@ -19,14 +19,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import jax.numpy as jnp
 
-    from wizardcoder_jax.core.distributed import is_first, join_processes
+    from wizardcoder_jax.core.distributed import initialize_distributed, is_main_process
     from wizardcoder_jax.core.sharding import RULES, make_mesh
     from wizardcoder_jax.hf.export_folder import export_folder, parse_size
     from wizardcoder_jax.hf.load_model import open_model
     from wizardcoder_jax.hf.model_card import model_card
 
     max_shard_bytes = parse_size(config.max_shard_size)
-    join_processes()
+    initialize_distributed()
     opened, mesh = open_model(config.checkpoint), make_mesh(config.mesh)
     tokenizer = opened.tokenizer
     if tokenizer.chat_template is None:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = opened.weights(RULES["fsdp"], mesh, None)
     dtype = None if config.dtype is None else jnp.dtype(config.dtype)
     export_folder(weights, tokenizer, config.output.rstrip("/"), dtype, max_shard_bytes, {"README.md": card})
-    if is_first():
+    if is_main_process():
         print(f"exported to {config.output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
 
 

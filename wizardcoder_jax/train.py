@@ -10,7 +10,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
-from wizardcoder_jax.core.filesystem import ensure_dir, expand, remove_folder, write_json
+from wizardcoder_jax.core.filesystem import ensure_dir, expand_paths, remove_folder, write_json
 from wizardcoder_jax.training.goodput import Stopwatch
 from wizardcoder_jax.training.preemption import StopSignal
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import jax
 
         from wizardcoder_jax.checkpoints.manager import CheckpointManager
-        from wizardcoder_jax.core.distributed import AnyProcess, join_processes, require_same
+        from wizardcoder_jax.core.distributed import AnyProcess, initialize_distributed, require_same_settings
         from wizardcoder_jax.data.batches import Batches
         from wizardcoder_jax.data.prepare import prepare_data
         from wizardcoder_jax.training.eval_callbacks import EvalCallbacks
@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         from wizardcoder_jax.training.train_step import make_step
 
         jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
-        join_processes()
+        initialize_distributed()
         subject = TrainingSetup.open(config)
     with clock.phase("data"):
         data = prepare_data(config, files, subject.tokenizer)
         batches = Batches(data.train, config.batch_size, config.seed, config.group)
         batches.check(0, config.num_steps)
-        require_same({**_told(config), "data": data.fingerprint})
+        require_same_settings({**_told(config), "data": data.fingerprint})
     with clock.phase("start"):
         measures = EvalCallbacks(config, subject, data.validation)
         _open_run(config)
@@ -132,7 +132,7 @@ def _told(config: TrainConfig) -> dict[str, Any]:
 
 def _data_files(config: TrainConfig) -> list[str]:
     try:
-        return expand(config.data)
+        return expand_paths(config.data)
     except InputError as error:
         if any("://" in pattern for pattern in config.data):
             raise
@@ -141,15 +141,15 @@ def _data_files(config: TrainConfig) -> list[str]:
 
 
 def _open_run(config: TrainConfig) -> None:
-    from wizardcoder_jax.core.distributed import is_first, wait_for_all
+    from wizardcoder_jax.core.distributed import barrier, is_main_process
 
-    if is_first():
+    if is_main_process():
         if config.overwrite:
             for name in ("checkpoints", "frozen"):
                 remove_folder(os.path.join(config.output_dir, name))
         ensure_dir(config.output_dir)
         write_json(os.path.join(config.output_dir, "config.json"), to_json(config))
-    wait_for_all("the run's folder is there")
+    barrier("the run's folder is there")
 
 
 if __name__ == "__main__":

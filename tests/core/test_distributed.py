@@ -21,7 +21,7 @@ def outcomes(run, timeout_s=100):
 
 @pytest.mark.parametrize("present", [0, 1])
 def test_a_peer_that_does_not_come_is_one_clear_line(present):
-    code = f"{JOIN}distributed.JOIN_TIMEOUT_S = 3\ndistributed.join_processes()"
+    code = f"{JOIN}distributed.JOIN_TIMEOUT_S = 3\ndistributed.initialize_distributed()"
     began = time.monotonic()
     [(status, _, err)] = outcomes(start_together(2, "-c", code, only=[present]))
     assert status == 1 and time.monotonic() - began < 60
@@ -33,7 +33,7 @@ def test_a_peer_that_is_killed_ends_the_others():
         f"{JOIN}distributed.HEARTBEAT_TIMEOUT_S = 10\n"
         "def main(_):\n"
         "  import jax\n"
-        "  distributed.join_processes()\n"
+        "  distributed.initialize_distributed()\n"
         "  anyone = distributed.AnyProcess(jax.make_mesh((2,), ('data',)))\n"
         "  for i in range(10**6):\n"
         "    if i == 20 and jax.process_index() == 1: os.kill(os.getpid(), 9)\n"
@@ -48,8 +48,8 @@ def test_a_peer_that_is_killed_ends_the_others():
 def test_settings_that_differ_between_hosts_are_refused_by_all():
     code = (
         f"{JOIN}def main(_):\n"
-        "  distributed.join_processes()\n"
-        "  distributed.require_same({'seed': 1, 'lr': float(os.environ['LR']) + int(os.environ['JAX_PROCESS_ID'])})\n"
+        "  distributed.initialize_distributed()\n"
+        "  distributed.require_same_settings({'seed': 1, 'lr': float(os.environ['LR']) + int(os.environ['JAX_PROCESS_ID'])})\n"
         "run_command(main)"
     )
     for status, _, err in outcomes(start_together(2, "-c", code, LR="0.5")):
@@ -60,7 +60,7 @@ def test_settings_that_differ_between_hosts_are_refused_by_all():
 def test_all_hear_at_the_next_call_of_what_one_process_was_asked():
     code = (
         f"{JOIN}import jax\n"
-        "distributed.join_processes()\n"
+        "distributed.initialize_distributed()\n"
         "anyone = distributed.AnyProcess(jax.make_mesh((4,), ('data',)))\n"
         "says = [jax.process_index() == i for i in (0, 1, 2, 2)]\n"
         "print([anyone(one) for one in says])"

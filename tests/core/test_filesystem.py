@@ -8,8 +8,15 @@ import pytest
 from pyarrow import parquet
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import atomic_write, ensure_dir, expand, read_records, write_json, write_jsonl, write_text
-from wizardcoder_jax.core.progress import Progress
+from wizardcoder_jax.core.filesystem import (
+    atomic_write,
+    ensure_dir,
+    expand_paths,
+    read_records,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 RECORDS = [{"instruction": "Zähle\u2028bis drei", "output": "1\n2\n3"}, {"instruction": "b", "input": "", "output": "🙂"}]
 
@@ -108,10 +115,10 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path):
 def test_globs_are_expanded_in_order_without_repeats(tmp_path):
     for name in ("b1.jsonl", "b0.jsonl", "[x].jsonl"):
         (tmp_path / name).touch()
-    names = expand([f"{tmp_path}/b1.jsonl", f"{tmp_path}/b*.jsonl", f"{tmp_path}/[x].jsonl"])
+    names = expand_paths([f"{tmp_path}/b1.jsonl", f"{tmp_path}/b*.jsonl", f"{tmp_path}/[x].jsonl"])
     assert [name.rsplit("/", 1)[1] for name in names] == ["b1.jsonl", "b0.jsonl", "[x].jsonl"]
     with pytest.raises(InputError, match=r"no file matches .*none\*"):
-        expand([f"{tmp_path}/b0.jsonl", f"{tmp_path}/none*"])
+        expand_paths([f"{tmp_path}/b0.jsonl", f"{tmp_path}/none*"])
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
@@ -151,16 +158,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     for write_it in (lambda path: ensure_dir(path), lambda path: write_text(path / "a.txt", "")):
         with pytest.raises(InputError, match=r"cannot make the folder .*file/below: Not a directory; choose another"):
             write_it(tmp_path / "file/below")
-
-
-def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
-    with Progress("train", 3, "step", done=1) as progress:
-        progress.update(loss="2.0")
-        progress.update(loss="1.5")
-    out = capsys.readouterr()
-    assert out.out == ""
-    assert out.err.startswith("train: 3/3 steps, 0 s, 0 s left, loss=1.5\n")
-    assert "\r" not in out.err
 
 
 def test_records_come_before_the_end_of_the_file_is_read(tmp_path):

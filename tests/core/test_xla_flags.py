@@ -4,19 +4,19 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.core import xla_flags
-from wizardcoder_jax.core.accelerators import CHIPS
-from wizardcoder_jax.core.xla_flags import FEW_ROWS, TRAINING, sampling_options, training_options
+from wizardcoder_jax.core.accelerators import ACCELERATORS
+from wizardcoder_jax.core.xla_flags import TRAINING_OPTIONS, YNNPACK_MIN_ROWS, sampling_options, training_options
 
 
 def test_the_table_is_of_chips_that_there_are():
-    assert TRAINING.keys() <= {chip.device_kind for chip in CHIPS.values()}
+    assert TRAINING_OPTIONS.keys() <= {chip.device_kind for chip in ACCELERATORS.values()}
     assert training_options("cpu") == {}
 
 
 def test_few_rows_are_multiplied_without_the_library_where_it_is_slow(monkeypatch):
     monkeypatch.setattr(xla_flags, "_has_avx2_at_most", lambda: True)
-    assert sampling_options("cpu", FEW_ROWS) == {}
-    rows, kernel = jnp.ones((FEW_ROWS - 1, 576)), jnp.ones((576, 1536))
+    assert sampling_options("cpu", YNNPACK_MIN_ROWS) == {}
+    rows, kernel = jnp.ones((YNNPACK_MIN_ROWS - 1, 576)), jnp.ones((576, 1536))
     product = jax.jit(jnp.dot, compiler_options=sampling_options("cpu", len(rows)))
     assert "ynn" not in product.lower(rows, kernel).compile().as_text()
     assert (product(rows, kernel) == 576).all()

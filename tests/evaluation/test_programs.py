@@ -25,9 +25,9 @@ import jax, jax.numpy as jnp
 from wizardcoder_jax.config.train import ValidationConfig
 from wizardcoder_jax.evaluation.benchmark_evaluator import BenchmarkEvaluator
 from wizardcoder_jax.hf.load_model import open_model
-from wizardcoder_jax.core.distributed import join_processes
+from wizardcoder_jax.core.distributed import initialize_distributed
 from wizardcoder_jax.core.sharding import RULES, make_mesh
-join_processes()
+initialize_distributed()
 opened = open_model(sys.argv[1])
 settings = ValidationConfig(benchmark="mini-dev", limit=3, batch_size=2, max_length=256, num_logged=3, protocol="completion")
 for case in sys.argv[2:]:

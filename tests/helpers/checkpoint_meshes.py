@@ -19,7 +19,7 @@ from wizardcoder_jax.checkpoints.fingerprint import array_checksums, fingerprint
 from wizardcoder_jax.checkpoints.manager import CheckpointManager
 from wizardcoder_jax.checkpoints.metadata import CheckpointCard
 from wizardcoder_jax.checkpoints.reader import find_checkpoint, flatten, load_params
-from wizardcoder_jax.core.distributed import join_processes
+from wizardcoder_jax.core.distributed import initialize_distributed
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES
 from wizardcoder_jax.models.arch import ARCHS, ArchConfig
 from wizardcoder_jax.models.transformer import abstract_transformer
@@ -117,7 +117,7 @@ def program():
 
 def both(folder):
     """Two processes save, find the step damaged and go back, together."""
-    join_processes()
+    initialize_distributed()
     shapes, expected = shapes_on(make_mesh((2, 4)), RULES["fsdp_tensor"]), values()
     parts = {**shapes, "frozen": shapes["ema"]}
     with CheckpointManager(folder, 2, background=True) as checkpoints:

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.compiled_memory import COMPILED
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.command_line import parse_command_line
-from wizardcoder_jax.core.accelerators import CHIPS
+from wizardcoder_jax.core.accelerators import ACCELERATORS
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES
 from wizardcoder_jax.models.families.published_sizes import published_arch
 from wizardcoder_jax.planning.memory_estimator import memory
@@ -23,7 +23,7 @@ STARCODER = published_arch("bigcode/starcoder")
 def of(flags, mesh=(32, 1), arch=STARCODER, chip="v5e"):
     config = parse_command_line(TrainConfig, flags.split())
     needed = memory(arch, config, mesh)
-    return needed, pace(arch, config, mesh, CHIPS[chip], needed)
+    return needed, pace(arch, config, mesh, ACCELERATORS[chip], needed)
 
 
 @pytest.mark.parametrize(("hub_id", "topology", "mesh", "flags", "compiled_gib"), COMPILED)
@@ -50,9 +50,12 @@ def test_what_is_held_is_what_the_shards_of_the_real_state_come_to(mesh, strateg
 
 def test_products_without_recomputation_are_six_flops_a_parameter_and_token():
     config = TrainConfig(batch_size=64, accumulation=1, remat="none")
-    pure = pace(STARCODER, config, (32, 1), CHIPS["v5e"], memory(STARCODER, config, (32, 1))).products_s * PRODUCT_EFFICIENCY
+    pure = (
+        pace(STARCODER, config, (32, 1), ACCELERATORS["v5e"], memory(STARCODER, config, (32, 1))).products_s
+        * PRODUCT_EFFICIENCY
+    )
     positions = STARCODER.max_positions * STARCODER.embed_dim  # are looked up
-    expected = 6 * (STARCODER.num_params - positions) * 64 * 2048 / (32 * CHIPS["v5e"].peak_flops)
+    expected = 6 * (STARCODER.num_params - positions) * 64 * 2048 / (32 * ACCELERATORS["v5e"].peak_flops)
     assert pure == pytest.approx(expected, rel=0.01)
 
 

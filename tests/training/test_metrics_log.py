@@ -14,7 +14,7 @@ from tests.helpers import tiny_models
 from tests.helpers.processes import run_python
 from tests.helpers.tensorboard_events import scalars_and_texts
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core.accelerators import CHIPS
+from wizardcoder_jax.core.accelerators import ACCELERATORS
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.training import metrics_log
@@ -160,8 +160,8 @@ def test_a_tracker_that_cannot_be_had_is_one_clear_line(wandb, tmp_path, monkeyp
 
 def test_utilization_is_known_for_known_accelerators_alone(monkeypatch):
     assert metrics_log.model_flops_utilization(10, 1.0) is None
-    device = dataclasses.replace(CHIPS["v5e"], device_kind=jax.devices()[0].device_kind, peak_flops=1200.0)
-    monkeypatch.setitem(CHIPS, "this", device)
+    device = dataclasses.replace(ACCELERATORS["v5e"], device_kind=jax.devices()[0].device_kind, peak_flops=1200.0)
+    monkeypatch.setitem(ACCELERATORS, "this", device)
     assert metrics_log.model_flops_utilization(10, 5.0) == pytest.approx(6 * 10 * 5 / 1200 / jax.device_count())
 
 

@@ -28,7 +28,7 @@ from wizardcoder_jax.checkpoints.reader import (
     unflatten,
 )
 from wizardcoder_jax.checkpoints.tensorstore_io import PART_BYTES
-from wizardcoder_jax.core.distributed import is_first, wait_for_all
+from wizardcoder_jax.core.distributed import barrier, is_main_process
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import ensure_dir, is_remote
 
@@ -164,7 +164,7 @@ class CheckpointManager:
                 items = self.restore(step, shapes)
             except DamagedError as error:
                 damaged.append(step)
-                if is_first():
+                if is_main_process():
                     print(f"{error}; it is passed over for an earlier one", file=sys.stderr, flush=True)
                 continue
             self._set_aside(self._manager.directory, damaged)
@@ -177,12 +177,12 @@ class CheckpointManager:
 
     def _set_aside(self, folder: epath.Path, steps: list[int]) -> None:
         """Renames what is damaged, so that its number is free and nothing is lost."""
-        if is_first():
+        if is_main_process():
             for path in (folder / str(step) for step in steps):
                 names = (f"{path.name}.damaged{suffix}" for suffix in ("", *(f".{i}" for i in range(2, 1000))))
                 if path.exists():
                     path.rename(next(free for name in names if not (free := folder / name).exists()))
-        wait_for_all("damaged checkpoints are moved aside")
+        barrier("damaged checkpoints are moved aside")
 
     def wait(self) -> None:
         """Returns once all that was saved is durable.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from wizardcoder_jax.checkpoints.fingerprint import describe_array, fingerprint_arrays
 from wizardcoder_jax.checkpoints.metadata import ArrayChecksums, CheckpointCard, Manifest, combined_checksum
 from wizardcoder_jax.checkpoints.tensorstore_io import read_arrays
-from wizardcoder_jax.core.distributed import all_agree
+from wizardcoder_jax.core.distributed import all_processes
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import exists, is_remote, open_bytes, remote_path
 
@@ -185,7 +185,7 @@ def fail_together(where: str) -> Iterator[None]:
         yield
     except (InputError, OSError, ValueError, KeyError, TypeError) as error:
         problem = error
-    if all_agree(problem is None):
+    if all_processes(problem is None):
         return
     if isinstance(problem, InputError):
         raise problem

@@ -1,8 +1,9 @@
-"""Accelerators in figures, one table: memory, arithmetic and links of one chip.
+"""Memory, FLOP/s and link bandwidth of each accelerator, in one table.
 
-Sources: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e (FLOP/s, HBM, Gbit/s over all links of a chip, torus); the host's
-memory of cloud.google.com/compute/docs machine types ct4p, ct5lp, ct5p, ct6e, a2-ultragpu and a3-highgpu, over its chips;
-NVIDIA's H100 and A100 data sheets. What a program may use of HBM, and TPU clocks, are what libtpu 0.0.42 compiles for.
+Sources: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e (FLOP/s, HBM, Gbit/s over all links of a chip, torus); for the host
+memory of one chip, the memory of the machine types ct4p, ct5lp, ct5p, ct6e, a2-ultragpu and a3-highgpu
+(cloud.google.com/compute/docs) divided by their number of chips; NVIDIA's H100 and A100 data sheets. Usable HBM and the clocks
+of TPUs are those for which libtpu 0.0.42 compiles.
 """
 
 import dataclasses
@@ -12,21 +13,21 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """One accelerator: what jax calls a device (a pair of TensorCores on v4 and v5p)."""
+    """One accelerator: what JAX calls a device (a pair of TensorCores on v4 and v5p)."""
 
-    name: str  # as topologies name it, e.g. "v5e" of v5e:4x8
-    device_kind: str  # jax's name of it
-    hbm_bytes: int  # what a program may use
-    host_bytes: int  # of the host's memory, one chip's share
+    name: str  # name in a topology, e.g. "v5e" in v5e:4x8
+    device_kind: str  # JAX's name for it
+    hbm_bytes: int  # memory that a program can use
+    host_bytes: int  # one chip's share of the host's memory
     peak_flops: float  # FLOP/s, dense bf16
     hbm_bandwidth: float  # bytes/s
-    link_bandwidth: float  # bytes/s one way, of one link; of a GPU, of all its NVLinks together
-    num_axes: int  # dims of the torus that links make; 1: any chip reaches any other through a switch
-    clock_hz: float | None = None  # of what libtpu counts in cycles
-    waits: bool = False  # for every exchange: libtpu carries none on inside products
+    link_bandwidth: float  # bytes/s in one direction, of one link; for a GPU, of all its NVLinks together
+    num_axes: int  # dims of the torus of links; 1 if a switch connects all chips directly
+    clock_hz: float | None = None  # of the cycles that libtpu counts
+    blocks_on_collectives: bool = False  # libtpu does not overlap collectives with matrix products on this chip
 
 
-CHIPS: dict[str, Accelerator] = {
+ACCELERATORS: dict[str, Accelerator] = {
     chip.name: chip
     for chip in (
         Accelerator(
@@ -39,7 +40,7 @@ CHIPS: dict[str, Accelerator] = {
             link_bandwidth=45e9,
             num_axes=3,
             clock_hz=1.05e9,
-            waits=True,
+            blocks_on_collectives=True,
         ),
         Accelerator(
             name="v5e",
@@ -74,8 +75,8 @@ CHIPS: dict[str, Accelerator] = {
             num_axes=2,
             clock_hz=1.75e9,
         ),
-        # Of a GPU's memory the driver, the CUDA context, NCCL and cuBLAS take part: 95 % of what CUDA reports, which is
-        # also the most that XLA can be told to allocate (XLA_PYTHON_CLIENT_MEM_FRACTION=0.95; by default it is 75 %).
+        # 95 % of the memory that CUDA reports: the driver, the CUDA context, NCCL and cuBLAS use the rest. It is also the most
+        # that XLA can be told to allocate (XLA_PYTHON_CLIENT_MEM_FRACTION=0.95; the default is 75 %).
         Accelerator(
             name="a100",
             device_kind="NVIDIA A100-SXM4-80GB",
@@ -100,6 +101,6 @@ CHIPS: dict[str, Accelerator] = {
 }
 
 
-def chip_of(device_kind: str) -> Accelerator | None:
-    """The chip that jax calls `device_kind`, e.g. "TPU v5 lite"; None where the table has none."""
-    return next((chip for chip in CHIPS.values() if chip.device_kind == device_kind), None)
+def find_accelerator(device_kind: str) -> Accelerator | None:
+    """Return the accelerator that JAX calls `device_kind`, e.g. "TPU v5 lite", or None if the table lacks it."""
+    return next((chip for chip in ACCELERATORS.values() if chip.device_kind == device_kind), None)

@@ -1,16 +1,16 @@
-"""One run of several processes, each with its own devices: a TPU pod, GPUs under Slurm, or any hosts named by hand.
+"""Runs of several processes, each with its own devices: a TPU pod, GPUs under Slurm, or any set of hosts.
 
-Each host runs the same command. By hand: JAX_COORDINATOR_ADDRESS=HOST:PORT (of the first), JAX_NUM_PROCESSES and
-JAX_PROCESS_ID (0, 1, ...) in the environment. A process that is missing, ends or hangs ends the others too, with a status
-other than 0: then all are started again (scripts/supervise.py does it), and go on from the last checkpoint.
+Each host runs the same command. TPU pods and Slurm are detected; elsewhere set JAX_COORDINATOR_ADDRESS=HOST:PORT (of the first
+host), JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...). If one process is missing, ends or hangs, the others end with a nonzero
+status. Start all of them again (scripts/supervise.py does so); they resume from the last checkpoint.
 """
 
 import contextlib
 import glob
 import importlib.util
 import json
+import logging
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,41 +20,45 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.logging_setup import configure_logging
 
-JOIN_TIMEOUT_S = 50  # until every process of the run is there
-HEARTBEAT_TIMEOUT_S = 60  # a process that has been silent for so long is given up
-_BY_HAND = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+logger = logging.getLogger(__name__)
+
+JOIN_TIMEOUT_S = 50  # until every process of the run has started
+HEARTBEAT_TIMEOUT_S = 60  # a process without a heartbeat for this long counts as dead
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def join_processes() -> None:
-    """Makes this process one of its run's, if it has several; call it before anything else asks jax for devices.
+def initialize_distributed() -> None:
+    """Connect this process to the others of its run, if there are any. Call it before JAX is asked for devices.
 
     Raises:
-        InputError: the environment describes the run in part, or with something that is no number.
+        InputError: only some of the environment variables are set, or one of them is not a number.
     """
-    named = [name for name in _BY_HAND if os.environ.get(name)]
-    if len(named) == len(_BY_HAND):
-        address = os.environ[_BY_HAND[0]]
+    named = [name for name in _VARIABLES if os.environ.get(name)]
+    if len(named) == len(_VARIABLES):
+        address = os.environ[_VARIABLES[0]]
         try:
-            num_processes, process_id = int(os.environ[_BY_HAND[1]]), int(os.environ[_BY_HAND[2]])
+            num_processes, process_id = int(os.environ[_VARIABLES[1]]), int(os.environ[_VARIABLES[2]])
         except ValueError as error:
-            raise InputError(f"{_BY_HAND[1]} and {_BY_HAND[2]} must be numbers ({error})") from error
+            raise InputError(f"{_VARIABLES[1]} and {_VARIABLES[2]} must be numbers ({error})") from error
         if not 0 <= process_id < num_processes:
-            raise InputError(f"{_BY_HAND[2]}={process_id} is not one of the {num_processes} processes of {_BY_HAND[1]}")
-        with _patience(f"{num_processes} processes at {address}"):
+            raise InputError(f"{_VARIABLES[2]}={process_id} is not one of the {num_processes} processes of {_VARIABLES[1]}")
+        with _exit_after_timeout(f"{num_processes} processes at {address}"):
             _initialize(coordinator_address=address, num_processes=num_processes, process_id=process_id)
     elif named:
-        raise InputError(f"{', '.join(named)} set, but not {', '.join(name for name in _BY_HAND if name not in named)}")
+        missing = ", ".join(name for name in _VARIABLES if name not in named)
+        raise InputError(f"{', '.join(named)} set, but not {missing}; set all of them, or none")
     elif _on_tpu_host() or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        with _patience("processes of this slice or job"):
+        with _exit_after_timeout("processes of this slice or job"):
             _initialize()
 
 
-def _initialize(**named: Any) -> None:
-    # Signals are the doors' own: this service would take SIGTERM for itself.
+def _initialize(**arguments: Any) -> None:
+    # Commands handle SIGTERM themselves; JAX's preemption service would install its own handler.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
-        **named,
+        **arguments,
         initialization_timeout=2 * JOIN_TIMEOUT_S,
         heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S,
         shutdown_timeout_seconds=HEARTBEAT_TIMEOUT_S,
@@ -62,15 +66,15 @@ def _initialize(**named: Any) -> None:
 
 
 @contextlib.contextmanager
-def _patience(awaited: str) -> Iterator[None]:
-    """Ends this process with one line when the block takes too long: jax's own end is an abort with a stack trace."""
+def _exit_after_timeout(expected: str) -> Iterator[None]:
+    """End this process with one line if the block takes too long; JAX itself would abort with a stack trace."""
 
     def give_up() -> None:
-        print(
-            f"error: not all {awaited} were there within {JOIN_TIMEOUT_S} s; start the command on every host, with the same "
-            "address and number of processes",
-            file=sys.stderr,
-            flush=True,
+        configure_logging()
+        logger.error(
+            "not all %s started within %s s; start the command on every host, with the same address and number of processes",
+            expected,
+            JOIN_TIMEOUT_S,
         )
         os._exit(1)
 
@@ -88,39 +92,41 @@ def _on_tpu_host() -> bool:
     return has_chips and importlib.util.find_spec("libtpu") is not None and os.environ.get("JAX_PLATFORMS") != "cpu"
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes what there is one of."""
+def is_main_process() -> bool:
+    """Return whether this is the process that writes the files which a run writes once."""
     return jax.process_index() == 0
 
 
-def wait_for_all(moment: str) -> None:
-    """Returns once every process of the run has come to this `moment`."""
+def barrier(name: str) -> None:
+    """Wait until every process of the run has reached the barrier `name`."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(moment)
+        multihost_utils.sync_global_devices(name)
 
 
-def require_same(settings: dict[str, Any]) -> None:
-    """Returns where every process has the same `settings` (what JSON can hold), else all of them raise.
+def require_same_settings(settings: dict[str, Any]) -> None:
+    """Check that every process has the same settings, whose values JSON can represent.
 
     Raises:
-        InputError: a process has other settings than the first; the first that differs is named.
+        InputError: in every process, if one has other settings than the first; names the first setting that differs.
     """
     if jax.process_count() == 1:
         return
-    everybody = [json.loads(text) for text in _all_texts(json.dumps(settings, sort_keys=True))]
-    for i, other in enumerate(everybody):
-        differing = [name for name in {**everybody[0], **other} if other.get(name) != everybody[0].get(name)]
+    all_settings = [json.loads(text) for text in _gather_texts(json.dumps(settings, sort_keys=True))]
+    first = all_settings[0]
+    for i, other in enumerate(all_settings):
+        differing = [name for name in {**first, **other} if other.get(name) != first.get(name)]
         if differing:
             name = differing[0]
             raise InputError(
-                f"process {i} has {name} {other.get(name)!r} and process 0 has {everybody[0].get(name)!r}; "
+                f"process {i} has {name} {other.get(name)!r} and process 0 has {first.get(name)!r}; "
                 "start the same command with the same files on every host"
             )
 
 
-def _all_texts(text: str) -> list[str]:
+def _gather_texts(text: str) -> list[str]:
+    """Return the text of each process, in every process."""
     from jax.experimental import multihost_utils
 
     content = np.frombuffer(text.encode(), np.uint8)
@@ -131,32 +137,33 @@ def _all_texts(text: str) -> list[str]:
 
 
 class AnyProcess:
-    """Whether any process of the run was asked something; all must call it equally often, and are given equal answers.
+    """Logical OR of a flag across the processes of a run. All of them must call it equally often, and get equal results.
 
-    Where there are several the answer is to the call before: finding it took the devices' time in between, not the host's.
+    With several processes, a call returns the result of the previous call: the devices compute the OR in the meantime, so that
+    the host does not wait for it.
 
     Args:
-        mesh: over all devices of the run.
+        mesh: mesh of all devices of the run.
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        self._mesh, self._found = mesh, False
-        self._largest = jax.jit(lambda flags: flags.max(), out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._mesh, self._pending = mesh, False
+        self._reduce_max = jax.jit(lambda flags: flags.max(), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
-    def __call__(self, here: bool) -> bool:
-        """Whether this process was asked, or any other."""
+    def __call__(self, flag: bool) -> bool:
+        """Return whether `flag` is set in any process."""
         if jax.process_count() == 1:
-            return here
+            return flag
         over_all = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
-        flags = jax.make_array_from_callback((self._mesh.size,), over_all, lambda index: np.full(self._mesh.size, here)[index])
-        before, self._found = self._found, self._largest(flags)
-        return bool(before)
+        flags = jax.make_array_from_callback((self._mesh.size,), over_all, lambda index: np.full(self._mesh.size, flag)[index])
+        previous, self._pending = self._pending, self._reduce_max(flags)
+        return bool(previous)
 
 
-def all_agree(here: bool) -> bool:
-    """Whether it holds in every process of the run; each of them must ask."""
+def all_processes(flag: bool) -> bool:
+    """Return the logical AND of a flag across the processes of the run. All of them must call it."""
     if jax.process_count() == 1:
-        return here
+        return flag
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.process_allgather(here).all())
+    return bool(multihost_utils.process_allgather(flag).all())

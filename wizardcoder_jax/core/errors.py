@@ -1,18 +1,18 @@
-"""What goes wrong, and the exit status each kind of it has."""
+"""Exceptions for expected failures, and the exit status of each."""
 
 EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 75
 
 
 class InputError(ValueError):
-    """Bad usage or input: the message says what is wrong, where, and how to mend it. Doors exit 2."""
+    """Invalid usage or input. The message names the problem, the place and the fix; commands exit with status 2."""
 
 
 class RefusedPromptError(InputError):
-    """A model refuses one prompt; others may be answered.
+    """A model refuses one prompt; it may accept others.
 
     Attributes:
-        finish_reason: "length" where it leaves no room for an answer, "content_filter" where it is against a policy.
+        finish_reason: "length" if the prompt leaves no space for an answer, "content_filter" if it violates a policy.
     """
 
     def __init__(self, message: str, finish_reason: str) -> None:
@@ -21,4 +21,4 @@ class RefusedPromptError(InputError):
 
 
 class StoppedEarlyError(Exception):
-    """Work stopped before its end (preemption, budget); the same command resumes it. Doors exit 75."""
+    """Work stopped before its end (preemption, budget). The same command resumes it; commands exit with status 75."""

@@ -110,7 +110,7 @@ def open_bytes(path: str | os.PathLike[str], unzip: bool = True) -> IO[bytes]:
     return unzipped  # type: ignore[return-value]
 
 
-def expand(patterns: Sequence[str]) -> list[str]:
+def expand_paths(patterns: Sequence[str]) -> list[str]:
     """The files that `patterns` (paths or globs) name, sorted within each pattern, without repeats.
 
     A file of a dataset on the Hugging Face hub, hf://datasets/ORG/NAME/FILE, is fetched into the hub's local cache.

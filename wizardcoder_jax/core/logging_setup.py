@@ -1,4 +1,4 @@
-"""What every command writes on standard error, in one format through the standard `logging` module.
+"""The format of everything that commands write on standard error, through the standard `logging` module.
 
 Modules log with `logger = logging.getLogger(__name__)`. Only commands install the handler: importing the package changes no
 logger.
@@ -12,7 +12,7 @@ LOGGERS = (PACKAGE_LOGGER, "__main__")  # `python -m wizardcoder_jax.train` runs
 
 
 class StderrHandler(logging.Handler):
-    """Write one line a record to the current `sys.stderr`, above any progress bar."""
+    """A handler that writes each record as one line to the current `sys.stderr`, above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
@@ -20,16 +20,16 @@ class StderrHandler(logging.Handler):
             line = self.format(record)
             tqdm = sys.modules.get("tqdm")
             if tqdm is not None:
-                tqdm.tqdm.write(line, file=sys.stderr)
+                tqdm.tqdm.write(f"{line}\n", file=sys.stderr, end="")  # one write: other processes use the terminal too
             else:
-                sys.stderr.write(f"{line}\n")  # in one piece: other processes may write to the same terminal
+                sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
 
 
 class LineFormatter(logging.Formatter):
-    """Format information as it is, and put the level before everything else: "warning: the disk is almost full".
+    """A formatter that leaves information as it is and starts other lines with their level: "warning: the disk is full".
 
     A call can choose another prefix with `extra={"prefix": "stopped"}`.
     """
@@ -54,5 +54,5 @@ def configure_logging(level: int = logging.INFO) -> None:
 
 
 def is_quiet() -> bool:
-    """Whether the user asked for warnings and errors only; progress is not shown then."""
+    """Return whether the user wants only warnings and errors, and no progress."""
     return logging.getLogger(PACKAGE_LOGGER).level > logging.INFO

@@ -1,4 +1,4 @@
-"""Finished work of an unfinished file: each record is appended durably, and a later run of the same work goes on from it."""
+"""A log of finished records, from which a later run of the same work resumes."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, write_jsonl
 
 
 class ResumeLog:
-    """Records of work whose result `output` is written only when all is done.
+    """The finished records of work that writes its output file only at the end.
 
-    As a context manager it ends the work: done where the block ends without an error.
+    Use it as a context manager: if the block ends without an error, the work is done and the log is removed.
 
     Args:
-        output: the file to be; the journal is `.NAME.journal` beside it. An object store has no files to append to:
-            there, work that stops early starts anew.
-        fingerprint: what the work depends on; a journal of other work is dropped.
-        resume: whether to go on from a journal that is there.
+        output: output file of the work; the log is `.NAME.journal` in the same folder. On an object store, whose files cannot
+            be appended to, nothing is logged and work that stops early starts over.
+        fingerprint: what the work depends on; a log with another fingerprint is dropped.
+        resume: whether to use the records of an existing log.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the log cannot be written.
     """
 
     def __init__(self, output: str, fingerprint: str, *, resume: bool) -> None:
@@ -32,7 +32,7 @@ class ResumeLog:
         self._path = os.path.join(folder, f".{name}.journal")
         ensure_dir(folder)
         self.records = self._read(fingerprint) if resume else []
-        write_jsonl(self._path, [{"fingerprint": fingerprint}, *self.records])  # whole or as it was: never cut
+        write_jsonl(self._path, [{"fingerprint": fingerprint}, *self.records])  # atomic: a crash never truncates the old log
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed at exit)
 
     def _read(self, fingerprint: str) -> list[dict[str, Any]]:
@@ -42,12 +42,12 @@ class ResumeLog:
                 for line in file:
                     try:
                         entries.append(json.loads(line))
-                    except ValueError:  # the line in which an earlier run was cut off
+                    except ValueError:  # an earlier run was killed while it wrote this line
                         break
         return entries[1:] if entries and entries[0] == {"fingerprint": fingerprint} else []
 
     def append(self, record: dict[str, Any]) -> None:
-        """Adds one finished record."""
+        """Add one finished record."""
         if self._file is not None:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
@@ -59,5 +59,5 @@ class ResumeLog:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file is not None:
             self._file.close()
-            if kind is None or not self.records:  # done, or nothing to go on from
+            if kind is None or not self.records:  # the work is done, or there is nothing to resume from
                 os.remove(self._path)

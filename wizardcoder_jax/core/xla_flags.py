@@ -49,7 +49,7 @@ _WHOLE_SUMS_IN_PRODUCTS: Options = {
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
 }
 
-TRAINING: dict[str, Options] = {  # by what jax calls a kind of device
+TRAINING_OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
     "TPU v4": _WHOLE_PRODUCTS,
     "TPU v5": {**_WHOLE_PRODUCTS, **_windows(40), **_GATHERS_IN_PRODUCTS, **_WHOLE_SUMS_IN_PRODUCTS},  # v5p
     "TPU v5 lite": {**_WHOLE_PRODUCTS, **_windows(40), **_TRANSFERS_IN_LOOPS, **_SUMS_IN_PRODUCTS},  # v5e
@@ -65,16 +65,16 @@ TRAINING: dict[str, Options] = {  # by what jax calls a kind of device
 
 # YNNPACK, which XLA takes for matrix products on CPU, is slow at few rows where it has no AVX-512: with 16 it does 30 GFLOP/s
 # where XLA's own products do 50 (2 cores of an AMD EPYC). With FEW_ROWS or more it is the faster one.
-FEW_ROWS = 48
+YNNPACK_MIN_ROWS = 48
 _OWN_PRODUCTS: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 
 
 def sampling_options(device_kind: str, num_rows: int) -> Options:
     """Options for a program of the sampler whose products have so many rows, one for each token of a step or of a piece."""
     if device_kind == "cpu":
-        return dict(_OWN_PRODUCTS) if num_rows < FEW_ROWS and _has_avx2_at_most() else {}
+        return dict(_OWN_PRODUCTS) if num_rows < YNNPACK_MIN_ROWS and _has_avx2_at_most() else {}
     # With small windows there is room in the vector memory for weights to come, which are read while a step waits for others.
-    return dict(_WHOLE_PRODUCTS) if device_kind in TRAINING else {}
+    return dict(_WHOLE_PRODUCTS) if device_kind in TRAINING_OPTIONS else {}
 
 
 def _has_avx2_at_most() -> bool:
@@ -88,4 +88,4 @@ def _has_avx2_at_most() -> bool:
 
 def training_options(device_kind: str) -> Options:
     """Options of a train step for devices of a kind, e.g. "TPU v5 lite"; none where the table has none."""
-    return dict(TRAINING.get(device_kind, {}))
+    return dict(TRAINING_OPTIONS.get(device_kind, {}))

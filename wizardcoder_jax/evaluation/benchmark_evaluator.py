@@ -14,7 +14,7 @@ from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.config import ValidationConfig
-from wizardcoder_jax.core.distributed import is_first
+from wizardcoder_jax.core.distributed import is_main_process
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.program import Program
 from wizardcoder_jax.core.sharding import RULES
@@ -71,7 +71,7 @@ class BenchmarkEvaluator:
         self._protocol = get_protocol(validation.protocol)
         self._prompt_set = PromptSet.of_benchmark(self._benchmark, self._protocol)
         self._prompts = self._prompt_set.prompt_ids(tokenizer, validation.max_length)
-        if is_first():
+        if is_main_process():
             Sandbox.open().stop()
 
     def examine(self, model: Transformer, mesh: Mesh) -> BenchmarkScore:
@@ -85,7 +85,7 @@ class BenchmarkEvaluator:
             raws = self._answers(model, mesh)
         samples = {task_id: [Sample(task_id=task_id, sample_index=0, raw=raw)] for task_id, raw in raws.items()}
         programs = sample_programs(self._benchmark, samples, self._protocol)
-        passed = self._num_passed(programs) if is_first() else 0
+        passed = self._num_passed(programs) if is_main_process() else 0
         if jax.process_count() > 1:
             passed = int(multihost_utils.broadcast_one_to_all(np.int32(passed)))
         logged = list(raws.items())[: self._settings.num_logged]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from wizardcoder_jax.core.distributed import is_first, wait_for_all
+from wizardcoder_jax.core.distributed import barrier, is_main_process
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, remote_path
 from wizardcoder_jax.core.progress import Progress
@@ -71,7 +71,7 @@ def export_folder(
     config = {**write_config(arch, str(jnp.dtype(dtype or weights.model.tokens.dtype))), **known}
     with _replacing(output) as folder:
         found = _write_shards(weights, folder, dtype, max_shard_bytes)
-        if is_first():
+        if is_main_process():
             files = {**tokenizer.to_files(), **(more_files or {})}
             files[CHECKSUM_FILE] = _json({"algorithm": "xxh3_128", "tensors": found})
             files["generation_config.json"] = _json({**known, "do_sample": False})
@@ -89,21 +89,21 @@ def _json(value: object) -> str:
 def _replacing(output: str) -> Iterator[str]:
     """A folder to write into, which takes the place of `output` once every process has left the block without an error."""
     if is_remote(output):
-        if is_first():
+        if is_main_process():
             remote_path(os.path.join(output, "config.json")).unlink(missing_ok=True)  # from now on it is not whole
-        wait_for_all("export begins")
+        barrier("export begins")
         yield output
         return
     target = Path(os.path.abspath(output))
     temporary, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
     try:
-        if is_first():
+        if is_main_process():
             shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
             ensure_dir(temporary)
-        wait_for_all("export begins")
+        barrier("export begins")
         yield os.fspath(temporary)
-        wait_for_all("export is written")
-        if is_first():
+        barrier("export is written")
+        if is_main_process():
             if target.exists():
                 target.rename(old)
             temporary.rename(target)
@@ -111,7 +111,7 @@ def _replacing(output: str) -> Iterator[str]:
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}; what stood there is as it was") from error
     finally:
-        if is_first():
+        if is_main_process():
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -132,7 +132,7 @@ def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_sh
     held = {name: dtype or parameter(model, place.row.ours[0]).dtype for name, place in places(model.arch).items()}
     shards = plan_shards({name: (np.dtype(held[name]), shapes[name]) for name in held}, max_shard_bytes)
     index = index_of(shards)
-    if len(shards) > 1 and is_first():
+    if len(shards) > 1 and is_main_process():
         with _create(folder, INDEX_FILE) as file:
             file.write(_json(index).encode())
     tensors = hf_tensors(model, dtype)

@@ -128,7 +128,7 @@ def _waited_s(arch: ArchConfig, config: TrainConfig, sizes: Sizes, mesh: Mesh, c
     tokens, kernels = _tokens(config, sizes), sizes.kernels
     qkv, out = ((part / tokens) * arch.embed_dim for part in (sizes.heads + sizes.kv, sizes.heads))
     up = num_up(arch) * sizes.units / tokens * arch.embed_dim
-    product_s = 0.0 if chip.waits else 2 * tokens / (PRODUCT_EFFICIENCY * chip.peak_flops)  # of a number
+    product_s = 0.0 if chip.blocks_on_collectives else 2 * tokens / (PRODUCT_EFFICIENCY * chip.peak_flops)  # of a number
     forward_s = qkv * gather_s + max(
         0.0, up * gather_s - (qkv + out) * product_s, (kernels - qkv) * gather_s - kernels * product_s
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wizardcoder_jax.core.accelerators import CHIPS, Accelerator
+from wizardcoder_jax.core.accelerators import ACCELERATORS, Accelerator
 from wizardcoder_jax.core.errors import InputError
 
 ENVIRONMENT = {  # in which libtpu compiles on a machine that is no TPU's
@@ -67,7 +67,7 @@ def topology_of(name: str) -> Topology:
     """
     examples = "e.g. v5e:4x8, v6e:4x8, v5p:2x4x4, v4:2x4x4 or h100:8"
     kind, colon, shape = re.sub(r"^h100 ?x", "h100:", name.lower()).partition(":")
-    chip = CHIPS[kind] if kind in (*_SMALLEST, "h100") else None
+    chip = ACCELERATORS[kind] if kind in (*_SMALLEST, "h100") else None
     sizes = tuple(int(size) for size in shape.split("x") if re.fullmatch(r"[1-9]\d{0,3}", size))
     if chip is None:
         raise InputError(f"topology {name!r} is of no known chip; there are {', '.join(_SMALLEST)} and h100, {examples}")

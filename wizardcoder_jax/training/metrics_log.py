@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from wizardcoder_jax.core.accelerators import chip_of
+from wizardcoder_jax.core.accelerators import find_accelerator
 from wizardcoder_jax.core.filesystem import atomic_write, exists, is_remote, read_text, write_jsonl
 from wizardcoder_jax.training.train_step import StepMetrics
 from wizardcoder_jax.training.wandb_tracker import WandbTracker
@@ -30,7 +30,7 @@ def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | Non
         num_params: of the model.
         tokens_per_s: that are no padding.
     """
-    chip = chip_of(jax.devices()[0].device_kind)
+    chip = find_accelerator(jax.devices()[0].device_kind)
     return None if chip is None else 6 * num_params * tokens_per_s / (chip.peak_flops * jax.device_count())
 
 

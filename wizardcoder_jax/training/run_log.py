@@ -10,7 +10,7 @@ import jax
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.serialization import to_json
-from wizardcoder_jax.core.distributed import all_agree, is_first
+from wizardcoder_jax.core.distributed import all_processes, is_main_process
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.training.goodput import GoodputLog, Stopwatch
@@ -43,7 +43,7 @@ class Report:
         self._config, self._num_params, self._counts = config, num_params, counts
         self._held: tuple[int, StepMetrics, float] | None = None
         self._settled = time.perf_counter()
-        writes, run_dir = is_first(), config.output_dir
+        writes, run_dir = is_main_process(), config.output_dir
         project = config.wandb_project if writes else None
         tracker = None if project is None else WandbTracker(project, run_dir, to_json(config), anew=config.overwrite)
         self._log = MetricsLog(run_dir, start, writes, tracker)
@@ -82,13 +82,13 @@ class Report:
 
     def lacks(self, done: int, names: Iterable[str]) -> bool:
         """Whether step `done` is yet to be measured; every process of the run asks, and is told the same."""
-        return not all_agree(self._log.holds(done, names))
+        return not all_processes(self._log.holds(done, names))
 
     def measured(self, done: int, values: dict[str, float]) -> None:
         """Adds to the line of step `done` what was measured after it."""
         self._log.write(done, values)
         told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        self._progress.say(f"after step {done}: {told}")
+        self._progress.log(f"after step {done}: {told}")
 
     def generation(self, done: int, task_id: str, prompt: str, answer: str) -> None:
         """Writes one answer of the model as it is after step `done`."""
