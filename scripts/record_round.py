@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import wizardcoder_jax
-from wizardcoder_jax.core.filesystem import read_records, write_jsonl
+from wizardcoder_jax.core.record_files import read_records, write_jsonl
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.elimination_rules import EQUALITY_PROMPT
 from wizardcoder_jax.evol_instruct.methods import draw_method

@@ -12,7 +12,7 @@ from tests.helpers.shared_data import DATA_DIR, shared
 from wizardcoder_jax import decontaminate
 from wizardcoder_jax.config import DecontaminateConfig
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 
 ROOT = Path(__file__).parents[1]
 STATEMENT = "Return the seventh heron that wades upstream past both lanterns before the bell has rung."

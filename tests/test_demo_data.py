@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wizardcoder_jax import evolve
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 
 ROOT = Path(__file__).parents[1]

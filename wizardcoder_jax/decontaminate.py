@@ -102,8 +102,8 @@ def _split_records(
     clean: _RecordWriter,
     rejected: _RecordWriter,
 ) -> None:
-    from wizardcoder_jax.core.filesystem import read_records
     from wizardcoder_jax.core.progress import Progress
+    from wizardcoder_jax.core.record_files import read_records
     from wizardcoder_jax.evol_instruct.contamination.contamination_report import rejected_entry
     from wizardcoder_jax.evol_instruct.contamination.record_texts import extract_text
 

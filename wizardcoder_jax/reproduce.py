@@ -19,7 +19,8 @@ from wizardcoder_jax.config import EvaluateConfig, ExportConfig, Measurement, Pr
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import EXIT_RESUMABLE, StoppedEarlyError
-from wizardcoder_jax.core.filesystem import ensure_dir, read_json, read_records, write_json, write_text
+from wizardcoder_jax.core.filesystem import ensure_dir, read_json, write_json, write_text
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.reports.loop_report import describe_score, run_report
 
 

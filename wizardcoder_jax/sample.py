@@ -16,9 +16,9 @@ from wizardcoder_jax.config import SampleConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records, write_jsonl
 from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.core.progress import Progress
+from wizardcoder_jax.core.record_files import read_records, write_jsonl
 from wizardcoder_jax.core.resume_log import ResumeLog
 from wizardcoder_jax.core.seeded_random import random_key
 from wizardcoder_jax.evaluation.prompt_set import PromptSet

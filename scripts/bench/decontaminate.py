@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
 from wizardcoder_jax.evol_instruct.records import SeedFile

@@ -39,8 +39,8 @@ from typing import Any
 import numpy as np
 
 from wizardcoder_jax.config import TrainConfig
-from wizardcoder_jax.core.filesystem import read_records
 from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.hf.model_source import ModelSource

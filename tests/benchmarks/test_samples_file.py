@@ -111,7 +111,7 @@ def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
         read_samples(write_lines(tmp_path / "empty.jsonl"), problems)
     path = Path(write_lines(tmp_path / "cut.jsonl.gz", GOOD))
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="cannot be read whole"):
+    with pytest.raises(InputError, match="damaged or incomplete"):
         read_samples(str(path), problems)
     with pytest.raises(InputError, match="cannot read"):
         read_samples(str(tmp_path / "absent.jsonl"), problems)

@@ -1,118 +1,15 @@
-import gzip
-import json
 import os
-import tracemalloc
 
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import (
-    atomic_write,
-    ensure_dir,
-    expand_paths,
-    read_records,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from wizardcoder_jax.core.filesystem import atomic_write, ensure_dir, expand_paths, write_json, write_text
+from wizardcoder_jax.core.record_files import write_jsonl
 
-RECORDS = [{"instruction": "Zähle\u2028bis drei", "output": "1\n2\n3"}, {"instruction": "b", "input": "", "output": "🙂"}]
+pytestmark = pytest.mark.quick
 
 
-def records_of(path):
-    return [record for _, record in read_records(path)]
-
-
-def write(path, records):
-    """Writes `records` in the format that the name says."""
-    if ".parquet" in path.name:
-        parquet.write_table(pyarrow.Table.from_pylist(records), path)
-        return
-    is_lines = ".jsonl" in path.name
-    text = "\n".join(json.dumps(r, ensure_ascii=False) for r in records) + "\n" if is_lines else json.dumps(records, indent=1)
-    path.write_bytes(gzip.compress(text.encode()) if path.name.endswith(".gz") else text.encode())
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.json.gz"])
-def test_records_are_read_whatever_holds_them(tmp_path, name):
-    write(tmp_path / name, RECORDS)
-    assert records_of(tmp_path / name) == RECORDS
-
-
-@pytest.mark.parametrize("name", ["a.parquet"])
-def test_parquet_records_are_read(tmp_path, name):
-    records = [{"instruction": "a", "output": "b"}, {"instruction": "c", "output": None}]
-    write(tmp_path / name, records)
-    assert list(read_records(tmp_path / name)) == [(f"{tmp_path / name}:[{i}]", r) for i, r in enumerate(records)]
-
-
-def test_the_place_of_a_record_is_its_line(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n  \n{"a": 2}\r\n')
-    assert list(read_records(tmp_path / "a.jsonl")) == [
-        (f"{tmp_path}/a.jsonl:1", {"a": 1}),
-        (f"{tmp_path}/a.jsonl:4", {"a": 2}),
-    ]
-
-
-@pytest.mark.parametrize("text", ['{"a": 1}\n', '[{"a": 1}]', '[\n{"a": 1}\n]\n'])
-def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path, text):
-    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8-sig")
-    assert records_of(tmp_path / "a.jsonl") == [{"a": 1}]
-
-
-def test_an_empty_file_holds_no_record(tmp_path):
-    (tmp_path / "a.jsonl").write_text("\n")
-    assert records_of(tmp_path / "a.jsonl") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "complaint"),
-    [
-        ("a.jsonl", b'{"a": 1}\n{"a": \n', r"a\.jsonl:2: malformed JSON"),
-        ("a.jsonl", b'{"a": 1}\n[2]\n', r"a\.jsonl:2: expected a JSON object, found list"),
-        ("a.jsonl", b'{"a": 1}\n"text"\n', r"a\.jsonl:2: expected a JSON object, found str"),
-        ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl: not UTF-8 at byte 7"),
-        ("a.jsonl", b'{"a": ' + b"[" * 100_000, r"a\.jsonl:1: malformed JSON"),
-        ("a.json", b'[\n{"a": 1},\n{"a": }\n]', r"a\.json, line 3: malformed JSON"),
-        ("a.json", b'[{"a": 1}, 7]', r"a\.json:\[1\]: expected a JSON object, found int"),
-        ("a.parquet", b"PAR1 but not", r"a\.parquet: not a readable parquet file"),
-        ("a.parquet", b"", r"a\.parquet: not a readable parquet file"),
-        ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: cannot be read whole"),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:30], r"a\.jsonl\.gz: cannot be read whole"),
-    ],
-)
-def test_a_malformed_file_is_named_with_its_line(tmp_path, name, content, complaint):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=complaint) as caught:
-        records_of(tmp_path / name)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_damaged_gzip_body_is_named(tmp_path):
-    whole = bytearray(gzip.compress(json.dumps({"a": list(range(2000))}).encode()))
-    for i in range(len(whole) // 2, len(whole) // 2 + 40):
-        whole[i] ^= 0xFF
-    (tmp_path / "a.jsonl.gz").write_bytes(bytes(whole))
-    with pytest.raises(InputError, match=r"a\.jsonl\.gz: cannot be read whole"):
-        records_of(tmp_path / "a.jsonl.gz")
-
-
-def test_a_damaged_gzip_body_of_a_parquet_file_is_named(tmp_path):
-    (tmp_path / "a.parquet.gz").write_bytes(b"no gzip")
-    with pytest.raises(InputError, match=r"a\.parquet\.gz: "):
-        records_of(tmp_path / "a.parquet.gz")
-
-
-def test_a_missing_file_or_a_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read .*none\.jsonl: No such file"):
-        records_of(tmp_path / "none.jsonl")
-    with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
-        records_of(tmp_path)
-
-
-def test_globs_are_expanded_in_order_without_repeats(tmp_path):
+def test_globs_expand_in_order_without_repeats(tmp_path):
     for name in ("b1.jsonl", "b0.jsonl", "[x].jsonl"):
         (tmp_path / name).touch()
     names = expand_paths([f"{tmp_path}/b1.jsonl", f"{tmp_path}/b*.jsonl", f"{tmp_path}/[x].jsonl"])
@@ -121,15 +18,7 @@ def test_globs_are_expanded_in_order_without_repeats(tmp_path):
         expand_paths([f"{tmp_path}/b0.jsonl", f"{tmp_path}/none*"])
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-def test_what_is_written_is_read_back_and_equal_records_give_equal_bytes(tmp_path, name):
-    write_jsonl(tmp_path / "new/folder" / name, iter(RECORDS))
-    assert records_of(tmp_path / "new/folder" / name) == RECORDS
-    write_jsonl(tmp_path / name, RECORDS)
-    assert (tmp_path / name).read_bytes() == (tmp_path / "new/folder" / name).read_bytes()
-
-
-def test_json_and_text_are_utf8_with_a_last_line_end(tmp_path):
+def test_json_and_text_are_utf8_and_json_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "a.json", {"a": "ä"})
     assert (tmp_path / "a.json").read_bytes() == '{\n  "a": "ä"\n}\n'.encode()
     write_text(tmp_path / "a.txt", "ä")
@@ -137,7 +26,7 @@ def test_json_and_text_are_utf8_with_a_last_line_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_error_amid_a_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+def test_an_error_during_a_write_leaves_only_the_old_file(tmp_path, error):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(error), atomic_write(tmp_path / "a.txt") as file:
         file.write(b"half of the ne")
@@ -153,35 +42,15 @@ def test_an_error_amid_a_write_leaves_the_old_file_and_nothing_else(tmp_path, er
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_the_error_for_an_unwritable_path_names_it(tmp_path):
     (tmp_path / "file").touch()
     for write_it in (lambda path: ensure_dir(path), lambda path: write_text(path / "a.txt", "")):
-        with pytest.raises(InputError, match=r"cannot make the folder .*file/below: Not a directory; choose another"):
+        with pytest.raises(InputError, match=r"cannot create the folder .*file/below: Not a directory; choose another"):
             write_it(tmp_path / "file/below")
 
 
-def test_records_come_before_the_end_of_the_file_is_read(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b'\n{"a": 1}\n' + b'{"a": 2}\n' * 100_000 + b"\xff")
-    records = read_records(path)
-    assert next(records) == (f"{path}:2", {"a": 1})
-    with pytest.raises(InputError, match=f"not UTF-8 at byte {10 + 9 * 100_000}"):
-        list(records)
-
-
-def test_reading_a_large_file_takes_little_memory(tmp_path):
-    path = tmp_path / "a.jsonl"
-    line = json.dumps({"a": "x" * 1000}).encode() + b"\n"
-    path.write_bytes(line * 20_000)
-    tracemalloc.start()
-    assert sum(1 for _ in read_records(path)) == 20_000
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak_bytes < 1_000_000
-
-
-def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
+def test_a_file_that_is_not_regular_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe is no ordinary file"), atomic_write(tmp_path / "pipe") as file:
+    with pytest.raises(InputError, match="pipe is not a regular file"), atomic_write(tmp_path / "pipe") as file:
         file.write(b"x")
     assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1

@@ -284,7 +284,7 @@ def test_a_cut_gzip_file_is_named(tmp_path):
 
     path = tmp_path / "cut.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"instruction": "x", "output": "y"}\n' * 100)[:-20])
-    with pytest.raises(InputError, match=r"cut\.jsonl\.gz: cannot be read whole"):
+    with pytest.raises(InputError, match=r"cut\.jsonl\.gz: the file is damaged or incomplete"):
         prepared(path, tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.disguises import disguised, parts, renamed, verbatim
 from tests.helpers.shared_data import DATA_DIR, shared
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 

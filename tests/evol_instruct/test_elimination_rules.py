@@ -3,8 +3,8 @@ import time
 import pytest
 
 from tests.helpers.shared_data import shared
-from wizardcoder_jax.core.filesystem import read_records
 from wizardcoder_jax.core.instruction_template import with_input
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.elimination_rules import (
     INSTRUCTION_RULES,
     RESPONSE_RULES,

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.helpers.shared_data import shared
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.languages import (
     ALIASES,
     LANGUAGE_NAMES,

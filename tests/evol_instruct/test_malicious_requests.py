@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from tests.helpers.shared_data import shared
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 from wizardcoder_jax.evol_instruct.malicious_requests import MALICIOUS_JUDGE, MALICIOUS_RULE, find_malicious_phrase
 from wizardcoder_jax.llm_client.completion import Completion

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.shared_data import shared
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.near_duplicates import (
     ROWS_PER_CHUNK,
     NearDuplicates,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.code_snippets import Snippet, SnippetFile
 from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
 from wizardcoder_jax.evol_instruct.oss_instruct import PROMPT, make_seed, parse_problem

@@ -377,7 +377,7 @@ def test_a_benchmark_is_sampled_under_its_protocol(place, tmp_path):
         (["--prompts", "{place}/prompts.jsonl", "--max-length", "300"], "max_length 300 exceeds the model's 256 positions"),
         (["--prompts", "{place}/prompts.jsonl", "--model", "/nowhere"], "no model at /nowhere"),
         (["--prompts", "{place}/prompts.jsonl", "--mesh", "2x2"], "mesh 2x2 needs 4 devices, this run has 1"),
-        (["--prompts", "{place}/prompts.jsonl", "--output", "{place}/prompts.jsonl/x"], "cannot make the folder"),
+        (["--prompts", "{place}/prompts.jsonl", "--output", "{place}/prompts.jsonl/x"], "cannot create the folder"),
         (["--prompts", "{place}/prompts.jsonl", "--num-samples", "2"], "temperature 0 gives 2 equal answers"),
         (["--benchmark", "mini", "--protocol", "chat"], "this model has no chat template"),
         (["--prompts", "{place}/prompts.jsonl", "--top-k", "0"], "top_k must be at least 1, got 0"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 
 
 def read_problem_file(

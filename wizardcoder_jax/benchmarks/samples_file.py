@@ -12,7 +12,8 @@ from typing import Any
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.record_fields import optional_text, required
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import open_bytes, read_records, write_jsonl
+from wizardcoder_jax.core.filesystem import open_bytes
+from wizardcoder_jax.core.record_files import read_records, write_jsonl
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ import os
 from types import TracebackType
 from typing import IO, Any, Self
 
-from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, write_jsonl
+from wizardcoder_jax.core.filesystem import ensure_dir, is_remote
+from wizardcoder_jax.core.record_files import write_jsonl
 
 
 class ResumeLog:

@@ -10,7 +10,7 @@ from typing import Any
 import xxhash
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import is_remote, read_records
+from wizardcoder_jax.core.filesystem import is_remote
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.core.seeded_random import random_bits
 from wizardcoder_jax.evol_instruct.languages import SUFFIXES, parse_language_name
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import IO, Any
 
-from wizardcoder_jax.core.filesystem import atomic_write, read_records
+from wizardcoder_jax.core.filesystem import atomic_write
+from wizardcoder_jax.core.record_files import read_records
 
 ROWS_PER_GROUP = 5_000  # of parquet; they are in memory at once
 

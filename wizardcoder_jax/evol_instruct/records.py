@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records
 from wizardcoder_jax.core.instruction_template import with_input
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASK_NAMES, TRANSLATE
 from wizardcoder_jax.evol_instruct.elimination_rules import excerpt
 from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES, parse_language_name

@@ -12,7 +12,8 @@ import jax
 from tensorboardX import SummaryWriter
 
 from wizardcoder_jax.core.accelerators import find_accelerator
-from wizardcoder_jax.core.filesystem import atomic_write, exists, is_remote, read_text, write_jsonl
+from wizardcoder_jax.core.filesystem import atomic_write, exists, is_remote, read_text
+from wizardcoder_jax.core.record_files import write_jsonl
 from wizardcoder_jax.training.train_step import StepMetrics
 from wizardcoder_jax.training.wandb_tracker import WandbTracker
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records, read_text
+from wizardcoder_jax.core.filesystem import read_text
+from wizardcoder_jax.core.record_files import read_records
 
 TEXT_FIELDS = ("prompt", "text")
 SOLUTION_FIELDS = ("canonical_solution", "code", "reference_code")

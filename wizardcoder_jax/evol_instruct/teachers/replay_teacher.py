@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import read_records
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.llm_client.completion import MOST_TOKENS, Completion, Message
 
 SHOWN_CHARS = 80

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import exists, read_json, read_records
+from wizardcoder_jax.core.filesystem import exists, read_json
+from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.reports.html_escape import visible
 
 MALICIOUS = "malicious_request"  # the rule whose records no page shows
