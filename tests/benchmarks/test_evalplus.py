@@ -84,7 +84,7 @@ def test_an_unknown_version_names_the_known_ones():
 
 
 def holds(value, expected, *, tolerance=0.0, benchmark="mbpp", entry_point="f", arguments=()):
-    return evalplus_check.OutputComparison(benchmark, entry_point, tolerance).holds(arguments, value, expected)
+    return evalplus_check.Comparison(benchmark, entry_point, tolerance).holds(arguments, value, expected)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_values_are_compared_as_evalplus_compares_them(value, expected, toleranc
 
 
 def test_a_tolerance_that_floats_brought_in_stays_for_later_inputs():
-    comparison = evalplus_check.OutputComparison("mbpp", "f", 0)
+    comparison = evalplus_check.Comparison("mbpp", "f", 0)
     assert not comparison.holds((), [1, 2.0 + 1e-8], [1, 2.0])
     assert comparison.holds((), 2.0, 2.0)
     assert comparison.holds((), [1, 2.0 + 1e-8], [1, 2.0])

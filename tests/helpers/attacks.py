@@ -100,7 +100,7 @@ PATCHES = {
     "gc test source": "import gc, re\ndef f(x):\n  for o in gc.get_objects():\n    for c in gc.get_referents(o):\n"
     "      if isinstance(c, (str, bytes)) and 'expected' + ' =' in str(c): return re.search(r'[0-9a-f]{32}', str(c))[0]",
     "code swap": "import gc, types\ndef f(x):\n  for o in gc.get_objects():\n    if isinstance(o, types.FunctionType) and"
-    " o.__name__ in ('_tested', 'ask', 'reason_of', '_say'): o.__code__ = (lambda *a, **k: ('passed', '')).__code__",
+    " o.__name__ in ('_run_test', 'ask', 'reason_of', '_send_verdict'): o.__code__ = (lambda *a, **k: ('passed', '')).__code__",
     "patch the channel": "import gc\ndef f(x):\n  for o in gc.get_objects():\n    if type(o).__name__ == 'Channel':\n"
     "      type(o)._changes = lambda *a: ((0, ['TOKEN'[:0]]),)\n",
     "own memory": "import re\ndef f(x):\n  for line in open('/proc/self/maps'):\n    span, mode = line.split()[:2]\n"

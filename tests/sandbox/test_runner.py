@@ -505,7 +505,12 @@ def test_the_numbers_of_system_calls_are_the_kernels(header):
     for found in re.finditer(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", path.read_text()):
         numbers.setdefault(found[1], int(found[2]))
     column = 0 if "x86" in header else 1
-    known = {**seccomp.REFUSED, **seccomp.REFUSED_WITHOUT_NAMESPACES, **seccomp.REFUSED_AS_ONESELF, **seccomp.SIGNALS_BY_PID}
+    known = {
+        **seccomp.REFUSED,
+        **seccomp.REFUSED_WITHOUT_NAMESPACES,
+        **seccomp.REFUSED_WITHOUT_OWN_UID,
+        **seccomp.SIGNALS_BY_PID,
+    }
     wrong = {name: both for name, both in known.items() if name in numbers and both[column] != numbers[name]}
     assert not wrong
     assert len(numbers.keys() & known.keys()) > 90
@@ -515,8 +520,8 @@ def test_limits_are_never_raised(monkeypatch):
     set_to = []
     monkeypatch.setattr(confine.resource, "getrlimit", lambda kind: (50, 100))
     monkeypatch.setattr(confine.resource, "setrlimit", lambda kind, pair: set_to.append(pair))
-    confine.lower(0, 80)
-    confine.lower(0, 400)
+    confine.lower_limit(0, 80)
+    confine.lower_limit(0, 400)
     assert set_to == [(80, 80), (100, 100)]
 
 

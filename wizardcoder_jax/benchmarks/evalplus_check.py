@@ -116,7 +116,7 @@ def is_close(value: Any, expected: Any, tolerance: float) -> bool:
     return not math.isinf(bound) and abs(value - expected) <= bound
 
 
-class OutputComparison:
+class Comparison:
     """Compares results of one run over inputs; once an expected value was made of floats, the tolerance stays."""
 
     def __init__(self, benchmark: str, entry_point: str, tolerance: float) -> None:
@@ -195,7 +195,7 @@ def check_all(
     exec(compile(reference, "<reference>", "exec"), namespace)
     # Parsed twice: a function may change its arguments.
     for (label, calls), (_, own_calls) in zip(json.loads(inputs), json.loads(inputs), strict=True):
-        comparison = OutputComparison(benchmark, entry_point, tolerance)
+        comparison = Comparison(benchmark, entry_point, tolerance)
         for i, call in enumerate(calls):
             arguments, own = (typed(number, one) if benchmark == "mbpp" else one for one in (call, own_calls[i]))
             start = time.perf_counter()

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import threading
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import TracebackType
 from typing import Self, TypeVar
@@ -51,13 +51,7 @@ class ProgramRunner:
 
     def submit(self, program: Program) -> "Future[Verdict]":
         """Schedule one program and return the future of its verdict."""
-        task = _Task(program=program, future=Future())
-        with self._lock:
-            if self._is_closed:
-                raise RuntimeError("the program runner is closed")
-            self._waiting.append(task)
-            self._start_ready()
-        return task.future
+        return self._submit_all([program])[0]
 
     def run_all(self, programs: Mapping[Key, Program]) -> Iterator[tuple[Key, Verdict]]:
         """Run programs and yield (key, verdict) as they end; the runner is closed if the caller stops early.
@@ -66,7 +60,7 @@ class ProgramRunner:
             InputError: an interpreter or a toolchain is missing; no program has run.
         """
         self.sandbox.check_tools(programs.values())
-        keys = {self.submit(program): key for key, program in programs.items()}
+        keys = dict(zip(self._submit_all(programs.values()), programs, strict=True))
         try:
             for future in as_completed(keys):
                 yield keys[future], future.result()
@@ -92,6 +86,15 @@ class ProgramRunner:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _submit_all(self, programs: Iterable[Program]) -> "list[Future[Verdict]]":
+        tasks = [_Task(program=program, future=Future()) for program in programs]
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the program runner is closed")
+            self._waiting.extend(tasks)
+            self._start_ready()
+        return [task.future for task in tasks]
 
     def _start_ready(self) -> None:
         """Start every task that may run now. The caller holds the lock."""

@@ -113,7 +113,7 @@ def _talk_to_tester(connection: socket.socket, header: dict[str, Any], candidate
             return reply
         wire.send(connection, test)
         return wire.receive_json(connection)
-    except (wire.Gone, OSError, ValueError):
+    except (wire.ConnectionLostError, OSError, ValueError):
         return None
 
 

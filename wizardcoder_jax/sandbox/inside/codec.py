@@ -1,13 +1,13 @@
 """The closed codec: how values cross between tester and candidate.
 
-What crosses by value is a plain type: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set,
-frozenset, range, the containers of `collections`, Decimal, Fraction, the types of `datetime`, numpy's arrays and numbers,
-and builtin types by name. Of an instance of a subclass the plain part crosses, and arrives as an instance of a fresh
-subclass without methods: what a candidate overrides (`__eq__`) never reaches the tester. Anything else crosses as a handle:
-a number, which the channel turns into a proxy. Shared and cyclic mutable containers keep their shape: each is numbered in the
-order in which it is met, on both sides alike.
+Plain types cross by value: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range,
+the containers of `collections`, Decimal, Fraction, the types of `datetime`, numpy's arrays and numbers, and builtin types by
+name. An instance of a subclass crosses as its plain value and arrives as an instance of a new subclass without methods, so
+that what a candidate overrides (`__eq__`) never reaches the tester. Anything else crosses as a handle: a number that the
+channel turns into a proxy. Shared and cyclic mutable containers keep their structure: both sides number them in the order in
+which they occur.
 
-A decoder believes nothing: sizes, depths, indexes and types are checked, and whatever is wrong raises CodecError.
+The decoder trusts nothing: it checks sizes, depths, indexes and types, and raises CodecError for anything wrong.
 """
 
 import builtins
@@ -48,11 +48,11 @@ NUMPY_KINDS = "biufcSUmM"
 
 
 class CodecError(Exception):
-    """A value or a message that cannot cross."""
+    """A value cannot be encoded, or a message cannot be decoded."""
 
 
 def contents(container: Any) -> Any:
-    """What a mutable container holds, as a new plain value, without running code of a subclass."""
+    """Return the contents of a mutable container as a new plain value, without running code of a subclass."""
     if isinstance(container, dict):
         ordered: Any = collections.OrderedDict if isinstance(container, collections.OrderedDict) else dict
         return [(key, dict.__getitem__(container, key)) for key in ordered.__iter__(container)]
@@ -62,17 +62,17 @@ def contents(container: Any) -> Any:
     return list(base.__iter__(container))
 
 
-def refill(container: Any, held: Any) -> None:
-    """Makes a mutable container hold `held`, in place.
+def refill(container: Any, new_contents: Any) -> None:
+    """Replace the contents of a mutable container, in place.
 
     Raises:
-        CodecError: `held` does not fit this kind of container.
+        CodecError: `new_contents` does not fit this kind of container.
     """
     try:
         if isinstance(container, bytearray | list):
-            container[:] = held
+            container[:] = new_contents
         else:
-            filled = dict(held) if isinstance(container, dict) else held
+            filled = dict(new_contents) if isinstance(container, dict) else new_contents
             container.clear()
             if isinstance(container, collections.deque):
                 container.extend(filled)
@@ -85,5 +85,5 @@ def refill(container: Any, held: Any) -> None:
 
 
 def update(mapping: Any, filled: Any) -> None:
-    """dict.update, but in order for an OrderedDict, and without the adding of a Counter."""
+    """Apply dict.update, which a Counter would turn into addition; an OrderedDict keeps its order."""
     (collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict).update(mapping, filled)

@@ -1,4 +1,4 @@
-"""A program of another language: written to a file, then compiled and run by commands, each confined."""
+"""Compiles and runs a program of another language by commands, each confined."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import socket
 import stat
 import time
 
-from .confine import Job, Place, start
+from .confine import Job, ZygoteConfig, start
 
 _TAIL_BYTES = 4000
 _ERROR = re.compile(
@@ -20,18 +20,18 @@ _ASSERTION = re.compile(r"AssertionError|[Aa]ssert(?:ion)?\b.{0,400}\bfail|panic
 
 
 def run(
-    steps: list[dict], file: str, footer: str | None, program: bytes | bytearray, place: Place, job: Job, folder: str
+    steps: list[dict], file: str, footer: str | None, program: bytes | bytearray, config: ZygoteConfig, job: Job, folder: str
 ) -> tuple[str, str]:
-    """(reason, detail) of compiling and running a program.
+    """Compile and run a program; return (reason, detail).
 
     Args:
         steps: {"command": [...], "compiles": bool}, in order.
-        file: the program's name.
-        footer: a line that prints NONCE at the program's end, for languages in which the end of the file is run last.
+        file: name of the source file.
+        footer: a line that prints NONCE at the end of the program, for languages that execute the end of the file last.
         program: the source.
-        place: see there.
-        job: see there.
-        folder: the work folder, where the commands run.
+        config: what all jobs of the zygote share.
+        job: the settings of this job.
+        folder: the work folder, in which the commands run.
     """
     nonce = secrets.token_hex(16)
     if footer is not None:
@@ -41,45 +41,46 @@ def run(
         sink.write(program)
     for owned in (folder, path):
         if job.uid:
-            with contextlib.suppress(PermissionError):  # in a namespace without that right the folder is everybody's
+            with contextlib.suppress(PermissionError):  # a namespace without that right has a folder that everyone may write
                 os.chown(owned, job.uid, job.uid)
     os.chmod(path, 0o644)
-    said = ""
+    output = ""
     for step in steps:
-        status, said = _run_step(step["command"], place, job, folder)
+        status, output = _run_step(step["command"], config, job, folder)
         if status:
-            return _failure(step["compiles"], status, said)
+            return _failure(step["compiles"], status, output)
         _make_executable(folder)
-    if footer is not None and nonce not in said:
+    if footer is not None and nonce not in output:
         return "exit", "exited before the test ended"
     return "passed", ""
 
 
-def _failure(compiles: bool, status: int, said: str) -> tuple[str, str]:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _failure(compiles: bool, status: int, output: str) -> tuple[str, str]:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     detail = next((line for line in lines if "rror" in line), lines[-1] if lines else f"exit status {status}")
-    if compiles or "SyntaxError" in said or "Parse error" in said:
+    if compiles or "SyntaxError" in output or "Parse error" in output:
         return "syntax", detail
-    if _ASSERTION.search(said):
+    if _ASSERTION.search(output):
         return "assertion", detail
-    if "OutOfMemoryError" in said or "out of memory" in said:
+    if "OutOfMemoryError" in output or "out of memory" in output:
         return "memory", detail
-    found = _ERROR.search(said)
+    found = _ERROR.search(output)
     if found:
         return f"exception:{found[1]}", detail
     return "exit", f"exit status {status}: {detail}" if status > 0 else f"killed by signal {-status}"
 
 
-def _run_step(command: list[str], place: Place, job: Job, folder: str) -> tuple[int, str]:
-    """(exit status, or minus the signal; the end of what it printed).
+def _run_step(command: list[str], config: ZygoteConfig, job: Job, folder: str) -> tuple[int, str]:
+    """Run one command; return (exit status, or minus the signal; the end of its output).
 
-    A fork a step: the first process of a namespace ends it, and one process can make but one.
+    Each step is forked from a process of its own: a process can create only one process namespace, and the namespace ends
+    with its first process.
     """
     ours, theirs = socket.socketpair()
     middle = os.fork()
     if middle == 0:
         try:
-            pid = start(lambda fd: _execute(command, fd), place, job, folder, theirs.fileno())
+            pid = start(lambda fd: _execute(command, fd), config, job, folder, theirs.fileno())
             theirs.close()
             ours.close()
             _, status = os.waitpid(pid, 0)
@@ -113,7 +114,7 @@ def _execute(command: list[str], fd: int) -> None:
 
 
 def _make_executable(folder: str) -> None:
-    """What a compiler wrote may be run; some cannot say so themselves, where changing modes is refused to them."""
+    """Make the compiled program executable; compilers cannot do it themselves if changing modes is refused."""
     path = os.path.join(folder, "program")
     with contextlib.suppress(OSError):
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

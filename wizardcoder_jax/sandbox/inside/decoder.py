@@ -1,4 +1,4 @@
-"""Reading values; see codec."""
+"""Decodes values; see codec."""
 
 import collections
 import datetime
@@ -28,12 +28,12 @@ from .codec import (
 
 
 class Decoder:
-    """Reads one message; see Encoder.
+    """Decodes one message of an Encoder.
 
     Args:
         data: the message.
-        resolve: the value that (letter, number) stands for; raises CodecError where there is none.
-        table: the mutable containers of the message before, in its order.
+        resolve: returns the value of a handle (letter, number); raises CodecError if there is none.
+        table: the mutable containers of the previous message, in its order.
     """
 
     def __init__(
@@ -44,25 +44,25 @@ class Decoder:
         self._num_items = 0
 
     def decode(self) -> Any:
-        """The value of the whole message.
+        """Return the value of the message.
 
         Raises:
-            CodecError: the message is not what an Encoder writes.
-            MemoryError: it is too much.
+            CodecError: no Encoder writes such a message.
+            MemoryError: the value is too large.
         """
         try:
             value = self._value(0)
         except (CodecError, MemoryError):
             raise
-        except Exception as error:  # every malformed message ends here, e.g. a list as a key: TypeError
+        except Exception as error:  # malformed messages of any kind, e.g. a list as a key: TypeError
             raise CodecError(f"malformed message: {type(error).__name__}: {error}") from error
         if self._at != len(self._data):
-            raise CodecError("a message with something after its end")
+            raise CodecError("data after the end of a message")
         return value
 
     def _take(self, num_bytes: int) -> memoryview:
         if num_bytes < 0 or num_bytes > len(self._data) - self._at:
-            raise CodecError("a message that is cut off")
+            raise CodecError("truncated message")
         start, self._at = self._at, self._at + num_bytes
         return self._data[start : self._at]
 
@@ -124,8 +124,8 @@ class Decoder:
         if self._num_items > MAX_ITEMS:
             raise CodecError(f"more than {MAX_ITEMS} items")
         if letter == b"x":
-            if count > len(self._data) - self._at:  # each takes a byte or more
-                raise CodecError("a message that is cut off")
+            if count > len(self._data) - self._at:  # each item takes at least one byte
+                raise CodecError("truncated message")
             return [self._value(depth + 1) for _ in range(count)]
         if letter == b"m":
             flat = self._items(depth)
@@ -141,10 +141,10 @@ class Decoder:
         if letter == b"s":
             joined, ends = self._text(), list(itertools.accumulate(packed))
             if min(packed, default=0) < 0 or (ends or [0])[-1] != len(joined):
-                raise CodecError("texts of other lengths")
-            known: dict[str, str] = {}  # equal texts are one object, as they mostly were on the other side
-            texts = (joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
-            return [known.setdefault(text, text) for text in texts]
+                raise CodecError("strings of wrong lengths")
+            known: dict[str, str] = {}  # equal strings become one object, as most were on the other side
+            strings = (joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
+            return [known.setdefault(string, string) for string in strings]
         raise CodecError(f"unknown sequence {letter!r}")
 
     def _extended(self, letter: bytes, depth: int) -> Any:
@@ -165,7 +165,7 @@ class Decoder:
     def _ref(self) -> Any:
         number = self._count()
         if number >= len(self.table):
-            raise CodecError("a reference to nothing")
+            raise CodecError("unknown reference")
         return self.table[number]
 
 
@@ -186,15 +186,15 @@ _ATOMS: dict[bytes, Callable[[Decoder], Any]] = {
 
 
 def fresh_class(name: Any, base: type) -> type:
-    """A subclass of `base` under that name, with nothing of its own."""
+    """Return a new subclass of `base` with that name and no attributes."""
     return type(name if type(name) is str and name.isidentifier() else base.__name__, (base,), {})
 
 
 def _instance(name: Any, fields: Any, base_name: str, plain: Any) -> Any:
-    """An instance of a fresh subclass: a named tuple's where there are fields."""
+    """Return an instance of a new subclass, a named tuple if there are fields."""
     base = BY_NAME[base_name]
     if type(plain) is not base or base not in SUBCLASSED:
-        raise CodecError("a subclass's plain part of another type")
+        raise CodecError("the plain value of a subclass has the wrong type")
     if base is bool:
         return plain
     if fields and len(fields) == len(plain):

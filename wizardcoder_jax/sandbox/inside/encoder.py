@@ -1,4 +1,4 @@
-"""Writing values; see codec."""
+"""Encodes values; see codec."""
 
 import collections
 import datetime
@@ -28,25 +28,25 @@ from .codec import (
 
 
 class Encoder:
-    """Writes values; one for each message.
+    """Encodes one message.
 
     Args:
-        handle_of: gives (letter, number) of a value that crosses as a handle, or raises CodecError.
-        table: mutable containers that the other side knows already, in its order.
+        handle_of: returns (letter, number) of a value that crosses as a handle, or raises CodecError.
+        table: mutable containers that the other side already has, in its order.
     """
 
     def __init__(self, handle_of: Callable[[Any], tuple[bytes, int]], table: Iterable[Any] = ()) -> None:
         self._handle_of = handle_of
-        self.table = list(table)  # also keeps everything alive, so that an id stays one object's
+        self.table = list(table)  # keeps the containers alive, so that no id is reused
         self._seen = {id(container): i for i, container in enumerate(self.table)}
         self._out = bytearray()
         self._alive: list[Any] = []
 
     def encode(self, value: Any) -> bytearray:
-        """The bytes of `value`.
+        """Return the bytes of `value`.
 
         Raises:
-            CodecError: too deep or too many items, or a value that cannot cross at all.
+            CodecError: the value is nested too deeply, or cannot cross at all.
         """
         self._value(value, 0)
         return self._out
@@ -120,7 +120,7 @@ class Encoder:
             self._items(list(value), depth)
 
     def _items(self, items: list[Any], depth: int) -> None:
-        """A sequence: numbers or texts of one type, or tuples of them, in one piece; else one by one."""
+        """Encode a sequence, in one piece if all items are numbers or strings of one type, or tuples of such."""
         kinds = set(map(type, items)) if len(items) > 3 else set()
         if kinds == {int}:
             try:
@@ -207,7 +207,7 @@ class Encoder:
             plain = base.__add__(value, 0) if base is int else float.__float__(value)
         fields = getattr(kind, "_fields", ()) if base is tuple else ()
         named = type(fields) is tuple and all(type(field) is str for field in fields)
-        self._alive.append(plain)  # so that its id is not given to another
+        self._alive.append(plain)  # keeps its id from being reused
         self._plain(b"U", (name, fields if named else (), NAMES[base]), depth)
         self._value(plain, depth + 1)
         return True

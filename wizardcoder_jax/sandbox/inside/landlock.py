@@ -1,4 +1,4 @@
-"""Landlock: which files a candidate may read and write, where there are no namespaces.
+"""Landlock: restricts the files that a candidate may read and write if there are no namespaces.
 
 Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/landlock.h.
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # system calls, the same on every architecture
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
-_RIGHTS_SINCE = {1: (1 << 13) - 1, 2: 1 << 13, 3: _TRUNCATE, 5: 1 << 15}  # ABI -> rights on files that came with it
-_DEVICES = (1 << 6) | (1 << 11) | (1 << 15)  # making character and block devices, ioctl: given to nobody
+_RIGHTS_SINCE = {1: (1 << 13) - 1, 2: 1 << 13, 3: _TRUNCATE, 5: 1 << 15}  # ABI -> file rights that it added
+_DEVICES = (1 << 6) | (1 << 11) | (1 << 15)  # creating character and block devices, ioctl: never granted
 _TCP, _SCOPES = 0b11, 0b11  # bind and connect since ABI 4; abstract sockets and signals since ABI 6
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
@@ -23,23 +23,23 @@ SIGNALS_SCOPED_SINCE = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paths:
-    """What may be reached."""
+    """The paths that a process may use."""
 
-    readable: tuple[str, ...]  # folders and files; those that do not exist are passed over
+    readable: tuple[str, ...]  # folders and files; missing ones are ignored
     writable: tuple[str, ...]
 
 
 def abi() -> int:
-    """The version of Landlock that this kernel has; 0: none."""
+    """Return the version of Landlock in this kernel, 0 if it has none."""
     version = _libc().syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)
     return max(0, version)
 
 
 def restrict(paths: Paths) -> None:
-    """Confines this process, and all that it will start, to the paths, for good; no_new_privs must be set.
+    """Restrict this process and its future children to the paths, irrevocably; no_new_privs must be set.
 
     Raises:
-        OSError: the kernel does not take it.
+        OSError: the kernel rejects the rules.
     """
     version = abi()
     rights = 0
@@ -50,11 +50,11 @@ def restrict(paths: Paths) -> None:
         attributes += struct.pack("<Q", _TCP)
     if version >= SIGNALS_SCOPED_SINCE:
         attributes += struct.pack("<Q", _SCOPES)
-    ruleset = _called(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset = _syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
     try:
         _allow(ruleset, paths.readable, _READ & rights)
         _allow(ruleset, paths.writable, rights & ~_DEVICES)
-        _called(_RESTRICT, ruleset, 0)
+        _syscall(_RESTRICT, ruleset, 0)
     finally:
         os.close(ruleset)
 
@@ -67,7 +67,7 @@ def _allow(ruleset: int, paths: Iterable[str], rights: int) -> None:
             continue
         try:
             own = rights if stat.S_ISDIR(os.fstat(opened).st_mode) else rights & _OF_FILES
-            _called(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", own, opened), 0)
+            _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", own, opened), 0)
         finally:
             os.close(opened)
 
@@ -76,7 +76,7 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _called(*arguments: object) -> int:
+def _syscall(*arguments: object) -> int:
     result = _libc().syscall(*arguments)
     if result < 0:
         number = ctypes.get_errno()

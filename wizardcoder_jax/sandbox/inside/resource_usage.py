@@ -1,4 +1,4 @@
-"""What the processes of a job use together, read from /proc."""
+"""The resources that the processes of a job use together, read from /proc."""
 
 import contextlib
 import os
@@ -6,14 +6,14 @@ import os
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
-def others() -> list[int]:
-    """Every process that is seen but this one: all of a job's, where this one is the first of its namespace."""
+def other_processes() -> list[int]:
+    """Return all visible processes except this one; for the first process of a namespace these are all of a job's."""
     own = os.getpid()
     return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != own]
 
 
 def descendants() -> list[int]:
-    """Every process that this one started, or that those started; orphans included where this one adopts them."""
+    """Return all descendants of this process, including orphans if it adopts them."""
     found, waiting = [], [os.getpid()]
     while waiting:
         pid = waiting.pop()
@@ -27,7 +27,7 @@ def descendants() -> list[int]:
 
 
 def cpu_and_resident(pids: list[int]) -> tuple[float, int]:
-    """(CPU seconds, also of children that ended; resident bytes, where shared pages count more than once)."""
+    """Return (CPU seconds, including those of ended children; resident bytes, which count shared pages several times)."""
     ticks = pages = 0
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
@@ -37,8 +37,8 @@ def cpu_and_resident(pids: list[int]) -> tuple[float, int]:
     return ticks / _TICKS, pages * _PAGE
 
 
-def proportional(pids: list[int]) -> int:
-    """Bytes of memory, shared pages counted once; where that cannot be read, as if nothing were shared."""
+def proportional_bytes(pids: list[int]) -> int:
+    """Return bytes of memory with shared pages counted once; if that cannot be read, as if nothing were shared."""
     total = 0
     for pid in pids:
         try:
@@ -49,8 +49,8 @@ def proportional(pids: list[int]) -> int:
     return total
 
 
-def disk(folder: str, enough: int) -> int:
-    """Bytes that a folder's files take, counted until they are more than `enough`; each entry counts a block or more."""
+def disk_bytes(folder: str, enough: int) -> int:
+    """Return the bytes that the files of a folder take, at least a block each; stop counting above `enough`."""
     total, waiting = 0, [folder]
     while waiting and total <= enough:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:

@@ -1,9 +1,9 @@
 """The system call filter of a candidate, as a BPF program, for x86_64 and aarch64.
 
-What is refused: reaching into other processes, mounting, namespaces, loading code into the kernel, the kernel's less guarded
-corners (bpf, io_uring, userfaultfd, keys, perf), memory that no limit counts (memfd, System V, message queues), sockets
-beyond those an empty network namespace makes harmless; and where there is no such namespace, every socket, every signal to
-another process, and changes to files that Landlock does not see.
+It refuses access to other processes, mounting, namespaces, loading code into the kernel, interfaces with a large attack
+surface (bpf, io_uring, userfaultfd, keys, perf), memory that no limit counts (memfd, System V, message queues), and sockets
+of families that an empty network namespace does not make harmless. Without namespaces it also refuses every socket, every
+signal to another process, and the changes to files that Landlock does not control.
 Source of the numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 """
 
@@ -21,7 +21,7 @@ _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _X32_BIT = 0x40000000
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET, TIME
 
-# name: (x86_64, aarch64); None: no such call there
+# name: (x86_64, aarch64); None: the architecture has no such call
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -108,12 +108,13 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mq_timedreceive": (243, 183),
     "mq_notify": (244, 184),
 }
-_UNKNOWN_TO_FALL_BACK: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435)}  # C libraries then use clone
+# ENOSYS makes C libraries fall back to clone.
+_REFUSED_AS_MISSING: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435)}
 _CLONE, _SOCKET = (56, 220), (41, 198)
 _FCNTL, _IOCTL, _PRLIMIT = (72, 25), (16, 29), (302, 261)
 
-# Where namespaces do not do it:
-SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # to itself only
+# Only without namespaces:
+SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # allowed to the process itself
 REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
@@ -133,7 +134,9 @@ REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
 }
-REFUSED_AS_ONESELF: dict[str, tuple[int | None, int | None]] = {  # with the user's own id: it may own what it sees
+REFUSED_WITHOUT_OWN_UID: dict[
+    str, tuple[int | None, int | None]
+] = {  # if the candidate has our user id, it may own files that it sees
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -162,11 +165,11 @@ _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterContext:
-    """What holds a candidate besides the filter."""
+    """The other means that confine a candidate, on which the filter depends."""
 
-    namespaces: bool  # its own processes, network and files
-    own_uid: bool  # it does not share a user id with anything
-    signals_scoped: bool  # Landlock keeps signals within
+    namespaces: bool  # it has its own process, network and mount namespaces
+    own_uid: bool  # no other process has its user id
+    signals_scoped: bool  # Landlock confines its signals
 
 
 def is_supported() -> bool:
@@ -174,65 +177,65 @@ def is_supported() -> bool:
     return platform.machine() in _AUDIT_ARCH
 
 
-def program(around: FilterContext, pid: int) -> bytes:
-    """The BPF program for a process of that id."""
+def program(context: FilterContext, pid: int) -> bytes:
+    """Return the BPF program for the process with that id."""
     machine = platform.machine()
     column = list(_AUDIT_ARCH).index(machine)
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT_ARCH[machine], 1, 0), _op(_RETURN, _KILL_PROCESS), _op(_LOAD, 0)]
     if machine == "x86_64":
         code += [_op(_JGE, _X32_BIT, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
     refused = dict(REFUSED)
-    if not around.namespaces:
+    if not context.namespaces:
         refused |= REFUSED_WITHOUT_NAMESPACES
-        refused |= {} if around.own_uid else REFUSED_AS_ONESELF
-    for numbers, error in ((refused, errno.EPERM), (_UNKNOWN_TO_FALL_BACK, errno.ENOSYS)):
-        for both in numbers.values():
-            if (number := both[column]) is not None:
+        refused |= {} if context.own_uid else REFUSED_WITHOUT_OWN_UID
+    for calls, error in ((refused, errno.EPERM), (_REFUSED_AS_MISSING, errno.ENOSYS)):
+        for numbers in calls.values():
+            if (number := numbers[column]) is not None:
                 code += [_op(_JEQ, number, 0, 1), _op(_RETURN, _ERRNO | error)]
-    for number, rule in _rules(around, pid, column):
+    for number, rule in _rules(context, pid, column):
         code += [_op(_JEQ, number, 0, len(rule)), *rule]
     return b"".join([*code, _op(_RETURN, _ALLOW)])
 
 
-def _rules(around: FilterContext, pid: int, column: int) -> list[tuple[int, list[bytes]]]:
-    """(system call, what decides about it: it ends with a return)."""
-    no, yes = _op(_RETURN, _ERRNO | errno.EPERM), _op(_RETURN, _ALLOW)
-    rules = [(_CLONE[column], [_argument(0), _op(_JSET, _NEW_NAMESPACES, 0, 1), no, yes])]
+def _rules(context: FilterContext, pid: int, column: int) -> list[tuple[int, list[bytes]]]:
+    """Return (system call, instructions that decide about it and end with a return) for calls that depend on arguments."""
+    refuse, allow = _op(_RETURN, _ERRNO | errno.EPERM), _op(_RETURN, _ALLOW)
+    rules = [(_CLONE[column], [_argument(0), _op(_JSET, _NEW_NAMESPACES, 0, 1), refuse, allow])]
     rules.append((_IOCTL[column], _none_of(1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP))))
-    if around.namespaces:
-        unknown = _op(_RETURN, _ERRNO | errno.EAFNOSUPPORT)
+    if context.namespaces:
+        unsupported = _op(_RETURN, _ERRNO | errno.EAFNOSUPPORT)
         rules.append(
             (
                 _SOCKET[column],
                 [
                     _argument(0),
                     *(_op(_JEQ, family, i, 0) for i, family in zip((3, 2, 1), _FAMILIES, strict=True)),
-                    unknown,
-                    yes,
+                    unsupported,
+                    allow,
                 ],
             )
         )
         return rules
-    rules.append((_SOCKET[column], [no]))
+    rules.append((_SOCKET[column], [refuse]))
     rules.append((_FCNTL[column], _none_of(1, (_F_SETOWN, _F_SETOWN_EX))))
-    rules.append((_PRLIMIT[column], [_argument(0), _op(_JEQ, 0, 1, 0), no, yes]))
-    for both, place in _OWN_PROCESS_ONLY.values():
-        rules.append((both[column], [_argument(place), _op(_JEQ, 0, 1, 0), no, yes]))
-    if not around.signals_scoped:
-        for both in SIGNALS_BY_PID.values():
-            rules.append((both[column], [_argument(0), _op(_JEQ, pid, 1, 0), no, yes]))
+    rules.append((_PRLIMIT[column], [_argument(0), _op(_JEQ, 0, 1, 0), refuse, allow]))
+    for numbers, index in _OWN_PROCESS_ONLY.values():
+        rules.append((numbers[column], [_argument(index), _op(_JEQ, 0, 1, 0), refuse, allow]))
+    if not context.signals_scoped:
+        for numbers in SIGNALS_BY_PID.values():
+            rules.append((numbers[column], [_argument(0), _op(_JEQ, pid, 1, 0), refuse, allow]))
     return rules
 
 
-def _none_of(place: int, values: tuple[int, ...]) -> list[bytes]:
-    """Refuses where the argument is one of the values."""
+def _none_of(index: int, values: tuple[int, ...]) -> list[bytes]:
+    """Return instructions that refuse a call if the argument is one of the values."""
     tests = [_op(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values)]
-    return [_argument(place), *tests, _op(_RETURN, _ALLOW), _op(_RETURN, _ERRNO | errno.EPERM)]
+    return [_argument(index), *tests, _op(_RETURN, _ALLOW), _op(_RETURN, _ERRNO | errno.EPERM)]
 
 
-def _argument(place: int) -> bytes:
-    """Loads the low half of an argument; the kernel reads no more of those that are tested here."""
-    return _op(_LOAD, 16 + 8 * place)
+def _argument(index: int) -> bytes:
+    """Load the low half of an argument; the kernel uses no more of the arguments tested here."""
+    return _op(_LOAD, 16 + 8 * index)
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -244,10 +247,10 @@ class _Program(ctypes.Structure):
 
 
 def install(code: bytes) -> None:
-    """Puts the filter over this process and all that it will start, for good.
+    """Install the filter for this process and its future children, irrevocably.
 
     Raises:
-        OSError: the kernel does not take it.
+        OSError: the kernel rejects it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     whole = _Program(len(code) // 8, code)

@@ -1,7 +1,8 @@
-"""One job, in a process of its own: starts the candidate, then reads the test and runs it; the candidate never has it.
+"""The tester of one job, in a process of its own: starts the candidate, then receives the test and runs it.
 
-Over the job's connection come a header and the candidate's source; then `ready` is said, the test comes, and the verdict is
-said: {"reason", "detail"}, or {"cannot_cross"} where the test gives the candidate what cannot be given.
+The candidate never has access to the test. Over the job's connection the tester receives a header and the candidate's source,
+sends "ready", receives the test, and sends the verdict: {"reason", "detail"}, with {"cannot_cross"} if the test passes the
+candidate a value that cannot be sent to another process.
 """
 
 import os
@@ -14,57 +15,67 @@ import types
 from typing import Any, NoReturn
 
 from . import candidate, commands, wire
-from .channel import Broken, CannotCross, Channel
-from .confine import BUBBLEWRAP, Job, Place, drop_capabilities, end_with_parent, hide, lower, own_folders, start
+from .channel import CannotCrossError, Channel, ProtocolError
+from .confine import (
+    BUBBLEWRAP,
+    Job,
+    ZygoteConfig,
+    drop_capabilities,
+    end_with_parent,
+    forbid_tracing,
+    lower_limit,
+    mount_own_folders,
+    start,
+)
 
-_RECURSION_LIMIT = 5000  # a result of the greatest depth, decoded below a test of some depth
+_RECURSION_LIMIT = 5000  # enough to decode the deepest result inside a deeply nested test
 _WAIT_FOR_EXIT_S = 2.0
 
 
-def run(connection: socket.socket, place: Place, job: Job, folder: str) -> NoReturn:
-    """Runs the job and ends this process."""
+def run(connection: socket.socket, config: ZygoteConfig, job: Job, folder: str) -> NoReturn:
+    """Run the job and end this process."""
     try:
-        hide()
+        forbid_tracing()
         end_with_parent()
-        if place.tier == BUBBLEWRAP:
-            own_folders(place)
+        if config.tier == BUBBLEWRAP:
+            mount_own_folders(config)
         header, source = wire.receive_json(connection), wire.receive(connection)
-        mode = {"split": _split, "whole": _whole, "commands": _commands}[header["mode"]]
-        mode(connection, header, source, place, job, folder)
-    except wire.Gone:
+        mode = {"split": _run_split, "whole": _run_whole, "commands": _run_commands}[header["mode"]]
+        mode(connection, header, source, config, job, folder)
+    except wire.ConnectionLostError:
         pass
     except BaseException as error:
-        _say(connection, "sandbox", f"{type(error).__name__}: {error}")
+        _send_verdict(connection, "sandbox", f"{type(error).__name__}: {error}")
     os._exit(0)
 
 
-def _say(connection: socket.socket, reason: str, detail: str, **more: Any) -> NoReturn:
-    """Gives the verdict and ends this process, whatever the test would have caught."""
+def _send_verdict(connection: socket.socket, reason: str, detail: str, **more: Any) -> NoReturn:
+    """Send the verdict and end this process at once, so that no `except` of the test can prevent it."""
     try:
         wire.send_json(connection, {"reason": reason, "detail": detail[: candidate.MAX_DETAIL_CHARS], **more})
-    except wire.Gone:
+    except wire.ConnectionLostError:
         pass
     finally:
         os._exit(0)
 
 
-def _split(connection: socket.socket, header: dict, source: bytearray, place: Place, job: Job, folder: str) -> None:
+def _run_split(connection: socket.socket, header: dict, source: bytearray, config: ZygoteConfig, job: Job, folder: str) -> None:
     names = tuple(header["names"])
     ours, theirs = socket.socketpair()
-    pid = start(lambda fd: candidate.answer(source, names, fd), place, job, folder, theirs.fileno())
+    pid = start(lambda fd: candidate.answer(source, names, fd), config, job, folder, theirs.fileno())
     theirs.close()
-    if place.tier == BUBBLEWRAP:
+    if config.tier == BUBBLEWRAP:
         drop_capabilities()
-    lower(resource.RLIMIT_AS, place.memory_bytes)
+    lower_limit(resource.RLIMIT_AS, config.memory_bytes)
     wire.send_json(connection, "ready")
     test = wire.receive(connection)
     sys.setrecursionlimit(_RECURSION_LIMIT)
-    reason, detail = _tested(_Watched(connection, pid, ours), names, test)
-    _say(connection, reason, detail)
+    reason, detail = _run_test(_TesterChannel(connection, pid, ours), names, test)
+    _send_verdict(connection, reason, detail)
 
 
-class _Watched(Channel):
-    """The tester's end: whatever goes wrong with it is the verdict, which no `except` of the test can catch."""
+class _TesterChannel(Channel):
+    """The tester's end of the channel: any failure of it becomes the verdict, which no `except` of the test can catch."""
 
     def __init__(self, connection: socket.socket, pid: int, channel: socket.socket) -> None:
         super().__init__(channel, may_export=_is_function, operations=("call",))
@@ -73,18 +84,18 @@ class _Watched(Channel):
     def _receive(self) -> bytearray:
         frame = super()._receive()
         if not frame and not self._started:
-            _say(self._verdict, "sandbox", self._connection.recv(1000).decode(errors="replace"))
+            _send_verdict(self._verdict, "sandbox", self._connection.recv(1000).decode(errors="replace"))
         self._started = True
         return frame
 
     def ask(self, *args: Any, **kwargs: Any) -> Any:
-        """See Channel; does not return where the candidate is gone."""
+        """Forward an operation as Channel does; end this process if the candidate has exited."""
         try:
             return super().ask(*args, **kwargs)
-        except Broken as error:
-            _say(self._verdict, "exit", how_it_ended(self._pid) or str(error))
-        except CannotCross as error:
-            _say(self._verdict, "sandbox", f"an argument of the test: {error}", cannot_cross=True)
+        except ProtocolError as error:
+            _send_verdict(self._verdict, "exit", describe_exit(self._pid) or str(error))
+        except CannotCrossError as error:
+            _send_verdict(self._verdict, "sandbox", f"an argument of the test: {error}", cannot_cross=True)
 
 
 def _is_function(value: Any) -> bool:
@@ -92,12 +103,12 @@ def _is_function(value: Any) -> bool:
     return isinstance(value, kinds) and value not in (sys.exit, os._exit)
 
 
-def _tested(channel: Channel, names: tuple[str, ...], test: bytearray) -> tuple[str, str]:
-    """(reason, detail) of loading the candidate and running the test."""
+def _run_test(channel: Channel, names: tuple[str, ...], test: bytearray) -> tuple[str, str]:
+    """Load the candidate and run the test; return (reason, detail)."""
     try:
-        what, value = channel.proxy(0)()
-        if what != "loaded" or type(value) is not dict:
-            return (what if what in ("syntax", "memory") else "exit"), str(value)
+        outcome, value = channel.proxy(0)()
+        if outcome != "loaded" or type(value) is not dict:
+            return (outcome if outcome in ("syntax", "memory") else "exit"), str(value)
         namespace: dict[str, Any] = {name: value[name] for name in names if name in value}
         code, failure = candidate.compiled(test)
         if code is None:
@@ -109,33 +120,35 @@ def _tested(channel: Channel, names: tuple[str, ...], test: bytearray) -> tuple[
     return "passed", ""
 
 
-def _whole(connection: socket.socket, header: dict, source: bytearray, place: Place, job: Job, folder: str) -> None:
+def _run_whole(connection: socket.socket, header: dict, source: bytearray, config: ZygoteConfig, job: Job, folder: str) -> None:
     wire.send_json(connection, "ready")
     program, nonce = source + wire.receive(connection), secrets.token_hex(16)
     ours, theirs = socket.socketpair()
-    pid = start(lambda fd: candidate.run_whole(program, nonce, fd), place, job, folder, theirs.fileno())
+    pid = start(lambda fd: candidate.run_whole(program, nonce, fd), config, job, folder, theirs.fileno())
     theirs.close()
     try:
         frame = wire.receive(ours)
-    except wire.Gone:
-        _say(connection, "exit", how_it_ended(pid) or "closed the verdict's connection")
+    except wire.ConnectionLostError:
+        _send_verdict(connection, "exit", describe_exit(pid) or "closed the verdict's connection")
     if not frame.startswith(nonce.encode()):
-        if not frame:  # an empty frame comes before anything untrusted ran
-            _say(connection, "sandbox", ours.recv(1000).decode(errors="replace"))
-        _say(connection, "exit", "wrote to the verdict's connection")
+        if not frame:  # only confinement errors send an empty frame, before anything untrusted runs
+            _send_verdict(connection, "sandbox", ours.recv(1000).decode(errors="replace"))
+        _send_verdict(connection, "exit", "wrote to the verdict's connection")
     reason, detail = wire.json.loads(frame[len(nonce) :])
-    _say(connection, reason, detail)
+    _send_verdict(connection, reason, detail)
 
 
-def _commands(connection: socket.socket, header: dict, source: bytearray, place: Place, job: Job, folder: str) -> None:
+def _run_commands(
+    connection: socket.socket, header: dict, source: bytearray, config: ZygoteConfig, job: Job, folder: str
+) -> None:
     wire.send_json(connection, "ready")
     program = source + wire.receive(connection)
-    reason, detail = commands.run(header["steps"], header["file"], header.get("footer"), program, place, job, folder)
-    _say(connection, reason, detail)
+    reason, detail = commands.run(header["steps"], header["file"], header.get("footer"), program, config, job, folder)
+    _send_verdict(connection, reason, detail)
 
 
-def how_it_ended(pid: int) -> str:
-    """A few words on how a process ended; empty where it runs on."""
+def describe_exit(pid: int) -> str:
+    """Describe how a process ended; return an empty string if it is still running."""
     deadline = time.monotonic() + _WAIT_FOR_EXIT_S
     while time.monotonic() < deadline:
         found, status = os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Frames over a stream socket: eight bytes of length, then as many bytes."""
+"""Frames over a stream socket: eight bytes of length, then that many bytes."""
 
 import json
 import socket
@@ -9,15 +9,15 @@ MAX_FRAME_BYTES = 256 << 20
 _LENGTH = struct.Struct("<Q")
 
 
-class Gone(Exception):  # noqa: N818 (a state of the connection)
-    """The other side closed the connection, or sent what is not a frame."""
+class ConnectionLostError(Exception):
+    """The other side closed the connection, or sent a frame that is too long."""
 
 
 def send(connection: socket.socket, data: bytes | bytearray) -> None:
-    """Sends one frame.
+    """Send one frame.
 
     Raises:
-        Gone: nobody reads any more.
+        ConnectionLostError: the other side no longer reads.
     """
     try:
         if len(data) < 1 << 16:
@@ -26,28 +26,28 @@ def send(connection: socket.socket, data: bytes | bytearray) -> None:
             connection.sendall(_LENGTH.pack(len(data)))
             connection.sendall(data)
     except (BrokenPipeError, ConnectionError) as error:
-        raise Gone(str(error)) from error
+        raise ConnectionLostError(str(error)) from error
 
 
 def receive(connection: socket.socket) -> bytearray:
-    """Receives one frame, and not a byte more.
+    """Receive exactly one frame.
 
     Raises:
-        Gone: see there.
+        ConnectionLostError: the connection was closed, or the frame is too long.
     """
     (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
     if size > MAX_FRAME_BYTES:
-        raise Gone(f"a message of {size} bytes; the limit is {MAX_FRAME_BYTES}")
+        raise ConnectionLostError(f"a message of {size} bytes; the limit is {MAX_FRAME_BYTES}")
     return _exactly(connection, size)
 
 
 def send_json(connection: socket.socket, value: Any) -> None:
-    """Sends a frame of JSON."""
+    """Send one frame of JSON."""
     send(connection, json.dumps(value).encode())
 
 
 def receive_json(connection: socket.socket) -> Any:
-    """Receives a frame of JSON."""
+    """Receive one frame of JSON."""
     return json.loads(receive(connection))
 
 
@@ -58,8 +58,8 @@ def _exactly(connection: socket.socket, num_bytes: int) -> bytearray:
         try:
             size = connection.recv_into(view[filled:], min(num_bytes - filled, 1 << 20))
         except ConnectionError as error:
-            raise Gone(str(error)) from error
+            raise ConnectionLostError(str(error)) from error
         if not size:
-            raise Gone("the connection was closed")
+            raise ConnectionLostError("the connection was closed")
         filled += size
     return received
