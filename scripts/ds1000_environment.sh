@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the environment in which DS-1000's references were written, for `evaluate --benchmark ds1000 --python FOLDER/bin/python`.
+# Build the environment of DS-1000's reference solutions, for `evaluate --benchmark ds1000 --python FOLDER/bin/python`.
 #
 #     scripts/ds1000_environment.sh FOLDER [torch] [tensorflow]
 #
-# Python 3.10 is needed: PYTHON names it where it is not `python3.10`. torch and tensorflow (68 and 45 of the 1000 problems)
-# take about 3 GB and are left out unless they are asked for. Do not put FOLDER under /tmp: programs have a /tmp of their own.
+# Requires Python 3.10; set PYTHON if it is not `python3.10`. torch and tensorflow (needed by 68 and 45 of the 1000 problems)
+# take about 3 GB and are only installed on request. FOLDER must not be under /tmp, because programs see a private /tmp.
 # Pins: xlang-ai/DS-1000, environment.yml.
 set -euo pipefail
 
@@ -22,19 +22,19 @@ for extra in "$@"; do
         torch) packages+=(torch==2.2.0) ;;
         tensorflow) packages+=(tensorflow==2.16.1) ;;
         *)
-            echo "error: no extra $extra; $usage" >&2
+            echo "error: unknown extra $extra; $usage" >&2
             exit 2
             ;;
     esac
 done
 
 if ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || [ "$version" != 3.10 ]; then
-    echo "error: $python is not Python 3.10 (found ${version:-nothing}); name one with PYTHON=/path/to/python3.10" >&2
+    echo "error: $python is not Python 3.10 (found ${version:-nothing}); set PYTHON=/path/to/python3.10" >&2
     exit 2
 fi
 case $(realpath -m "$folder") in
     /tmp/*)
-        echo "error: programs do not see the host's /tmp; choose another folder" >&2
+        echo "error: programs in the sandbox do not see the host's /tmp; choose another folder" >&2
         exit 2
         ;;
 esac

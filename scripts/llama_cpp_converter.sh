@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts llama.cpp's converter from Hugging Face folders to GGUF into a folder: llama_cpp_converter.sh PYTHON FOLDER
-# It comes from the sdist of llama-cpp-python (77 MB, of which 2 MB are kept); nothing is built or installed.
+# Download llama.cpp's converter from Hugging Face folders to GGUF: llama_cpp_converter.sh PYTHON FOLDER
+# It is part of the sdist of llama-cpp-python (77 MB, of which 2 MB are kept). Nothing is built or installed.
 set -euo pipefail
 
 python=$1
@@ -9,7 +9,7 @@ version=0.3.36 # the version that hf/gguf*.py and NOTICE cite
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-echo "set-up: fetching llama.cpp's converter (the sdist llama-cpp-python $version)"
+echo "setup: downloading llama.cpp's converter (the sdist llama-cpp-python $version)"
 "$python" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: --dest "$work" "llama-cpp-python==$version"
 mkdir "$work/llama.cpp"
 tar -xzf "$work"/llama_cpp_python-*.tar.gz -C "$work/llama.cpp" --strip-components=3 --wildcards \
