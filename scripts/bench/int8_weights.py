@@ -22,8 +22,9 @@ import numpy as np
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.core.sharding import make_mesh
-from wizardcoder_jax.hf.load_model import Opened, open_model
+from wizardcoder_jax.hf.load_model import OpenedModel, open_model
 from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.engine_weights import load_engine_weights
 from wizardcoder_jax.inference.request import GenerationRequest
 from wizardcoder_jax.models.transformer import Transformer
 
@@ -31,9 +32,9 @@ MODEL, BENCHMARK = "smollm2-135m-instruct", "mini-dev"
 PROMPTS, NEW, BATCH, ROUNDS = 32, 64, 8, 3
 
 
-def load(opened: Opened, dtype: str, *, int8: bool = False) -> Transformer:
+def load(opened: OpenedModel, dtype: str, *, int8: bool = False) -> Transformer:
     """The model as the sampling door holds it."""
-    return opened.for_sampling(make_mesh("1x1"), jnp.dtype(dtype), int8=int8)
+    return load_engine_weights(opened, make_mesh("1x1"), jnp.dtype(dtype), int8=int8)
 
 
 def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[list[tuple[int, ...]]], list[list[int]]]:
@@ -41,7 +42,9 @@ def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[li
     engine = Engine(model, num_slots=BATCH, max_length=max_length, eos_ids=[], dtype=jnp.dtype(dtype))
 
     def answer(prompts: list[tuple[int, ...]]) -> list[list[int]]:
-        found = dict(engine.answer([GenerationRequest(prompt=prompt, key=(0, 0), max_length=max_length) for prompt in prompts]))
+        found = dict(
+            engine.generate([GenerationRequest(prompt=prompt, key=(0, 0), max_length=max_length) for prompt in prompts])
+        )
         return [found[i].tokens[:NEW] for i in range(len(prompts))]
 
     return answer

@@ -38,6 +38,7 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.core.sharding import make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.engine_weights import load_engine_weights
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
 ROUNDS = 3
@@ -48,7 +49,7 @@ END = 2  # <|im_end|> of SmolLM2
 
 def engine_of(folder: Path, num_slots: int, max_length: int, eos_ids: list[int]) -> Engine:
     """Our sampler as the sampling door makes it."""
-    model = open_model(str(folder)).for_sampling(make_mesh("1x1"), jnp.dtype("float32"))
+    model = load_engine_weights(open_model(str(folder)), make_mesh("1x1"), jnp.dtype("float32"))
     return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32)
 
 
@@ -66,7 +67,7 @@ def time_greedy(folder: Path, gguf: Path, rng: np.random.Generator, batch: int) 
         requests = [
             GenerationRequest(prompt=tuple(row.tolist()), key=(0, i), max_length=length) for i, row in enumerate(prompts)
         ]
-        answers = dict(engine.answer(requests))
+        answers = dict(engine.generate(requests))
         found["ours"] = np.array([answers[i].tokens for i in range(batch)])
 
     def torchs() -> None:
@@ -97,8 +98,8 @@ def time_problems(folder: Path) -> dict[str, float]:
     def ours() -> None:
         hot = SamplingParams(temperature=0.2, top_p=0.95)
         sizes = [(i, k, prompt) for i, prompt in enumerate(prompts) for k in range(SAMPLES)]
-        requests = [GenerationRequest(prompt=p, key=(i, k), max_length=len(p) + NEW, decoding=hot) for i, k, p in sizes]
-        counts["ours"] = sum(len(answer.tokens) for _, answer in engine.answer(requests))
+        requests = [GenerationRequest(prompt=p, key=(i, k), max_length=len(p) + NEW, params=hot) for i, k, p in sizes]
+        counts["ours"] = sum(len(answer.tokens) for _, answer in engine.generate(requests))
 
     def torchs() -> None:
         settings = {"do_sample": True, "temperature": 0.2, "top_p": 0.95, "top_k": 0, "max_new_tokens": NEW}

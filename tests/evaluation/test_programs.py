@@ -13,9 +13,10 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.config.train import ValidationConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import make_mesh
-from wizardcoder_jax.evaluation.benchmark_evaluator import BenchmarkEvaluator, for_sampling
+from wizardcoder_jax.evaluation.benchmark_evaluator import BenchmarkEvaluator
 from wizardcoder_jax.evaluation.prompt_set import PromptSet
 from wizardcoder_jax.inference.decode_state import new_cache
+from wizardcoder_jax.inference.engine_weights import copy_engine_weights
 from wizardcoder_jax.sandbox import bubblewrap
 
 # Examines the model of a folder as a training would hold it, several times; prints what was found.
@@ -35,7 +36,7 @@ for case in sys.argv[2:]:
     mesh, rules = make_mesh(name), RULES[strategy]
     with jax.set_mesh(mesh):
         model = opened.weights(rules, mesh, jnp.float32).model
-    score = BenchmarkEvaluator(settings, opened.tokenizer, opened.arch.max_positions, jnp.float32).examine(model, mesh)
+    score = BenchmarkEvaluator(settings, opened.tokenizer, opened.arch.max_positions, jnp.float32).evaluate(model, mesh)
     print(json.dumps([score.pass_at_1, score.num_problems, [asked.answer for asked in score.answers]]), flush=True)
 """
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -84,12 +85,12 @@ def examiner(place, opened, **changes):
 
 def with_answers(monkeypatch, body):
     """The model's answers stand fixed, so that the score is known."""
-    monkeypatch.setattr(BenchmarkEvaluator, "_answers", lambda self, *_: dict.fromkeys(self._prompts, body))
+    monkeypatch.setattr(BenchmarkEvaluator, "_generate_answers", lambda self, *_: dict.fromkeys(self._prompts, body))
 
 
 def test_the_score_is_the_share_of_problems_whose_program_passes(place, opened, model, monkeypatch):
     with_answers(monkeypatch, "    return 1\n")
-    score = examiner(place, opened).examine(model, make_mesh("1x1"))
+    score = examiner(place, opened).evaluate(model, make_mesh("1x1"))
     assert (score.pass_at_1, score.num_problems) == (0.5, 4)  # the tests of half of them hold
     assert [(asked.task_id, asked.answer) for asked in score.answers] == [("T/0", "    return 1\n"), ("T/1", "    return 1\n")]
     assert score.answers[0].prompt == "def f0():\n"
@@ -100,11 +101,11 @@ def test_later_examinations_compile_nothing(place, opened, model):
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     try:
         examined = examiner(place, opened, batch_size=3)  # a size of its own: nothing was compiled for it
-        first = examined.examine(model, make_mesh("1x1"))
+        first = examined.evaluate(model, make_mesh("1x1"))
         num_first = compiled.count(COMPILED)
         changed = jax.tree.map(lambda leaf: leaf * 1.5, model)
         compiled.clear()
-        second = examined.examine(changed, make_mesh("1x1"))
+        second = examined.evaluate(changed, make_mesh("1x1"))
     finally:
         jax.monitoring.clear_event_listeners()
     assert num_first > 0 == compiled.count(COMPILED)
@@ -112,7 +113,7 @@ def test_later_examinations_compile_nothing(place, opened, model):
 
 
 def test_weights_are_cast_for_sampling_and_the_master_weights_stay(model):
-    copy = for_sampling(model, make_mesh("1x1"), jnp.dtype(jnp.bfloat16))
+    copy = copy_engine_weights(model, make_mesh("1x1"), jnp.dtype(jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(copy)} == {jnp.dtype(jnp.bfloat16)}
     assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {jnp.dtype(jnp.float32)}
     assert len(copy.blocks) == len(new_cache(copy, 1, 8, jnp.dtype(jnp.float32))) == model.arch.num_layers

@@ -18,7 +18,8 @@ import numpy as np
 from wizardcoder_jax.core.sharding import MESH_AXES
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference.engine import Engine
-from wizardcoder_jax.inference.memory import memory_of
+from wizardcoder_jax.inference.engine_weights import abstract_engine_weights, load_engine_weights
+from wizardcoder_jax.inference.memory import engine_memory
 from wizardcoder_jax.inference.request import GenerationRequest
 
 NEW = 64
@@ -33,7 +34,7 @@ def in_order(found, num):
 def waited_for(engine, requests, batch):
     """The answers, a batch begun when the one before it has ended."""
     for start in range(0, len(requests), batch):
-        yield from in_order(engine.answer(requests[start : start + batch]), len(requests[start : start + batch]))
+        yield from in_order(engine.generate(requests[start : start + batch]), len(requests[start : start + batch]))
 
 
 def bytes_on_the_first_device(*trees):
@@ -50,10 +51,10 @@ def main(folder):
         kinds = (jax.sharding.AxisType.Auto,) * 2
         mesh = jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=jax.devices()[: np.prod(shape)])
         with jax.set_mesh(mesh):
-            model = opened.for_sampling(mesh, dtype)
+            model = load_engine_weights(opened, mesh, dtype)
             for batch in batches:
                 engine = Engine(model, num_slots=batch, max_length=256, eos_ids=[], dtype=dtype)
-                runs = {"continuous": in_order(engine.answer(requests), len(requests))}
+                runs = {"continuous": in_order(engine.generate(requests), len(requests))}
                 if batch == 4:
                     runs["waited for"] = list(waited_for(engine, requests, batch))
                 for kind, tokens in runs.items():
@@ -62,8 +63,10 @@ def main(folder):
             caches.append([np.asarray(array) for array in jax.tree.leaves(engine._cache)])
             errors = [float(np.abs(a - b).max()) for a, b in zip(caches[-1], caches[0], strict=True)]
             part = values.sharding.shard_shape(values.shape)
-            said = memory_of(opened.sampling_shapes(mesh, dtype), mesh, num_slots=32, max_length=256, dtype=dtype)
-            kept = [cache for _, cache in engine._prompts._kept.values()]
+            said = engine_memory(
+                abstract_engine_weights(opened.arch, mesh, dtype), mesh, num_slots=32, max_length=256, dtype=dtype
+            )
+            kept = [cache for _, cache in engine._prefix_cache._entries.values()]
             held = {
                 "weights_bytes": bytes_on_the_first_device(model),
                 "cache_bytes": bytes_on_the_first_device(engine._cache, kept),

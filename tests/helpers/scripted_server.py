@@ -5,7 +5,7 @@ import threading
 
 from tests.helpers import tiny_models
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.inference.engine import News
+from wizardcoder_jax.inference.engine import RequestUpdate
 from wizardcoder_jax.inference.request import Generation
 from wizardcoder_jax.serving.admission import AdmissionLimits, Service
 from wizardcoder_jax.serving.http_routes import make_application
@@ -44,9 +44,9 @@ class ScriptedServer:
                 await asyncio.sleep(self.step_s)
                 if self.failure is not None:
                     raise self.failure
-                yield News(ticket=1, tokens=tokens[start : start + 16])
+                yield RequestUpdate(request_id=1, tokens=tokens[start : start + 16])
             is_over = True
-            yield News(ticket=1, tokens=[], answer=Generation(tokens=tokens, finish_reason="stop"))
+            yield RequestUpdate(request_id=1, tokens=[], generation=Generation(tokens=tokens, finish_reason="stop"))
         finally:
             self.num_left += not is_over
 

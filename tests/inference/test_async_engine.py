@@ -50,10 +50,10 @@ def with_engine(engine, work):
 
 
 async def ended(engine, name, order, one, owner):
-    async for news in engine.stream(one, owner):
-        if news.answer is not None:
+    async for update in engine.stream(one, owner):
+        if update.generation is not None:
             order.append(name)
-            return news.answer
+            return update.generation
     raise AssertionError
 
 
@@ -76,12 +76,12 @@ def test_one_who_asks_for_128_answers_does_not_keep_another_waiting(model):
 
 def test_what_cannot_be_answered_fails_its_caller_alone(model):
     async def work(engine):
-        good = asyncio.create_task(engine.answer(request(60)))
+        good = asyncio.create_task(engine.generate(request(60)))
         for bad in (request(prompt=()), request(new=0), request(new=1000)):
-            with pytest.raises(InputError, match="a request needs a prompt and room for an answer"):
-                await engine.answer(bad)
+            with pytest.raises(InputError, match="a request needs a nonempty prompt"):
+                await engine.generate(bad)
             assert not engine.has_failed
-        return len((await good).tokens), len((await engine.answer(request(5))).tokens)
+        return len((await good).tokens), len((await engine.generate(request(5))).tokens)
 
     assert with_engine(live(model), work) == (60, 5)
 
@@ -91,10 +91,10 @@ def test_what_ends_the_engine_is_told_to_all_and_to_those_who_come_later(model):
         raise ZeroDivisionError("of the test")
 
     async def work(engine):
-        failing = GenerationRequest(prompt=PROMPT, key=(0, 0), max_length=90, stopped=fail)
-        found = await asyncio.gather(*map(engine.answer, (request(), failing, request())), return_exceptions=True)
+        failing = GenerationRequest(prompt=PROMPT, key=(0, 0), max_length=90, should_stop=fail)
+        found = await asyncio.gather(*map(engine.generate, (request(), failing, request())), return_exceptions=True)
         with pytest.raises(ZeroDivisionError):
-            await engine.answer(request())
+            await engine.generate(request())
         return found, engine.has_failed
 
     found, has_failed = with_engine(live(model), work)
@@ -111,7 +111,7 @@ def test_a_caller_that_leaves_gives_its_slot_up_and_its_place_in_the_queue(model
         return False
 
     async def work(engine):
-        held = [dataclasses.replace(request(200, i), stopped=hold) for i in range(20)]
+        held = [dataclasses.replace(request(200, i), should_stop=hold) for i in range(20)]
         leaving = [asyncio.create_task(ended(engine, i, order, one, "leaving")) for i, one in enumerate(held)]
         staying = asyncio.create_task(ended(engine, "staying", order, request(30), "leaving"))
         await asyncio.to_thread(begun.wait, 60)
@@ -133,7 +133,7 @@ def test_slots_go_to_those_who_have_fewest_and_then_to_those_who_came_first():
     held = ["a", "d"]
     taken = []
     for owner in ("b", "c", "a", "b", "a"):
-        taken.append(waiting.take(held))
+        taken.append(waiting.pop(held))
         held.append(owner)
     assert taken == [3, 5, 1, 6, 2] and len(waiting) == 1
     waiting.remove(lambda item: item == 4)

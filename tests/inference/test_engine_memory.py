@@ -19,6 +19,7 @@ from wizardcoder_jax.evol_instruct.local_teacher import ModelTeacher
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference import memory, prefix_cache
 from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.engine_weights import abstract_engine_weights, load_engine_weights
 from wizardcoder_jax.inference.request import GenerationRequest
 
 SIZES = {"num_slots": 3, "max_length": 1000, "dtype": jnp.float32}
@@ -52,17 +53,17 @@ def live_bytes():
 
 @pytest.mark.parametrize(("dtype", "int8"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
 def test_the_weights_take_what_was_said(opened, mesh, dtype, int8):
-    said = memory.memory_of(opened.sampling_shapes(mesh, jnp.dtype(dtype), int8=int8), mesh, **SIZES)
-    held = opened.for_sampling(mesh, jnp.dtype(dtype), int8=int8)
+    said = memory.engine_memory(abstract_engine_weights(opened.arch, mesh, jnp.dtype(dtype), int8=int8), mesh, **SIZES)
+    held = load_engine_weights(opened, mesh, jnp.dtype(dtype), int8=int8)
     assert said.weights_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
 
 
 def test_keys_and_values_never_take_more_than_was_said_and_nearly_as_much(opened, mesh, monkeypatch):
-    model = opened.for_sampling(mesh, jnp.dtype("float32"))
-    said = memory.memory_of(model, mesh, **SIZES)
+    model = load_engine_weights(opened, mesh, jnp.dtype("float32"))
+    said = memory.engine_memory(model, mesh, **SIZES)
     gc.collect()
     others = live_bytes()  # what earlier tests have left
-    engine, seen, prefiller = Engine(model, eos_ids=[], **SIZES), [], prefix_cache.prefiller
+    engine, seen, prefiller = Engine(model, eos_ids=[], **SIZES), [], prefix_cache.prefill_program
 
     def watched(*how):
         def piece(*args):
@@ -72,48 +73,48 @@ def test_keys_and_values_never_take_more_than_was_said_and_nearly_as_much(opened
 
         return piece
 
-    monkeypatch.setattr(prefix_cache, "prefiller", watched)
+    monkeypatch.setattr(prefix_cache, "prefill_program", watched)
     lengths = [(600, 390), (550, 30), (640, 5), (700, 200), (900, 100), (800, 3), (520, 9), (3, 5)]
-    list(engine.answer(requests(lengths)))
+    list(engine.generate(requests(lengths)))
     assert len(seen) > 20
     assert 0.6 * said.cache_bytes < max(seen) <= said.cache_bytes
 
 
 def test_an_accelerator_computes_with_sequences_in_eights_and_answers_the_same(opened, mesh, monkeypatch):
-    model = opened.for_sampling(mesh, jnp.dtype("float32"))
+    model = load_engine_weights(opened, mesh, jnp.dtype("float32"))
     wanted = requests([(5, 20), (9, 30), (70, 10), (2, 40), (3, 3)])
     plain = Engine(model, eos_ids=[], **SIZES)
-    expected = dict(plain.answer(wanted))
+    expected = dict(plain.generate(wanted))
     monkeypatch.setattr(memory, "is_cpu_target", lambda: False)
     padded = Engine(model, eos_ids=[], **SIZES)
-    assert padded.num_free == 3
-    assert dict(padded.answer(wanted)) == expected
+    assert padded.num_free_slots == 3
+    assert dict(padded.generate(wanted)) == expected
     assert {len(engine._cache[0].values) for engine in (padded, plain)} == {8, 3}
-    assert [memory.num_rows(n) for n in (1, 8, 9, 64)] == [8, 8, 16, 64]
+    assert [memory.padded_num_slots(n) for n in (1, 8, 9, 64)] == [8, 8, 16, 64]
     assert (
-        memory.memory_of(model, mesh, **SIZES).cache_bytes
-        == memory.memory_of(model, mesh, **SIZES | {"num_slots": 8}).cache_bytes
+        memory.engine_memory(model, mesh, **SIZES).cache_bytes
+        == memory.engine_memory(model, mesh, **SIZES | {"num_slots": 8}).cache_bytes
     )
 
 
 def test_loading_needs_room_for_one_array_of_all_layers_beside_the_weights(opened, mesh, monkeypatch):
     stacked = opened.weights(RULES["tensor"], mesh, jnp.dtype("float32")).model.blocks
-    said = memory.memory_of(opened.sampling_shapes(mesh, jnp.dtype("float32")), mesh, **SIZES)
+    said = memory.engine_memory(abstract_engine_weights(opened.arch, mesh, jnp.dtype("float32")), mesh, **SIZES)
     assert said.loading_bytes == max(leaf.nbytes for leaf in jax.tree.leaves(stacked))
     needy = memory.EngineMemory(weights_bytes=50, cache_bytes=10, loading_bytes=20)
-    monkeypatch.setattr(memory, "least_limit", lambda mesh: 70)
-    needy.require_room(mesh)
-    monkeypatch.setattr(memory, "least_limit", lambda mesh: 69)
+    monkeypatch.setattr(memory, "smallest_limit", lambda mesh: 70)
+    needy.check_fits(mesh)
+    monkeypatch.setattr(memory, "smallest_limit", lambda mesh: 69)
     with pytest.raises(InputError, match="before these, "):
-        needy.require_room(mesh)
+        needy.check_fits(mesh)
 
 
 def test_the_least_device_sets_the_limit_and_silent_ones_set_none():
     def mesh_of(*stats):
         return types.SimpleNamespace(local_devices=[types.SimpleNamespace(memory_stats=lambda own=own: own) for own in stats])
 
-    assert memory.least_limit(mesh_of({"bytes_limit": 9}, None, {"bytes_limit": 7}, {"num_allocs": 1})) == 7
-    assert memory.least_limit(mesh_of(None, {"num_allocs": 1})) is None
+    assert memory.smallest_limit(mesh_of({"bytes_limit": 9}, None, {"bytes_limit": 7}, {"num_allocs": 1})) == 7
+    assert memory.smallest_limit(mesh_of(None, {"num_allocs": 1})) is None
 
 
 def test_doors_say_what_they_take_and_refuse_what_does_not_fit(opened, monkeypatch, capsys, tmp_path):
@@ -126,7 +127,7 @@ def test_doors_say_what_they_take_and_refuse_what_does_not_fit(opened, monkeypat
     (tmp_path / "out" / "samples.jsonl").unlink()
     (tmp_path / "out" / "samples.meta.json").unlink()
 
-    monkeypatch.setattr(memory, "least_limit", lambda mesh: 100_000)
+    monkeypatch.setattr(memory, "smallest_limit", lambda mesh: 100_000)
     for door, line in ((sample, arguments), (serve, ["serve", "--model", folder, "--port", "0"])):
         monkeypatch.setattr(sys, "argv", line)
         with pytest.raises(SystemExit) as stop:

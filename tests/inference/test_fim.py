@@ -14,7 +14,7 @@ from wizardcoder_jax import sample
 from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.inference.fim import end_ids, infilling_prompt
+from wizardcoder_jax.inference.fim import fim_end_ids, fim_prompt
 
 GAPS = [
     ("def add(a, b):\n    return ", "\n\nprint(add(1, 2))\n"),
@@ -41,9 +41,9 @@ def test_a_byte_level_prompt_is_the_text_of_the_documentation(family):
     special = {"eos_token": tiny_models.EOS, **({"bos_token": "<s>"} if "<s>" in names else {})}
     tokenizer = Tokenizer(backend, special, None)
     for prefix, suffix in GAPS:
-        prompt = infilling_prompt(tokenizer, tokenizer.encode(prefix), suffix)
+        prompt = fim_prompt(tokenizer, tokenizer.encode(prefix), suffix)
         assert list(prompt) == tokenizer.encode(text.format(prefix, suffix))
-    assert end_ids(tokenizer) == ()
+    assert fim_end_ids(tokenizer) == ()
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +78,18 @@ def test_codellamas_prompt_is_that_of_its_reference_whose_suffix_begins_without_
     pre, suf, mid, eot = map(backend.token_to_id, names)
     spaced = []
     for prefix, suffix in GAPS:
-        prompt = infilling_prompt(tokenizer, tokenizer.encode(prefix), suffix)
+        prompt = fim_prompt(tokenizer, tokenizer.encode(prefix), suffix)
         assert list(prompt) == [1, pre, *theirs.encode(prefix), suf, *bare.encode(suffix), mid]
         spaced.append(theirs.encode(suffix) != bare.encode(suffix))
     assert any(spaced)
-    assert end_ids(tokenizer) == (eot,)
+    assert fim_end_ids(tokenizer) == (eot,)
 
 
 def test_a_model_without_the_tokens_takes_no_suffix():
     tokenizer = Tokenizer(tiny_models.train_tokenizer(), {"eos_token": tiny_models.EOS}, None)
-    with pytest.raises(InputError, match="this model has no tokens for filling in"):
-        infilling_prompt(tokenizer, [5], "x")
-    assert end_ids(tokenizer) == ()
+    with pytest.raises(InputError, match="this model has no fill-in-the-middle tokens"):
+        fim_prompt(tokenizer, [5], "x")
+    assert fim_end_ids(tokenizer) == ()
 
 
 def arguments(folder, tmp_path, rows, *more):
@@ -116,10 +116,10 @@ def test_rows_to_fill_in_are_sampled_beside_instructions(tmp_path):
 @pytest.mark.parametrize(
     ("row", "more", "complaint"),
     [
-        ({"prefix": "a"}, [], 'prompts.jsonl:1: a row to fill in has both "prefix" and "suffix"'),
-        ({"prefix": 1, "suffix": "b"}, [], 'prompts.jsonl:1: a row to fill in has both "prefix" and "suffix"'),
-        ({"prefix": "a", "suffix": "b"}, [], "this model has no tokens for filling in"),
-        ({"prefix": "a", "suffix": "b"}, ["--model", "api:m"], "prompts.jsonl:1: rows to fill in are for models of our own"),
+        ({"prefix": "a"}, [], 'prompts.jsonl:1: a fill-in-the-middle row needs both "prefix" and "suffix"'),
+        ({"prefix": 1, "suffix": "b"}, [], 'prompts.jsonl:1: a fill-in-the-middle row needs both "prefix" and "suffix"'),
+        ({"prefix": "a", "suffix": "b"}, [], "this model has no fill-in-the-middle tokens"),
+        ({"prefix": "a", "suffix": "b"}, ["--model", "api:m"], "prompts.jsonl:1: fill-in-the-middle rows need a local model"),
     ],
 )
 def test_a_row_that_cannot_be_filled_in_is_one_line(tmp_path, monkeypatch, capsys, row, more, complaint):

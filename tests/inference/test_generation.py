@@ -16,8 +16,8 @@ from wizardcoder_jax import sample
 from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.inference.decode_state import uniform
 from wizardcoder_jax.inference.engine import Engine
-from wizardcoder_jax.inference.request import GenerationRequest, Needs, Options, SamplingParams
-from wizardcoder_jax.inference.token_selection import choose
+from wizardcoder_jax.inference.request import BatchSamplingParams, GenerationRequest, SamplingParams, SamplingSteps
+from wizardcoder_jax.inference.token_selection import select_tokens
 
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393),
@@ -72,12 +72,12 @@ def prompts():
     return [tuple(rng.integers(2, 380, n).tolist()) for n in (1, 2, 5, 9, 17, 31, 40, 150)]
 
 
-def answers(model, requests, num_slots=8, eos_id=0, max_length=256, temperature=0.0, top_p=1.0, stopped=None):
+def answers(model, requests, num_slots=8, eos_id=0, max_length=256, temperature=0.0, top_p=1.0, should_stop=None):
     decoding = SamplingParams(temperature=temperature, top_p=top_p)
-    named = {"max_length": max_length, "decoding": decoding, "stopped": stopped}
+    named = {"max_length": max_length, "params": decoding, "should_stop": should_stop}
     requests = [dataclasses.replace(request, **named) for request in requests]
     engine = Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=[eos_id], dtype=jnp.float32)
-    found = dict(engine.answer(requests))
+    found = dict(engine.generate(requests))
     return [found[i] for i in range(len(requests))]
 
 
@@ -137,7 +137,7 @@ def test_answers_fill_max_length_exactly(model, prompts, room):
 
 def test_a_stop_string_ends_an_answer(model, prompts):
     stopped = lambda tokens: len(tokens) >= 5  # noqa: E731
-    answer = answers(model, [request(prompts[2])], eos_id=392, max_length=60, stopped=stopped)[0]
+    answer = answers(model, [request(prompts[2])], eos_id=392, max_length=60, should_stop=stopped)[0]
     assert answer.finish_reason == "stop"
     assert len(answer.tokens) >= 5
 
@@ -160,10 +160,14 @@ def drawn_many(logits, num_draws, decoding, seen=None):
     """So many tokens from one row of logits, each by its own key."""
     rows = jnp.repeat(logits, num_draws, 0)
     keys = jnp.stack([jnp.full(num_draws, 9), jnp.arange(num_draws)], -1).astype(jnp.uint32)
-    options = jax.tree.map(lambda number: jnp.repeat(number, num_draws), Options.of(decoding, logits.shape[1]))
+    options = jax.tree.map(
+        lambda number: jnp.repeat(number, num_draws), BatchSamplingParams.from_params(decoding, logits.shape[1])
+    )
     seen = jnp.zeros(rows.shape, bool) if seen is None else jnp.repeat(seen, num_draws, 0)
     draw = functools.partial(uniform, keys, jnp.zeros(num_draws, jnp.int32))
-    return np.asarray(jax.jit(choose, static_argnums=(2, 4))(rows, seen, draw, options, Needs.of([decoding])))
+    return np.asarray(
+        jax.jit(select_tokens, static_argnums=(2, 4))(rows, seen, draw, options, SamplingSteps.required_by([decoding]))
+    )
 
 
 def filtered(logits, decoding, seen_ids):
@@ -220,23 +224,30 @@ def test_the_uniform_numbers_of_keys_positions_and_attempts_are_uniform_and_apar
     assert chi_square < 19 + 4 * np.sqrt(2 * 19)  # four standard deviations above its mean
 
 
-@pytest.mark.parametrize("decoding", [SamplingParams(temperature=1.0), SamplingParams(temperature=1.0, top_p=0.95)])
+@pytest.mark.parametrize("params", [SamplingParams(temperature=1.0), SamplingParams(temperature=1.0, top_p=0.95)])
 def test_a_choice_at_the_ends_of_the_uniform_range_is_a_real_token(decoding):
     logits = jnp.array([[0.0, 1.0, -jnp.inf, 2.0, -jnp.inf]])
     largest = jnp.nextafter(jnp.float32(1), jnp.float32(0))
     for number, allowed in ((jnp.float32(0), {0, 1}), (largest, {3})):
-        options, draw = Options.of(decoding, 5), lambda _, number=number: number[None]
-        assert int(choose(logits, jnp.zeros((1, 5), bool), draw, options, Needs.of([decoding]))[0]) in allowed
+        options, draw = BatchSamplingParams.from_params(decoding, 5), lambda _, number=number: number[None]
+        assert (
+            int(select_tokens(logits, jnp.zeros((1, 5), bool), draw, options, SamplingSteps.required_by([decoding]))[0])
+            in allowed
+        )
 
 
 def test_rows_of_one_batch_are_chosen_each_by_its_own_options():
     logits = 2 * jax.random.normal(jax.random.key(5), (1, 300))
     decodings = [SamplingParams(), *DECODINGS.values()]
     alone = [drawn_many(logits, 1, decoding)[0] for decoding in decodings]
-    options = Options(*map(jnp.concatenate, zip(*(Options.of(decoding, 300) for decoding in decodings), strict=True)))
+    options = BatchSamplingParams(
+        *map(jnp.concatenate, zip(*(BatchSamplingParams.from_params(decoding, 300) for decoding in decodings), strict=True))
+    )
     n = len(decodings)
     draw = functools.partial(uniform, jnp.tile(jnp.array([[9, 0]], jnp.uint32), (n, 1)), jnp.zeros(n, jnp.int32))
-    together = choose(jnp.repeat(logits, n, 0), jnp.zeros((n, 300), bool), draw, options, Needs.of(decodings))
+    together = select_tokens(
+        jnp.repeat(logits, n, 0), jnp.zeros((n, 300), bool), draw, options, SamplingSteps.required_by(decodings)
+    )
     assert together.tolist() == alone
     assert alone[0] == int(logits.argmax())
 
@@ -371,8 +382,8 @@ def test_a_benchmark_is_sampled_under_its_protocol(place, tmp_path):
     [
         (["--benchmark", "no-such"], "no-such"),
         (["--prompts", "{place}/none.jsonl"], "cannot read"),
-        (["--prompts", "{place}/bad.jsonl"], 'bad.jsonl:1: the key "instruction" is missing or no text'),
-        (["--prompts", "{place}/empty.jsonl"], "empty.jsonl holds no prompt"),
+        (["--prompts", "{place}/bad.jsonl"], 'bad.jsonl:1: the key "instruction" is missing or not a string'),
+        (["--prompts", "{place}/empty.jsonl"], "empty.jsonl contains no prompt"),
         (["--prompts", "{place}/prompts.jsonl", "--max-length", "20"], "the prompt of p0 has "),
         (["--prompts", "{place}/prompts.jsonl", "--max-length", "300"], "max_length 300 exceeds the model's 256 positions"),
         (["--prompts", "{place}/prompts.jsonl", "--model", "/nowhere"], "no model at /nowhere"),

@@ -15,8 +15,8 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.hf.model_source import ModelSource
-from wizardcoder_jax.inference.request import Needs, Options, SamplingParams
-from wizardcoder_jax.inference.token_selection import choose
+from wizardcoder_jax.inference.request import BatchSamplingParams, SamplingParams, SamplingSteps
+from wizardcoder_jax.inference.token_selection import select_tokens
 from wizardcoder_jax.models.add_token import with_token
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.training.train_step import new_state
@@ -109,9 +109,9 @@ def test_rows_that_pad_the_tables_are_never_sampled(tmp_path):
     def draw(model: Transformer, key: jax.Array) -> jax.Array:
         hidden = jnp.abs(jax.random.normal(key, (1000, 32)))
         logits, hot = model.logits(hidden), SamplingParams(temperature=2.0)
-        options = jax.tree.map(lambda number: jnp.repeat(number, 1000), Options.of(hot, logits.shape[1]))
+        options = jax.tree.map(lambda number: jnp.repeat(number, 1000), BatchSamplingParams.from_params(hot, logits.shape[1]))
         draw = lambda attempt: jax.random.uniform(jax.random.fold_in(key, attempt), (1000,))  # noqa: E731
-        return choose(logits, jnp.zeros(logits.shape, bool), draw, options, Needs.of([hot]))
+        return select_tokens(logits, jnp.zeros(logits.shape, bool), draw, options, SamplingSteps.required_by([hot]))
 
     drawn = np.concatenate([draw(ours, jax.random.key(i)) for i in range(100)])
     assert len(drawn) == 100_000

@@ -22,6 +22,7 @@ from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 from wizardcoder_jax.core.sharding import make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.engine_weights import load_engine_weights
 from wizardcoder_jax.inference.request import GenerationRequest
 from wizardcoder_jax.llm_client.openai_client import OpenAIClient
 
@@ -52,13 +53,13 @@ def greedy(folder):
     """Prompt, number of tokens -> the text and the tokens of the engine without a server."""
     opened, mesh = open_model(str(folder)), make_mesh("1x1")
     with jax.set_mesh(mesh):
-        model = opened.for_sampling(mesh, jnp.dtype("float32"))
+        model = load_engine_weights(opened, mesh, jnp.dtype("float32"))
         engine = Engine(model, num_slots=1, max_length=512, eos_ids=[opened.tokenizer.eos_id], dtype=jnp.float32)
 
     def answer(prompt, num):
         ids = tuple(opened.tokenizer.encode(prompt))
         with jax.set_mesh(mesh):
-            ((_, answer),) = engine.answer([GenerationRequest(prompt=ids, key=(0, 0), max_length=len(ids) + num)])
+            ((_, answer),) = engine.generate([GenerationRequest(prompt=ids, key=(0, 0), max_length=len(ids) + num)])
         return opened.tokenizer.decode(answer.tokens), answer.tokens
 
     return answer

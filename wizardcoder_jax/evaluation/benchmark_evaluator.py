@@ -1,7 +1,6 @@
-"""pass@1 of a model that is being trained, on the mesh that it is trained on: the signal that stops an evolution."""
+"""pass@1 of a model in training, sampled on the mesh it is trained on: the signal that stops an evolution (Evol Stop)."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -15,32 +14,30 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.config import ValidationConfig
 from wizardcoder_jax.core.distributed import is_main_process
-from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.program import Program
-from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.evaluation.programs import open_runner, run_distinct, sample_programs
 from wizardcoder_jax.evaluation.prompt_set import PromptSet
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.inference.engine import Engine
-from wizardcoder_jax.inference.prefix_cache import common_start
+from wizardcoder_jax.inference.engine_weights import TRAINING_RULES, copy_engine_weights
+from wizardcoder_jax.inference.open_engine import EngineSizes, check_max_length, check_memory, start_engine
+from wizardcoder_jax.inference.prefix_cache import common_prefix
 from wizardcoder_jax.inference.request import GenerationRequest
-from wizardcoder_jax.models.param_shardings import param_shardings
-from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
+from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnsweredProblem:
-    """One problem with the model's answer."""
+    """A problem and the model's answer to it."""
 
     task_id: str
     prompt: str
-    answer: str  # as the model gave it
+    answer: str  # uncleaned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkScore:
-    """What an examination found; the same in every process."""
+    """The result of an evaluation; the same in every process."""
 
     pass_at_1: float
     num_problems: int
@@ -48,83 +45,68 @@ class BenchmarkScore:
 
 
 class BenchmarkEvaluator:
-    """Asks a benchmark's problems, greedily, and runs the answers in the sandbox.
+    """Answer the problems of a benchmark greedily, and run the answers in the sandbox.
 
     Args:
-        validation: which benchmark, and how; `benchmark` is not None.
+        validation: the benchmark and its settings; `benchmark` is not None.
         tokenizer: of the model.
-        max_positions: the model's context.
-        dtype: of weights, activations and cache while sampling.
+        max_positions: the context length of the model.
+        dtype: of weights, activations and KV cache while sampling.
 
     Raises:
-        InputError: no such benchmark, no sandbox, a prompt without room for an answer, a protocol that cannot be asked.
+        InputError: there is no such benchmark or no sandbox, a prompt leaves no token for its answer, or the protocol has no
+            prompt.
     """
 
     def __init__(self, validation: ValidationConfig, tokenizer: Tokenizer, max_positions: int, dtype: jnp.dtype) -> None:
         assert validation.benchmark is not None
-        if validation.max_length > max_positions:
-            raise InputError(
-                f"validation.max_length {validation.max_length} exceeds the model's {max_positions} positions; lower it"
-            )
-        self._settings, self._tokenizer, self._dtype = validation, tokenizer, dtype
+        check_max_length(validation.max_length, max_positions, "validation.max_length")
+        self._settings, self._tokenizer = validation, tokenizer
+        self._sizes = EngineSizes(num_slots=validation.batch_size, max_length=validation.max_length, dtype=dtype)
         self._benchmark = load_benchmark(validation.benchmark, validation.benchmark_file).first(validation.limit)
         self._protocol = get_protocol(validation.protocol)
         self._prompt_set = PromptSet.of_benchmark(self._benchmark, self._protocol)
         self._prompts = self._prompt_set.prompt_ids(tokenizer, validation.max_length)
         if is_main_process():
-            Sandbox.open().stop()
+            Sandbox.open().stop()  # fails before the training starts if there is no sandbox
 
-    def examine(self, model: Transformer, mesh: Mesh) -> BenchmarkScore:
-        """The model's score; every process of the run calls this at the same moment.
+    def evaluate(self, model: Transformer, mesh: Mesh) -> BenchmarkScore:
+        """Return the score of the model. Every process of the run has to call this at the same step.
 
         Args:
-            model: stacked float weights, split in any way over `mesh`.
-            mesh: that of the training.
+            model: stacked floating-point weights, split in any way over `mesh`.
+            mesh: the mesh of the training.
+
+        Raises:
+            InputError: the memory of the devices is too small for a copy of the weights and the KV cache.
         """
         with jax.set_mesh(mesh):
-            raws = self._answers(model, mesh)
+            raws = self._generate_answers(model, mesh)
         samples = {task_id: [Sample(task_id=task_id, sample_index=0, raw=raw)] for task_id, raw in raws.items()}
         programs = sample_programs(self._benchmark, samples, self._protocol)
-        passed = self._num_passed(programs) if is_main_process() else 0
+        num_passed = self._count_passed(programs) if is_main_process() else 0
         if jax.process_count() > 1:
-            passed = int(multihost_utils.broadcast_one_to_all(np.int32(passed)))
+            num_passed = int(multihost_utils.broadcast_one_to_all(np.int32(num_passed)))
         logged = list(raws.items())[: self._settings.num_logged]
         texts = self._prompt_set.texts
         answers = tuple(AnsweredProblem(task_id=task_id, prompt=texts[task_id], answer=raw) for task_id, raw in logged)
-        return BenchmarkScore(pass_at_1=passed / len(raws), num_problems=len(raws), answers=answers)
+        return BenchmarkScore(pass_at_1=num_passed / len(raws), num_problems=len(raws), answers=answers)
 
-    def _answers(self, model: Transformer, mesh: Mesh) -> dict[str, str]:
-        """Raw answers by task id; the copy of the weights that gives them is let go of at the end."""
-        prompts, longest = list(self._prompts.values()), self._settings.max_length
-        engine = Engine(
-            for_sampling(model, mesh, self._dtype),
-            num_slots=self._settings.batch_size,
-            max_length=longest,
-            eos_ids=[self._tokenizer.eos_id],
-            dtype=self._dtype,
-            header=common_start(prompts),
-        )
-        stopped = self._prompt_set.stop_condition(self._tokenizer)
-        # Greedy: the key decides nothing.
-        requests = [GenerationRequest(prompt=prompt, key=(0, 0), max_length=longest, stopped=stopped) for prompt in prompts]
-        found = dict(engine.answer(requests))
-        return {task_id: self._tokenizer.decode(found[i].tokens) for i, task_id in enumerate(self._prompts)}
+    def _generate_answers(self, model: Transformer, mesh: Mesh) -> dict[str, str]:
+        """Return the raw answers by task id; the copy of the weights is freed at the end."""
+        check_memory(model.arch, mesh, self._sizes, TRAINING_RULES)
+        prompts, max_length = list(self._prompts.values()), self._sizes.max_length
+        weights = copy_engine_weights(model, mesh, self._sizes.dtype)
+        engine = start_engine(weights, self._sizes, self._tokenizer, shared_prefix=common_prefix(prompts))
+        should_stop = self._prompt_set.stop_condition(self._tokenizer)
+        # The key does not matter, because greedy decoding draws no random numbers.
+        requests = [
+            GenerationRequest(prompt=prompt, key=(0, 0), max_length=max_length, should_stop=should_stop) for prompt in prompts
+        ]
+        answers = dict(engine.generate(requests))
+        return {task_id: self._tokenizer.decode(answers[i].tokens) for i, task_id in enumerate(self._prompts)}
 
-    def _num_passed(self, programs: Mapping[tuple[str, int], Program]) -> int:
-        """Run the programs and count those that pass."""
+    def _count_passed(self, programs: Mapping[tuple[str, int], Program]) -> int:
+        """Run the programs and return how many pass."""
         with open_runner(self._benchmark.timeout_s, self._settings.num_workers) as runner:
             return sum(verdict.passed for verdict in run_distinct(runner, programs).values())
-
-
-def for_sampling(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:
-    """A copy of the weights in `dtype`, laid out for sampling: heads and units over "model", blocks apart."""
-    abstract = abstract_transformer(model.arch, RULES["fsdp_tensor"])
-    # The same weights, in modules that know the other rules.
-    relaid = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(model))
-    return _cast_and_split(relaid, dtype, mesh)
-
-
-@functools.partial(jax.jit, static_argnames=("dtype", "mesh"))
-def _cast_and_split(model: Transformer, dtype: jnp.dtype, mesh: Mesh) -> Transformer:
-    cast = jax.tree.map(lambda array: array.astype(dtype), model).unstacked()
-    return jax.lax.with_sharding_constraint(cast, param_shardings(cast, mesh, model.rules)) if mesh.size > 1 else cast

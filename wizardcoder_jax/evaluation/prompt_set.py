@@ -60,7 +60,7 @@ class PromptSet:
             prompt = tokenizer.chat_prompt(text) if in_chat else text
             ids = tuple(tokenizer.encode(prompt + ("" if self.protocol is None else self.protocol.answer_prefix)))
             if task_id in self.suffixes:
-                ids = fim.infilling_prompt(tokenizer, ids, self.suffixes[task_id])
+                ids = fim.fim_prompt(tokenizer, ids, self.suffixes[task_id])
             if len(ids) >= max_length:
                 raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {max_length}; raise it")
             found[task_id] = ids

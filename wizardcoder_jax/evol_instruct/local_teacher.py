@@ -1,71 +1,64 @@
-"""A model of our own as a teacher: answers in this process, many together, each a function of the model and its prompt."""
+"""A local model as a teacher: it answers concurrent requests in this process, each determined by its prompt and draw."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import jax
-import jax.numpy as jnp
+from collections.abc import Mapping, Sequence
 
 from wizardcoder_jax.config import TeacherConfig, default_cache_dir
-from wizardcoder_jax.core.errors import InputError, RefusedPromptError
+from wizardcoder_jax.core.errors import RefusedPromptError
 from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 from wizardcoder_jax.core.seeded_random import random_key
-from wizardcoder_jax.core.sharding import make_mesh
-from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.inference.async_engine import AsyncEngine
-from wizardcoder_jax.inference.engine import Engine
-from wizardcoder_jax.inference.memory import memory_of
+from wizardcoder_jax.inference.open_engine import open_engine
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 from wizardcoder_jax.llm_client.completion import Completion
 
 
 class ModelTeacher:
-    """Answers with the model at `config.model`, as instructions' teachers do.
+    """Teacher that answers with the model at `config.model`.
 
     Args:
-        config: model, decoding settings, slots, devices.
+        config: the model, how it samples, and its devices.
 
     Raises:
-        InputError: there is no such model, it has too few positions, or memory is too small for it.
+        InputError: there is no such model, it has too few positions, or the memory is too small.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
-        self._config, self._opened = config, open_model(config.model)
-        self._tokenizer = self._opened.tokenizer
-        most = self._opened.arch.max_positions
-        if config.max_length > most:
-            raise InputError(f"teacher.max_length {config.max_length} exceeds the model's {most} positions; lower it")
-        self._mesh, self._dtype = make_mesh(config.mesh), jnp.dtype(config.compute_dtype)
-        self._sizes: dict[str, Any] = {"num_slots": config.batch_size, "max_length": config.max_length, "dtype": self._dtype}
-        with jax.set_mesh(self._mesh):
-            memory = memory_of(self._opened.sampling_shapes(self._mesh, self._dtype), self._mesh, **self._sizes)
-        memory.require_room(self._mesh)
-        self._engine = AsyncEngine(self._made)
+        self._config = config
+        self._loader = open_engine(
+            config.model,
+            config.mesh,
+            num_slots=config.batch_size,
+            max_length=config.max_length,
+            compute_dtype=config.compute_dtype,
+            cache_dir=default_cache_dir(),
+            max_length_setting="teacher.max_length",
+        )
+        self._tokenizer = self._loader.model.tokenizer
+        self._engine = AsyncEngine(self._loader.start)
 
     @property
     def identity(self) -> str:
-        """The kind, the weights and how exactly they are computed with."""
-        return f"model:{self._opened.identity}:{self._config.compute_dtype}"
+        """The kind of teacher, the weights, and the precision they are computed with."""
+        return f"model:{self._loader.model.identity}:{self._config.compute_dtype}"
 
     async def complete(self, messages: Sequence[Mapping[str, str]], draw: str) -> Completion:
-        """The model's answer to the last message; equal messages with equal draws have equal answers.
+        """Return the model's answer to the last message; equal messages with equal draws get equal answers.
 
         Raises:
-            RefusedPromptError: the prompt leaves no room for an answer.
+            RefusedPromptError: the prompt is so long that no token of the answer fits.
         """
         prompt = self._prompt(messages[-1]["content"])
         ids = tuple(self._tokenizer.encode(prompt))
         if len(ids) >= self._config.max_length:
-            reason = f"a prompt of {len(ids)} tokens leaves no room in teacher.max_length; raise it"
+            reason = f"the prompt has {len(ids)} tokens and leaves none of teacher.max_length for the answer; raise it"
             raise RefusedPromptError(reason, finish_reason="length")
-        answer = await self._engine.answer(
+        answer = await self._engine.generate(
             GenerationRequest(
                 prompt=ids,
                 key=random_key(draw, prompt, separator="\0"),
                 max_length=min(self._config.max_length, len(ids) + self._config.max_tokens),
-                decoding=SamplingParams(temperature=self._config.temperature, top_p=self._config.top_p),
+                params=SamplingParams(temperature=self._config.temperature, top_p=self._config.top_p),
             )
         )
         return Completion(
@@ -77,16 +70,9 @@ class ModelTeacher:
         )
 
     async def aclose(self) -> None:
-        """Ends the engine; answers in progress are given up."""
+        """End the engine and abandon unfinished answers."""
         await self._engine.aclose()
 
     def _prompt(self, message: str) -> str:
         has_template = self._tokenizer.chat_template is not None
         return self._tokenizer.chat_prompt(message) if has_template else wizardcoder_prompt(message)
-
-    @contextlib.contextmanager
-    def _made(self) -> Iterator[Engine]:
-        jax.config.update("jax_compilation_cache_dir", os.path.join(default_cache_dir(), "compiled"))
-        with jax.set_mesh(self._mesh):
-            model = self._opened.for_sampling(self._mesh, self._dtype)
-            yield Engine(model, eos_ids=[self._tokenizer.eos_id], **self._sizes)

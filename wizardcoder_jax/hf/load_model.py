@@ -1,4 +1,4 @@
-"""A MODEL argument of any kind (checkpoint, Hugging Face folder, hub id, GGUF) to a model on a mesh."""
+"""Opening a MODEL argument of any kind: a checkpoint, a Hugging Face folder or hub id, or a GGUF file."""
 
 import dataclasses
 import os
@@ -10,37 +10,42 @@ from jax.sharding import Mesh
 from wizardcoder_jax.checkpoints.reader import find_checkpoint, load_params, read_card, stored_dtypes
 from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.core.filesystem import is_remote
-from wizardcoder_jax.core.sharding import RULES, ShardingRules
+from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.hf.import_weights import Checksums, Weights
 from wizardcoder_jax.hf.model_source import ModelSource
 from wizardcoder_jax.hf.provenance import Lineage
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.int8 import quantised
 from wizardcoder_jax.models.lora import abstract_adapted, merged
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Opened:
-    """A model whose architecture and tokenizer are known and whose weights can be had."""
+class OpenedModel:
+    """A model whose architecture and tokenizer are known, and whose weights can be loaded."""
 
     arch: ArchConfig
     tokenizer: Tokenizer
     lineage: Lineage
-    origin: ModelSource | str  # a source of Hugging Face tensors, or a checkpoint's folder
-    checksums: Checksums | None = None  # of a checkpoint's Hugging Face tensors
-    lora: LoraConfig | None = None  # of a checkpoint of adapters
+    origin: ModelSource | str  # a source of Hugging Face tensors, or the folder of a checkpoint
+    checksums: Checksums | None = None  # of the Hugging Face tensors of a checkpoint
+    lora: LoraConfig | None = None  # of the adapters in a checkpoint
 
     @property
     def identity(self) -> str:
-        """Where the weights are, and since when: two models that differ have different ones."""
+        """Location and modification time of the weights, which differ between different models."""
         path = self.origin.path if isinstance(self.origin, ModelSource) else self.origin
         return path if is_remote(path) else f"{os.path.realpath(path)}@{os.stat(path).st_mtime_ns}"
 
     def weights(self, rules: ShardingRules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
-        """The model on the mesh in `dtype` (None: as it is held); adapters are merged into it (None: in float32)."""
+        """Load the weights onto a mesh and merge any adapters into them.
+
+        Args:
+            rules: how the weights are split over the mesh.
+            mesh: the devices.
+            dtype: None keeps the dtype of each stored array, or float32 if adapters are merged.
+        """
         if isinstance(self.origin, ModelSource):
             return self.origin.weights(rules, mesh, dtype)
         if self.lora is not None:
@@ -49,24 +54,8 @@ class Opened:
             with jax.set_mesh(mesh):
                 return Weights(merged(model, jnp.dtype(dtype or jnp.float32)), None)
         shapes = abstract_transformer(self.arch, rules)
-        held = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else stored_dtypes(self.origin, shapes)
-        return Weights(self._load(shapes, held, rules, mesh), self.checksums)
-
-    def for_sampling(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
-        """The model in `dtype` as the sampler wants it: split over "model" alone, blocks apart.
-
-        Args:
-            mesh: the current mesh (`jax.set_mesh`).
-            dtype: of weights that are not in int8.
-            int8: hold the blocks' kernels in int8.
-        """
-        model = self.weights(RULES["tensor"], mesh, dtype).model
-        model = jax.jit(quantised)(model) if int8 else model
-        return model.unstacked(consumed=True)
-
-    def sampling_shapes(self, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
-        """What `for_sampling` gives, with shapes that know how they lie in place of weights; nothing is loaded."""
-        return sampling_shapes(self.arch, mesh, dtype, int8=int8)
+        dtypes = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else stored_dtypes(self.origin, shapes)
+        return Weights(self._load(shapes, dtypes, rules, mesh), self.checksums)
 
     def _load(self, shapes: Transformer, dtypes: Transformer, rules: ShardingRules, mesh: Mesh) -> Transformer:
         place = lambda leaf, dtype, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
@@ -74,30 +63,20 @@ class Opened:
         return load_params(self.origin, jax.tree.map(place, shapes, dtypes, param_shardings(shapes, mesh, rules)))
 
 
-def sampling_shapes(arch: ArchConfig, mesh: Mesh, dtype: jnp.dtype, *, int8: bool) -> Transformer:
-    """`Opened.sampling_shapes` of a model that need not be at hand."""
-    rules = RULES["tensor"]
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
-    shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
-    shapes = jax.eval_shape(Transformer.unstacked, shapes)
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    return jax.tree.map(place, shapes, param_shardings(shapes, mesh, rules))
-
-
-def open_model(model: str) -> Opened:
-    """Finds and opens `model`.
+def open_model(model: str) -> OpenedModel:
+    """Find and open a model.
 
     Raises:
-        InputError: it is missing, malformed or unknown.
+        InputError: the model is missing, malformed, or of an unknown kind.
     """
     step_dir = find_checkpoint(model)
     if step_dir is None:
         source = ModelSource(model)
-        return Opened(arch=source.arch, tokenizer=source.tokenizer, lineage=source.lineage, origin=source)
+        return OpenedModel(arch=source.arch, tokenizer=source.tokenizer, lineage=source.lineage, origin=source)
     card = read_card(step_dir)
     tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
     lora = None if card.lora is None else LoraConfig(**{**card.lora, "targets": tuple(card.lora["targets"])})
-    return Opened(
+    return OpenedModel(
         arch=card.arch,
         tokenizer=tokenizer,
         lineage=Lineage(card.base_model, card.license),

@@ -1,1 +1,1 @@
-"""Sampling: one jitted decode loop over a fixed number of slots, and the scheduler that keeps them full."""
+"""The sampling engine: prefill, decoding with continuous batching, token selection, and what starts it from a MODEL."""

@@ -1,4 +1,4 @@
-"""An engine in a thread of its own, for the callers of an event loop, who come and go while it decodes."""
+"""An engine that runs in its own thread and serves coroutines, which may submit and cancel requests while it decodes."""
 
 import asyncio
 import contextlib
@@ -8,126 +8,127 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Hashable
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.inference.engine import Engine, News
+from wizardcoder_jax.inference.engine import Engine, RequestUpdate
 from wizardcoder_jax.inference.request import Generation, GenerationRequest
 
-MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
+EngineFactory = Callable[[], contextlib.AbstractContextManager[Engine]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Caller:
-    """One who waits for an answer, and where it is told what is new."""
+class _Subscriber:
+    """A coroutine that waits for an answer, and the queue of updates it reads."""
 
     request: GenerationRequest
     owner: Hashable
-    heard: "asyncio.Queue[News | Exception]"
+    updates: "asyncio.Queue[RequestUpdate | Exception]"
     loop: asyncio.AbstractEventLoop
 
-    def tell(self, news: News | Exception) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self.loop.call_soon_threadsafe(self.heard.put_nowait, news)
+    def notify(self, update: RequestUpdate | Exception) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has been closed
+            self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
 
 
 class AsyncEngine:
-    """Answers of one engine; what is asked while it decodes takes the slots that become free.
+    """Generate answers for concurrent coroutines with one engine; new requests take slots as they become free.
 
     Args:
-        make_engine: makes the engine, in the thread that runs it, at the first request; the context lasts as long as it runs.
+        make_engine: creates the engine in the thread that runs it, at the first request; the engine runs inside this context.
     """
 
-    def __init__(self, make_engine: MakeEngine) -> None:
+    def __init__(self, make_engine: EngineFactory) -> None:
         self._make_engine = make_engine
-        self._orders: queue.SimpleQueue[tuple[bool, _Caller] | None] = queue.SimpleQueue()  # (True: come, False: go, who)
+        # (True to submit, False to cancel; the subscriber), or None to end the thread
+        self._commands: queue.SimpleQueue[tuple[bool, _Subscriber] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
-    async def answer(self, request: GenerationRequest) -> Generation:
-        """The whole answer to one request.
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Return the whole answer to one request.
 
         Raises:
-            InputError: the request cannot be answered.
-            Exception: that which ended the engine.
+            InputError: the request is invalid.
+            Exception: the error that ended the engine.
         """
-        async for news in self.stream(request):
-            if news.answer is not None:
-                return news.answer
-        raise AssertionError("a stream ends with its answer")
+        async for update in self.stream(request):
+            if update.generation is not None:
+                return update.generation
+        raise AssertionError("a stream ends with its generation")
 
     @property
     def has_failed(self) -> bool:
-        """Whether something has ended the engine: nobody is answered any more."""
+        """Whether an error has ended the engine, so that it answers no further requests."""
         return self._failure is not None
 
-    async def stream(self, request: GenerationRequest, owner: Hashable = None) -> AsyncGenerator[News, None]:
-        """The answer as it is made; a caller that goes away gives its slot up.
+    async def stream(self, request: GenerationRequest, owner: Hashable = None) -> AsyncGenerator[RequestUpdate, None]:
+        """Yield the progress of one request. Closing the generator early cancels the request.
 
         Args:
-            request: what is wanted.
-            owner: for whom; slots go to those who have fewest.
+            request: the request.
+            owner: who it is for; free slots go to the owner that uses the fewest.
 
         Raises:
-            InputError: the request cannot be answered; others are.
-            Exception: that which ended the engine.
+            InputError: this request is invalid; other requests are not affected.
+            Exception: the error that ended the engine.
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True, name="engine")
             self._thread.start()
-        caller = _Caller(request=request, owner=owner, heard=asyncio.Queue(), loop=asyncio.get_running_loop())
-        self._orders.put((True, caller))
-        if self._failure is not None:  # nobody takes orders any more
+        subscriber = _Subscriber(request=request, owner=owner, updates=asyncio.Queue(), loop=asyncio.get_running_loop())
+        self._commands.put((True, subscriber))
+        if self._failure is not None:  # the thread has ended and reads no further commands
             raise self._failure
-        news: News | Exception | None = None
+        update: RequestUpdate | Exception | None = None
         try:
             while True:
-                news = await caller.heard.get()
-                if isinstance(news, Exception):
-                    raise news
-                yield news
-                if news.answer is not None:
+                update = await subscriber.updates.get()
+                if isinstance(update, Exception):
+                    raise update
+                yield update
+                if update.generation is not None:
                     return
         finally:
-            if not isinstance(news, Exception) and (news is None or news.answer is None):
-                self._orders.put((False, caller))
+            if not isinstance(update, Exception) and (update is None or update.generation is None):
+                self._commands.put((False, subscriber))
 
     async def aclose(self) -> None:
-        """Ends the engine; answers in progress are given up."""
-        self._orders.put(None)
+        """End the engine and abandon unfinished answers."""
+        self._commands.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        callers: dict[int, _Caller] = {}  # by ticket
+        subscribers: dict[int, _Subscriber] = {}  # by request id
         try:
             with self._make_engine() as engine:
-                while self._obey(engine, callers):
-                    for news in engine.advance():
-                        caller = callers[news.ticket]
-                        if news.answer is not None:
-                            del callers[news.ticket]
-                        caller.tell(news)
+                while self._process_commands(engine, subscribers):
+                    for update in engine.step():
+                        subscriber = subscribers[update.request_id]
+                        if update.generation is not None:
+                            del subscribers[update.request_id]
+                        subscriber.notify(update)
         except Exception as error:
             self._failure = error
-            while not self._orders.empty():
-                order = self._orders.get()
-                if order is not None and order[0]:
-                    order[1].tell(error)
-            for caller in callers.values():
-                caller.tell(error)
+            while not self._commands.empty():
+                command = self._commands.get()
+                if command is not None and command[0]:
+                    command[1].notify(error)
+            for subscriber in subscribers.values():
+                subscriber.notify(error)
 
-    def _obey(self, engine: Engine, callers: dict[int, _Caller]) -> bool:
-        """Takes the orders that are there, waits for one where nothing is to be done; False: it is over."""
-        while not (engine.is_busy and self._orders.empty()):
-            order = self._orders.get()
-            if order is None:
+    def _process_commands(self, engine: Engine, subscribers: dict[int, _Subscriber]) -> bool:
+        """Process queued commands, and wait for one while the engine is idle. Return False when the engine should end."""
+        while not (engine.is_busy and self._commands.empty()):
+            command = self._commands.get()
+            if command is None:
                 return False
-            is_new, caller = order
+            is_new, subscriber = command
             if is_new:
                 try:
-                    callers[engine.submit(caller.request, caller.owner)] = caller
+                    subscribers[engine.submit(subscriber.request, subscriber.owner)] = subscriber
                 except InputError as error:
-                    caller.tell(error)
+                    subscriber.notify(error)
             else:
-                for ticket in [ticket for ticket, held in callers.items() if held is caller]:
-                    engine.cancel(ticket)
-                    del callers[ticket]
+                for request_id in [request_id for request_id, found in subscribers.items() if found is subscriber]:
+                    engine.cancel(request_id)
+                    del subscribers[request_id]
         return True

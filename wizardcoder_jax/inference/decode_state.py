@@ -1,4 +1,4 @@
-"""The state of the sampler on its devices, a row a slot, and the programs over it: prefill, begin, decode, end, resize."""
+"""The on-device state of the engine, one row per slot, and the compiled programs that prefill, decode and edit it."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,221 +8,235 @@ import jax.numpy as jnp
 import numpy as np
 
 from wizardcoder_jax.core.xla_flags import sampling_options
-from wizardcoder_jax.inference.request import GenerationRequest, Needs, Options
-from wizardcoder_jax.inference.token_selection import choose
+from wizardcoder_jax.inference.request import BatchSamplingParams, GenerationRequest, SamplingSteps
+from wizardcoder_jax.inference.token_selection import select_tokens
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.models.transformer import KVCache, Transformer
 
-DECODE_STEPS = 16  # tokens between two looks of the host at the slots
+DECODE_STEPS = 16  # decode steps per call, after which the host looks at the new tokens
 
 
 class DecodeState(NamedTuple):
-    """What is in each slot; every array is [B] but `keys`, [B, 2], `seen`, [B, V], and `history`."""
+    """The contents of the slots. Every array is [B], except `keys` [B, 2], `seen` [B, V] and `history`."""
 
-    tokens: jax.Array  # last token, not yet in the cache
-    positions: jax.Array  # its position
-    limits: jax.Array  # tokens of prompt and answer together
+    tokens: jax.Array  # the last token, which is not in the KV cache yet
+    positions: jax.Array  # the position of that token
+    limits: jax.Array  # maximum number of tokens of prompt and answer together
     keys: jax.Array  # uint32
     active: jax.Array  # bool
-    options: Options
-    seen: jax.Array  # bool: tokens of prompt and answer; [B, 0] where no row needs them
-    history: jax.Array  # [B, max_length] tokens of prompt and answer in order; [B, 0] where none are guessed
+    params: BatchSamplingParams
+    seen: jax.Array  # bool: the tokens in prompt and answer; [B, 0] if no row needs them
+    history: jax.Array  # [B, max_length]: the tokens of prompt and answer in order; [B, 0] without draft tokens
 
 
-class Emitted(NamedTuple):
-    """Tokens [B] that were chosen, or [n, B] of some steps, in order; -1 where there is none."""
+class StepOutput(NamedTuple):
+    """Selected tokens: [B] of one step, or [n, B] of several steps in order; -1 where a row has no token."""
 
     tokens: jax.Array
     logprobs: jax.Array | None  # float32
-    likeliest: tuple[jax.Array, jax.Array] | None  # [..., n] log-probabilities and ids
+    top: tuple[jax.Array, jax.Array] | None  # log-probabilities and ids, [..., n], of the most likely tokens
 
 
-def _everywhere(model: Transformer, tree: Any) -> Any:
-    """Small arrays, whole on every device: each process can read them, and programs find them as they left them."""
+def _replicate(model: Transformer, tree: Any) -> Any:
+    """Replicate small arrays on every device, so that every process can read them and programs find them unchanged."""
     return jax.tree.map(lambda array: model.rules.constrain(array, *(None,) * array.ndim), tree)
 
 
-@functools.partial(jax.jit, static_argnames=("batch", "capacity", "dtype"), keep_unused=True)  # to lie where the model lies
+# keep_unused, here and below: the unused weights decide on which devices the result is placed.
+@functools.partial(jax.jit, static_argnames=("batch", "capacity", "dtype"), keep_unused=True)
 def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -> KVCache:
-    """An empty cache."""
+    """Create an empty KV cache for `batch` sequences of up to `capacity` tokens."""
     return model.empty_cache(batch, capacity, dtype)
 
 
 @functools.partial(jax.jit, static_argnames="capacity", keep_unused=True)
-def resized(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
-    """The cache with so many slots a sequence; of more, the last are cut off."""
+def resize_cache(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
+    """Return the cache with room for `capacity` tokens per sequence; later positions are cut off."""
     axes = cache_axes(model.rules, model.arch.num_kv_heads)
     layers = tuple(layer.resized(capacity) for layer in cache)
     return jax.tree.map(lambda array: model.rules.constrain(array, *axes), layers)
 
 
 @functools.partial(jax.jit, static_argnames=("num_slots", "history_length"), keep_unused=True)
-def new_slots(model: Transformer, num_slots: int, history_length: int) -> DecodeState:
-    """Free slots."""
-    n, reals = num_slots, functools.partial(jnp.ones, num_slots, jnp.float32)
-    ints = functools.partial(jnp.zeros, n, jnp.int32)
-    options = Options(reals(), reals(), ints(), reals(), reals())
+def new_state(model: Transformer, num_slots: int, history_length: int) -> DecodeState:
+    """Create a state in which every slot is free."""
+    n, ones = num_slots, functools.partial(jnp.ones, num_slots, jnp.float32)
+    zeros = functools.partial(jnp.zeros, n, jnp.int32)
+    params = BatchSamplingParams(ones(), ones(), zeros(), ones(), ones())
     keys, seen, history = jnp.zeros((n, 2), jnp.uint32), jnp.zeros((n, 0), bool), jnp.zeros((n, history_length), jnp.int32)
-    return _everywhere(model, DecodeState(ints(), ints(), ints(), keys, jnp.zeros(n, bool), options, seen, history))
+    return _replicate(model, DecodeState(zeros(), zeros(), zeros(), keys, jnp.zeros(n, bool), params, seen, history))
 
 
 @jax.jit
-def with_seen(model: Transformer, slots: DecodeState, seen: jax.Array) -> DecodeState:
-    """The slots with another table of the tokens that have occurred."""
-    return _everywhere(model, slots._replace(seen=seen))
+def replace_seen(model: Transformer, state: DecodeState, seen: jax.Array) -> DecodeState:
+    """Return the state with another table of the tokens that have occurred."""
+    return _replicate(model, state._replace(seen=seen))
 
 
-@functools.partial(jax.jit, donate_argnames="slots")
-def end(model: Transformer, slots: DecodeState, row: jax.Array) -> DecodeState:
-    """The slots, that of `row` free."""
-    return _everywhere(model, slots._replace(active=slots.active.at[row].set(False)))
+@functools.partial(jax.jit, donate_argnames="state")
+def free_slot(model: Transformer, state: DecodeState, row: jax.Array) -> DecodeState:
+    """Return the state with slot `row` inactive."""
+    return _replicate(model, state._replace(active=state.active.at[row].set(False)))
 
 
-def prefill_piece(
+def prefill_chunk(
     model: Transformer, tokens: jax.Array, start: jax.Array, last: jax.Array, cache: KVCache
 ) -> tuple[jax.Array, KVCache]:
-    """Tokens [1, T] from position `start` on -> the logits [1, V] after the token at index `last`, and the cache."""
+    """Process tokens [1, T] that begin at position `start`.
+
+    Returns:
+        The logits [1, V] after the token at index `last`, and the extended cache.
+    """
     positions = start + jnp.arange(tokens.shape[1])[None]
     hidden, cache = model.extend(tokens, positions, cache)
     return model.logits(jax.lax.dynamic_index_in_dim(hidden, last, axis=1, keepdims=False)), cache
 
 
 @functools.cache
-def prefiller(device_kind: str, least_tokens: int) -> Any:
-    """`prefill_piece`, to be compiled for devices of a kind and pieces of no fewer tokens."""
-    return jax.jit(prefill_piece, compiler_options=sampling_options(device_kind, least_tokens))
+def prefill_program(device_kind: str, min_tokens: int) -> Any:
+    """Return `prefill_chunk`, jitted with the compiler options for this kind of device and chunks of at least `min_tokens`."""
+    return jax.jit(prefill_chunk, compiler_options=sampling_options(device_kind, min_tokens))
 
 
-@functools.partial(jax.jit, static_argnames="needs", donate_argnames=("slots", "cache"))
-def begin(
+@functools.partial(jax.jit, static_argnames="steps", donate_argnames=("state", "cache"))
+def insert_prompt(
     model: Transformer,
-    slots: DecodeState,
+    state: DecodeState,
     cache: KVCache,
     row: jax.Array,
-    one: DecodeState,
+    slot: DecodeState,
     logits: jax.Array,
-    prompt: KVCache,
-    needs: Needs,
-) -> tuple[DecodeState, KVCache, Emitted]:
-    """Puts a prefilled prompt into slot `row`, and the first token of its answer.
+    prompt_cache: KVCache,
+    steps: SamplingSteps,
+) -> tuple[DecodeState, KVCache, StepOutput]:
+    """Put a prefilled prompt into slot `row` and select the first token of its answer.
 
     Args:
         model: the weights.
-        slots: all of them.
-        cache: of all.
-        row: which slot.
-        one: what the slot holds, a batch of one; its token is chosen here.
+        state: the state of all slots.
+        cache: the KV cache of all slots.
+        row: index of the slot.
+        slot: the new contents of the slot as a batch of one, see `slot_of`; its first token is selected here.
         logits: [1, V] at the end of the prompt.
-        prompt: the cache of the prompt, a batch of one with no more slots than `cache`.
-        needs: the steps of the choice.
+        prompt_cache: the KV cache of the prompt, a batch of one with at most the capacity of `cache`.
+        steps: the steps of token selection.
     """
-    emitted = _chosen(model, logits, one, one.positions, needs)
-    one = _with_token(one, emitted.tokens, one.positions, one.active, needs)
+    output = _select(model, logits, slot, slot.positions, steps)
+    slot = _append_token(slot, output.tokens, slot.positions, slot.active, steps)
     put = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), row, axis=0)  # noqa: E731
-    slots = _everywhere(model, jax.tree.map(put, slots, one))
-    return slots, _put(model, cache, prompt, row), _everywhere(model, jax.tree.map(lambda array: array[0], emitted))
+    state = _replicate(model, jax.tree.map(put, state, slot))
+    return (
+        state,
+        _insert_cache(model, cache, prompt_cache, row),
+        _replicate(model, jax.tree.map(lambda array: array[0], output)),
+    )
 
 
-def _put(model: Transformer, cache: KVCache, prompt: KVCache, row: jax.Array) -> KVCache:
-    """The cache with a prompt's in the place of `row`; of the devices only those that hold the row have anything to do."""
+def _insert_cache(model: Transformer, cache: KVCache, prompt_cache: KVCache, row: jax.Array) -> KVCache:
+    """Write the cache of a prompt into row `row`; only the devices that store this row write anything."""
     rows, *rest = axes = cache_axes(model.rules, model.arch.num_kv_heads)
 
-    def put(array: jax.Array, prompt: jax.Array) -> jax.Array:
-        def part(array: jax.Array, prompt: jax.Array, places: jax.Array, row: jax.Array) -> jax.Array:
-            here = row - places[0]
-            slot = jnp.clip(here, 0, len(places) - 1)
+    def insert(array: jax.Array, prompt: jax.Array) -> jax.Array:
+        def insert_local(array: jax.Array, prompt: jax.Array, local_rows: jax.Array, row: jax.Array) -> jax.Array:
+            local_row = row - local_rows[0]
+            slot = jnp.clip(local_row, 0, len(local_rows) - 1)
             start = (slot, 0, 0, 0)
             old = jax.lax.dynamic_slice(array, start, prompt.shape)
-            new = jnp.where(here == slot, prompt, old)
+            new = jnp.where(local_row == slot, prompt, old)
             return jax.lax.dynamic_update_slice(array, new, start)
 
-        places = jnp.arange(len(array))
-        run = model.rules.shard_map(part, (axes, (None, *rest), (rows,), ()), (array.shape, axes))
-        return run(array, prompt, places, row)
+        run = model.rules.shard_map(insert_local, (axes, (None, *rest), (rows,), ()), (array.shape, axes))
+        return run(array, prompt, jnp.arange(len(array)), row)
 
-    return jax.tree.map(put, cache, prompt)
+    return jax.tree.map(insert, cache, prompt_cache)
 
 
 def decode(
-    model: Transformer, slots: DecodeState, cache: KVCache, eos_ids: jax.Array, needs: Needs, num_guessed: int
-) -> tuple[DecodeState, KVCache, Emitted, jax.Array]:
-    """DECODE_STEPS steps of every active slot, fewer where all end; also how many steps it took.
+    model: Transformer, state: DecodeState, cache: KVCache, eos_ids: jax.Array, steps: SamplingSteps, num_draft_tokens: int
+) -> tuple[DecodeState, KVCache, StepOutput, jax.Array]:
+    """Run DECODE_STEPS decode steps for every active slot, or fewer if all slots become inactive.
 
-    A step gives one token, and as many more as were guessed right: the tokens that followed the last two where they stood
-    before (prompt lookup; Saxena 2023) are computed with in the same step, and kept as far as they are what is chosen.
+    A step produces one token, and one more for every draft token that is accepted. The draft tokens are those that followed
+    the last two tokens at their previous occurrence (prompt lookup decoding; Saxena 2023). They are processed in the same step
+    and accepted as long as they equal the selected tokens, so they do not change the answer.
+
+    Returns:
+        The state, the cache, the tokens of all steps, and the number of steps that were run.
     """
 
-    def running(state: tuple[jax.Array, DecodeState, KVCache, Emitted]) -> jax.Array:
-        return (state[0] < DECODE_STEPS) & state[1].active.any()
+    def is_running(carry: tuple[jax.Array, DecodeState, KVCache, StepOutput]) -> jax.Array:
+        return (carry[0] < DECODE_STEPS) & carry[1].active.any()
 
-    def step(state: tuple[jax.Array, DecodeState, KVCache, Emitted]) -> tuple[jax.Array, DecodeState, KVCache, Emitted]:
-        i, slots, cache, whole = state
-        guessed = _guessed(slots, num_guessed)
-        tokens = jnp.concatenate([slots.tokens[:, None], guessed], axis=1)
-        hidden, cache = model.extend(tokens, slots.positions[:, None] + jnp.arange(1 + num_guessed), cache)
-        given, slots = _taken(model, hidden, guessed, slots, eos_ids, needs)
-        return i + 1, slots, cache, jax.tree.map(lambda array, new: array.at[i].set(new), whole, given)
+    def step(carry: tuple[jax.Array, DecodeState, KVCache, StepOutput]) -> tuple[jax.Array, DecodeState, KVCache, StepOutput]:
+        i, state, cache, outputs = carry
+        draft = _draft_tokens(state, num_draft_tokens)
+        tokens = jnp.concatenate([state.tokens[:, None], draft], axis=1)
+        hidden, cache = model.extend(tokens, state.positions[:, None] + jnp.arange(1 + num_draft_tokens), cache)
+        output, state = _accept_tokens(model, hidden, draft, state, eos_ids, steps)
+        return i + 1, state, cache, jax.tree.map(lambda array, new: array.at[i].set(new), outputs, output)
 
-    whole = _nothing((DECODE_STEPS, 1 + num_guessed, slots.tokens.shape[0]), needs)
-    num_steps, slots, cache, whole = jax.lax.while_loop(running, step, (jnp.int32(0), slots, cache, whole))
-    whole = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), whole)
-    return _everywhere(model, slots), cache, _everywhere(model, whole), num_steps
+    outputs = _empty_output((DECODE_STEPS, 1 + num_draft_tokens, state.tokens.shape[0]), steps)
+    num_steps, state, cache, outputs = jax.lax.while_loop(is_running, step, (jnp.int32(0), state, cache, outputs))
+    outputs = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), outputs)
+    return _replicate(model, state), cache, _replicate(model, outputs), num_steps
 
 
 @functools.cache
-def decoder(device_kind: str, num_rows: int) -> Any:
-    """`decode`, to be compiled for devices of a kind and so many tokens a step; slots and cache are donated."""
-    static, donated = ("needs", "num_guessed"), ("slots", "cache")
+def decode_program(device_kind: str, num_rows: int) -> Any:
+    """Return `decode`, jitted for a kind of device and a number of tokens per step; state and cache are donated."""
+    static, donated = ("steps", "num_draft_tokens"), ("state", "cache")
     options = sampling_options(device_kind, num_rows)
     return jax.jit(decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
 
 
-def _guessed(slots: DecodeState, num_guessed: int) -> jax.Array:
-    """What followed the last two tokens where they last stood before, [B, num_guessed]; 0 where nothing did."""
-    if not num_guessed:
-        return jnp.zeros((len(slots.tokens), 0), jnp.int32)
-    history, here = slots.history, slots.positions[:, None]
-    places = jnp.arange(1, history.shape[1])
-    before = jnp.take_along_axis(history, jnp.maximum(here - 1, 0), axis=1)
-    same = (history[:, 1:] == slots.tokens[:, None]) & (history[:, :-1] == before) & (places < here)
-    last = jnp.where(same, places, 0).max(-1, keepdims=True)
-    following = last + 1 + jnp.arange(num_guessed)
-    found = jnp.take_along_axis(history, jnp.minimum(following, history.shape[1] - 1), axis=1)
-    return jnp.where((last > 0) & (following <= here), found, 0)
+def _draft_tokens(state: DecodeState, num_draft_tokens: int) -> jax.Array:
+    """Return the tokens that followed the last earlier occurrence of the last two tokens, [B, num_draft_tokens], or zeros."""
+    if not num_draft_tokens:
+        return jnp.zeros((len(state.tokens), 0), jnp.int32)
+    history, current = state.history, state.positions[:, None]
+    indices = jnp.arange(1, history.shape[1])
+    previous = jnp.take_along_axis(history, jnp.maximum(current - 1, 0), axis=1)
+    is_match = (history[:, 1:] == state.tokens[:, None]) & (history[:, :-1] == previous) & (indices < current)
+    last = jnp.where(is_match, indices, 0).max(-1, keepdims=True)
+    following = last + 1 + jnp.arange(num_draft_tokens)
+    draft = jnp.take_along_axis(history, jnp.minimum(following, history.shape[1] - 1), axis=1)
+    return jnp.where((last > 0) & (following <= current), draft, 0)
 
 
-def _taken(
-    model: Transformer, hidden: jax.Array, guessed: jax.Array, slots: DecodeState, eos_ids: jax.Array, needs: Needs
-) -> tuple[Emitted, DecodeState]:
-    """The tokens of one step, [1 + num_guessed, B]: one is chosen, and while a guess is what was chosen, the next."""
-    emitted, going_on = [], slots.active
-    for place in range(1 + guessed.shape[1]):
-        positions = slots.positions + 1
-        chosen = _chosen(model, model.logits(hidden[:, place]), slots, positions, needs)
-        emitted.append(chosen._replace(tokens=jnp.where(going_on, chosen.tokens, -1)))
-        slots = _with_token(slots, chosen.tokens, positions, going_on, needs)
-        ended = (chosen.tokens[:, None] == eos_ids).any(-1) | (positions >= slots.limits - 1)
-        slots = slots._replace(active=slots.active & ~(going_on & ended))
-        if place < guessed.shape[1]:
-            going_on &= ~ended & (guessed[:, place] == chosen.tokens)
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *emitted), slots
+def _accept_tokens(
+    model: Transformer, hidden: jax.Array, draft: jax.Array, state: DecodeState, eos_ids: jax.Array, steps: SamplingSteps
+) -> tuple[StepOutput, DecodeState]:
+    """Select the tokens of one step, [1 + num_draft_tokens, B]: one, and the next as long as the draft token was right."""
+    outputs, is_continued = [], state.active
+    for i in range(1 + draft.shape[1]):
+        positions = state.positions + 1
+        selected = _select(model, model.logits(hidden[:, i]), state, positions, steps)
+        outputs.append(selected._replace(tokens=jnp.where(is_continued, selected.tokens, -1)))
+        state = _append_token(state, selected.tokens, positions, is_continued, steps)
+        is_ended = (selected.tokens[:, None] == eos_ids).any(-1) | (positions >= state.limits - 1)
+        state = state._replace(active=state.active & ~(is_continued & is_ended))
+        if i < draft.shape[1]:
+            is_continued &= ~is_ended & (draft[:, i] == selected.tokens)
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *outputs), state
 
 
-def _with_token(slots: DecodeState, tokens: jax.Array, positions: jax.Array, going_on: jax.Array, needs: Needs) -> DecodeState:
-    """The slots, those that go on with another last token at `positions`."""
-    rows, seen, history = jnp.arange(len(tokens)), slots.seen, slots.history
-    if needs.repetition_penalty:
-        seen = seen.at[rows, tokens].max(going_on)
+def _append_token(
+    state: DecodeState, tokens: jax.Array, positions: jax.Array, is_continued: jax.Array, steps: SamplingSteps
+) -> DecodeState:
+    """Return the state with a new last token at `positions` in the rows where `is_continued` is set."""
+    rows, seen, history = jnp.arange(len(tokens)), state.seen, state.history
+    if steps.repetition_penalty:
+        seen = seen.at[rows, tokens].max(is_continued)
     if history.shape[1]:
-        history = history.at[rows, jnp.where(going_on, positions, history.shape[1])].set(tokens, mode="drop")
-    put = lambda new, old: jnp.where(going_on, new, old)  # noqa: E731
-    return slots._replace(
-        tokens=put(tokens, slots.tokens), positions=put(positions, slots.positions), seen=seen, history=history
+        history = history.at[rows, jnp.where(is_continued, positions, history.shape[1])].set(tokens, mode="drop")
+    put = lambda new, old: jnp.where(is_continued, new, old)  # noqa: E731
+    return state._replace(
+        tokens=put(tokens, state.tokens), positions=put(positions, state.positions), seen=seen, history=history
     )
 
 
 def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Array:
-    """One number in [0, 1) a row, from the row's key, the position of the token that it chooses, and the attempt."""
+    """Return one number in [0, 1) per row, determined by the row's key, the position of the new token, and the attempt."""
 
     def draw(key: jax.Array, position: jax.Array) -> jax.Array:
         folded = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), position), attempt)
@@ -231,47 +245,57 @@ def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Ar
     return jax.vmap(draw)(keys, positions)
 
 
-def _chosen(model: Transformer, logits: jax.Array, slots: DecodeState, positions: jax.Array, needs: Needs) -> Emitted:
-    logits = model.rules.constrain(
-        model.rules.constrain(logits, "batch", "logits"), "cache_batch", None
-    )  # each device's own rows
-    draw = functools.partial(uniform, slots.keys, positions)
-    tokens = choose(logits, slots.seen, draw, slots.options, needs)
-    if needs.num_logprobs is None:
-        return Emitted(tokens, None, None)
+def _select(
+    model: Transformer, logits: jax.Array, state: DecodeState, positions: jax.Array, steps: SamplingSteps
+) -> StepOutput:
+    """Select one token per row, and its log-probabilities if any row needs them."""
+    # Each device selects the tokens of its own rows.
+    logits = model.rules.constrain(model.rules.constrain(logits, "batch", "logits"), "cache_batch", None)
+    draw = functools.partial(uniform, state.keys, positions)
+    tokens = select_tokens(logits, state.seen, draw, state.params, steps)
+    if steps.num_logprobs is None:
+        return StepOutput(tokens, None, None)
     logprobs = jax.nn.log_softmax(logits)
-    own = jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0]
-    if not needs.num_logprobs:
-        return Emitted(tokens, own, None)
-    values, ids = jax.lax.top_k(logprobs, needs.num_logprobs)
-    return Emitted(tokens, own, (values, ids))
+    token_logprobs = jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0]
+    if not steps.num_logprobs:
+        return StepOutput(tokens, token_logprobs, None)
+    values, ids = jax.lax.top_k(logprobs, steps.num_logprobs)
+    return StepOutput(tokens, token_logprobs, (values, ids))
 
 
-def _nothing(shape: tuple[int, ...], needs: Needs) -> Emitted:
-    n = needs.num_logprobs
+def _empty_output(shape: tuple[int, ...], steps: SamplingSteps) -> StepOutput:
+    n = steps.num_logprobs
     tokens = jnp.full(shape, -1, jnp.int32)
     if n is None:
-        return Emitted(tokens, None, None)
-    reals = jnp.zeros(shape, jnp.float32)
-    return Emitted(tokens, reals, (jnp.zeros((*shape, n), jnp.float32), jnp.zeros((*shape, n), jnp.int32)) if n else None)
+        return StepOutput(tokens, None, None)
+    logprobs = jnp.zeros(shape, jnp.float32)
+    top = (jnp.zeros((*shape, n), jnp.float32), jnp.zeros((*shape, n), jnp.int32)) if n else None
+    return StepOutput(tokens, logprobs, top)
 
 
-def fresh_slot(request: GenerationRequest, vocab_size: int, num_seen: int, history_length: int) -> DecodeState:
-    """What a slot holds at the end of a prompt, a batch of one, as NumPy's arrays."""
+def slot_of(request: GenerationRequest, vocab_size: int, num_seen: int, history_length: int) -> DecodeState:
+    """Return the contents of a slot at the end of a prompt: a batch of one, as NumPy arrays.
+
+    Args:
+        request: the request that takes the slot.
+        vocab_size: of the model, with padding.
+        num_seen: width of the table of tokens that have occurred; 0 if it is not needed.
+        history_length: width of the table of tokens in order; 0 without draft tokens.
+    """
     prompt = np.array(request.prompt, np.int32)
     seen, history = np.zeros((1, num_seen), bool), np.zeros((1, history_length), np.int32)
     if num_seen:
         seen[0, prompt] = True
     if history_length:
         history[0, : len(prompt)] = prompt
-    one: Any = DecodeState(
+    slot: Any = DecodeState(
         tokens=np.zeros(1, np.int32),  # type: ignore[arg-type]
         positions=np.array([len(prompt)], np.int32),  # type: ignore[arg-type]
         limits=np.array([request.max_length], np.int32),  # type: ignore[arg-type]
         keys=np.array([request.key], np.uint32),  # type: ignore[arg-type]
         active=np.ones(1, bool),  # type: ignore[arg-type]
-        options=Options.of(request.decoding, vocab_size),
+        params=BatchSamplingParams.from_params(request.params, vocab_size),
         seen=seen,  # type: ignore[arg-type]
         history=history,  # type: ignore[arg-type]
     )
-    return one
+    return slot

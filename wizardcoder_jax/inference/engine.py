@@ -1,10 +1,10 @@
-"""Continuous batching: a fixed number of slots, each decoding one answer; a slot that ends is given the next request.
+"""Continuous batching: a fixed number of slots, each of which decodes one answer and then takes the next request.
 
-An answer is a function of its request and the model alone, whatever else is in the batch. The cache is as long as the longest
-sequence in it needs, in doubling lengths, each with one compiled program.
+An answer depends only on its request and the model, not on the rest of the batch. The KV cache is as long as the longest
+sequence in it needs; its length doubles, and each length has one compiled program.
 
-Several processes of one run each call this with the same requests: whatever the host decides by is replicated, so that all of
-them decide alike, and what it hands in is NumPy's, which is the same for every process.
+In a run of several processes, each process calls the engine with the same requests. All decisions of the host are made from
+replicated arrays, so that the processes decide alike, and all inputs are NumPy arrays, which are the same in every process.
 """
 
 import dataclasses
@@ -15,36 +15,36 @@ import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import target_device_kind
-from wizardcoder_jax.inference import decode_state as device
-from wizardcoder_jax.inference.memory import capacities_up_to, num_rows
+from wizardcoder_jax.inference import decode_state
+from wizardcoder_jax.inference.memory import cache_capacities, padded_num_slots
 from wizardcoder_jax.inference.prefix_cache import PrefixCache
-from wizardcoder_jax.inference.request import Generation, GenerationRequest, Logprob, Needs
+from wizardcoder_jax.inference.request import Generation, GenerationRequest, Logprob, SamplingSteps
 from wizardcoder_jax.inference.request_queue import RequestQueue
 from wizardcoder_jax.models.transformer import Transformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class News:
-    """What became of a request since the last look.
+class RequestUpdate:
+    """The progress of a request since its last update.
 
     Attributes:
-        ticket: of the request.
-        tokens: new ones.
-        logprobs: of the new tokens, where they were asked for.
-        answer: the whole, where it has ended.
+        request_id: as returned by `Engine.submit`.
+        tokens: the new tokens.
+        logprobs: of the new tokens, if the request asked for them.
+        generation: the whole answer, once it has finished.
     """
 
-    ticket: int
+    request_id: int
     tokens: list[int]
     logprobs: tuple[Logprob, ...] = ()
-    answer: Generation | None = None
+    generation: Generation | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Held:
-    """An answer in progress."""
+class _Sequence:
+    """A request and the tokens generated for it so far."""
 
-    ticket: int
+    request_id: int
     request: GenerationRequest
     owner: Hashable
     tokens: list[int] = dataclasses.field(default_factory=list)
@@ -52,19 +52,19 @@ class _Held:
 
 
 class Engine:
-    """Answers requests with one model.
+    """Generate answers with one model.
 
     Args:
-        model: the weights, blocks apart (`Transformer.unstacked`).
-        num_slots: answers decoded together.
-        max_length: the most that any request may have as its `max_length`.
+        model: the weights, with unstacked blocks (`Transformer.unstacked`).
+        num_slots: number of answers that are decoded together.
+        max_length: the largest `max_length` that a request may have.
         eos_ids: tokens that end a text.
-        dtype: of activations and cache.
-        header: what prompts begin with, for it to be prefilled once.
-        num_guessed: tokens that each step guesses from the text so far and checks; answers are the same, with fewer steps
-            where text repeats itself, and each step has as many times the work, which is little for few slots.
-        programs: the sets of steps that are compiled; the first that has all that is asked for is run, and rows that ask for
-            less have the same answers. Where none has, and by default, a set is made for what is asked for.
+        dtype: of activations and KV cache.
+        shared_prefix: a prefix that prompts have in common, which is prefilled only once.
+        num_draft_tokens: number of tokens that each step drafts from the text so far and verifies. Answers do not change.
+            Repetitive text takes fewer steps; each step costs as many times more, which matters little for few slots.
+        programs: the sets of sampling steps to compile. A batch runs the first program that has every step it needs; the extra
+            steps do not change its answers. Where no program fits, and by default, one is compiled for exactly what is needed.
     """
 
     def __init__(
@@ -75,175 +75,174 @@ class Engine:
         max_length: int,
         eos_ids: Sequence[int],
         dtype: jax.typing.DTypeLike,
-        header: tuple[int, ...] = (),
-        num_guessed: int = 0,
-        programs: Sequence[Needs] = (),
+        shared_prefix: tuple[int, ...] = (),
+        num_draft_tokens: int = 0,
+        programs: Sequence[SamplingSteps] = (),
     ) -> None:
         self._model, self._num_slots, self._dtype = model, num_slots, np.dtype(dtype)
         self._eos_ids = np.array(eos_ids, np.int32)
-        self._capacities, self._num_guessed = capacities_up_to(max_length), num_guessed
-        self._history_length = max_length if num_guessed else 0
-        self._prompts = PrefixCache(model, self._capacities, dtype, header)
+        self._capacities, self._num_draft_tokens = cache_capacities(max_length), num_draft_tokens
+        self._history_length = max_length if num_draft_tokens else 0
+        self._prefix_cache = PrefixCache(model, self._capacities, dtype, shared_prefix)
         self._programs = tuple(programs)
-        self._waiting: RequestQueue[_Held] = RequestQueue()
-        self._held: dict[int, _Held] = {}  # by slot
-        self._tickets = 0
-        self._needs = Needs()
+        self._queue: RequestQueue[_Sequence] = RequestQueue()
+        self._running: dict[int, _Sequence] = {}  # by slot
+        self._num_submitted = 0
+        self._steps = SamplingSteps()
         self._capacity = self._capacities[0]
-        self._num_rows = num_rows(num_slots)
-        self._slots = device.new_slots(model, self._num_rows, self._history_length)
-        self._cache = device.new_cache(model, self._num_rows, self._capacity, self._dtype)
-        self.num_steps = 0  # of decoding
+        self._num_rows = padded_num_slots(num_slots)
+        self._state = decode_state.new_state(model, self._num_rows, self._history_length)
+        self._cache = decode_state.new_cache(model, self._num_rows, self._capacity, self._dtype)
+        self.num_steps = 0  # decode steps so far
 
     @property
-    def num_free(self) -> int:
-        """Slots that nothing waits for."""
-        return self._num_slots - len(self._held) - len(self._waiting)
+    def num_free_slots(self) -> int:
+        """Number of slots that no submitted request will take."""
+        return self._num_slots - len(self._running) - len(self._queue)
 
     @property
     def is_busy(self) -> bool:
-        """Whether any answer is wanted."""
-        return bool(self._held or self._waiting)
+        """Whether any request is unfinished."""
+        return bool(self._running or self._queue)
 
     def submit(self, request: GenerationRequest, owner: Hashable = None) -> int:
-        """Puts a request in the queue; returns its ticket. Those with equal prompts, side by side, share one prefill.
+        """Queue a request and return its id. Successive requests with equal prompts share one prefill.
 
         Args:
-            request: what is wanted.
-            owner: who asks; slots go to those who have fewest.
+            request: the request.
+            owner: who it is for; free slots go to the owner that uses the fewest.
 
         Raises:
-            InputError: the prompt is empty, or leaves no room for an answer.
+            InputError: the prompt is empty, or so long that no token of the answer fits.
         """
         if not 0 < len(request.prompt) < request.max_length <= self._capacities[-1]:
-            lengths = f"{len(request.prompt)} tokens of prompt, max_length {request.max_length} of {self._capacities[-1]}"
-            raise InputError(f"a request needs a prompt and room for an answer: {lengths}")
-        self._tickets += 1
-        self._waiting.add(_Held(ticket=self._tickets, request=request, owner=owner), owner)
-        return self._tickets
+            raise InputError(
+                "a request needs a nonempty prompt that is shorter than its max_length, which the engine limits to "
+                f"{self._capacities[-1]} tokens; got {len(request.prompt)} prompt tokens and max_length {request.max_length}"
+            )
+        self._num_submitted += 1
+        self._queue.add(_Sequence(request_id=self._num_submitted, request=request, owner=owner), owner)
+        return self._num_submitted
 
-    def cancel(self, ticket: int) -> None:
-        """Lets go of a request; one that has ended is no matter."""
-        self._waiting.remove(lambda held: held.ticket == ticket)
-        for row, held in list(self._held.items()):
-            if held.ticket == ticket:
-                self._free(row)
+    def cancel(self, request_id: int) -> None:
+        """Cancel a request. Does nothing if it has already finished."""
+        self._queue.remove(lambda sequence: sequence.request_id == request_id)
+        for row, sequence in list(self._running.items()):
+            if sequence.request_id == request_id:
+                self._free_slot(row)
 
-    def answer(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Generation]]:
-        """Yields (index, answer) as answers end."""
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Generation]]:
+        """Yield (index of the request, answer) in the order in which answers finish."""
         indices = {self.submit(request): index for index, request in enumerate(requests)}
         while indices:
-            for news in self.advance():
-                if news.answer is not None and news.ticket in indices:
-                    yield indices.pop(news.ticket), news.answer
+            for update in self.step():
+                if update.generation is not None and update.request_id in indices:
+                    yield indices.pop(update.request_id), update.generation
 
-    def advance(self) -> list[News]:
-        """Fills free slots, decodes a few steps, and tells what is new."""
-        found = [news for row in range(self._num_slots) for news in self._filled(row)]
-        if not self._held:
-            return found
-        self._fit()
-        decode = device.decoder(target_device_kind(), self._num_slots * (1 + self._num_guessed))
-        self._slots, self._cache, emitted, num_steps = decode(
-            self._model, self._slots, self._cache, self._eos_ids, self._needs, self._num_guessed
+    def step(self) -> list[RequestUpdate]:
+        """Fill free slots from the queue, run a few decode steps, and return the progress of each running request."""
+        updates = [update for row in range(self._num_slots) for update in self._fill_slot(row)]
+        if not self._running:
+            return updates
+        self._fit_cache()
+        decode = decode_state.decode_program(target_device_kind(), self._num_slots * (1 + self._num_draft_tokens))
+        self._state, self._cache, output, num_steps = decode(
+            self._model, self._state, self._cache, self._eos_ids, self._steps, self._num_draft_tokens
         )
         self.num_steps += int(num_steps)
-        emitted = jax.tree.map(np.asarray, emitted)
-        for row in sorted(self._held):
-            is_token = emitted.tokens[:, row] >= 0
-            new = jax.tree.map(lambda array, row=row, is_token=is_token: array[is_token, row], emitted)
-            found.append(self._told(row, new))
-        return found
+        output = jax.tree.map(np.asarray, output)
+        for row in sorted(self._running):
+            is_token = output.tokens[:, row] >= 0
+            new = jax.tree.map(lambda array, row=row, is_token=is_token: array[is_token, row], output)
+            updates.append(self._add_tokens(row, new))
+        return updates
 
-    def _filled(self, row: int) -> Iterator[News]:
-        """Puts requests into a slot until one stays there."""
-        while row not in self._held and self._waiting:
-            held = self._waiting.take(held.owner for held in self._held.values())
-            self._meet(held.request)
-            logits, prompt = self._prompts.get(held.request.prompt)
-            self._fit(len(held.request.prompt))
+    def _fill_slot(self, row: int) -> Iterator[RequestUpdate]:
+        """Start requests in a slot until one does not finish with its first token, or the queue is empty."""
+        while row not in self._running and self._queue:
+            sequence = self._queue.pop(sequence.owner for sequence in self._running.values())
+            self._include_steps(sequence.request)
+            logits, prompt_cache = self._prefix_cache.get(sequence.request.prompt)
+            self._fit_cache(len(sequence.request.prompt))
             vocab_size = self._model.arch.padded_vocab_size
-            one = device.fresh_slot(held.request, vocab_size, self._num_seen, self._history_length)
-            self._slots, self._cache, first = device.begin(
-                self._model, self._slots, self._cache, np.int32(row), one, logits, prompt, self._needs
+            slot = decode_state.slot_of(sequence.request, vocab_size, self._num_seen, self._history_length)
+            self._state, self._cache, first = decode_state.insert_prompt(
+                self._model, self._state, self._cache, np.int32(row), slot, logits, prompt_cache, self._steps
             )
-            self._held[row] = held
-            yield self._told(row, jax.tree.map(lambda array: np.asarray(array)[None], first))
+            self._running[row] = sequence
+            yield self._add_tokens(row, jax.tree.map(lambda array: np.asarray(array)[None], first))
 
-    def _told(self, row: int, new: device.Emitted) -> News:
-        """Takes new tokens [n] of a slot down; frees the slot where its answer ends."""
-        held = self._held[row]
+    def _add_tokens(self, row: int, new: decode_state.StepOutput) -> RequestUpdate:
+        """Record the new tokens [n] of a slot, and free the slot if its answer has finished."""
+        sequence = self._running[row]
         tokens = new.tokens.tolist()
-        logprobs = _logprobs(new, held.request.decoding.num_logprobs)
-        held.tokens += tokens
-        held.logprobs += logprobs
-        answer = self._ended(held)
-        if answer is not None:
-            self._free(row)
-            if answer.tokens != held.tokens:  # without the end-of-text token
+        logprobs = _logprobs(new, sequence.request.params.num_logprobs)
+        sequence.tokens += tokens
+        sequence.logprobs += logprobs
+        generation = self._finished(sequence)
+        if generation is not None:
+            self._free_slot(row)
+            if generation.tokens != sequence.tokens:  # without the end-of-text token
                 tokens, logprobs = tokens[:-1], logprobs[:-1]
-        return News(ticket=held.ticket, tokens=tokens, logprobs=tuple(logprobs), answer=answer)
+        return RequestUpdate(request_id=sequence.request_id, tokens=tokens, logprobs=tuple(logprobs), generation=generation)
 
-    def _ended(self, held: _Held) -> Generation | None:
-        tokens, request = held.tokens, held.request
+    def _finished(self, sequence: _Sequence) -> Generation | None:
+        """Return the answer if it has finished, else None."""
+        tokens, request = sequence.tokens, sequence.request
         if tokens[-1] in self._eos_ids:
-            return Generation(tokens=tokens[:-1], finish_reason="stop", logprobs=tuple(held.logprobs[:-1]))
-        if request.stopped is not None and request.stopped(tokens):
-            return Generation(tokens=tokens, finish_reason="stop", logprobs=tuple(held.logprobs))
+            return Generation(tokens=tokens[:-1], finish_reason="stop", logprobs=tuple(sequence.logprobs[:-1]))
+        if request.should_stop is not None and request.should_stop(tokens):
+            return Generation(tokens=tokens, finish_reason="stop", logprobs=tuple(sequence.logprobs))
         if len(request.prompt) + len(tokens) >= request.max_length:
-            return Generation(tokens=tokens, finish_reason="length", logprobs=tuple(held.logprobs))
+            return Generation(tokens=tokens, finish_reason="length", logprobs=tuple(sequence.logprobs))
         return None
 
-    def _free(self, row: int) -> None:
-        del self._held[row]
-        self._slots = device.end(self._model, self._slots, np.int32(row))
+    def _free_slot(self, row: int) -> None:
+        del self._running[row]
+        self._state = decode_state.free_slot(self._model, self._state, np.int32(row))
 
-    def _meet(self, request: GenerationRequest) -> None:
-        """Makes the program's steps those that this request and the answers in progress need."""
-        asked = Needs.of([request.decoding, *(held.request.decoding for held in self._held.values())])
-        needs = next((program for program in self._programs if _covers(program, asked)), asked)
-        if needs == self._needs:
+    def _include_steps(self, request: GenerationRequest) -> None:
+        """Switch to a program with the sampling steps that this request and the running ones need."""
+        batch = [request.params, *(sequence.request.params for sequence in self._running.values())]
+        required = SamplingSteps.required_by(batch)
+        steps = next((program for program in self._programs if program.covers(required)), required)
+        if steps == self._steps:
             return
-        changed = needs.repetition_penalty != self._needs.repetition_penalty
-        self._needs = needs
-        if changed:
-            self._remember()
+        is_changed = steps.repetition_penalty != self._steps.repetition_penalty
+        self._steps = steps
+        if is_changed:
+            self._rebuild_seen()
 
     @property
     def _num_seen(self) -> int:
-        """Columns of the table of tokens that have occurred."""
-        return self._model.arch.padded_vocab_size if self._needs.repetition_penalty else 0
+        """Width of the table of tokens that have occurred."""
+        return self._model.arch.padded_vocab_size if self._steps.repetition_penalty else 0
 
-    def _remember(self) -> None:
-        """Makes the table of tokens that have occurred, or lets go of it."""
+    def _rebuild_seen(self) -> None:
+        """Build the table of tokens that have occurred, or drop it if it is no longer needed."""
         seen = np.zeros((self._num_rows, self._num_seen), bool)
         if self._num_seen:
-            for row, held in self._held.items():
-                seen[row, [*held.request.prompt, *held.tokens]] = True
-        self._slots = device.with_seen(self._model, self._slots, seen)
+            for row, sequence in self._running.items():
+                seen[row, [*sequence.request.prompt, *sequence.tokens]] = True
+        self._state = decode_state.replace_seen(self._model, self._state, seen)
 
-    def _fit(self, least: int = 0) -> None:
-        """Makes the cache as long as its longest sequence will be, or `least`."""
-        coming = device.DECODE_STEPS * (1 + self._num_guessed)
-        needed = [len(held.request.prompt) + len(held.tokens) + coming for held in self._held.values()]
-        needed = min(max([*needed, least]), self._capacities[-1])
+    def _fit_cache(self, min_length: int = 0) -> None:
+        """Resize the KV cache to what its longest sequence needs in the next decode call, and at least `min_length`."""
+        num_new = decode_state.DECODE_STEPS * (1 + self._num_draft_tokens)
+        lengths = [len(sequence.request.prompt) + len(sequence.tokens) + num_new for sequence in self._running.values()]
+        needed = min(max([*lengths, min_length]), self._capacities[-1])
         capacity = next(capacity for capacity in self._capacities if capacity >= needed)
         if capacity != self._capacity:
-            self._cache = device.resized(self._model, self._cache, capacity)
+            self._cache = decode_state.resize_cache(self._model, self._cache, capacity)
             self._capacity = capacity
 
 
-def _covers(program: Needs, asked: Needs) -> bool:
-    """Whether a program has all the steps that are asked for."""
-    pairs = zip(dataclasses.astuple(program), dataclasses.astuple(asked), strict=True)
-    return all(wanted is None or (has is not None and has >= wanted) for has, wanted in pairs)
-
-
-def _logprobs(new: device.Emitted, wanted: int | None) -> list[Logprob]:
-    if wanted is None or new.logprobs is None:
+def _logprobs(new: decode_state.StepOutput, num_logprobs: int | None) -> list[Logprob]:
+    """Return the log-probabilities of new tokens, with `num_logprobs` most likely tokens each."""
+    if num_logprobs is None or new.logprobs is None:
         return []
-    if not wanted or new.likeliest is None:
-        return [Logprob(logprob=number) for number in new.logprobs.tolist()]
-    values, ids = (array[:, :wanted].tolist() for array in new.likeliest)
+    if not num_logprobs or new.top is None:
+        return [Logprob(logprob=logprob) for logprob in new.logprobs.tolist()]
+    values, ids = (array[:, :num_logprobs].tolist() for array in new.top)
     tops = [tuple(zip(*pair, strict=True)) for pair in zip(ids, values, strict=True)]
-    return [Logprob(logprob=number, likeliest=top) for number, top in zip(new.logprobs.tolist(), tops, strict=True)]
+    return [Logprob(logprob=logprob, top=top) for logprob, top in zip(new.logprobs.tolist(), tops, strict=True)]

@@ -1,6 +1,6 @@
-"""Prompts that ask for what stands between a prefix and a suffix, for the models that were trained to fill in.
+"""Fill-in-the-middle prompts for the model families that were trained on them.
 
-The order is that of all of them: prefix, suffix, middle (Bavarian et al., arXiv 2207.14255, "PSM").
+All of them order the parts as prefix, suffix, middle (PSM; Bavarian et al., arXiv 2207.14255).
 """
 
 import dataclasses
@@ -9,88 +9,92 @@ from typing import Protocol
 
 from wizardcoder_jax.core.errors import InputError
 
-MARK = "\u263a"  # no merge of any tokenizer has it: what follows it is encoded as if it began nothing
+SEPARATOR = "\u263a"  # occurs in no merge of any tokenizer, so the text after it is encoded as if it did not begin a text
 
-BAR = "\uff5c"  # a wide one, in DeepSeek's names
+BAR = "\uff5c"  # the fullwidth vertical line in the names of DeepSeek's tokens
 
 
 class FimEncoder(Protocol):
-    """What is asked of a tokenizer."""
+    """The methods of a tokenizer that are needed here."""
 
     @property
     def bos_id(self) -> int | None:
-        """Id of the begin-of-text token, None where there is none."""
+        """Id of the begin-of-text token, None if there is none."""
         ...
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, nothing added."""
+        """Return the ids of `text` without added tokens."""
         ...
 
     def token_id(self, text: str) -> int | None:
-        """Id of the token with this text, None where there is none."""
+        """Return the id of the token with this text, None if there is none."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Infilling:
-    """How a family of models is asked.
+class FimFormat:
+    """The fill-in-the-middle format of a model family.
 
     Attributes:
-        prefix, suffix, middle: names of the tokens before each part; the answer is the middle.
-        end: name of the token that ends it, besides the end of text; None for none.
-        begins: whether the begin-of-text token comes before all.
-        is_spaced: its tokenizer begins every text with a space, which a suffix must not have.
+        prefix, suffix, middle: names of the tokens before each part; the model generates the middle.
+        end: name of the token that ends the middle, besides the end-of-text token; None if there is none.
+        begins_with_bos: whether the prompt starts with the begin-of-text token.
+        adds_space: whether the tokenizer puts a space before every text, which must not precede the suffix.
     """
 
     prefix: str
     suffix: str
     middle: str
     end: str | None = None
-    begins: bool = False
-    is_spaced: bool = False
+    begins_with_bos: bool = False
+    adds_space: bool = False
 
 
-INFILLINGS = (
+FIM_FORMATS = (
     # StarCoder (arXiv 2305.06161, section 5.2) and StarCoder2
-    Infilling(prefix="<fim_prefix>", suffix="<fim_suffix>", middle="<fim_middle>"),
+    FimFormat(prefix="<fim_prefix>", suffix="<fim_suffix>", middle="<fim_middle>"),
     # SantaCoder (model card of bigcode/santacoder)
-    Infilling(prefix="<fim-prefix>", suffix="<fim-suffix>", middle="<fim-middle>"),
+    FimFormat(prefix="<fim-prefix>", suffix="<fim-suffix>", middle="<fim-middle>"),
     # Qwen2.5-Coder (arXiv 2409.12186, section 3.2) and CodeGemma
-    Infilling(prefix="<|fim_prefix|>", suffix="<|fim_suffix|>", middle="<|fim_middle|>"),
+    FimFormat(prefix="<|fim_prefix|>", suffix="<|fim_suffix|>", middle="<|fim_middle|>"),
     # CodeLlama (meta-llama/codellama @e81b597: infilling_prompt_tokens in generation.py, encode_infilling in tokenizer.py)
-    Infilling(prefix="▁<PRE>", suffix="▁<SUF>", middle="▁<MID>", end="▁<EOT>", begins=True, is_spaced=True),
-    # DeepSeek-Coder (README of deepseek-ai/DeepSeek-Coder, "Code Insertion"), whose tokenizer begins every text
-    Infilling(prefix=f"<{BAR}fim▁begin{BAR}>", suffix=f"<{BAR}fim▁hole{BAR}>", middle=f"<{BAR}fim▁end{BAR}>", begins=True),
+    FimFormat(prefix="▁<PRE>", suffix="▁<SUF>", middle="▁<MID>", end="▁<EOT>", begins_with_bos=True, adds_space=True),
+    # DeepSeek-Coder (README of deepseek-ai/DeepSeek-Coder, "Code Insertion"), whose tokenizer adds the begin-of-text token
+    FimFormat(
+        prefix=f"<{BAR}fim▁begin{BAR}>", suffix=f"<{BAR}fim▁hole{BAR}>", middle=f"<{BAR}fim▁end{BAR}>", begins_with_bos=True
+    ),
 )
 
 
-def infilling_prompt(tokenizer: FimEncoder, prefix: Sequence[int], suffix: str) -> tuple[int, ...]:
-    """The prompt whose answer is what stands between the tokens `prefix` and the text `suffix`.
+def fim_prompt(tokenizer: FimEncoder, prefix: Sequence[int], suffix: str) -> tuple[int, ...]:
+    """Return the prompt for the text between the tokens `prefix` and the text `suffix`.
 
     Raises:
-        InputError: the model has no tokens for it.
+        InputError: the model has no fill-in-the-middle tokens.
     """
-    way = _way(tokenizer)
-    if way is None:
-        raise InputError("this model has no tokens for filling in: it takes no suffix")
-    before, after, middle = (tokenizer.token_id(name) for name in (way.prefix, way.suffix, way.middle))
-    assert before is not None and after is not None and middle is not None
-    beginning = (tokenizer.bos_id,) if way.begins and tokenizer.bos_id is not None else ()
-    suffix_ids = tokenizer.encode(suffix)
-    if way.is_spaced:
-        suffix_ids = tokenizer.encode(MARK + suffix)[len(tokenizer.encode(MARK)) :]
-    return (*beginning, before, *prefix, after, *suffix_ids, middle)
+    fim_format = _find_format(tokenizer)
+    if fim_format is None:
+        raise InputError("this model has no fill-in-the-middle tokens, so it cannot take a suffix")
+    names = (fim_format.prefix, fim_format.suffix, fim_format.middle)
+    prefix_id, suffix_id, middle_id = (tokenizer.token_id(name) for name in names)
+    assert prefix_id is not None and suffix_id is not None and middle_id is not None
+    bos = (tokenizer.bos_id,) if fim_format.begins_with_bos and tokenizer.bos_id is not None else ()
+    suffix_tokens = tokenizer.encode(suffix)
+    if fim_format.adds_space:
+        suffix_tokens = tokenizer.encode(SEPARATOR + suffix)[len(tokenizer.encode(SEPARATOR)) :]
+    return (*bos, prefix_id, *prefix, suffix_id, *suffix_tokens, middle_id)
 
 
-def end_ids(tokenizer: FimEncoder) -> tuple[int, ...]:
-    """Tokens that end what is filled in, besides the end of text."""
-    way = _way(tokenizer)
-    end = None if way is None or way.end is None else tokenizer.token_id(way.end)
+def fim_end_ids(tokenizer: FimEncoder) -> tuple[int, ...]:
+    """Return the tokens that end a fill-in-the-middle answer, besides the end-of-text token."""
+    fim_format = _find_format(tokenizer)
+    end = None if fim_format is None or fim_format.end is None else tokenizer.token_id(fim_format.end)
     return () if end is None else (end,)
 
 
-def _way(tokenizer: FimEncoder) -> Infilling | None:
-    for way in INFILLINGS:
-        if all(tokenizer.token_id(name) is not None for name in (way.prefix, way.suffix, way.middle)):
-            return way
+def _find_format(tokenizer: FimEncoder) -> FimFormat | None:
+    for fim_format in FIM_FORMATS:
+        names = (fim_format.prefix, fim_format.suffix, fim_format.middle)
+        if all(tokenizer.token_id(name) is not None for name in names):
+            return fim_format
     return None

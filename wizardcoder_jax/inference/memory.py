@@ -1,4 +1,4 @@
-"""How much memory sampling takes, known before a weight is loaded."""
+"""The memory that sampling takes on each device, known before any weight is loaded."""
 
 import dataclasses
 import math
@@ -9,36 +9,37 @@ from jax.sharding import Mesh
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import bytes_per_device, is_cpu_target
-from wizardcoder_jax.inference.prefix_cache import NUM_KEPT
+from wizardcoder_jax.inference.prefix_cache import MAX_CACHED_PROMPTS
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.models.transformer import Block, Transformer
 
-LEAST_CAPACITY = 256  # of the cache, in tokens of a sequence
-ROWS = 8  # a TPU multiplies rows in eights, and fewer by its vector unit instead; GPUs fill up a tile as well
-NUM_AT_WORK = 2  # caches of the prompt that is prefilled: before a piece and after it
+MIN_CAPACITY = 256  # tokens per sequence in the smallest KV cache
+# TPUs multiply rows in groups of eight, and fewer rows on the slower vector unit. GPUs pad to a whole tile as well.
+ROW_MULTIPLE = 8
+NUM_PREFILL_CACHES = 2  # KV caches of the prompt that is being prefilled: before a chunk and after it
 
 
-def capacities_up_to(max_length: int) -> tuple[int, ...]:
-    """The lengths that a cache may have: doubling, the last is `max_length`."""
-    lengths = [LEAST_CAPACITY]
+def cache_capacities(max_length: int) -> tuple[int, ...]:
+    """Return the possible lengths of a KV cache: they double, and the last one is `max_length`."""
+    lengths = [MIN_CAPACITY]
     while lengths[-1] < max_length:
         lengths.append(2 * lengths[-1])
     return (*lengths[:-1], max_length)
 
 
-def num_rows(num_slots: int) -> int:
-    """Sequences that are computed with for so many slots: a multiple of eight, but on CPU."""
-    return num_slots if is_cpu_target() else -(-num_slots // ROWS) * ROWS
+def padded_num_slots(num_slots: int) -> int:
+    """Return the number of sequences to compute with for `num_slots` slots: a multiple of eight, except on CPU."""
+    return num_slots if is_cpu_target() else -(-num_slots // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineMemory:
-    """What lies on each device at the most.
+    """Peak memory of an engine on each device.
 
     Attributes:
-        weights_bytes: of the model.
-        cache_bytes: of keys and values, of prompts that are kept too, while the cache grows to its greatest length.
-        loading_bytes: beside the weights, before there is a cache: the largest array of all layers, while it is taken apart.
+        weights_bytes: the model.
+        cache_bytes: keys and values, including those of cached prompts, while the cache grows to its maximum length.
+        loading_bytes: on top of the weights, before the cache exists: the largest array of stacked layers, while it is split.
     """
 
     weights_bytes: int
@@ -46,35 +47,38 @@ class EngineMemory:
     loading_bytes: int
 
     def __str__(self) -> str:
-        return f"{_shown(self.weights_bytes)} of weights and at most {_shown(self.cache_bytes)} of keys and values"
+        return (
+            f"{_format_bytes(self.weights_bytes)} of weights and at most {_format_bytes(self.cache_bytes)} of keys and values"
+        )
 
-    def require_room(self, mesh: Mesh) -> None:
-        """Compares with what the devices say that they have; some say nothing.
+    def check_fits(self, mesh: Mesh) -> None:
+        """Compare with the memory limits that the devices report; devices that report none are not checked.
 
         Raises:
-            InputError: it is not enough.
+            InputError: the memory of a device is too small.
         """
-        limit = least_limit(mesh)
+        limit = smallest_limit(mesh)
         if limit is not None and self.weights_bytes + max(self.cache_bytes, self.loading_bytes) > limit:
-            ways = "lower the batch size or the greatest length, hold weights in bfloat16 or int8, or split them over a mesh"
-            loading = (
-                f" (before these, {_shown(self.loading_bytes)} for loading)" if self.loading_bytes > self.cache_bytes else ""
-            )
-            raise InputError(f"{self}{loading} do not fit on a device of {_shown(limit)}; {ways}")
+            fix = "lower the batch size or the maximum length, store the weights in bfloat16 or int8, or split them over a mesh"
+            is_loading_larger = self.loading_bytes > self.cache_bytes
+            loading = f" (before these, {_format_bytes(self.loading_bytes)} for loading)" if is_loading_larger else ""
+            raise InputError(f"{self}{loading} do not fit on a device of {_format_bytes(limit)}; {fix}")
 
 
-def least_limit(mesh: Mesh) -> int | None:
-    """Bytes of the smallest device of this process; None where they do not say."""
+def smallest_limit(mesh: Mesh) -> int | None:
+    """Return the memory of the smallest device of this process in bytes; None if no device reports it."""
     stats = [device.memory_stats() or {} for device in mesh.local_devices]
     return min((found["bytes_limit"] for found in stats if "bytes_limit" in found), default=None)
 
 
-def memory_of(model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int, dtype: jax.typing.DTypeLike) -> EngineMemory:
-    """What an engine will take on each device of the current mesh, `mesh`.
+def engine_memory(
+    model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int, dtype: jax.typing.DTypeLike
+) -> EngineMemory:
+    """Return the memory that an engine takes on each device of the current mesh, `mesh`.
 
     Args:
-        model: the weights, blocks apart, or shapes that say how they will lie.
-        mesh: of devices.
+        model: the weights with unstacked blocks, or their shapes with shardings.
+        mesh: the devices.
         num_slots: as for `Engine`.
         max_length: as for `Engine`.
         dtype: as for `Engine`.
@@ -85,18 +89,18 @@ def memory_of(model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int
 
     def cache_bytes(batch: int, capacity: int) -> int:
         shape = (arch.num_layers, batch, arch.num_kv_heads, capacity, arch.head_dim)
-        part = rules.sharding(mesh, shape, axes).shard_shape(shape)
-        return 2 * math.prod(part) * np.dtype(dtype).itemsize
+        shard = rules.sharding(mesh, shape, axes).shard_shape(shape)
+        return 2 * math.prod(shard) * np.dtype(dtype).itemsize
 
-    *_, before, whole = (0, *capacities_up_to(max_length))
-    rows = num_rows(num_slots)
-    growing = sum(cache_bytes(rows, capacity) for capacity in (before, whole) if capacity)
+    *_, before, largest = (0, *cache_capacities(max_length))
+    rows = padded_num_slots(num_slots)
+    growing = sum(cache_bytes(rows, capacity) for capacity in (before, largest) if capacity)
     return EngineMemory(
         weights_bytes=bytes_per_device(model),
-        cache_bytes=growing + (NUM_KEPT + NUM_AT_WORK) * cache_bytes(1, whole),
+        cache_bytes=growing + (MAX_CACHED_PROMPTS + NUM_PREFILL_CACHES) * cache_bytes(1, largest),
         loading_bytes=arch.num_layers * max(bytes_per_device(leaf) for leaf in jax.tree.leaves(model.blocks[0])),
     )
 
 
-def _shown(num_bytes: int) -> str:
+def _format_bytes(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**27 else f"{num_bytes / 2**20:.2f} MiB"

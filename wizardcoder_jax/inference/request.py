@@ -1,4 +1,4 @@
-"""What is asked of the sampler: how tokens are chosen, where answers end, and what comes back."""
+"""Requests to the sampling engine, the sampling parameters of each, and the generations that come back."""
 
 import dataclasses
 import functools
@@ -11,17 +11,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How the tokens of one answer are chosen; the steps are taken in this order, as transformers takes them.
+    """How the tokens of one answer are selected. The steps are applied in this order, as in transformers.
 
     Attributes:
-        repetition_penalty: logits of tokens that have occurred are divided by it, or multiplied where negative (Keskar et al.,
-            arXiv 1909.05858); 1 for none.
-        temperature: logits are divided by it; 0 takes the likeliest token.
-        top_k: keep so many of the likeliest tokens, and ties of the last; None for all.
-        top_p: keep the smallest set of likeliest tokens with at least this probability (Holtzman et al., arXiv 1904.09751).
-        min_p: keep tokens at least this likely compared with the likeliest (Nguyen et al., arXiv 2407.01082).
-        num_logprobs: report the log-probability of each token, before any of the steps, and of so many of the likeliest
-            tokens in its place; None for no report.
+        repetition_penalty: divides the logits of tokens that have occurred, or multiplies them where they are negative
+            (Keskar et al., arXiv 1909.05858); 1 disables it.
+        temperature: divides the logits; 0 selects the most likely token.
+        top_k: keep only this number of most likely tokens, and ties with the last one; None keeps all.
+        top_p: keep the smallest set of most likely tokens with at least this probability (Holtzman et al., arXiv 1904.09751).
+        min_p: keep tokens at least this likely relative to the most likely one (Nguyen et al., arXiv 2407.01082).
+        num_logprobs: report the log-probability of each token, before any of these steps, and of this number of most likely
+            tokens at its position; None reports nothing.
     """
 
     repetition_penalty: float = 1.0
@@ -34,42 +34,42 @@ class SamplingParams:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """One answer that is wanted.
+    """A request for one answer.
 
     Attributes:
         prompt: token ids, at least one.
-        key: two 32-bit words: all randomness of this answer.
-        max_length: tokens of prompt and answer together.
-        decoding: how its tokens are chosen.
-        stopped: whether the tokens so far hold a stop string; asked now and then.
+        key: two 32-bit words that determine all randomness of this answer.
+        max_length: limit on the tokens of prompt and answer together.
+        params: how the tokens are selected.
+        should_stop: returns whether the tokens generated so far contain a stop string; called every few tokens.
     """
 
     prompt: tuple[int, ...]
     key: tuple[int, int]
     max_length: int
-    decoding: SamplingParams = SamplingParams()
-    stopped: Callable[[list[int]], bool] | None = None
+    params: SamplingParams = SamplingParams()
+    should_stop: Callable[[list[int]], bool] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logprob:
-    """The log-probability of a token, and the likeliest tokens in its place with theirs."""
+    """The log-probability of a token, and (token, log-probability) of the most likely tokens at its position."""
 
     logprob: float
-    likeliest: tuple[tuple[int, float], ...] = ()
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generation:
-    """One answer."""
+    """A finished answer."""
 
     tokens: list[int]  # without the end-of-text token
-    finish_reason: str  # "stop": end of text or a stop string; "length": max_length reached
-    logprobs: tuple[Logprob, ...] = ()  # of the tokens, where they were asked for
+    finish_reason: str  # "stop": end of text or a stop string; "length": max_length was reached
+    logprobs: tuple[Logprob, ...] = ()  # one per token, if the request asked for them
 
 
-class Options(NamedTuple):
-    """`SamplingParams` as numbers, [B] each; what a row does not ask for has the value that does nothing."""
+class BatchSamplingParams(NamedTuple):
+    """The `SamplingParams` of a batch as arrays of shape [B]; a row that does not use a step has its neutral value."""
 
     repetition_penalty: jax.Array
     temperature: jax.Array
@@ -78,22 +78,22 @@ class Options(NamedTuple):
     min_p: jax.Array
 
     @classmethod
-    def of(cls, decoding: SamplingParams, vocab_size: int) -> Self:
-        """Those of one row, [1], as NumPy's arrays."""
-        reals: Any = functools.partial(np.full, 1, dtype=np.float32)
-        top_k: Any = np.full(1, min(decoding.top_k or vocab_size, vocab_size), np.int32)
+    def from_params(cls, params: SamplingParams, vocab_size: int) -> Self:
+        """Return the parameters of a single row, as NumPy arrays of shape [1]."""
+        floats: Any = functools.partial(np.full, 1, dtype=np.float32)
+        top_k: Any = np.full(1, min(params.top_k or vocab_size, vocab_size), np.int32)
         return cls(
-            repetition_penalty=reals(fill_value=decoding.repetition_penalty),
-            temperature=reals(fill_value=decoding.temperature),
+            repetition_penalty=floats(fill_value=params.repetition_penalty),
+            temperature=floats(fill_value=params.temperature),
             top_k=top_k,
-            top_p=reals(fill_value=decoding.top_p),
-            min_p=reals(fill_value=decoding.min_p),
+            top_p=floats(fill_value=params.top_p),
+            min_p=floats(fill_value=params.min_p),
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Needs:
-    """Which steps any row of a batch asks for; the others are left out of the program."""
+class SamplingSteps:
+    """The steps of token selection that a compiled program includes; a batch that needs fewer runs a shorter program."""
 
     repetition_penalty: bool = False
     sampled: bool = False
@@ -103,15 +103,20 @@ class Needs:
     num_logprobs: int | None = None
 
     @classmethod
-    def of(cls, decodings: Iterable[SamplingParams]) -> Self:
-        """The needs of all of them together."""
-        everyone = list(decodings)
-        sampled = [decoding for decoding in everyone if decoding.temperature > 0]
+    def required_by(cls, batch: Iterable[SamplingParams]) -> Self:
+        """Return the steps that at least one row of a batch needs."""
+        rows = list(batch)
+        sampled = [params for params in rows if params.temperature > 0]
         return cls(
-            repetition_penalty=any(decoding.repetition_penalty != 1 for decoding in everyone),
+            repetition_penalty=any(params.repetition_penalty != 1 for params in rows),
             sampled=bool(sampled),
-            top_k=any(decoding.top_k is not None for decoding in sampled),
-            top_p=any(decoding.top_p < 1 for decoding in sampled),
-            min_p=any(decoding.min_p > 0 for decoding in sampled),
-            num_logprobs=max((d.num_logprobs for d in everyone if d.num_logprobs is not None), default=None),
+            top_k=any(params.top_k is not None for params in sampled),
+            top_p=any(params.top_p < 1 for params in sampled),
+            min_p=any(params.min_p > 0 for params in sampled),
+            num_logprobs=max((params.num_logprobs for params in rows if params.num_logprobs is not None), default=None),
         )
+
+    def covers(self, required: "SamplingSteps") -> bool:
+        """Return whether a program with these steps can serve a batch that needs `required`."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(required), strict=True)
+        return all(needed is None or (included is not None and included >= needed) for included, needed in pairs)

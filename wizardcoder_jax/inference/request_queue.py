@@ -1,4 +1,4 @@
-"""Requests that wait for a slot, by who asked: one who asks for much does not keep others waiting."""
+"""The queue of requests that wait for a slot, fair between their owners."""
 
 import collections
 from collections.abc import Callable, Hashable, Iterable
@@ -8,38 +8,42 @@ T = TypeVar("T")
 
 
 class RequestQueue(Generic[T]):
-    """A queue an owner. Next is the first of the owner who has fewest slots; of equals, the one who came first."""
+    """One first-in-first-out queue per owner.
+
+    The next item comes from the owner that uses the fewest slots, so that an owner with many requests does not delay the
+    others. Between owners that use equally many, the item that was added first comes next.
+    """
 
     def __init__(self) -> None:
-        self._queues: dict[Hashable, collections.deque[tuple[int, T]]] = {}  # none is empty
-        self._num_come = 0
+        self._queues: dict[Hashable, collections.deque[tuple[int, T]]] = {}  # never contains an empty queue
+        self._num_added = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
     def add(self, item: T, owner: Hashable) -> None:
-        """Puts an item behind those of its owner."""
-        self._num_come += 1
-        self._queues.setdefault(owner, collections.deque()).append((self._num_come, item))
+        """Append an item to the queue of its owner."""
+        self._num_added += 1
+        self._queues.setdefault(owner, collections.deque()).append((self._num_added, item))
 
-    def take(self, holders: Iterable[Hashable]) -> T:
-        """Takes the next item out.
+    def pop(self, slot_owners: Iterable[Hashable]) -> T:
+        """Remove and return the next item.
 
         Args:
-            holders: the owner of each slot that is in use.
+            slot_owners: the owner of each slot that is in use.
         """
-        num_held = collections.Counter(holders)
-        owner = min(self._queues, key=lambda owner: (num_held[owner], self._queues[owner][0][0]))
+        num_slots = collections.Counter(slot_owners)
+        owner = min(self._queues, key=lambda owner: (num_slots[owner], self._queues[owner][0][0]))
         _, item = self._queues[owner].popleft()
-        self._drop_empty(owner)
+        self._drop_if_empty(owner)
         return item
 
-    def remove(self, is_gone: Callable[[T], bool]) -> None:
-        """Takes all such items out."""
+    def remove(self, is_removed: Callable[[T], bool]) -> None:
+        """Remove every item for which `is_removed` returns True."""
         for owner, queue in list(self._queues.items()):
-            self._queues[owner] = collections.deque(entry for entry in queue if not is_gone(entry[1]))
-            self._drop_empty(owner)
+            self._queues[owner] = collections.deque(entry for entry in queue if not is_removed(entry[1]))
+            self._drop_if_empty(owner)
 
-    def _drop_empty(self, owner: Hashable) -> None:
+    def _drop_if_empty(self, owner: Hashable) -> None:
         if not self._queues[owner]:
             del self._queues[owner]

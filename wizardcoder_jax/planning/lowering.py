@@ -8,9 +8,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import RULES, target_device_kind
-from wizardcoder_jax.hf.load_model import sampling_shapes
-from wizardcoder_jax.inference import decode_state as device
-from wizardcoder_jax.inference.request import Needs
+from wizardcoder_jax.inference import decode_state
+from wizardcoder_jax.inference.engine_weights import abstract_engine_weights
+from wizardcoder_jax.inference.request import SamplingSteps
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.training.objectives.cross_entropy import Batch
@@ -37,13 +37,16 @@ def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, 
 
 def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dtype: str, int8: bool) -> tuple[Any, Any]:
     """Greedy decoding of `batch` sequences with `num_slots` positions, lowered, and the shapes of model and cache."""
-    model = sampling_shapes(arch, mesh, jnp.dtype(dtype), int8=int8)
+    model = abstract_engine_weights(arch, mesh, jnp.dtype(dtype), int8=int8)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    slots = jax.eval_shape(lambda: device.new_slots(model, batch, 0))
+    slots = jax.eval_shape(lambda: decode_state.new_state(model, batch, 0))
     everywhere = NamedSharding(mesh, PartitionSpec())
     slots = jax.tree.map(lambda leaf: place(leaf, everywhere), slots)
     cache = jax.eval_shape(lambda: model.empty_cache(batch, num_slots, jnp.dtype(dtype)))
     axes = cache_axes(model.rules, arch.num_kv_heads)
     cache = jax.tree.map(lambda leaf: place(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
     ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    return device.decoder(target_device_kind(), batch).lower(model, slots, cache, ends, Needs(), 0), (model, cache)
+    return decode_state.decode_program(target_device_kind(), batch).lower(model, slots, cache, ends, SamplingSteps(), 0), (
+        model,
+        cache,
+    )

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from wizardcoder_jax.inference.async_engine import AsyncEngine
-from wizardcoder_jax.inference.request import GenerationRequest, Needs, SamplingParams
+from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams, SamplingSteps
 from wizardcoder_jax.serving.api_errors import RefusalError, unavailable
 from wizardcoder_jax.serving.prometheus_metrics import Metrics
 from wizardcoder_jax.serving.request_parsing import MOST_TOP_LOGPROBS, ParsedRequest, Served
@@ -17,10 +17,10 @@ from wizardcoder_jax.serving.streaming import Answering, Piece
 MOST_RETRY_AFTER_S = 60
 # Whatever clients combine, so many programs are compiled for each length of the cache: everybody waits while one is.
 PROGRAMS = (
-    Needs(),
-    Needs(sampled=True, top_p=True),
-    Needs(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True),
-    Needs(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True, num_logprobs=MOST_TOP_LOGPROBS),
+    SamplingSteps(),
+    SamplingSteps(sampled=True, top_p=True),
+    SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True),
+    SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True, num_logprobs=MOST_TOP_LOGPROBS),
 )
 WARM_LENGTH = 4  # tokens of a first request: enough for every program to be compiled
 
@@ -56,9 +56,9 @@ class Service:
     async def warm_up(self) -> None:
         """Has the model loaded, and the programs compiled that most requests need."""
         length = min(WARM_LENGTH, self.served.max_length)
-        for decoding in (SamplingParams(), SamplingParams(temperature=1.0)):
+        for params in (SamplingParams(), SamplingParams(temperature=1.0)):
             prompt = (self.served.tokenizer.eos_id,)
-            await self._engine.answer(GenerationRequest(prompt=prompt, key=(0, 0), max_length=length, decoding=decoding))
+            await self._engine.generate(GenerationRequest(prompt=prompt, key=(0, 0), max_length=length, params=params))
 
     def gauges(self) -> dict[str, tuple[str, int]]:
         """What is so at present, for the metrics."""

@@ -114,7 +114,7 @@ class Reply:
         return entries, offsets
 
     def _entry(self, token: int, logprob: Logprob) -> dict[str, Any]:
-        likeliest = logprob.likeliest[: self._asked.num_top or 0]
+        likeliest = logprob.top[: self._asked.num_top or 0]
         top = [self._named(other, number) for other, number in likeliest]
         return {**self._named(token, logprob.logprob), "top_logprobs": top}
 

@@ -11,7 +11,7 @@ from typing import Any
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.seeded_random import random_key
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.inference.fim import infilling_prompt
+from wizardcoder_jax.inference.fim import fim_prompt
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 from wizardcoder_jax.serving.api_errors import RefusalError
 from wizardcoder_jax.serving.body_fields import BodyFields, is_integer, parse_body
@@ -75,7 +75,7 @@ class ParsedRequest:
                 prompt=prompt,
                 key=random_key(self.seed, i, ",".join(map(str, prompt))),
                 max_length=min(max_length, len(prompt) + (self.max_tokens or max_length)),
-                decoding=self.decoding,
+                params=self.decoding,
             )
             for prompt in self.prompts
             for i in range(self.num_samples)
@@ -203,7 +203,7 @@ def _prompt(fields: BodyFields, value: Any, suffix: str | None, served: Served) 
         fields.refuse("prompt", "a text, a list of tokens, or a list of either")
     if suffix is not None:
         try:
-            return infilling_prompt(tokenizer, ids, suffix)
+            return fim_prompt(tokenizer, ids, suffix)
         except InputError as error:
             raise RefusalError(str(error), param="suffix", code="unsupported") from error
     first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id

@@ -79,12 +79,12 @@ class Answering:
         try:
             transcript = Transcript(self._decode, self._stops)
             async with contextlib.aclosing(self._engine.stream(self._requests[index], owner=self)) as stream:
-                async for news in stream:
+                async for update in stream:
                     num_used, text = 0, ""
-                    while num_used < len(news.tokens) and not transcript.is_stopped:
-                        text += transcript.add(news.tokens[num_used])
+                    while num_used < len(update.tokens) and not transcript.is_stopped:
+                        text += transcript.add(update.tokens[num_used])
                         num_used += 1
-                    reason = news.answer.finish_reason if news.answer is not None else None
+                    reason = update.generation.finish_reason if update.generation is not None else None
                     if reason is not None and not transcript.is_stopped:
                         text += transcript.end()
                     reason = "stop" if transcript.is_stopped else reason
@@ -92,8 +92,8 @@ class Answering:
                         Piece(
                             index=index,
                             text=text,
-                            tokens=tuple(news.tokens[:num_used]),
-                            logprobs=news.logprobs[:num_used],
+                            tokens=tuple(update.tokens[:num_used]),
+                            logprobs=update.logprobs[:num_used],
                             finish_reason=reason,
                         )
                     )

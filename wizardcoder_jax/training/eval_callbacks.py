@@ -59,7 +59,7 @@ class EvalCallbacks:
             model = self._subject.partition.join(weights, state.frozen)
             if self._config.lora.rank is not None:
                 model = merged(model, jnp.dtype(self._config.compute_dtype))
-            score = self._examiner.examine(model, self._subject.mesh)
+            score = self._examiner.evaluate(model, self._subject.mesh)
             measured["pass_at_1"] = score.pass_at_1
             for asked in score.answers:
                 report.generation(done, asked.task_id, asked.prompt, asked.answer)

@@ -11,7 +11,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 from wizardcoder_jax.core.sharding import RULES, ShardingRules, make_mesh, num_batch_shards
-from wizardcoder_jax.hf.load_model import Opened, open_model
+from wizardcoder_jax.hf.load_model import OpenedModel, open_model
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.add_token import arch_with_token, with_token
 from wizardcoder_jax.models.arch import ArchConfig
@@ -26,7 +26,7 @@ class TrainingSetup:
     """What is trained and where, before its weights are there."""
 
     config: TrainConfig
-    base: Opened
+    base: OpenedModel
     arch: ArchConfig
     tokenizer: Tokenizer
     new_token: int | None  # id of the padding token, where it is added to the model

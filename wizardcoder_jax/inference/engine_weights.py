@@ -1,0 +1,66 @@
+"""Weights in the layout that the engine computes with: unstacked blocks, heads and MLP units split over the "model" axis."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from wizardcoder_jax.core.sharding import RULES, ShardingRules
+from wizardcoder_jax.hf.load_model import OpenedModel
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.int8 import quantised
+from wizardcoder_jax.models.param_shardings import param_shardings
+from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
+
+# A decode step reads all weights, so each device stores its share of every layer whole.
+ENGINE_RULES = RULES["tensor"]
+# While a model is being trained, its copy for sampling has to fit next to the training state. It is therefore split over "data"
+# as well, and gathered as it is read: whole, the 31 GB of a 15B model in bfloat16 would not fit on the 8x1 mesh of
+# configs/qlora_15b.py.
+TRAINING_RULES = RULES["fsdp_tensor"]
+
+
+def load_engine_weights(model: OpenedModel, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False) -> Transformer:
+    """Load the weights of an opened model for the engine.
+
+    Args:
+        model: the model.
+        mesh: the current mesh (`jax.set_mesh`).
+        dtype: of all weights that are not stored in int8.
+        int8: store the kernels of the blocks in int8.
+    """
+    weights = model.weights(ENGINE_RULES, mesh, dtype).model
+    weights = jax.jit(quantised)(weights) if int8 else weights
+    return weights.unstacked(consumed=True)
+
+
+def abstract_engine_weights(
+    arch: ArchConfig, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False, rules: ShardingRules = ENGINE_RULES
+) -> Transformer:
+    """Return the shapes and shardings of the engine's weights without loading any; the devices need not exist."""
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
+    shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
+    shapes = jax.eval_shape(Transformer.unstacked, shapes)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, param_shardings(shapes, mesh, rules))
+
+
+def copy_engine_weights(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:
+    """Copy the weights of a model in training for the engine, cast to `dtype`; the model itself is not changed.
+
+    Args:
+        model: stacked floating-point weights, split in any way over `mesh`.
+        mesh: the mesh of the training.
+        dtype: of the copy.
+    """
+    abstract = abstract_transformer(model.arch, TRAINING_RULES)
+    # Rebuild the modules around the same arrays, because modules remember the rules they were made with.
+    with_rules = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(model))
+    return _cast_and_unstack(with_rules, dtype, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=("dtype", "mesh"))
+def _cast_and_unstack(model: Transformer, dtype: jnp.dtype, mesh: Mesh) -> Transformer:
+    cast = jax.tree.map(lambda array: array.astype(dtype), model).unstacked()
+    return jax.lax.with_sharding_constraint(cast, param_shardings(cast, mesh, model.rules)) if mesh.size > 1 else cast
