@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.evol_instruct.run_summary import file_sha256, summarize
     from wizardcoder_jax.evol_instruct.teachers import create_teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
-    from wizardcoder_jax.reports.lineage import write_lineage
+    from wizardcoder_jax.reports.lineage import write_lineage_page
 
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
     sources = SeedCounts.counted(seeds)
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         files.write_results(summary)
         write_exports(folder, config.exports)
         if config.lineage:
-            write_lineage(folder)
+            write_lineage_page(folder)
         usage = summary["usage"]
         _say(
             f"{summary['num_calls']} calls ({num_new} new), {usage['prompt_tokens']} prompt and "

@@ -1,7 +1,7 @@
-"""results.json files, with the samples behind them -> report.html; a folder of evolve -> lineage.html."""
+"""results.json files with their samples -> report.html; an output folder of evolve -> lineage.html."""
 
+import logging
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,25 +11,28 @@ from wizardcoder_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from wizardcoder_jax.benchmarks.problem import Benchmark
-    from wizardcoder_jax.reports.pass_at_k_chart import Point
-    from wizardcoder_jax.reports.problem_sections import ShownAnswer
-    from wizardcoder_jax.reports.results_page import BenchmarkPart
-    from wizardcoder_jax.reports.results_reader import Result
+    from wizardcoder_jax.reports.pass_at_k_chart import CurvePoint
+    from wizardcoder_jax.reports.problem_sections import SampleTexts
+    from wizardcoder_jax.reports.results_page import BenchmarkReport
+    from wizardcoder_jax.reports.results_reader import EvaluationResult
 
 CURVE_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
+logger = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the page of the results, or of an evolve run's lineage."""
+    """Write the page of some results, or of an evolve run's lineage."""
     config = parse_command_line(ReportConfig, argv)
     if config.output is not None and not config.overwrite:
         _require_page(config.output)
     if config.lineage is not None:
-        from wizardcoder_jax.reports.lineage import write_lineage
+        from wizardcoder_jax.reports.lineage import write_lineage_page
 
-        _say(f"wrote {write_lineage(config.lineage, config.output)}")
+        page = write_lineage_page(config.lineage, config.output)
     else:
-        _write_report(config, config.output or "report.html")
+        page = _write_results_page(config, config.output or "report.html")
+    logger.info("report: wrote %s", page)
 
 
 def _require_page(path: str) -> None:
@@ -43,10 +46,10 @@ def _require_page(path: str) -> None:
             raise InputError(f"{path} exists and is not an HTML page; choose another --output, or replace it with --overwrite")
 
 
-def _write_report(config: ReportConfig, output: str) -> None:
-    """Reads the results, refuses comparisons that mean nothing, writes the page."""
+def _write_results_page(config: ReportConfig, output: str) -> str:
+    """Read the results, refuse to compare different measurements, write the page, and return its path."""
     from wizardcoder_jax.core.filesystem import write_text
-    from wizardcoder_jax.reports.results_page import report_page
+    from wizardcoder_jax.reports.results_page import render_results_page
     from wizardcoder_jax.reports.results_reader import read_result
 
     results = [read_result(path) for path in config.results]
@@ -57,74 +60,73 @@ def _write_report(config: ReportConfig, output: str) -> None:
         groups.setdefault(result.benchmark, []).append(i)
     if config.benchmark_file is not None and len(groups) > 1:
         raise InputError(
-            f"--benchmark-file is for one benchmark; the results are of {', '.join(groups)}; make a report of each"
+            f"--benchmark-file is for one benchmark, but the results are of {', '.join(groups)}; write one report for each"
         )
-    notes = {name: _refused(config, [results[i] for i in own]) for name, own in groups.items()}
-    parts = [
-        _part(config, name, [(labels[i], results[i], samples[i]) for i in own], notes[name]) for name, own in groups.items()
+    notes = {name: _check_comparable(config, [results[i] for i in members]) for name, members in groups.items()}
+    reports = [
+        _build_benchmark_report(config, name, [(labels[i], results[i], samples[i]) for i in members], notes[name])
+        for name, members in groups.items()
     ]
-    write_text(output, report_page(parts))
-    _say(f"wrote {output}")
+    write_text(output, render_results_page(reports))
+    return output
 
 
-def _say(line: str) -> None:
-    print(f"report: {line}", file=sys.stderr)
+def _recorded_samples(result: "EvaluationResult") -> str | None:
+    """Return the samples file that the results name, if it still exists."""
+    path = result.config.get("samples")
+    return path if isinstance(path, str) and os.path.isfile(path) else None
 
 
-def _recorded_samples(result: "Result") -> str | None:
-    """The samples file that the results name, where it still is."""
-    named = result.config.get("samples")
-    return named if isinstance(named, str) and os.path.isfile(named) else None
-
-
-def _refused(config: ReportConfig, results: "Sequence[Result]") -> list[str]:
-    """What makes results of one benchmark different measurements; only with --force are they compared all the same."""
-    from wizardcoder_jax.reports.comparison import why_incomparable
+def _check_comparable(config: ReportConfig, results: "Sequence[EvaluationResult]") -> list[str]:
+    """Return a note for each result that is a different measurement from the first; without --force, raise InputError."""
+    from wizardcoder_jax.reports.comparison import find_mismatch
 
     notes = []
     for other in results[1:]:
-        why = why_incomparable(results[0], other)
-        if why is None:
+        mismatch = find_mismatch(results[0], other)
+        if mismatch is None:
             continue
-        what = f"{other.path} against {results[0].path}: not the same measurement ({why})"
+        problem = f"{other.path} and {results[0].path} are not comparable ({mismatch})"
         if not config.force:
-            raise InputError(f"{what}; evaluate both alike, or give --force to compare them all the same")
-        _say(f"warning: {what}; compared because of --force")
-        notes.append(f"{what}. The difference between them says little about the models.")
+            raise InputError(f"{problem}; evaluate both in the same way, or compare them anyway with --force")
+        logger.warning("%s; compared because of --force", problem)
+        notes.append(f"{problem}. The difference between them says little about the models.")
     return notes
 
 
-def _part(
-    config: ReportConfig, name: str, own: "Sequence[tuple[str, Result, str | None]]", notes: list[str]
-) -> "BenchmarkPart":
-    from wizardcoder_jax.reports.problem_sections import Shown
-    from wizardcoder_jax.reports.results_page import BenchmarkPart
+def _build_benchmark_report(
+    config: ReportConfig, name: str, runs: "Sequence[tuple[str, EvaluationResult, str | None]]", notes: list[str]
+) -> "BenchmarkReport":
+    """Build the report of one benchmark from (label, result, samples file) of each run; `notes` grows."""
+    from wizardcoder_jax.reports.problem_sections import ReportedRun
+    from wizardcoder_jax.reports.results_page import BenchmarkReport
 
-    results = [result for _, result, _ in own]
-    benchmark = _load(config, results[0], notes)
-    shown: list[Shown] = []
-    for label, result, path in own:
-        answers = {} if benchmark is None or path is None else _answers(benchmark, result, path, notes)
+    first = runs[0][1]
+    benchmark = _load_problems(config, first, notes)
+    reported: list[ReportedRun] = []
+    for label, result, path in runs:
+        answers = {} if benchmark is None or path is None else _read_answers(benchmark, result, path, notes)
         if benchmark is not None and path is None:
-            notes.append(f"{label}: no samples file, so its answers are not shown; name it with --samples.")
-        shown.append(Shown(label=label, result=result, answers=answers))
-    curves = [_curve(result) for result in results]
-    for (label, result, _), curve in zip(own, curves, strict=True):
-        notes += _doubts(label, result, curve)
-    prompts = {} if benchmark is None else _prompts(benchmark, results[0])
-    return BenchmarkPart(name=name, shown=shown, prompts=prompts, curves=curves, notes=notes)
+            notes.append(f"{label}: its answers are not shown because there is no samples file; give one with --samples.")
+        reported.append(ReportedRun(label=label, result=result, answers=answers))
+    curves = [_compute_curve(run.result) for run in reported]
+    for run, curve in zip(reported, curves, strict=True):
+        notes += _list_caveats(run.label, run.result, curve)
+    prompts = {} if benchmark is None else _prompts(benchmark, first)
+    return BenchmarkReport(name=name, runs=reported, prompts=prompts, curves=curves, notes=notes)
 
 
-def _load(config: ReportConfig, result: "Result", notes: list[str]) -> "Benchmark | None":
-    """The problems; the page does without them where they are not at hand, unless a file was named."""
+def _load_problems(config: ReportConfig, result: "EvaluationResult", notes: list[str]) -> "Benchmark | None":
+    """Load the problems. Without them the page is still written, unless the user named a file."""
     from wizardcoder_jax.benchmarks.catalog import load_benchmark
 
-    named = result.config.get("benchmark_file")
-    recorded = named if isinstance(named, str) and os.path.isfile(named) else None
+    recorded = result.config.get("benchmark_file")
+    if not (isinstance(recorded, str) and os.path.isfile(recorded)):
+        recorded = None
+    file = config.benchmark_file or recorded
+    version = None if file else result.config.get("benchmark_version")
     try:
-        file, split = config.benchmark_file or recorded, result.config.get("split")
-        version = None if file else result.config.get("benchmark_version")
-        return load_benchmark(result.benchmark, file, split=split, version=version)
+        return load_benchmark(result.benchmark, file, split=result.config.get("split"), version=version)
     except InputError as error:
         if config.benchmark_file is not None:
             raise
@@ -132,55 +134,58 @@ def _load(config: ReportConfig, result: "Result", notes: list[str]) -> "Benchmar
         return None
 
 
-def _answers(benchmark: "Benchmark", result: "Result", path: str, notes: list[str]) -> "dict[tuple[str, int], ShownAnswer]":
+def _read_answers(
+    benchmark: "Benchmark", result: "EvaluationResult", path: str, notes: list[str]
+) -> "dict[tuple[str, int], SampleTexts]":
     from wizardcoder_jax.benchmarks.protocols import get_protocol
     from wizardcoder_jax.benchmarks.samples_file import read_samples
-    from wizardcoder_jax.reports.problem_sections import ShownAnswer
+    from wizardcoder_jax.reports.problem_sections import SampleTexts
 
     protocol, problems = get_protocol(result.protocol), {problem.task_id: problem for problem in benchmark.problems}
     found = {}
     for sample in read_samples(path, benchmark.problems):
         cleaned = protocol.clean_answer(sample, problems[sample.task_id])
-        found[sample.task_id, sample.sample_index] = ShownAnswer(raw=sample.raw, cleaned=cleaned)
-    wanted = {(task_id, outcome.sample_index) for task_id, own in result.problems.items() for outcome in own}
-    if missing := len(wanted - found.keys()):
-        notes.append(f"{path} lacks {missing} of the {len(wanted)} samples of {result.path}: are they of the same run?")
+        found[sample.task_id, sample.sample_index] = SampleTexts(raw=sample.raw, cleaned=cleaned)
+    expected = {(task_id, outcome.sample_index) for task_id, own in result.problems.items() for outcome in own}
+    if num_missing := len(expected - found.keys()):
+        notes.append(f"{path} lacks {num_missing} of the {len(expected)} samples of {result.path}: are they from the same run?")
     return found
 
 
-def _prompts(benchmark: "Benchmark", result: "Result") -> dict[str, str]:
-    """What was asked under the protocol; the problem itself where the protocol asks nothing."""
+def _prompts(benchmark: "Benchmark", result: "EvaluationResult") -> dict[str, str]:
+    """Return the prompts under the result's protocol; the problem itself if the protocol has no prompt."""
     from wizardcoder_jax.benchmarks.protocols import get_protocol
 
     protocol = get_protocol(result.protocol)
-    asks = protocol.write_prompt is not None
-    return {problem.task_id: protocol.prompt(problem) if asks else problem.prompt for problem in benchmark.problems}
+    has_prompt = protocol.write_prompt is not None
+    return {problem.task_id: protocol.prompt(problem) if has_prompt else problem.prompt for problem in benchmark.problems}
 
 
-def _curve(result: "Result") -> "list[Point]":
-    """pass@k from the verdicts, for round k up to the fewest samples of a problem."""
+def _compute_curve(result: "EvaluationResult") -> "list[CurvePoint]":
+    """Compute pass@k from the verdicts, for round k up to the smallest number of samples of a problem."""
     from wizardcoder_jax.benchmarks.pass_at_k import mean_pass_at_k
+    from wizardcoder_jax.reports.pass_at_k_chart import CurvePoint
 
     counts = list(result.counts.values())
     fewest = min(num_samples for num_samples, _ in counts)
     ks = sorted({k for k in (*CURVE_KS, fewest) if 1 <= k <= fewest})
-    return [(k, mean, *interval) for k in ks for mean, interval in [mean_pass_at_k(counts, k)]]
+    return [CurvePoint(k, mean, *interval) for k in ks for mean, interval in [mean_pass_at_k(counts, k)]]
 
 
-def _doubts(label: str, result: "Result", curve: "Sequence[Point]") -> list[str]:
-    """What in a results file a reader must not miss."""
-    doubts = []
-    if result.missing:
-        doubts.append(f"{label}: {result.missing} problems have no sample and are left out; this is no score of the benchmark.")
+def _list_caveats(label: str, result: "EvaluationResult", curve: "Sequence[CurvePoint]") -> list[str]:
+    """Return what a reader must know before trusting a results file."""
+    caveats = []
+    if result.num_missing:
+        caveats.append(f"{label}: {result.num_missing} problems without samples are left out; this is not a benchmark score.")
     total = sum(num_samples for num_samples, _ in result.counts.values())
     if result.num_forgeable:
-        doubts.append(f"{label}: {result.num_forgeable} of {total} verdicts could have been faked by the program they are on.")
+        caveats.append(f"{label}: {result.num_forgeable} of {total} verdicts could have been faked by the judged program.")
     broken = sum(outcome.reason == "sandbox" for own in result.problems.values() for outcome in own)
     if broken:
-        doubts.append(f"{label}: {broken} samples count as failed because the sandbox failed, not they.")
-    if curve and abs(curve[0][1] - result.score.pass_at_k[1]) > 1e-6:
-        doubts.append(f"{label}: pass@1 does not follow from the verdicts in {result.path}; one of them was changed.")
-    return doubts
+        caveats.append(f"{label}: {broken} samples count as failed because the sandbox failed, not the program.")
+    if curve and abs(curve[0].rate - result.score.pass_at_k[1]) > 1e-6:
+        caveats.append(f"{label}: pass@1 does not follow from the verdicts in {result.path}; one of the two was changed.")
+    return caveats
 
 
 if __name__ == "__main__":

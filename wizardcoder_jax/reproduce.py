@@ -21,7 +21,7 @@ from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import EXIT_RESUMABLE, StoppedEarlyError
 from wizardcoder_jax.core.filesystem import ensure_dir, read_json, write_json, write_text
 from wizardcoder_jax.core.record_files import read_records
-from wizardcoder_jax.reports.loop_report import describe_score, run_report
+from wizardcoder_jax.reports.loop_report import build_loop_report, describe_score
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "config": to_json(config),
     }
     write_json(root / "results.json", results)
-    report = run_report(results)
+    report = build_loop_report(results)
     write_text(root / "report.md", report.to_markdown())
     write_text(root / "report.html", report.to_html())
     for score in loop.scores:

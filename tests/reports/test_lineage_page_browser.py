@@ -7,20 +7,13 @@ import time
 
 import pytest
 
-from tests.helpers.browser import Browser
 from tests.helpers.evolved_files import record, rejected, write_run
 from tests.reports.test_results_page_browser import CONTRAST, HOSTILE
-from wizardcoder_jax.reports.html_escape import visible
-from wizardcoder_jax.reports.lineage import lineage_trees, write_lineage
+from wizardcoder_jax.reports.lineage import lineage_trees, write_lineage_page
+from wizardcoder_jax.reports.visible_text import reveal_hidden
 
 NUM_TREES = 300
 NAMES = {"method_names": {"1": "constraints", "3": "reasoning"}, "seeds": {"file": "seeds.jsonl"}}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def page(tmp_path_factory):
         for i, seed in enumerate(seeds)
     ]
     dropped = [rejected(f"bad-{i}", seeds[i], "sorry", f"I am sorry {i}") for i in range(0, NUM_TREES, 10)]
-    return write_lineage(write_run(tmp_path_factory.mktemp("run"), [*seeds, *children], dropped, NAMES))
+    return write_lineage_page(write_run(tmp_path_factory.mktemp("run"), [*seeds, *children], dropped, NAMES))
 
 
 def show(browser, page):
@@ -190,11 +183,11 @@ def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path, mon
         for i, (seed, text) in enumerate(zip(seeds, texts, strict=True))
     ]
     summary = {"seeds": {"file": HOSTILE[0]}, "method_names": {"1": HOSTILE[2]}, "cost_usd": "<b>"}
-    show(browser, write_lineage(write_run(tmp_path, [*seeds, *children], dropped, summary)))
+    show(browser, write_lineage_page(write_run(tmp_path, [*seeds, *children], dropped, summary)))
     for place, text in enumerate(texts):
         browser.value(f"choose({place})")
         shown = browser.value("document.querySelector('.node .instruction').textContent")
-        assert shown.startswith(visible(text[:10_000]).replace("\r", ""))
+        assert shown.startswith(reveal_hidden(text[:10_000]).replace("\r", ""))
         browser.value("document.querySelectorAll('.node details').forEach(e => { e.open = true })")
     find(browser, "onerror")
     find(browser, "(")
@@ -209,7 +202,7 @@ def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path, mon
 
 @pytest.mark.parametrize("kept", [[], [record("seed-0")]])
 def test_runs_without_evolutions_open(browser, tmp_path, kept):
-    show(browser, write_lineage(write_run(tmp_path, kept)))
+    show(browser, write_lineage_page(write_run(tmp_path, kept)))
     assert number_found(browser) == len(kept) and browser.complaints() == []
 
 
@@ -240,7 +233,7 @@ def test_a_page_of_ten_thousand_trees_opens_and_is_searched(browser, tmp_path):
     text = "Write a function that sorts a list of numbers without recursion. " * 8
     seeds = [record(f"seed-{i}", instruction=f"{i} {text}", output=text) for i in range(10_000)]
     children = [record(f"evol-{i}", seed, round_=1, method=1, instruction=f"{text} {i}") for i, seed in enumerate(seeds)]
-    page = write_lineage(write_run(tmp_path, [*seeds, *children]))
+    page = write_lineage_page(write_run(tmp_path, [*seeds, *children]))
     start = time.monotonic()
     show(browser, page)
     find(browser, "evol-9999")

@@ -4,10 +4,9 @@ import time
 
 import pytest
 
-from tests.helpers.browser import Browser
 from tests.helpers.result_files import entry, results, write_json, write_problems, write_samples
 from wizardcoder_jax.report import main
-from wizardcoder_jax.reports.html_escape import visible
+from wizardcoder_jax.reports.visible_text import reveal_hidden
 
 HOSTILE = [
     "<script>window.hacked = 1; alert(1)</script>",
@@ -25,12 +24,6 @@ HOSTILE = [
     "{{7*7}} ${7*7} `${window.hacked=6}` %s",
 ]
 TASKS = [f"T/{i}" for i in range(12)]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 def write_page(place, contents, samples=(), tasks=TASKS):
@@ -91,7 +84,7 @@ def test_hostile_texts_stay_text_and_nothing_is_fetched(browser, tmp_path):
     )
     texts = browser.value("[...document.querySelectorAll('.problem pre')].map(p => p.textContent)")
     for text in HOSTILE:
-        assert visible(text[:10_000]) in texts
+        assert reveal_hidden(text[:10_000]) in texts
 
 
 def test_the_policy_of_the_page_stops_a_script_even_if_one_got_in(browser, compared, tmp_path):

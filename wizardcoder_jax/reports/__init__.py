@@ -1,1 +1,1 @@
-"""Reports of a run, for people: Markdown and one self-contained HTML page."""
+"""Reports of evaluations, evolve runs and whole loops: self-contained HTML pages, and Markdown."""

@@ -1,14 +1,14 @@
-"""Two results side by side: whether they may be compared, what differs in how they were made, which problems flipped."""
+"""Comparison of two results: whether they are comparable, how they were made, and which problems flipped."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from wizardcoder_jax.reports.results_reader import Result
+from wizardcoder_jax.reports.results_reader import EvaluationResult
 
 NUM_RESAMPLES = 10_000
-_DECODING = ("temperature", "top_p", "num_samples", "seed", "max_length", "compute_dtype", "int8_weights")
+_SAMPLING_SETTINGS = ("temperature", "top_p", "seed", "max_length", "compute_dtype", "int8_weights")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,12 +16,12 @@ class Flip:
     """A problem whose share of passing samples differs."""
 
     task_id: str
-    before: tuple[int, int]  # (number of samples, number that passed) in the first
-    after: tuple[int, int]  # in the second
+    before: tuple[int, int]  # (number of samples, number that passed) in the first result
+    after: tuple[int, int]  # in the second result
 
     @property
     def change(self) -> float:
-        """The share in the second less that in the first."""
+        """Share in the second result minus share in the first."""
         return self.after[1] / self.after[0] - self.before[1] / self.before[0]
 
 
@@ -36,17 +36,17 @@ class RunComparison:
 
     @property
     def gained(self) -> tuple[Flip, ...]:
-        """Those that pass more often in the second."""
+        """Problems that pass more often in the second result."""
         return tuple(flip for flip in self.flips if flip.change > 0)
 
     @property
     def lost(self) -> tuple[Flip, ...]:
-        """Those that pass less often in the second."""
+        """Problems that pass less often in the second result."""
         return tuple(flip for flip in self.flips if flip.change < 0)
 
 
-def why_incomparable(first: Result, second: Result) -> str | None:
-    """Why scores of two results of one benchmark are not the same measurement; None where they are."""
+def find_mismatch(first: EvaluationResult, second: EvaluationResult) -> str | None:
+    """Explain why the scores of two results of one benchmark are not comparable; None if they are."""
     pairs = {
         "protocols": (first.protocol, second.protocol),
         "problem files": (_problem_hash(first.version), _problem_hash(second.version)),
@@ -56,32 +56,32 @@ def why_incomparable(first: Result, second: Result) -> str | None:
 
 
 def _problem_hash(version: str) -> str:
-    """Of "LABEL sha256:HASH" the hash: the same problems come under many file names."""
+    """Return the hash in "LABEL sha256:HASH": the same problems come under many file names."""
     return version.rpartition("sha256:")[2]
 
 
-def differences(first: Result, second: Result) -> list[tuple[str, str, str]]:
-    """(what, in the first, in the second) of all that was not the same and bears on the scores."""
+def list_differences(first: EvaluationResult, second: EvaluationResult) -> list[tuple[str, str, str]]:
+    """Return (name, value in the first, value in the second) of each setting that may affect scores and differs."""
     rows = [
         ("protocol", first.protocol, second.protocol),
         ("benchmark", first.version, second.version),
         ("problems", len(first.problems), len(second.problems)),
-        ("samples a problem", first.num_samples, second.num_samples),
+        ("samples per problem", first.num_samples, second.num_samples),
         ("sandbox", first.tier, second.tier),
-        *((name, first.meta.get(name), second.meta.get(name)) for name in _DECODING if name != "num_samples"),
+        *((name, first.samples_meta.get(name), second.samples_meta.get(name)) for name in _SAMPLING_SETTINGS),
         ("time limit", first.config.get("timeout_s"), second.config.get("timeout_s")),
         ("Python", first.environment.get("python"), second.environment.get("python")),
         ("packages", first.environment.get("packages"), second.environment.get("packages")),
     ]
-    return [(name, _said(a), _said(b)) for name, a, b in rows if a != b]
+    return [(name, _format(a), _format(b)) for name, a, b in rows if a != b]
 
 
-def _said(value: object) -> str:
+def _format(value: object) -> str:
     return "not recorded" if value is None else str(value)
 
 
-def compare(first: Result, second: Result) -> RunComparison | None:
-    """The comparison, or None where they have no problem in common."""
+def compare_results(first: EvaluationResult, second: EvaluationResult) -> RunComparison | None:
+    """Compare two results over their common problems; None if there are none."""
     before, after = first.counts, second.counts
     common = [task_id for task_id in before if before[task_id][0] and after.get(task_id, (0, 0))[0]]
     if not common:
@@ -90,11 +90,12 @@ def compare(first: Result, second: Result) -> RunComparison | None:
     changes = [flip.change for flip in flips]
     changed = sorted((flip for flip in flips if flip.change), key=lambda flip: (-abs(flip.change), -flip.change))
     return RunComparison(
-        num_problems=len(common), flips=tuple(changed), change=sum(changes) / len(changes), interval=_interval(changes)
+        num_problems=len(common), flips=tuple(changed), change=sum(changes) / len(changes), interval=_bootstrap(changes)
     )
 
 
-def _interval(changes: Sequence[float]) -> tuple[float, float]:
+def _bootstrap(changes: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean change."""
     values, rng = np.array(changes), np.random.default_rng(0)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(NUM_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])

@@ -1,18 +1,14 @@
-"""A short document of headings, paragraphs and tables, written as Markdown or as one self-contained HTML page."""
+"""A short document of headings, paragraphs and tables that can be written as Markdown or as an HTML page."""
 
 import dataclasses
 from collections.abc import Sequence
 
-from wizardcoder_jax.reports.html_escape import escaped
-
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #ccc;padding:.3rem .7rem;text-align:left}
-th{background:#f4f4f4}@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th{background:#282828}}"""
+from wizardcoder_jax.reports.html_page import render_page
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows under a header."""
+    """Rows of text below a header."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -20,7 +16,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading, paragraphs, and a table where there is one."""
+    """A heading, paragraphs and an optional table."""
 
     heading: str
     paragraphs: Sequence[str] = ()
@@ -35,7 +31,7 @@ class Document:
     sections: Sequence[Section]
 
     def to_markdown(self) -> str:
-        """The document as Markdown."""
+        """Return the document as Markdown."""
         lines = [f"# {self.title}", ""]
         for section in self.sections:
             lines += [f"## {section.heading}", ""]
@@ -47,18 +43,5 @@ class Document:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """The document as an HTML page without outside assets."""
-        parts = [f"<h1>{escaped(self.title)}</h1>"]
-        for section in self.sections:
-            parts.append(f"<h2>{escaped(section.heading)}</h2>")
-            parts += [f"<p>{escaped(paragraph)}</p>" for paragraph in section.paragraphs]
-            if section.table is not None:
-                parts.append(f"<table>{_row('th', section.table.header)}")
-                parts += [_row("td", row) for row in section.table.rows]
-                parts.append("</table>")
-        head = f'<meta charset="utf-8"><title>{escaped(self.title)}</title><style>{_STYLE}</style>'
-        return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
-
-
-def _row(cell: str, values: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{escaped(value)}</{cell}>" for value in values) + "</tr>"
+        """Return the document as a self-contained HTML page."""
+        return "".join(render_page("document.html", styles=["page.css"], title=self.title, sections=self.sections))

@@ -1,15 +1,15 @@
-"""The report of one turn of the loop: scores before and after, what was trained on, what it cost."""
+"""Report of a `reproduce` run: scores before and after, the training data, the training run, time and memory."""
 
 from typing import Any
 
 from wizardcoder_jax.reports.document import Document, Section, Table
 
 
-def run_report(results: dict[str, Any]) -> Document:
-    """The report of a `reproduce` run.
+def build_loop_report(results: dict[str, Any]) -> Document:
+    """Build the report of a `reproduce` run.
 
     Args:
-        results: its results.json: "scores", "data", "training", "stages", "environment".
+        results: its results.json, with "scores", "data", "training", "stages" and "environment".
     """
     data = [] if results["data"] is None else [_data(results["data"])]
     sections = [_scores(results["scores"]), *data, _training(results["training"]), _cost(results)]
@@ -17,7 +17,7 @@ def run_report(results: dict[str, Any]) -> Document:
 
 
 def describe_score(score: dict[str, Any]) -> str:
-    """A score in one line, e.g. "mini, tuned, wizardcoder-humaneval-v1: pass@1 41.7 % [28.3, 55.0] (25 of 60)"."""
+    """Return a score in one line, e.g. "mini, tuned, wizardcoder-humaneval-v1: pass@1 41.7 % [28.3, 55.0] (25 of 60)"."""
     return f"{score['benchmark']}, {score['model']}, {score['protocol']}: pass@1 {_percent(score)} ({_counts(score)})"
 
 
@@ -39,10 +39,10 @@ def _scores(scores: list[dict[str, Any]]) -> Section:
     return Section(
         heading="Scores",
         paragraphs=[
-            "Greedy decoding, one answer a problem; 95 % intervals by bootstrap over problems. Scores of different "
-            "protocols are not the same measurement: before and after are compared under one protocol.",
+            "Greedy decoding, one answer per problem; 95 % intervals by bootstrap over problems. Scores of different "
+            "protocols are not comparable: compare before and after under the same protocol.",
             "No problem of these benchmarks is in the training data. "
-            f"Sandbox: {scores[0]['sandbox']['tier']}; {forgeable} verdicts could have been faked by the program they are on.",
+            f"Sandbox: {scores[0]['sandbox']['tier']}; {forgeable} verdicts could have been faked by the judged program.",
         ],
         table=Table(header=["benchmark", "model", "protocol", "pass@1", "passed", "version"], rows=rows),
     )
@@ -55,7 +55,7 @@ def _data(data: dict[str, Any]) -> Section:
     ]
     return Section(
         heading="Data",
-        paragraphs=[f"{data['num_records']} records: the seeds (round 0) and what was evolved from them."],
+        paragraphs=[f"{data['num_records']} records: the seeds (round 0) and the instructions evolved from them."],
         table=Table(header=["round", "pool", "kept", "rejected"], rows=rows),
     )
 
@@ -80,6 +80,6 @@ def _cost(results: dict[str, Any]) -> Section:
     machine = ", ".join(f"{key} {value}" for key, value in results["environment"].items())
     return Section(
         heading="Time and memory",
-        paragraphs=[f"{total_s / 60:.1f} minutes in all, at most {peak / 2**30:.1f} GiB in one process. {machine}."],
+        paragraphs=[f"{total_s / 60:.1f} minutes in total; peak memory of one process {peak / 2**30:.1f} GiB. {machine}."],
         table=Table(header=["stage", "wall time"], rows=rows),
     )

@@ -1,147 +1,174 @@
-"""The section of each problem: what was asked, what came back, what was run, how it failed."""
+"""The section of each problem: its prompt, the model's answers, the code that ran, and how it failed."""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from wizardcoder_jax.reports.html_escape import block, escaped, short
-from wizardcoder_jax.reports.results_reader import Outcome, Result
+from wizardcoder_jax.reports.results_reader import EvaluationResult, SampleOutcome
+from wizardcoder_jax.reports.visible_text import shorten_line
 
 MAX_ANSWERS = 1200  # that a page shows in full
 MAX_PAGE_CHARS = 6_000_000  # of all their texts together, before escaping
 MAX_TEXT_CHARS, MIN_TEXT_CHARS = 10_000, 300
-MAX_INDICES = 12  # sample indices that are named
+MAX_INDICES = 12  # sample indices that are listed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShownAnswer:
-    """One sample's texts; None where the samples file does not have them."""
+class SampleTexts:
+    """The texts of one sample; None for those that the samples file does not have."""
 
     raw: str | None
     cleaned: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What is shown of one results file.
+class ReportedRun:
+    """One results file on the page.
 
     Attributes:
-        label: a short name for it, e.g. "A".
+        label: a short name, e.g. "A".
         result: what was measured.
-        answers: by task id and sample index; empty where there is no samples file.
+        answers: by task id and sample index; empty without a samples file.
     """
 
     label: str
-    result: Result
-    answers: Mapping[tuple[str, int], ShownAnswer]
+    result: EvaluationResult
+    answers: Mapping[tuple[str, int], SampleTexts]
 
 
-class ProblemList:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Badge:
+    """A colored summary of one problem in one run."""
+
+    label: str
+    state: str  # none, pass, mixed or fail: the class in page.css
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswerGroup:
+    """Samples that have the same code and ended the same way."""
+
+    indices: str
+    first: SampleOutcome
+    texts: SampleTexts | None  # None where the samples file does not have them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunAnswers:
+    """The answers of one run to one problem."""
+
+    run: ReportedRun
+    has_samples: bool
+    groups: Sequence[AnswerGroup]
+    num_hidden: int  # samples that are counted but not shown
+    hidden_reasons: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProblemSection:
+    """All that the page shows of one problem."""
+
+    anchor: str
+    task_id: str
+    badges: Sequence[Badge]
+    filters: str  # names of the filters that show this problem
+    search_text: str
+    prompt: str | None  # None where it is not available
+    runs: Sequence[RunAnswers]
+
+
+class ProblemSections:
     """The sections of all problems of one benchmark.
 
     Args:
-        key: makes the ids of the page unique, e.g. "b0".
-        shown: the results files of the benchmark; the first is what the others are compared with.
-        prompts: the prompt of each task that is known.
-        share: the part of the page's bounds that these sections may use.
+        key: prefix that makes the ids of the page unique, e.g. "b0".
+        runs: the results files of the benchmark.
+        prompts: prompts by task id, as far as they are known.
+        share: the part of the page's limits that these sections may use.
     """
 
-    def __init__(self, key: str, shown: Sequence[Shown], prompts: Mapping[str, str], share: float = 1.0) -> None:
-        self._key, self._shown, self._prompts = key, shown, prompts
-        task_ids = dict.fromkeys(task_id for part in shown for task_id in part.result.problems)
+    def __init__(self, key: str, runs: Sequence[ReportedRun], prompts: Mapping[str, str], share: float = 1.0) -> None:
+        self._key, self._runs, self._prompts = key, runs, prompts
+        task_ids = dict.fromkeys(task_id for run in runs for task_id in run.result.problems)
         self._numbers = {task_id: i for i, task_id in enumerate(task_ids)}
-        num_sections = len(task_ids) * len(shown)
-        self._num_answers = max(1, int(MAX_ANSWERS * share) // num_sections)
-        in_full = sum(min(self._num_answers, len(own)) for part in shown for own in part.result.problems.values())
-        chars = int(MAX_PAGE_CHARS * share) // max(1, 3 * in_full + len(task_ids))
-        self._max_chars = max(MIN_TEXT_CHARS, min(MAX_TEXT_CHARS, chars))
+        num_sections = len(task_ids) * len(runs)
+        self._max_groups = max(1, int(MAX_ANSWERS * share) // num_sections)
+        num_shown = sum(min(self._max_groups, len(outcomes)) for run in runs for outcomes in run.result.problems.values())
+        chars = int(MAX_PAGE_CHARS * share) // max(1, 3 * num_shown + len(task_ids))
+        self.max_chars = max(MIN_TEXT_CHARS, min(MAX_TEXT_CHARS, chars))  # of one text
 
     def anchor(self, task_id: str) -> str:
-        """The id of a problem's section."""
+        """Return the id of a problem's section."""
         return f"{self._key}-{self._numbers[task_id]}"
 
-    def link(self, task_id: str) -> str:
-        """A link to a problem's section."""
-        return f'<a href="#{self.anchor(task_id)}">{short(task_id, 80)}</a>'
+    def __iter__(self) -> Iterator[ProblemSection]:
+        """Build one section after the other: together they may be large."""
+        for task_id in self._numbers:
+            yield self._section(task_id)
 
-    def to_html(self) -> str:
-        """All sections."""
-        return "".join(self._section(task_id) for task_id in self._numbers)
-
-    def _section(self, task_id: str) -> str:
-        own = [(part, part.result.problems.get(task_id, ())) for part in self._shown]
-        badges = "".join(_badge(part.label if len(self._shown) > 1 else "", outcomes) for part, outcomes in own)
-        prompt = self._prompts.get(task_id)
-        asked = '<p class="note">The prompt is not at hand.</p>' if prompt is None else block(prompt, self._max_chars)
-        bodies = "".join(self._answers(part, task_id, outcomes) for part, outcomes in own)
-        reasons = sorted({outcome.reason for _, outcomes in own for outcome in outcomes})
-        words = short(" ".join([task_id, *reasons]).lower(), 400)
-        return (
-            f'<details class="problem" id="{self.anchor(task_id)}" data-state="{_states(own)}" data-words="{words}">'
-            f'<summary><span class="name">{short(task_id, 80)}</span>{badges}</summary>'
-            f"<h4>Prompt</h4>{asked}{bodies}</details>"
+    def _section(self, task_id: str) -> ProblemSection:
+        outcomes_by_run = [(run, run.result.problems.get(task_id, ())) for run in self._runs]
+        reasons = sorted({outcome.reason for _, outcomes in outcomes_by_run for outcome in outcomes})
+        has_labels = len(self._runs) > 1
+        return ProblemSection(
+            anchor=self.anchor(task_id),
+            task_id=task_id,
+            badges=[_badge(run.label if has_labels else "", outcomes) for run, outcomes in outcomes_by_run],
+            filters=_filters([outcomes for _, outcomes in outcomes_by_run]),
+            search_text=" ".join([task_id, *reasons]).lower(),
+            prompt=self._prompts.get(task_id),
+            runs=[self._answers(run, task_id, outcomes) for run, outcomes in outcomes_by_run],
         )
 
-    def _answers(self, part: Shown, task_id: str, outcomes: Sequence[Outcome]) -> str:
-        title = f"<h4>{escaped(part.label)}: {short(part.result.model, 80)}</h4>" if len(self._shown) > 1 else ""
-        if not outcomes:
-            return f'{title}<p class="note">Not among these results.</p>'
-        groups = _groups(part, task_id, outcomes)
-        shown = "".join(self._answer(part, task_id, group) for group in groups[: self._num_answers])
-        left = Counter(group[0].reason for group in groups[self._num_answers :] for _ in group)
-        more = ", ".join(f"{count} {short(reason, 60)}" for reason, count in left.most_common(10))
-        return title + shown + (f'<p class="note">And {sum(left.values())} further samples: {more}.</p>' if left else "")
-
-    def _answer(self, part: Shown, task_id: str, group: Sequence[Outcome]) -> str:
-        first = group[0]
-        state = "pass" if first.passed else "fail"
-        seconds = "" if first.seconds is None else f", {first.seconds:.2f} s"
-        names = ", ".join(str(outcome.sample_index) for outcome in group[:MAX_INDICES])
-        names += f" and {len(group) - MAX_INDICES} more with the same code" if len(group) > MAX_INDICES else ""
-        head = f'<p>Sample {names}: <span class="badge {state}">{short(first.reason, 80)}</span>{seconds}</p>'
-        detail = f"<h5>Detail</h5>{block(first.detail, self._max_chars)}" if first.detail else ""
-        answer = part.answers.get((task_id, first.sample_index))
-        if answer is None:
-            return f'<div class="answer">{head}{detail}<p class="note">The answer is not at hand.</p></div>'
-        texts = (("Raw answer", answer.raw), ("Cleaned code", answer.cleaned))
-        columns = "".join(
-            f"<div><h5>{name}</h5>{block(text, self._max_chars)}</div>" for name, text in texts if text is not None
+    def _answers(self, run: ReportedRun, task_id: str, outcomes: Sequence[SampleOutcome]) -> RunAnswers:
+        groups = _group_outcomes(run, task_id, outcomes)
+        hidden = Counter(outcome.reason for group in groups[self._max_groups :] for outcome in group)
+        return RunAnswers(
+            run=run,
+            has_samples=bool(outcomes),
+            groups=[_answer_group(run, task_id, group) for group in groups[: self._max_groups]],
+            num_hidden=hidden.total(),
+            hidden_reasons=", ".join(f"{count} {shorten_line(reason, 60)}" for reason, count in hidden.most_common(10)),
         )
-        return f'<div class="answer">{head}{detail}<div class="columns">{columns}</div></div>'
 
 
-def _groups(part: Shown, task_id: str, outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
-    """Samples with the same code and the same end; the largest first, but failures and a pass before further failures."""
-    found: dict[tuple[str, str | None], list[Outcome]] = {}
+def _answer_group(run: ReportedRun, task_id: str, group: Sequence[SampleOutcome]) -> AnswerGroup:
+    indices = ", ".join(str(outcome.sample_index) for outcome in group[:MAX_INDICES])
+    if len(group) > MAX_INDICES:
+        indices += f" and {len(group) - MAX_INDICES} more with the same code"
+    return AnswerGroup(indices=indices, first=group[0], texts=run.answers.get((task_id, group[0].sample_index)))
+
+
+def _group_outcomes(run: ReportedRun, task_id: str, outcomes: Sequence[SampleOutcome]) -> list[list[SampleOutcome]]:
+    """Group samples by code and reason: the largest failing group, the largest passing one, other failures, other passes."""
+    groups: dict[tuple[str, str | None], list[SampleOutcome]] = {}
     for outcome in outcomes:
-        answer = part.answers.get((task_id, outcome.sample_index))
-        code = None if answer is None else answer.cleaned if answer.cleaned is not None else answer.raw
-        found.setdefault((outcome.reason, code), []).append(outcome)
-    groups = sorted(found.values(), key=len, reverse=True)
-    failed = [group for group in groups if not group[0].passed]
-    passed = [group for group in groups if group[0].passed]
+        texts = run.answers.get((task_id, outcome.sample_index))
+        code = None if texts is None else texts.cleaned if texts.cleaned is not None else texts.raw
+        groups.setdefault((outcome.reason, code), []).append(outcome)
+    by_size = sorted(groups.values(), key=len, reverse=True)
+    failed = [group for group in by_size if not group[0].passed]
+    passed = [group for group in by_size if group[0].passed]
     return [*failed[:1], *passed[:1], *failed[1:], *passed[1:]]
 
 
-def _badge(label: str, outcomes: Sequence[Outcome]) -> str:
+def _badge(label: str, outcomes: Sequence[SampleOutcome]) -> Badge:
+    if not outcomes:
+        return Badge(label=label, state="none", text="no samples")
     num_passed = sum(outcome.passed for outcome in outcomes)
-    state = "none" if not outcomes else "pass" if num_passed == len(outcomes) else "mixed" if num_passed else "fail"
-    text = "no samples"
-    if outcomes:
-        reasons = Counter(outcome.reason for outcome in outcomes if not outcome.passed)
-        common = f" {reasons.most_common(1)[0][0]}" if reasons else ""
-        text = f"{num_passed}/{len(outcomes)}{common}"
-    return f'<span class="badge {state}">{escaped(label + " " if label else "")}{short(text, 60)}</span>'
+    state = "pass" if num_passed == len(outcomes) else "mixed" if num_passed else "fail"
+    reasons = Counter(outcome.reason for outcome in outcomes if not outcome.passed)
+    common = f" {reasons.most_common(1)[0][0]}" if reasons else ""
+    return Badge(label=label, state=state, text=f"{num_passed}/{len(outcomes)}{common}")
 
 
-def _states(own: Sequence[tuple[Shown, Sequence[Outcome]]]) -> str:
-    """The filters of the page that show this problem."""
-    rates = [sum(outcome.passed for outcome in outcomes) / len(outcomes) for _, outcomes in own if outcomes]
-    states = []
-    if any(rate < 1 for rate in rates):
-        states.append("failed")
-    if any(rate > 0 for rate in rates):
-        states.append("passed")
-    if len(set(rates)) > 1:
-        states.append("flipped")
-    return " ".join(states)
+def _filters(outcomes_by_run: Sequence[Sequence[SampleOutcome]]) -> str:
+    """Return the names of the page's filters that show a problem."""
+    rates = [sum(outcome.passed for outcome in outcomes) / len(outcomes) for outcomes in outcomes_by_run if outcomes]
+    filters = {
+        "failed": any(rate < 1 for rate in rates),
+        "passed": any(rate > 0 for rate in rates),
+        "flipped": len(set(rates)) > 1,
+    }
+    return " ".join(name for name, is_shown in filters.items() if is_shown)

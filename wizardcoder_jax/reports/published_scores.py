@@ -1,10 +1,10 @@
-"""Scores that others have published, each with how it was measured and where it stands; never mixed with measured ones."""
+"""Scores that others have published, each with its protocol and source; a page never mixes them with measured ones."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedScore:
     """One published pass@1, in percent."""
 
     benchmark: str
@@ -51,7 +51,7 @@ _WIZARDCODER = {  # model -> HumanEval, HumanEval+, MBPP+ (greedy)
 _MULTIPL_E = {"java": 35.8, "js": 41.9, "cpp": 39.0, "php": 39.3, "r": 22.5, "rust": 33.7}  # WizardCoder-15B-V1.0
 
 
-def _rows() -> list[Published]:
+def _rows() -> list[PublishedScore]:
     rows = []
     for model, (humaneval, mbpp) in _OPEN.items():
         rows.append(("humaneval", model, humaneval, _T02, _TABLE))
@@ -68,8 +68,8 @@ def _rows() -> list[Published]:
     rows += [("ds1000", "StarCoder-15B", 26.0, _DS1000, _PAPER), ("ds1000", "WizardCoder-15B-V1.0", 29.2, _DS1000, _PAPER)]
     how = "as the leaderboard measures (settings not verified)"
     rows += [(f"multipl-e-{name}", "WizardCoder-15B-V1.0", score, how, _LEADERBOARD) for name, score in _MULTIPL_E.items()]
-    names = [field.name for field in dataclasses.fields(Published)]
-    return [Published(**dict(zip(names, row, strict=True))) for row in rows if row[2] is not None]
+    names = [field.name for field in dataclasses.fields(PublishedScore)]
+    return [PublishedScore(**dict(zip(names, row, strict=True))) for row in rows if row[2] is not None]
 
 
-PUBLISHED = tuple(sorted(_rows(), key=lambda row: (row.benchmark, row.score)))
+PUBLISHED_SCORES = tuple(sorted(_rows(), key=lambda row: (row.benchmark, row.score)))

@@ -1,4 +1,4 @@
-"""Reads results.json: what was measured, strictly enough that a page of it cannot break."""
+"""Reader of results.json, strict enough that no page can break on one."""
 
 import dataclasses
 import math
@@ -8,9 +8,11 @@ from typing import Any
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import read_json
 
+_SHOWN_SETTINGS = ("temperature", "top_p", "seed", "max_length")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class SampleOutcome:
     """How one sample ended."""
 
     sample_index: int
@@ -30,7 +32,7 @@ class PassAtKScore:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
+class EvaluationResult:
     """One results.json."""
 
     path: str
@@ -39,60 +41,72 @@ class Result:
     protocol: str
     num_samples: int
     score: PassAtKScore
-    libraries: dict[str, PassAtKScore]  # of a benchmark in groups
-    runnable: PassAtKScore | None  # of the problems whose reference runs in this environment
-    missing: int  # problems without a sample
+    libraries: dict[str, PassAtKScore]  # of a benchmark that has groups of problems
+    runnable: PassAtKScore | None  # over the problems whose reference solution runs in this environment
+    num_missing: int  # problems without a sample
     tier: str  # of the sandbox
-    num_forgeable: int
-    meta: dict[str, Any]  # settings of the samples
+    num_forgeable: int  # verdicts that the judged program could have faked
+    samples_meta: dict[str, Any]  # settings of the samples
     environment: dict[str, Any]
     config: dict[str, Any]
-    problems: dict[str, tuple[Outcome, ...]]
+    problems: dict[str, tuple[SampleOutcome, ...]]
 
     @property
     def model(self) -> str:
-        """The model's name, as the samples were asked of it; the file's name where that is not recorded."""
-        return str(self.meta.get("model") or self.path)
+        """Name of the model; the file's name if the samples did not record it."""
+        return str(self.samples_meta.get("model") or self.path)
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
         """(number of samples, number that passed), by task id."""
         return {task_id: (len(own), sum(outcome.passed for outcome in own)) for task_id, own in self.problems.items()}
 
+    @property
+    def decoding(self) -> str:
+        """Sampling settings in one line, with the servers and the cost if the model ran behind an API."""
+        meta = self.samples_meta
+        parts = [f"{name.replace('_', '-')} {meta[name]}" for name in _SHOWN_SETTINGS if meta.get(name) is not None]
+        usage = meta.get("usage")
+        if isinstance(usage, dict):
+            names, usd = usage.get("served_by"), usage.get("usd")
+            parts.append(f"served by {', '.join(map(str, names)) if isinstance(names, list) else names}")
+            parts += [f"${usd:.4f}"] if isinstance(usd, float) and usd else []
+        return ", ".join(parts) or "not recorded"
 
-def read_result(path: str) -> Result:
-    """The results file at `path`.
+
+def read_result(path: str) -> EvaluationResult:
+    """Read a results file.
 
     Raises:
-        InputError: it is missing or something else; the key is named.
+        InputError: the file is missing or is not a results file; the message names the key.
     """
     content = read_json(path)
-    texts = {key: _of_kind(path, content, key, str) for key in ("benchmark", "benchmark_version", "protocol")}
-    problems = _of_kind(path, content, "problems", dict)
+    texts = {key: _require(path, content, key, str) for key in ("benchmark", "benchmark_version", "protocol")}
+    problems = _require(path, content, "problems", dict)
     sandbox, libraries = _mapping(content.get("sandbox")), _mapping(content.get("libraries"))
     runnable, missing = content.get("runnable"), content.get("missing")
     if not problems:
         raise InputError(f'{path}: "problems" is empty; nothing was evaluated')
-    return Result(
+    return EvaluationResult(
         path=path,
         benchmark=texts["benchmark"],
         version=texts["benchmark_version"],
         protocol=texts["protocol"],
-        num_samples=_of_kind(path, content, "num_samples", int),
+        num_samples=_require(path, content, "num_samples", int),
         score=_score(path, content),
         libraries={str(name): _score(f'{path}: "libraries"', own) for name, own in libraries.items()},
         runnable=_score(f'{path}: "runnable"', runnable) if isinstance(runnable, dict) and "pass_at_k" in runnable else None,
-        missing=len(missing) if isinstance(missing, list) else 0,
+        num_missing=len(missing) if isinstance(missing, list) else 0,
         tier=str(sandbox.get("tier", "not recorded")),
         num_forgeable=_count(sandbox.get("forgeable_verdicts")),
-        meta=_mapping(content.get("samples_meta")),
+        samples_meta=_mapping(content.get("samples_meta")),
         environment=_mapping(content.get("environment")),
         config=_mapping(content.get("config")),
         problems={task_id: _outcomes(f"{path}: {task_id}", own) for task_id, own in problems.items()},
     )
 
 
-def _of_kind(path: str, content: Mapping[str, Any], key: str, kind: type) -> Any:
+def _require(path: str, content: Mapping[str, Any], key: str, kind: type) -> Any:
     value = content.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
         found = "is missing" if key not in content else f"is {type(value).__name__}, expected {kind.__name__}"
@@ -100,19 +114,19 @@ def _of_kind(path: str, content: Mapping[str, Any], key: str, kind: type) -> Any
     return value
 
 
-def _score(place: str, content: Any) -> PassAtKScore:
+def _score(where: str, content: Any) -> PassAtKScore:
     content = _mapping(content)
-    scores, intervals = _of_kind(place, content, "pass_at_k", dict), _mapping(content.get("confidence_95"))
+    scores, intervals = _require(where, content, "pass_at_k", dict), _mapping(content.get("confidence_95"))
     found: dict[int, float] = {}
     for k, value in scores.items():
         if not (str(k).isdecimal() and int(k) >= 1 and _is_rate(value)):
-            raise InputError(f'{place}: "pass_at_k" must map numbers to rates in [0, 1], found {k!r}: {value!r}')
+            raise InputError(f'{where}: "pass_at_k" must map numbers to rates in [0, 1], found {k!r}: {value!r}')
         found[int(k)] = float(value)
     if 1 not in found:
-        raise InputError(f'{place}: "pass_at_k" has no "1"; evaluate with --k 1,...')
+        raise InputError(f'{where}: "pass_at_k" has no "1"; evaluate with --k 1,...')
     pairs = {int(k): (pair[0], pair[1]) for k, pair in intervals.items() if str(k).isdecimal() and _is_interval(pair)}
     return PassAtKScore(
-        num_problems=_of_kind(place, content, "num_problems", int), pass_at_k=dict(sorted(found.items())), confidence_95=pairs
+        num_problems=_require(where, content, "num_problems", int), pass_at_k=dict(sorted(found.items())), confidence_95=pairs
     )
 
 
@@ -124,12 +138,12 @@ def _is_interval(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_rate, value))
 
 
-def _outcomes(place: str, own: Any) -> tuple[Outcome, ...]:
+def _outcomes(where: str, own: Any) -> tuple[SampleOutcome, ...]:
     entries = own if isinstance(own, list) else [own]
     if not all(isinstance(entry, dict) and isinstance(entry.get("passed"), bool) for entry in entries):
-        raise InputError(f'{place}: expected a list of {{"sample_index", "passed", "reason", "seconds"}}')
+        raise InputError(f'{where}: expected a list of {{"sample_index", "passed", "reason", "seconds"}}')
     return tuple(
-        Outcome(
+        SampleOutcome(
             sample_index=_count(entry.get("sample_index", i)),
             passed=entry["passed"],
             reason=str(entry.get("reason", "not recorded")),

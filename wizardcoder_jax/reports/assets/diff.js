@@ -1,16 +1,16 @@
 "use strict";
-// Differences between two texts, word by word: [[kind, text]...], kind "same", "added" or "removed".
-// Source: E. Myers, An O(ND) Difference Algorithm and Its Variations (1986), the greedy form.
-const MAX_EDITS = 1200; // beyond, what lies between the common ends counts as replaced
+// Word-by-word difference between two texts: [[kind, text]...] with kind "same", "added" or "removed".
+// Source: the greedy algorithm of E. Myers, An O(ND) Difference Algorithm and Its Variations (1986).
+const MAX_EDITS = 1200; // beyond this, everything between the common prefix and suffix counts as replaced
 
 function words(text) {
   return text.match(/[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu) ?? [];
 }
 
 function edits(a, b) {
-  // The steps from a to b as [kind, word], or null where there are more than MAX_EDITS.
+  // Return the edit script from a to b as [kind, word], or null if it has more than MAX_EDITS edits.
   const size = Math.min(a.length + b.length, MAX_EDITS);
-  const reach = new Int32Array(2 * size + 3); // on diagonal k (x - y), at k + size + 1: the furthest x so far
+  const reach = new Int32Array(2 * size + 3); // furthest x so far on diagonal k = x - y, at index k + size + 1
   const trail = [];
   for (let d = 0; d <= size; d++) {
     trail.push(reach.slice(size + 1 - d - 1, size + 1 + d + 2));
@@ -52,7 +52,7 @@ function difference(before, after) {
 }
 
 function joined(steps) {
-  // Runs of one kind; a lone common word between changes is read as changed too, and removals stand before additions.
+  // Merge steps into runs of one kind. A single common word between changes counts as changed; removals precede additions.
   const runs = [];
   let removed = "", added = "", kept = "", keptWords = 0;
   const close = () => {

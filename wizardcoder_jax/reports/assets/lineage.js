@@ -1,34 +1,34 @@
-// Trees of evolved records: a list that is drawn where it is looked at, a search through all texts, and one tree at a time.
-// Texts come in parts, each read when one of its trees is first needed. Nothing is ever set as HTML.
+// Trees of evolved records: a list that draws only its visible rows, a search through all texts, and one tree at a time.
+// Texts are stored in parts; a part is parsed when one of its trees is first needed. No text is ever inserted as HTML.
 const { rules, methods } = JSON.parse(document.getElementById("meta").dataset.json);
 const [tools, browser] = ["tools", "browser"].map((name) => document.querySelector("." + name));
 const [list, rows, article] = [".list", ".rows", ".tree"].map((name) => browser.querySelector(name));
 const [search, method, rule, diff] = ["search", "method", "rule", "diff"].map((id) => document.getElementById(id));
 const status = tools.querySelector("[role=status]");
 const ROW = 60; // pixels, as in lineage.css
-const MAX_MARKS = 2000; // found words that are marked in one text
+const MAX_MARKS = 2000; // highlighted matches in one text
 
-let index = []; // of each tree: [part, title, [[round, method, rule]...]]
-let firstOf = []; // of each part: its first tree
-let shown = []; // numbers of the trees in the list
-let found = new Map(); // number of a tree: the nodes that hold all words
-let current = -1; // place in `shown`
-let turn = 0; // of the search; a later one ends an earlier
-let searched = ""; // what the list answers
+let index = []; // one entry per tree: [part, title, [[round, method, rule]...]]
+let firstOf = []; // number of the first tree of each part
+let shown = []; // numbers of the trees that the list shows
+let found = new Map(); // number of a tree -> positions of the nodes that contain all search terms
+let current = -1; // position in `shown` of the selected tree
+let latestSearch = 0; // a newer search ends an older one
+let searched = ""; // the search text whose results the list shows
 const parts = new Map();
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const view = document.createElement(name);
+  if (className) view.className = className;
+  if (text !== undefined) view.textContent = text;
+  return view;
 }
 
-function many(number, noun) {
+function plural(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-async function unpacked(id) {
+async function unpack(id) {
   const { type, textContent } = document.getElementById(id);
   if (type === "application/json") return JSON.parse(textContent);
   const binary = atob(textContent);
@@ -39,7 +39,7 @@ async function unpacked(id) {
 }
 
 function part(number) {
-  if (!parts.has(number)) parts.set(number, unpacked(`part-${number}`));
+  if (!parts.has(number)) parts.set(number, unpack(`part-${number}`));
   return parts.get(number);
 }
 
@@ -50,43 +50,43 @@ async function nodesOf(tree) {
 
 // ---- search ----
 
-function wanted() {
+function searchTerms() {
   return search.value.toLowerCase().split(/\s+/).filter(Boolean);
 }
 
-function passes(steps) {
+function passesFilters(steps) {
   const outcome = rule.value;
   const fits = ([, by, dropped]) => (!method.value || by === +method.value)
     && (outcome === "" || outcome === "kept" || (outcome === "any" ? dropped >= 0 : dropped === +outcome));
   return steps.some(fits) && (outcome !== "kept" || steps.every(([, , dropped]) => dropped < 0));
 }
 
-function haystack(node) {
+function searchableText(node) {
   const names = [node.id, methods[node.method], node.method && `method ${node.method}`, rules[node.rule], node.evidence, node.teacher,
     node.task, node.language, ...(node.calls ?? [])];
   return `${node.instruction}\n${node.output}\n${names.filter(Boolean).join("\n")}`.toLowerCase();
 }
 
-function holds(text, terms) {
+function containsAll(text, terms) {
   return terms.every((term) => text.includes(term));
 }
 
 async function update() {
-  const mine = ++turn, text = search.value, terms = wanted(), hits = new Map();
-  const candidates = [...index.keys()].filter((tree) => passes(index[tree][2]));
+  const mine = ++latestSearch, text = search.value, terms = searchTerms(), hits = new Map();
+  const candidates = [...index.keys()].filter((tree) => passesFilters(index[tree][2]));
   let kept = candidates;
   if (terms.length) {
     kept = [];
     let checked = performance.now();
     for (const tree of candidates) {
       const nodes = await nodesOf(tree);
-      if (turn !== mine) return;
-      const own = [...nodes.keys()].filter((i) => holds(haystack(nodes[i]), terms));
+      if (latestSearch !== mine) return;
+      const own = [...nodes.keys()].filter((i) => containsAll(searchableText(nodes[i]), terms));
       if (own.length) { kept.push(tree); hits.set(tree, new Set(own)); }
-      if (performance.now() - checked > 40) { // let keys and the screen have their turn
+      if (performance.now() - checked > 40) { // keep the page responsive
         status.textContent = `${kept.length.toLocaleString("en")} found, searching\u2026`;
         await new Promise((done) => setTimeout(done));
-        if (turn !== mine) return;
+        if (latestSearch !== mine) return;
         checked = performance.now();
       }
     }
@@ -111,16 +111,16 @@ function draw() {
   if (option) list.setAttribute("aria-activedescendant", option.id); else list.removeAttribute("aria-activedescendant");
 }
 
-function row(place) {
-  const [, title, steps] = index[shown[place]];
-  const made = element("div", "row");
-  made.id = `row-${place}`;
-  made.style.top = `${place * ROW}px`;
-  made.dataset.place = place;
-  made.setAttribute("role", "option");
-  made.setAttribute("aria-selected", String(place === current));
-  made.setAttribute("aria-setsize", shown.length);
-  made.setAttribute("aria-posinset", place + 1);
+function row(position) {
+  const [, title, steps] = index[shown[position]];
+  const view = element("div", "row");
+  view.id = `row-${position}`;
+  view.style.top = `${position * ROW}px`;
+  view.dataset.position = position;
+  view.setAttribute("role", "option");
+  view.setAttribute("aria-selected", String(position === current));
+  view.setAttribute("aria-setsize", shown.length);
+  view.setAttribute("aria-posinset", position + 1);
   const name = element("div", "title", title || "(empty)");
   name.dir = "auto";
   const marks = element("div", "steps");
@@ -128,26 +128,26 @@ function row(place) {
     const what = round ? `${round}\u202f${methods[by] ?? "evolved"}` : "seed";
     marks.append(element("span", dropped >= 0 ? "step dropped" : "step", dropped >= 0 ? `${what} \u00d7` : what));
   }
-  made.append(name, marks);
-  return made;
+  view.append(name, marks);
+  return view;
 }
 
-async function choose(place, scroll = true) {
-  current = place;
-  if (scroll && place >= 0) {
-    const top = place * ROW;
+async function choose(position, scroll = true) {
+  current = position;
+  if (scroll && position >= 0) {
+    const top = position * ROW;
     if (top < list.scrollTop) list.scrollTop = top;
     else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
   }
   draw();
-  if (place < 0) {
-    article.replaceChildren(element("p", "note", "No tree holds this. Fewer words find more."));
+  if (position < 0) {
+    article.replaceChildren(element("p", "note", "No tree matches. Try fewer words."));
     return;
   }
-  const tree = shown[place], nodes = await nodesOf(tree);
+  const tree = shown[position], nodes = await nodesOf(tree);
   if (shown[current] === tree) {
     article.replaceChildren(...nodes.map((node) => nodeView(node, nodes, tree)));
-    if (document.activeElement === search) return; // who types looks at the search
+    if (document.activeElement === search) return; // do not scroll away from someone who is typing
     if (article.getBoundingClientRect().top < 0) article.scrollIntoView();
     article.querySelector(".node.found")?.scrollIntoView({ block: "nearest" });
   }
@@ -155,7 +155,7 @@ async function choose(place, scroll = true) {
 
 // ---- one tree ----
 
-function marked(parent, text, terms) {
+function appendHighlighted(parent, text, terms) {
   const pattern = terms.length ? new RegExp(terms.map((t) => t.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|"), "giu") : null;
   let at = 0, count = 0;
   for (const match of pattern ? text.matchAll(pattern) : []) {
@@ -168,65 +168,65 @@ function marked(parent, text, terms) {
 }
 
 function instructionView(node, parent, terms) {
-  const made = element("div", "instruction");
-  made.dir = "auto";
-  if (!parent || !diff.checked || node.instruction === parent.instruction) return marked(made, node.instruction, terms);
+  const view = element("div", "instruction");
+  view.dir = "auto";
+  if (!parent || !diff.checked || node.instruction === parent.instruction) return appendHighlighted(view, node.instruction, terms);
   for (const [kind, text] of difference(parent.instruction, node.instruction)) {
-    if (kind === "same") marked(made, text, terms);
-    else made.append(marked(element(kind === "added" ? "ins" : "del"), text, terms));
+    if (kind === "same") appendHighlighted(view, text, terms);
+    else view.append(appendHighlighted(element(kind === "added" ? "ins" : "del"), text, terms));
   }
-  return made;
+  return view;
 }
 
 function nodeView(node, nodes, tree) {
-  const terms = wanted(), isDropped = node.rule !== undefined, isFound = found.get(tree)?.has(nodes.indexOf(node));
-  const made = element("section", `node${isDropped ? " dropped" : ""}${isFound ? " found" : ""}`);
-  for (let depth = 0; depth < Math.min(node.depth, 6); depth++) made.classList.add(`deep-${depth + 1}`);
+  const terms = searchTerms(), isDropped = node.rule !== undefined, isFound = found.get(tree)?.has(nodes.indexOf(node));
+  const view = element("section", `node${isDropped ? " dropped" : ""}${isFound ? " found" : ""}`);
+  for (let depth = 0; depth < Math.min(node.depth, 6); depth++) view.classList.add(`deep-${depth + 1}`);
   const head = element("h3", "", node.round ? `Round ${node.round}` : "Seed");
   const badge = (kind, text) => head.append(element("span", `badge ${kind}`, text));
   if (node.method) badge("method", methods[node.method] ?? `method ${node.method}`);
   for (const name of ["task", "language"]) if (node[name]) badge("", node[name]);
   if (isDropped) badge("fail", rules[node.rule]);
-  made.append(head);
-  if (isDropped && node.evidence) made.append(marked(element("p", "evidence", "Evidence: "), node.evidence, terms));
-  made.append(instructionView(node, nodes[node.parent], terms));
-  if (node.output) made.append(outputView(node, terms));
-  made.append(facts(node));
-  return made;
+  view.append(head);
+  if (isDropped && node.evidence) view.append(appendHighlighted(element("p", "evidence", "Evidence: "), node.evidence, terms));
+  view.append(instructionView(node, nodes[node.parent], terms));
+  if (node.output) view.append(outputView(node, terms));
+  view.append(facts(node));
+  return view;
 }
 
 function outputView(node, terms) {
-  const made = element("details"), text = node.output;
+  const view = element("details"), text = node.output;
   const lines = text.split("\n").length;
-  made.append(element("summary", "", `Response, ${many(text.length, "character")} in ${many(lines, "line")}`));
-  const fill = () => { if (made.childElementCount === 1) { const pre = marked(element("pre"), text, terms); pre.tabIndex = 0; made.append(pre); } };
-  made.addEventListener("toggle", fill);
+  view.append(element("summary", "", `Response, ${plural(text.length, "character")} in ${plural(lines, "line")}`));
+  const fill = () => { if (view.childElementCount === 1) { const pre = appendHighlighted(element("pre"), text, terms); pre.tabIndex = 0; view.append(pre); } };
+  view.addEventListener("toggle", fill);
   const lower = text.toLowerCase();
-  if (terms.some((term) => lower.includes(term))) { made.open = true; fill(); }
-  return made;
+  if (terms.some((term) => lower.includes(term))) { view.open = true; fill(); }
+  return view;
 }
 
 function facts(node) {
-  const made = element("div", "facts");
+  const view = element("div", "facts");
   const add = (parent, name, value) => { const one = element("span"); one.append(element("b", "", name), ` ${value}`); parent.append(one); };
-  add(made, "id", "");
+  add(view, "id", "");
   const link = element("a", "", node.id);
   link.href = `#${encodeURIComponent(node.id)}`;
-  made.lastChild.append(link);
-  if (node.teacher) add(made, "teacher", node.teacher);
+  view.lastChild.append(link);
+  if (node.teacher) add(view, "teacher", node.teacher);
   const [prompt, completion] = node.tokens;
-  if (prompt || completion) add(made, "tokens", `${prompt.toLocaleString("en")} in, ${completion.toLocaleString("en")} out`);
+  if (prompt || completion) add(view, "tokens", `${prompt.toLocaleString("en")} in, ${completion.toLocaleString("en")} out`);
   if (node.filters.length || node.calls.length) {
     const more = element("details");
-    more.append(element("summary", "", `${many(node.filters.length, "filter")} passed, ${many(node.calls.length, "call")}`));
+    more.append(element("summary", "", `${plural(node.filters.length, "filter")} passed, ${plural(node.calls.length, "call")}`));
     if (node.filters.length) add(more, "passed", node.filters.join(", "));
     if (node.calls.length) add(more, "calls", node.calls.join(", "));
-    made.append(more);
+    view.append(more);
   }
-  return made;
+  return view;
 }
 
-// ---- hands ----
+// ---- mouse and keyboard ----
 
 function move(step) {
   if (shown.length) choose(Math.max(0, Math.min(shown.length - 1, current + step)));
@@ -237,8 +237,8 @@ list.addEventListener("click", (event) => {
   const chosen = event.target.closest(".row");
   if (!chosen) return;
   list.focus({ preventScroll: true });
-  choose(+chosen.dataset.place);
-  if (getComputedStyle(browser).display === "block") article.scrollIntoView(); // one column: the tree is below
+  choose(+chosen.dataset.position);
+  if (getComputedStyle(browser).display === "block") article.scrollIntoView(); // in one column, the tree is below the list
 });
 list.addEventListener("keydown", (event) => {
   const page = Math.max(1, Math.floor(list.clientHeight / ROW) - 1);
@@ -271,9 +271,9 @@ for (const button of document.querySelectorAll(".rule")) {
   });
 }
 
-function follow() { // the address of a record: the page, # and its id
+function follow() { // the address of a record is the page's, then # and its id
   let id = location.hash.slice(1);
-  try { id = decodeURIComponent(id); } catch { /* as it stands, then */ }
+  try { id = decodeURIComponent(id); } catch { /* not URL-encoded: use it as it is */ }
   if (!id || document.getElementById(id)) return update();
   [search.value, method.value, rule.value] = [id, "", ""];
   document.getElementById("trees").scrollIntoView();
@@ -281,7 +281,7 @@ function follow() { // the address of a record: the page, # and its id
 }
 addEventListener("hashchange", follow);
 
-const ready = unpacked("index").then((trees) => {
+const ready = unpack("index").then((trees) => {
   index = trees;
   trees.forEach(([number], tree) => { firstOf[number] ??= tree; });
   tools.hidden = browser.hidden = false;

@@ -1,28 +1,28 @@
-"""The lineage of an evolve run as one page: trees that can be searched, the funnel, lengths and methods."""
+"""The lineage of an evolve run as one page: searchable trees of records, the filter funnel, lengths and methods."""
 
 import os
 
 from wizardcoder_jax.reports.lineage.evolve_run import EvolveRun
-from wizardcoder_jax.reports.lineage.lineage_counts import count
+from wizardcoder_jax.reports.lineage.lineage_counts import count_entries
 from wizardcoder_jax.reports.lineage.lineage_page import write_page
 
 PAGE_NAME = "lineage.html"
 
 
-def write_lineage(folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> str:
-    """Writes the page of the run in `folder`; a function of its evolved.jsonl, rejected.jsonl and summary.json alone.
+def write_lineage_page(folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> str:
+    """Write the page of a run. It depends only on evolved.jsonl, rejected.jsonl and summary.json.
 
     Args:
         folder: the output folder of evolve.
-        output: the page; lineage.html in the folder by default.
+        output: path of the page; by default lineage.html in the folder.
 
     Returns:
-        Where the page is.
+        The path of the page.
 
     Raises:
-        InputError: the folder holds no evolved.jsonl, or a line of it is no record (file and line named).
+        InputError: the folder has no evolved.jsonl, or a line of it is not a record (the message names file and line).
     """
     run = EvolveRun(os.fspath(folder))
     page = os.path.join(run.folder, PAGE_NAME) if output is None else os.fspath(output)
-    write_page(page, run, count(run.entries()))
+    write_page(page, run, count_entries(run.entries()))
     return page

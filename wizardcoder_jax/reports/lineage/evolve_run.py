@@ -1,4 +1,4 @@
-"""The files that evolve wrote, read as a stream of entries: what was kept, then what was rejected."""
+"""The files that evolve wrote, read as a stream of entries: first the records it kept, then those it rejected."""
 
 import dataclasses
 import os
@@ -8,16 +8,16 @@ from typing import Any
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import exists, read_json
 from wizardcoder_jax.core.record_files import read_records
-from wizardcoder_jax.reports.html_escape import visible
+from wizardcoder_jax.reports.visible_text import reveal_hidden
 
-MALICIOUS = "malicious_request"  # the rule whose records no page shows
+MALICIOUS_RULE = "malicious_request"  # no page shows the texts that this rule rejected
 WITHHELD = "[withheld: malicious.jsonl]"
-MAX_CHARS = 20_000  # of a text that are shown
+MAX_CHARS = 20_000  # shown of one text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LineageEntry:
-    """A line of evolved.jsonl, or of rejected.jsonl (then `rule` is set); its texts whole."""
+    """A line of evolved.jsonl, or of rejected.jsonl (then `rule` is set), with its complete texts."""
 
     id: str
     parent_id: str | None
@@ -43,44 +43,44 @@ class EvolveRun:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         if not exists(os.path.join(folder, "evolved.jsonl")):
-            raise InputError(f"{folder} holds no evolved.jsonl; name an output folder of evolve that has finished")
+            raise InputError(f"{folder} has no evolved.jsonl; give the output folder of an evolve run that has finished")
 
     def summary(self) -> dict[str, Any]:
-        """What summary.json says of the run; nothing where it is missing."""
+        """Return the contents of summary.json; empty if the file is missing."""
         path = os.path.join(self.folder, "summary.json")
         return read_json(path) if exists(path) else {}
 
     def entries(self) -> Iterator[LineageEntry]:
-        """All records, then all rejections, in the order of their files.
+        """Read all records, then all rejections, in the order of their files.
 
         Raises:
-            InputError: a line is no record.
+            InputError: a line is not a record.
         """
         for name in ("evolved.jsonl", "rejected.jsonl"):
             path = os.path.join(self.folder, name)
             if exists(path):
-                for place, line in read_records(path):
-                    yield _entry(place, line, is_rejected=name == "rejected.jsonl")
+                for where, line in read_records(path):
+                    yield _parse_entry(where, line, is_rejected=name == "rejected.jsonl")
 
 
-def _entry(place: str, line: dict[str, Any], *, is_rejected: bool) -> LineageEntry:
-    rule = _field(place, line, "rule", str) if is_rejected else None
-    is_withheld = rule == MALICIOUS
+def _parse_entry(where: str, line: dict[str, Any], *, is_rejected: bool) -> LineageEntry:
+    rule = _require(where, line, "rule", str) if is_rejected else None
+    is_withheld = rule == MALICIOUS_RULE
     usage = line.get("usage")
     tokens = usage if isinstance(usage, dict) else {}
     return LineageEntry(
-        id=_field(place, line, "id", str),
+        id=_require(where, line, "id", str),
         parent_id=_optional(line, "parent_id", str),
-        seed_id=_field(place, line, "seed_id", str),
-        round=_field(place, line, "round", int),
+        seed_id=_require(where, line, "seed_id", str),
+        round=_require(where, line, "round", int),
         method=_optional(line, "method", int),
-        instruction=WITHHELD if is_withheld else _field(place, line, "instruction", str),
-        output=WITHHELD if is_withheld else _field(place, line, "output", str),
+        instruction=WITHHELD if is_withheld else _require(where, line, "instruction", str),
+        output=WITHHELD if is_withheld else _require(where, line, "output", str),
         teacher=_optional(line, "teacher", str),
         prompt_tokens=_optional(tokens, "prompt_tokens", int) or 0,
         completion_tokens=_optional(tokens, "completion_tokens", int) or 0,
-        filters=_texts(line, "filters"),
-        call_ids=_texts(line, "call_ids"),
+        filters=_strings(line, "filters"),
+        call_ids=_strings(line, "call_ids"),
         task=_optional(line, "task", str) or "generate",
         language=_optional(line, "language", str),
         rule=rule,
@@ -88,12 +88,12 @@ def _entry(place: str, line: dict[str, Any], *, is_rejected: bool) -> LineageEnt
     )
 
 
-def _field(place: str, line: dict[str, Any], name: str, kind: type) -> Any:
+def _require(where: str, line: dict[str, Any], name: str, kind: type) -> Any:
     value = line.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         found = "is missing" if name not in line else f"is {type(value).__name__}"
-        expected = "a text" if kind is str else "a whole number"
-        raise InputError(f'{place}: "{name}" {found}, expected {expected}; is this a file that evolve wrote?')
+        expected = "a string" if kind is str else "an integer"
+        raise InputError(f'{where}: "{name}" {found}, expected {expected}; is this a file that evolve wrote?')
     return value
 
 
@@ -102,11 +102,11 @@ def _optional(line: dict[str, Any], name: str, kind: type) -> Any:
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
-def _texts(line: dict[str, Any], name: str) -> tuple[str, ...]:
+def _strings(line: dict[str, Any], name: str) -> tuple[str, ...]:
     value = line.get(name)
     return tuple(entry for entry in value if isinstance(entry, str)) if isinstance(value, list) else ()
 
 
-def shown(text: str, max_chars: int = MAX_CHARS) -> str:
-    """The start of `text` with hidden characters made visible: what the page holds of it."""
-    return visible(text[:max_chars])
+def excerpt(text: str, max_chars: int = MAX_CHARS) -> str:
+    """Return the start of `text` with hidden characters made visible, as the page stores it."""
+    return reveal_hidden(text[:max_chars])

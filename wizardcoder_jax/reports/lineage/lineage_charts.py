@@ -1,134 +1,203 @@
-"""Pictures of a run as inline SVG: what each rule left of a round, methods, lengths; colours come from the page's style."""
+"""Geometry of the charts of a run: what each rule left of a round, methods, lengths. templates/lineage.html draws them."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from wizardcoder_jax.reports.html_escape import escaped, short
 from wizardcoder_jax.reports.lineage.lineage_counts import BINS_PER_OCTAVE, LineageCounts, RoundCounts
 
-_WIDTH, _ROW = 640, 64
-_LEFT, _RIGHT = 84, 12
+WIDTH = 640
+_ROW_HEIGHT = 64  # of a histogram
+_LEFT, _RIGHT = 84, 12  # margins of the histograms
+_BAR_LEFT, _BAR_RIGHT = 150, 170  # margins of the bars of methods, for names and counts
 
 
 def percent(part: int, whole: int) -> str:
-    """A share, "-" of nothing."""
+    """Format a share, "-" if `whole` is 0."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-def funnel(counts: LineageCounts) -> str:
-    """A table: each round's pool, what each rule dropped of it, and what was kept; the names of rules choose trees."""
-    rounds = counts.rounds
-    heads = "".join(f'<th scope="col" class="number">{"seeds" if n == 0 else f"round {n}"}</th>' for n in rounds)
-    rows = [_funnel_row("pool", [(entry.pool, entry.pool, entry.pool) for entry in rounds.values()], is_drop=False)]
-    left = {number: entry.pool for number, entry in rounds.items()}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FunnelCell:
+    """One step of one round: how many records, which share of the pool, and the share left after the step."""
+
+    number: int
+    share: str
+    percent_left: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FunnelRow:
+    """One step: the pool, a rule (`rule` is its number), or what was kept."""
+
+    name: str
+    rule: int | None
+    cells: Sequence[FunnelCell]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Funnel:
+    """A row for each step, a column for each round."""
+
+    rounds: Sequence[str]
+    rows: Sequence[FunnelRow]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodBar:
+    """Evolutions by one method: a bar of those kept, then of those rejected."""
+
+    y: int
+    name: str
+    label: str
+    kept_width: float
+    rejected_width: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodChart:
+    """A bar for each method."""
+
+    width: int = WIDTH
+    height: int
+    left: int = _BAR_LEFT  # where the bars start
+    bars: Sequence[MethodBar]
+    description: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HistogramBar:
+    """Records whose text length is in one bin."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Text lengths of one round."""
+
+    name: str
+    base: int  # y of its axis
+    median_x: float
+    bars: Sequence[HistogramBar]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthChart:
+    """A histogram for each round, over one axis of lengths."""
+
+    label: str
+    width: int = WIDTH
+    height: int
+    left: int = _LEFT  # ends of the axis
+    right: int = WIDTH - _RIGHT
+    row_height: int = _ROW_HEIGHT
+    ticks: Sequence[tuple[float, str]]  # (x, number of characters)
+    histograms: Sequence[Histogram]
+    description: str
+
+
+def build_funnel(counts: LineageCounts) -> Funnel:
+    """Compute each round's pool, what each rule rejected from it, and what was kept."""
+    rounds = counts.rounds.values()
+    rows = [FunnelRow(name="pool", rule=None, cells=[_funnel_cell(entry.pool, entry.pool, entry.pool) for entry in rounds])]
+    left = [entry.pool for entry in rounds]
     for i, rule in enumerate(counts.rules):
-        cells = []
-        for number, entry in rounds.items():
-            left[number] -= entry.rejected[rule]
-            cells.append((entry.rejected[rule], left[number], entry.pool))
-        name = f'<button type="button" class="rule" data-rule="{i}">{short(rule, 60)}</button>'
-        rows.append(_funnel_row(name, cells, is_drop=True))
-    rows.append(_funnel_row("kept", [(entry.kept, entry.kept, entry.pool) for entry in rounds.values()], is_drop=False))
-    return (
-        f'<div class="wide" tabindex="0"><table class="funnel"><thead><tr><th scope="col">step</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        left = [number - entry.rejected[rule] for number, entry in zip(left, rounds, strict=True)]
+        cells = [_funnel_cell(entry.rejected[rule], number, entry.pool) for number, entry in zip(left, rounds, strict=True)]
+        rows.append(FunnelRow(name=rule, rule=i, cells=cells))
+    rows.append(FunnelRow(name="kept", rule=None, cells=[_funnel_cell(entry.kept, entry.kept, entry.pool) for entry in rounds]))
+    return Funnel(rounds=[_round_name(number) for number in counts.rounds], rows=rows)
 
 
-def _funnel_row(name: str, cells: Sequence[tuple[int, int, int]], *, is_drop: bool) -> str:
-    """Cells are (number, what is left after the step, the pool)."""
-    shown = []
-    for number, left, pool in cells:
-        share = 100 * left / pool if pool else 0
-        bar = (
-            '<svg class="left" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
-            f'<rect class="track" width="100" height="4"/><rect class="kept" width="{share:.2f}" height="4"/></svg>'
-        )
-        sign = "\u2212" if is_drop and number else ""
-        value = f'{sign}{number:,} <span class="interval">{percent(number, pool)}</span>' if number or not is_drop else "0"
-        shown.append(f'<td class="number">{value}{bar if number or not is_drop else ""}</td>')
-    return f'<tr class="{"drop" if is_drop else "whole"}"><th scope="row">{name}</th>{"".join(shown)}</tr>'
+def _funnel_cell(number: int, left: int, pool: int) -> FunnelCell:
+    return FunnelCell(number=number, share=percent(number, pool), percent_left=round(100 * left / pool if pool else 0, 2))
 
 
-def methods(counts: LineageCounts, names: Mapping[int, str]) -> str:
-    """Bars: what was evolved by each method, and how much of it was kept."""
+def _round_name(number: int) -> str:
+    return "seeds" if number == 0 else f"round {number}"
+
+
+def build_method_chart(counts: LineageCounts, names: Mapping[int, str]) -> MethodChart | None:
+    """Compute how many evolutions each method made, and how many of them were kept; None if there are none."""
     kept, rejected = Counter[int](), Counter[int]()
     for round_ in counts.rounds.values():
         kept += round_.kept_by_method
         rejected += round_.rejected_by_method
-    numbers = sorted(kept.keys() | rejected.keys())
-    if not numbers:
-        return ""
-    largest = max(kept[number] + rejected[number] for number in numbers)
-    scale = (_WIDTH - 150 - 170) / largest
-    rows, said = [], []
-    for i, number in enumerate(numbers):
-        name, y = names.get(number, f"method {number}"), 8 + 30 * i
-        whole = kept[number] + rejected[number]
-        label = f"{kept[number]:,} kept, {percent(kept[number], whole)}"
-        said.append(f"{name}: {label}")
-        rows.append(
-            f'<text x="140" y="{y + 14}" text-anchor="end">{short(name, 22)}</text>'
-            f'<rect class="kept" x="150" y="{y}" width="{kept[number] * scale:.1f}" height="20" rx="2"/>'
-            f'<rect class="dropped" x="{150 + kept[number] * scale:.1f}" y="{y}" width="{rejected[number] * scale:.1f}" '
-            f'height="20"/><text x="{158 + whole * scale:.1f}" y="{y + 14}">{label}</text>'
+    total = kept + rejected
+    if not total:
+        return None
+    scale = (WIDTH - _BAR_LEFT - _BAR_RIGHT) / max(total.values())
+    bars = [
+        MethodBar(
+            y=8 + 30 * i,
+            name=names.get(number, f"method {number}"),
+            label=f"{kept[number]:,} kept, {percent(kept[number], total[number])}",
+            kept_width=round(kept[number] * scale, 1),
+            rejected_width=round(rejected[number] * scale, 1),
         )
-    height = 30 * len(numbers) + 12
-    return _figure(height, "".join(rows), "; ".join(said), "Evolutions by method: kept, and rejected behind it")
+        for i, number in enumerate(sorted(total))
+    ]
+    return MethodChart(height=30 * len(bars) + 12, bars=bars, description="; ".join(f"{bar.name}: {bar.label}" for bar in bars))
 
 
-def lengths(counts: LineageCounts, field: str, what: str) -> str:
-    """Histograms, one a round, of the lengths that its records have.
+def build_length_chart(counts: LineageCounts, field: str, label: str) -> LengthChart | None:
+    """Compute a histogram of text lengths for each round; None if no record was kept.
 
     Args:
         counts: of the run.
         field: the histogram's name in RoundCounts.
-        what: is measured, for the caption.
+        label: what is measured, for the caption.
     """
-    shown = {number: entry for number, entry in counts.rounds.items() if entry.kept}
-    if not shown:
-        return ""
-    bins = [b for entry in shown.values() for b in getattr(entry, field)]
+    rounds = {number: entry for number, entry in counts.rounds.items() if entry.kept}
+    if not rounds:
+        return None
+    bins = [bin_ for entry in rounds.values() for bin_ in getattr(entry, field)]
     first, last = min(bins), max(bins) + 1
-    step = (_WIDTH - _LEFT - _RIGHT) / (last - first)
-    parts, said = [], []
-    for i, (number, entry) in enumerate(shown.items()):
-        histogram: Counter[int] = getattr(entry, field)
-        base, name = (i + 1) * _ROW, "seeds" if number == 0 else f"round {number}"
-        middle = _median(histogram)
-        said.append(f"{name}: median about {middle:,} characters")
-        parts.append(_histogram(histogram, entry, base, first, step, name))
-    height = len(shown) * _ROW
-    axis = []
-    for b in range(first, last + 1):
-        if b % (2 * BINS_PER_OCTAVE) == 0:
-            x = _LEFT + (b - first) * step
-            axis.append(
-                f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{height}"/>'
-                f'<text x="{x:.1f}" y="{height + 17}" text-anchor="middle">{2 ** (b // BINS_PER_OCTAVE):,}</text>'
-            )
-    caption = f"Characters of {what}, a doubling every two bars; the line marks the median's bar"
-    return _figure(height + 24, "".join([*axis, *parts]), "; ".join(said), caption)
+    step = (WIDTH - _LEFT - _RIGHT) / (last - first)
+    octaves_per_tick = 1 if last - first <= 16 else 2
+    histograms = [
+        _histogram(getattr(entry, field), entry, (i + 1) * _ROW_HEIGHT, first, step, _round_name(number))
+        for i, (number, entry) in enumerate(rounds.items())
+    ]
+    medians = [f"{_round_name(number)}: median about {_median(getattr(entry, field)):,}" for number, entry in rounds.items()]
+    return LengthChart(
+        label=label,
+        height=len(rounds) * _ROW_HEIGHT,
+        ticks=[
+            (round(_LEFT + (bin_ - first) * step, 1), f"{2 ** (bin_ // BINS_PER_OCTAVE):,}")
+            for bin_ in range(first, last + 1)
+            if bin_ % (octaves_per_tick * BINS_PER_OCTAVE) == 0
+        ],
+        histograms=histograms,
+        description="; ".join(f"{median} characters" for median in medians),
+    )
 
 
-def _histogram(histogram: Counter[int], entry: RoundCounts, base: int, first: int, step: float, name: str) -> str:
+def _histogram(histogram: Counter[int], entry: RoundCounts, base: int, first: int, step: float, name: str) -> Histogram:
     largest = max(histogram.values())
-    middle = _median_bin(histogram)
-    bars = "".join(
-        f'<rect class="kept" x="{_LEFT + (b - first) * step + 0.75:.1f}" width="{step - 1.5:.1f}" '
-        f'y="{base - (_ROW - 14) * n / largest:.1f}" height="{(_ROW - 14) * n / largest:.1f}">'
-        f"<title>{name}, {_from(b):,} to {_from(b + 1) - 1:,} characters: {n:,} ({percent(n, entry.kept)})</title></rect>"
-        for b, n in sorted(histogram.items())
-    )
-    x = _LEFT + (middle - first + 0.5) * step
-    return (
-        f'<text x="{_LEFT - 12}" y="{base - 6}" text-anchor="end">{name}</text>{bars}'
-        f'<line class="middle" x1="{x:.1f}" x2="{x:.1f}" y1="{base - _ROW + 8}" y2="{base}"/>'
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>'
-    )
+    bars = []
+    for bin_, number in sorted(histogram.items()):
+        height = round((_ROW_HEIGHT - 14) * number / largest, 1)
+        lengths = f"{_first_length(bin_):,} to {_first_length(bin_ + 1) - 1:,} characters"
+        bars.append(
+            HistogramBar(
+                x=round(_LEFT + (bin_ - first) * step + 0.75, 1),
+                y=round(base - height, 1),
+                width=round(step - 1.5, 1),
+                height=height,
+                title=f"{name}, {lengths}: {number:,} ({percent(number, entry.kept)})",
+            )
+        )
+    median_x = round(_LEFT + (_median_bin(histogram) - first + 0.5) * step, 1)
+    return Histogram(name=name, base=base, median_x=median_x, bars=bars)
 
 
-def _from(bin_: int) -> int:
+def _first_length(bin_: int) -> int:
     return 0 if bin_ == 0 else -int(-(2 ** (bin_ / BINS_PER_OCTAVE)) // 1)
 
 
@@ -143,8 +212,3 @@ def _median_bin(histogram: Counter[int]) -> int:
 
 def _median(histogram: Counter[int]) -> int:
     return round(2 ** ((_median_bin(histogram) + 0.5) / BINS_PER_OCTAVE))
-
-
-def _figure(height: float, content: str, said: str, caption: str) -> str:
-    picture = f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{short(said, 2000)}">{content}</svg>'
-    return f"<figure>{picture}<figcaption>{escaped(caption)}</figcaption></figure>"

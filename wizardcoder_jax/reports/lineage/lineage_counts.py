@@ -1,4 +1,4 @@
-"""What the page counts over all records, however many of them it shows: the funnel, methods and lengths."""
+"""Counts over all records of a run, whether or not the page shows them: the funnel, methods and lengths."""
 
 import dataclasses
 import math
@@ -12,28 +12,28 @@ MAX_BIN = 40  # 2 ** 20 characters
 
 
 def length_bin(num_chars: int) -> int:
-    """The bin of a length: bin b begins at 2 ** (b / BINS_PER_OCTAVE) characters; an empty text is in bin 0."""
+    """Return the bin of a length: bin b starts at 2 ** (b / BINS_PER_OCTAVE) characters; an empty text is in bin 0."""
     return min(MAX_BIN, int(math.log2(num_chars) * BINS_PER_OCTAVE + 1e-9)) if num_chars > 1 else 0
 
 
 @dataclasses.dataclass(kw_only=True)
 class RoundCounts:
-    """One round: what it kept and dropped."""
+    """What one round kept and rejected."""
 
     kept: int = 0
     rejected: Counter[str] = dataclasses.field(default_factory=Counter)  # by rule
     kept_by_method: Counter[int] = dataclasses.field(default_factory=Counter)
     rejected_by_method: Counter[int] = dataclasses.field(default_factory=Counter)
-    instruction_lengths: Counter[int] = dataclasses.field(default_factory=Counter)  # of what was kept, by bin
+    instruction_lengths: Counter[int] = dataclasses.field(default_factory=Counter)  # of kept records, by bin
     output_lengths: Counter[int] = dataclasses.field(default_factory=Counter)
 
     @property
     def pool(self) -> int:
-        """What the round began with."""
+        """Number of records that the round started with."""
         return self.kept + self.rejected.total()
 
     def add(self, entry: LineageEntry) -> None:
-        """Counts an outcome of the round."""
+        """Count one outcome of the round."""
         methods = self.kept_by_method if entry.rule is None else self.rejected_by_method
         if entry.method is not None:
             methods[entry.method] += 1
@@ -47,13 +47,13 @@ class RoundCounts:
 
 @dataclasses.dataclass(kw_only=True)
 class LineageCounts:
-    """The whole run.
+    """Counts over a whole run.
 
     Attributes:
         rounds: by number, ascending.
-        rules: names, in the order in which they are checked as far as records say it.
-        trees: place of each seed's tree, by seed id.
-        num_chars: of all texts, as far as the page would show them.
+        rules: the rules that rejected something, in the order in which evolve checks them, as far as the records show it.
+        trees: position of each seed's tree, by seed id.
+        num_chars: of all texts, each cut to what the page would show.
     """
 
     rounds: dict[int, RoundCounts]
@@ -75,8 +75,8 @@ class LineageCounts:
         return sum(round_.rejected.total() for round_ in self.rounds.values())
 
 
-def count(entries: Iterable[LineageEntry]) -> LineageCounts:
-    """Counts everything, in one pass over the entries."""
+def count_entries(entries: Iterable[LineageEntry]) -> LineageCounts:
+    """Count everything in one pass over the entries."""
     rounds: dict[int, RoundCounts] = {}
     filters: Counter[tuple[str, ...]] = Counter()
     counts = LineageCounts(
@@ -93,12 +93,12 @@ def count(entries: Iterable[LineageEntry]) -> LineageCounts:
         if entry.rule is None:
             filters[entry.filters] += 1
     counts.rounds = dict(sorted(rounds.items()))
-    counts.rules = _in_order(rounds, filters)
+    counts.rules = _rules_in_order(rounds, filters)
     return counts
 
 
-def _in_order(rounds: dict[int, RoundCounts], filters: Counter[tuple[str, ...]]) -> list[str]:
-    """The rules that dropped something; a record's filters say what is checked before what."""
+def _rules_in_order(rounds: dict[int, RoundCounts], filters: Counter[tuple[str, ...]]) -> list[str]:
+    """Return the rules that rejected something. The filters that a kept record passed give their order."""
     checked = max(filters, key=lambda names: (len(names), names), default=())
-    dropped = {rule for round_ in rounds.values() for rule in round_.rejected}
-    return sorted(dropped, key=lambda rule: (checked.index(rule) if rule in checked else len(checked), rule))
+    used = {rule for round_ in rounds.values() for rule in round_.rejected}
+    return sorted(used, key=lambda rule: (checked.index(rule) if rule in checked else len(checked), rule))

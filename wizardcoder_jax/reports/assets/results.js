@@ -1,5 +1,5 @@
 "use strict";
-// Filters of the problem lists, and moving between problems by key. Without scripts the page shows everything.
+// Filters of the problem lists, and keys to move between problems. Without scripts the page shows everything.
 for (const tools of document.querySelectorAll(".tools")) {
   const problems = [...tools.parentElement.querySelectorAll(".problem")];
   const search = tools.querySelector("input[type=search]");
@@ -30,7 +30,7 @@ function reveal() {
   }
 }
 addEventListener("hashchange", reveal);
-addEventListener("load", reveal); // after the browser's own jump, which takes the focus away
+addEventListener("load", reveal); // after the browser's own jump, which would take the focus away
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=search]")) return;
