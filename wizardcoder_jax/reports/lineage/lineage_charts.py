@@ -77,7 +77,7 @@ class HistogramBar:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Histogram:
+class RoundHistogram:
     """Text lengths of one round."""
 
     name: str
@@ -97,7 +97,7 @@ class LengthChart:
     right: int = WIDTH - _RIGHT
     row_height: int = _ROW_HEIGHT
     ticks: Sequence[tuple[float, str]]  # (x, number of characters)
-    histograms: Sequence[Histogram]
+    histograms: Sequence[RoundHistogram]
     description: str
 
 
@@ -178,7 +178,7 @@ def build_length_chart(counts: LineageCounts, field: str, label: str) -> LengthC
     )
 
 
-def _histogram(histogram: Counter[int], entry: RoundCounts, base: int, first: int, step: float, name: str) -> Histogram:
+def _histogram(histogram: Counter[int], entry: RoundCounts, base: int, first: int, step: float, name: str) -> RoundHistogram:
     largest = max(histogram.values())
     bars = []
     for bin_, number in sorted(histogram.items()):
@@ -194,7 +194,7 @@ def _histogram(histogram: Counter[int], entry: RoundCounts, base: int, first: in
             )
         )
     median_x = round(_LEFT + (_median_bin(histogram) - first + 0.5) * step, 1)
-    return Histogram(name=name, base=base, median_x=median_x, bars=bars)
+    return RoundHistogram(name=name, base=base, median_x=median_x, bars=bars)
 
 
 def _first_length(bin_: int) -> int:
