@@ -26,8 +26,8 @@ import tokenizers
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.hf.import_weights import hf_shapes
 from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, index_of, plan_shards
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
-from wizardcoder_jax.models.families.config_json import write_config
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES, write_config
 from wizardcoder_jax.models.transformer import abstract_transformer
 
 VOCAB_SIZE, WIDTH = 49152, 2816  # of starcoderbase-3b
@@ -36,7 +36,7 @@ VOCAB_SIZE, WIDTH = 49152, 2816  # of starcoderbase-3b
 def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
     """Writes the synthetic model; returns its bytes and those of its largest tensor."""
     arch = ArchConfig(
-        **ARCHS["gpt_bigcode"],
+        **FAMILIES["gpt_bigcode"].arch_fields,
         vocab_size=VOCAB_SIZE,
         embed_dim=WIDTH,
         num_layers=num_layers,

@@ -13,13 +13,12 @@ from wizardcoder_jax.config import EvolveConfig, OptimConfig, ReproduceConfig, T
 from wizardcoder_jax.config.presets import load_preset
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.hf.import_weights import parameter
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
-from wizardcoder_jax.models.families.config_json import write_config
-from wizardcoder_jax.models.families.weight_mapping import rows
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES, tensor_mappings, write_config
 from wizardcoder_jax.models.transformer import abstract_transformer
 
 TINY_STARCODER = ArchConfig(  # bigcode/tiny_starcoder_py's config.json
-    **ARCHS["gpt_bigcode"],
+    **FAMILIES["gpt_bigcode"].arch_fields,
     vocab_size=49152,
     embed_dim=768,
     num_layers=20,
@@ -66,11 +65,11 @@ def tiny_starcoder(tmp_path_factory):
     """A folder with tiny_starcoder_py's real shapes, bfloat16, random weights."""
     folder = tmp_path_factory.mktemp("tiny_starcoder")
     rng, model, tensors = np.random.default_rng(0), abstract_transformer(TINY_STARCODER, RULES["fsdp"]), {}
-    for row in rows(TINY_STARCODER):
-        shapes = [parameter(model, path).shape[1 if row.per_layer else 0 :] for path in row.ours]
-        for i in range(TINY_STARCODER.num_layers if row.per_layer else 1):
-            shape = row.pattern.hf_shape(shapes, TINY_STARCODER)
-            tensors[row.hf.format(i=i)] = (0.02 * rng.standard_normal(shape, np.float32)).astype(ml_dtypes.bfloat16)
+    for mapping in tensor_mappings(TINY_STARCODER):
+        shapes = [parameter(model, path).shape[1 if mapping.per_layer else 0 :] for path in mapping.params]
+        for i in range(TINY_STARCODER.num_layers if mapping.per_layer else 1):
+            shape = mapping.pattern.hf_shape(shapes, TINY_STARCODER)
+            tensors[mapping.hf_name.format(i=i)] = (0.02 * rng.standard_normal(shape, np.float32)).astype(ml_dtypes.bfloat16)
     assert sum(tensor.size for tensor in tensors.values()) == 164_144_128
     assert tensors["transformer.h.0.attn.c_attn.weight"].shape == (896, 768)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

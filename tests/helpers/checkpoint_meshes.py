@@ -21,12 +21,13 @@ from wizardcoder_jax.checkpoints.metadata import CheckpointCard
 from wizardcoder_jax.checkpoints.reader import find_checkpoint, flatten, load_params
 from wizardcoder_jax.core.distributed import initialize_distributed
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.transformer import abstract_transformer
 
 SIZES = {"vocab_size": 96, "embed_dim": 16, "num_layers": 3, "head_dim": 4, "mlp_dim": 40}
 REST = {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 1, "mlp": "gelu", "max_positions": 32, "norm_eps": 1e-5}
-ARCH = ArchConfig(**{**ARCHS["gpt_bigcode"], **SIZES, **REST, "tie_embeddings": True})
+ARCH = ArchConfig(**{**FAMILIES["gpt_bigcode"].arch_fields, **SIZES, **REST, "tie_embeddings": True})
 CARD = CheckpointCard(arch=ARCH, tokenizer={})
 # where a state goes, one after the other: devices, mesh, strategy
 CHAIN = [

@@ -14,7 +14,7 @@ import jax
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import mesh_from_devices
-from wizardcoder_jax.models.families.published_sizes import published_arch
+from wizardcoder_jax.models.families.registry import published_arch
 from wizardcoder_jax.planning.hlo_reader import read_program
 from wizardcoder_jax.planning.lowering import lower_step
 from wizardcoder_jax.planning.topology import devices_of, topology_of

@@ -20,7 +20,8 @@ from tests.helpers.collectives import collectives
 from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES, ShardingRules
 from wizardcoder_jax.models import reference_attention
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Block, abstract_transformer
 from wizardcoder_jax.training.global_batch import put_batch
@@ -52,7 +53,7 @@ def architecture(name, **changes):
     rest = {"max_positions": 64, "norm_eps": 1e-5, "tie_embeddings": True}
     chosen = {**sizes, **rest, **ARCHITECTURES[name], **changes}
     window = {"sliding_window": 9} if chosen["family"] == "starcoder2" else {}
-    return ArchConfig(**{**ARCHS[chosen["family"]], **window, **chosen})
+    return ArchConfig(**{**FAMILIES[chosen["family"]].arch_fields, **window, **chosen})
 
 
 def rows(arch):

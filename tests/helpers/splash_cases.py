@@ -13,7 +13,8 @@ import numpy as np
 
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.models import layers, splash_attention
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import abstract_transformer
 from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
@@ -39,7 +40,7 @@ def architecture(name):
     sizes = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "head_dim": 64, "mlp_dim": 48}
     rest = {"max_positions": LENGTH, "norm_eps": 1e-5, "tie_embeddings": True}
     chosen = {**sizes, **rest, **ARCHITECTURES[name]}
-    return ArchConfig(**{**ARCHS[chosen["family"]], **chosen})
+    return ArchConfig(**{**FAMILIES[chosen["family"]].arch_fields, **chosen})
 
 
 def parameters(arch):

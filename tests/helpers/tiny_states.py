@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from wizardcoder_jax.checkpoints.metadata import CheckpointCard
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 
 SIZES = {"vocab_size": 64, "embed_dim": 8, "num_layers": 2, "head_dim": 4, "mlp_dim": 16}
 REST = {"family": "llama", "num_heads": 2, "num_kv_heads": 1, "max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True}
-CARD = CheckpointCard(arch=ArchConfig(**{**ARCHS["llama"], **SIZES, **REST}), tokenizer={"tokenizer.json": "{}"})
+CARD = CheckpointCard(arch=ArchConfig(**{**FAMILIES["llama"].arch_fields, **SIZES, **REST}), tokenizer={"tokenizer.json": "{}"})
 DTYPES = ("float32", "bfloat16", "float16", "int8", "uint8", "int32", "uint32", "bool", "int4")
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from tests.helpers.sharded_steps import compiled
 from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.core.sharding import RULES, make_mesh
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.training.global_batch import put_batch
 from wizardcoder_jax.training.train_step import make_step, new_state
@@ -15,7 +16,7 @@ from wizardcoder_jax.training.trainable import Partition
 
 SIZES = {"vocab_size": 200, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "mlp_dim": 64}
 REST = {"max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True, "bias": "all", "mlp": "gelu_tanh"}
-ARCH = ArchConfig(**{**ARCHS["starcoder2"], **SIZES, **REST})
+ARCH = ArchConfig(**{**FAMILIES["starcoder2"].arch_fields, **SIZES, **REST})
 RULES_HERE = RULES["fsdp"]
 ROWS, LENGTH = 8, 16
 # Every optimizer with every way to hold its moments that is not another's too.

@@ -292,8 +292,8 @@ MALFORMED = {
     "a merge of no tokens": ({"tokenizer.ggml.merges": ["ab zz"]}, "merges joins 'ab' and 'zz'"),
     "no end of text": ({"tokenizer.ggml.eos_token_id": None}, "the key tokenizer.ggml.eos_token_id is missing"),
     "an end beyond the tokens": ({"tokenizer.ggml.eos_token_id": 99999}, r"eos_token_id=99999, but there are \d+ tokens"),
-    "a beginning that is no id": ({"tokenizer.ggml.bos_token_id": "<s>"}, "bos_token_id='<s>' is no token id"),
-    "a flag that is none": ({"tokenizer.ggml.add_bos_token": 1}, "add_bos_token=1 is neither true nor false"),
+    "a beginning that is no id": ({"tokenizer.ggml.bos_token_id": "<s>"}, "bos_token_id='<s>' is not a token id"),
+    "a flag that is none": ({"tokenizer.ggml.add_bos_token": 1}, "add_bos_token=1 must be true or false"),
     "an unnamed beginning": (
         {"tokenizer.ggml.bos_token_id": None, "tokenizer.ggml.add_bos_token": True},
         "adds a bos_token that it does not name",

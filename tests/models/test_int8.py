@@ -119,12 +119,13 @@ def test_a_channel_of_zeros_stays_zero(model):
 
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.int8 import quantised
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 sizes = dict(vocab_size=300, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64, max_positions=64)
-arch = ArchConfig(**ARCHS["llama"], **sizes, norm_eps=1e-5, tie_embeddings=True)
+arch = ArchConfig(**FAMILIES["llama"].arch_fields, **sizes, norm_eps=1e-5, tie_embeddings=True)
 tokens = jax.random.randint(jax.random.key(1), (4, 16), 0, 300)
 places = jnp.broadcast_to(jnp.arange(16), tokens.shape)
 def logits(model):

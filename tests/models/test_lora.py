@@ -11,7 +11,8 @@ from tests.helpers.processes import run_python
 from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import RULES, make_mesh
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
+from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.int8 import quantised
 from wizardcoder_jax.models.layers import Projection
 from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_adapted, adapted, merged, with_adapters
@@ -19,7 +20,7 @@ from wizardcoder_jax.models.transformer import abstract_transformer
 
 SIZES = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "head_dim": 8, "mlp_dim": 80}
 REST = {"max_positions": 64, "norm_eps": 1e-5}
-FAMILIES = {
+VARIANTS = {
     "gpt_bigcode": {"family": "gpt_bigcode", "num_kv_heads": 1, "mlp": "gelu_tanh", "tie_embeddings": True},
     "starcoder2": {"family": "starcoder2", "num_kv_heads": 2, "mlp": "gelu_tanh", "bias": "all", "tie_embeddings": True},
     "llama": {"family": "llama", "num_kv_heads": 4, "tie_embeddings": False},
@@ -31,7 +32,7 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 
 
 def arch_of(family):
-    return ArchConfig(**{**ARCHS[family], **SIZES, **REST, **FAMILIES[family]})
+    return ArchConfig(**{**FAMILIES[family].arch_fields, **SIZES, **REST, **VARIANTS[family]})
 
 
 def base_of(family):
@@ -105,7 +106,7 @@ def adapter_grads(model, **how):
     return jit(jax.grad(of))({name: leaf for name, leaf in by_name(model).items() if is_adapter(name)})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", VARIANTS)
 def test_new_adapters_change_nothing(family):
     base, model = base_of(family), adapted_model(family, "float32")
     assert len(projections(model)) == (7 if model.arch.mlp == "swiglu" else 6)
@@ -115,7 +116,7 @@ def test_new_adapters_change_nothing(family):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", VARIANTS)
 def test_merging_gives_the_same_logits_from_a_plain_model(family, kind):
     model = trained(adapted_model(family, kind))
     plain, before = plainly(model), logits(model)
@@ -126,7 +127,7 @@ def test_merging_gives_the_same_logits_from_a_plain_model(family, kind):
     assert np.abs(before - logits(adapted_model(family, kind))).max() > 0.1  # the adapters are not for nothing
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", VARIANTS)
 def test_a_merged_kernel_is_the_base_and_a_times_b_times_alpha_over_rank(family):
     base, model = projections(base_of(family)), trained(adapted_model(family, "float32"))
     plain = projections(plainly(model))
@@ -200,7 +201,7 @@ def test_targets_of_which_the_model_has_none_are_one_clear_line():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", VARIANTS)
 def test_frozen_matrices_are_held_as_asked_and_shapes_are_known_without_weights(family, kind):
     model, lora = adapted_model(family, kind), LoraConfig(rank=4, alpha=6.0, base_weights=kind)
     shapes = abstract_adapted(arch_of(family), RULES["fsdp"], lora)
@@ -225,7 +226,7 @@ def test_an_int8_model_merges_into_what_its_kernels_stand_for():
 @pytest.mark.parametrize("kind", ["float32", "int8", "nf4"])
 def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind):
     """Of a stack of layers: neither in the loop over them nor beside it, whether blocks are recomputed or not."""
-    arch = ArchConfig(**{**ARCHS["llama"], **SIZES, **REST, **FAMILIES["llama"], "num_layers": 5})
+    arch = ArchConfig(**{**FAMILIES["llama"].arch_fields, **SIZES, **REST, **VARIANTS["llama"], "num_layers": 5})
     model = abstract_adapted(arch, RULES["fsdp"], LoraConfig(rank=4, base_weights=kind))
     adapters = {name: leaf for name, leaf in by_name(model).items() if is_adapter(name)}
 

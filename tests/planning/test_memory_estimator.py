@@ -11,7 +11,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.command_line import parse_command_line
 from wizardcoder_jax.core.accelerators import ACCELERATORS
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES
-from wizardcoder_jax.models.families.published_sizes import published_arch
+from wizardcoder_jax.models.families.registry import published_arch
 from wizardcoder_jax.planning.memory_estimator import memory
 from wizardcoder_jax.planning.step_time import PRODUCT_EFFICIENCY, pace
 from wizardcoder_jax.training.train_step import abstract_state

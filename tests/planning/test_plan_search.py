@@ -6,7 +6,7 @@ import pytest
 
 from wizardcoder_jax.config import LoraConfig, TrainConfig
 from wizardcoder_jax.config.command_line import parse_command_line
-from wizardcoder_jax.models.families.published_sizes import published_arch
+from wizardcoder_jax.models.families.registry import published_arch
 from wizardcoder_jax.planning.plan_search import candidates, parse_mesh, suggestions
 from wizardcoder_jax.planning.topology import topology_of
 

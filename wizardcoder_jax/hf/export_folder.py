@@ -22,8 +22,8 @@ from wizardcoder_jax.hf.import_weights import CHECKSUM_FILE, Checksums, Weights,
 from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, index_of, plan_shards
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.families.config_json import write_config
-from wizardcoder_jax.models.families.weight_mapping import TensorMapping
+from wizardcoder_jax.models.families.registry import write_config
+from wizardcoder_jax.models.families.weight_patterns import TensorMapping
 from wizardcoder_jax.models.transformer import Transformer
 
 
@@ -129,7 +129,7 @@ def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_sh
     """Writes this process's shards, and the index; returns the checksums of all tensors."""
     model, found = weights.model, {}
     shapes = hf_shapes(model.arch, model)
-    held = {name: dtype or parameter(model, place.row.ours[0]).dtype for name, place in places(model.arch).items()}
+    held = {name: dtype or parameter(model, place.mapping.params[0]).dtype for name, place in places(model.arch).items()}
     shards = plan_shards({name: (np.dtype(held[name]), shapes[name]) for name in held}, max_shard_bytes)
     index = index_of(shards)
     if len(shards) > 1 and is_main_process():
@@ -166,10 +166,10 @@ def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[st
     """
     gather: dict[TensorMapping, Callable[..., jax.Array]] = {}
     for name, place in places(model.arch).items():
-        arrays = [parameter(model, path)[...] for path in place.row.ours]
-        if place.row not in gather:
-            gather[place.row] = _gatherer(place.row, model.arch, dtype, arrays[0].sharding)
-        tensor = gather[place.row](arrays, 0 if place.layer is None else place.layer)
+        arrays = [parameter(model, path)[...] for path in place.mapping.params]
+        if place.mapping not in gather:
+            gather[place.mapping] = _gatherer(place.mapping, model.arch, dtype, arrays[0].sharding)
+        tensor = gather[place.mapping](arrays, 0 if place.layer is None else place.layer)
         yield name, np.asarray(tensor.addressable_data(0)).view(dtype or arrays[0].dtype)
 
 

@@ -13,8 +13,9 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.gguf_reader import GgufReader
 from wizardcoder_jax.hf.gguf_tokenizer import build_tokenizer, read_vocabulary
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.models.arch import ARCHS, ArchConfig
+from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.config_fields import ConfigFields
+from wizardcoder_jax.models.families.registry import FAMILIES
 
 _NAMES = {  # Hugging Face name -> GGUF name
     "model.embed_tokens.weight": "token_embd.weight",
@@ -59,14 +60,14 @@ class GgufFile:
         d, n = fields.count("llama.embedding_length"), fields.count("llama.attention.head_count")
         head_dim = fields.optional_count("llama.attention.key_length") or d // n
         if head_dim == d // n and d % n:
-            raise fields.complaint(f"an embedding of {d} does not divide into {n} heads")
+            raise fields.error(f"an embedding of {d} does not divide into {n} heads")
         for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
             if (dim := fields.count(key, default=head_dim)) != head_dim:
-                raise fields.complaint(f"{key}={dim} differs from the {head_dim} dims of a head, which is not supported")
+                raise fields.error(f"{key}={dim} differs from the {head_dim} dims of a head, which is not supported")
         read: dict[str, Any] = {
             "vocab_size": len(self._vocabulary.tokens),
             "embed_dim": d,
-            "num_layers": fields.count("llama.block_count", most=_MAX_LAYERS),
+            "num_layers": fields.count("llama.block_count", maximum=_MAX_LAYERS),
             "num_heads": n,
             "num_kv_heads": fields.count("llama.attention.head_count_kv", default=n),
             "head_dim": head_dim,
@@ -81,21 +82,21 @@ class GgufFile:
         }
         _refuse_the_rest(fields, self.place)
         try:
-            return ArchConfig(**ARCHS["llama"], **read)
+            return ArchConfig(**FAMILIES["llama"].arch_fields, **read)
         except ValueError as error:
-            raise fields.complaint(str(error)) from error
+            raise fields.error(str(error)) from error
 
     def _read_rope_scale(self, fields: ConfigFields) -> float:
         """The divisor of positions; without a type a factor means linear scaling, and scale_linear is its name of old."""
         scales = fields.choice("llama.rope.scaling.type", table={"none": False, "linear": True}, default="linear")
         factor = _number(fields, "llama.rope.scale_linear", 1.0)
         factor = _number(fields, "llama.rope.scaling.factor", factor)
-        fields.only("llama.rope.scaling.attn_factor", 1.0)
+        fields.require("llama.rope.scaling.attn_factor", 1.0)
         for key in ("original_context_length", "finetuned"):  # only other types go by them
             fields.value(f"llama.rope.scaling.{key}")
         for name in _ROPE_FACTORS:
             if name in self._reader.tensors:
-                raise fields.complaint(f"{name} scales rotary frequencies one by one (as in Llama 3.1), which is not supported")
+                raise fields.error(f"{name} scales rotary frequencies one by one (as in Llama 3.1), which is not supported")
         return factor if scales else 1.0
 
     def names(self) -> list[str]:
@@ -136,17 +137,17 @@ def _number(fields: ConfigFields, key: str, default: float | None = None) -> flo
     found = fields.value(key)
     value: Any = default if found is None else found
     if value is None:
-        raise fields.complaint(f"the key {key!r} is missing")
+        raise fields.error(f"the key {key!r} is missing")
     if type(value) not in (int, float) or not 0 < value < np.finfo(np.float32).max:  # a NaN is not, either
-        raise fields.complaint(f"{key}={value!r:.40} is no finite number above 0")
+        raise fields.error(f"{key}={value!r:.40} must be a finite number above 0")
     return float(str(np.float32(value)))
 
 
 def _refuse_the_rest(fields: ConfigFields, place: str) -> None:
     """Refuses settings of the architecture that nobody has read and that are not off; notes the others."""
-    fields.only("llama.attention.causal", True)
+    fields.require("llama.attention.causal", True)
     fields.value("llama.vocab_size")  # the shape of the embedding is compared with the list of tokens
-    if noted := fields.judge_unread():
+    if noted := fields.check_unread():
         print(f"note: {place}: passed over {', '.join(sorted(noted))}, of no effect as far as known", file=sys.stderr)
 
 

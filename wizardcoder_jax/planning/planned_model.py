@@ -8,7 +8,7 @@ from wizardcoder_jax.core.sharding import MESH_AXES, RULES, parse_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.models.add_token import arch_with_token
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.families.published_sizes import published_arch
+from wizardcoder_jax.models.families.registry import published_arch
 from wizardcoder_jax.planning.topology import Topology
 
 

@@ -1,8 +1,8 @@
-"""The keys of a config.json, read with their types, and a verdict on those that nobody read.
+"""Typed reading of config.json, and a check of the keys that no reader used.
 
-A key that would change the maths must not be lost on the way, and one that would not must not stand in it. So a family reads
-the keys that it knows; of the others some are known to change nothing, some speak of the computation and are refused unless
-their value leaves it as it is, and the rest are passed over with a note.
+An unknown key must not be ignored if it changes the model's computation, and must not stop the import if it does not. A family
+reads the keys that it knows. Of the others, some are known to have no effect; keys that name a part of the computation are
+rejected unless their value is neutral; the rest is ignored and reported to the caller.
 """
 
 import re
@@ -12,10 +12,10 @@ from wizardcoder_jax.core.errors import InputError
 
 Value = TypeVar("Value")
 
-_MOST = 2**30  # of anything that is counted
+_MAX_COUNT = 2**30  # no size or token id of a real model is larger
 
-# Sizes of an implementation, hints to loaders, training and generation settings: what transformers 4 and 5 and the files on the
-# hub hold besides the architecture. Dropout is in force neither in inference nor in the fine-tuning here.
+# Implementation details, hints to loaders, training and generation settings that transformers 4 and 5 and files on the hub
+# contain besides the architecture. Dropout of the config is used neither in inference nor in our fine-tuning.
 _INERT = frozenset(
     """
     architectures auto_map bos_token_id cls_token_id dtype eos_token_id model_type name_or_path pad_token_id sep_token_id
@@ -40,132 +40,135 @@ _INERT = frozenset(
     """.split()  # noqa: SIM905
 )
 _DROPOUT = re.compile(r"dropout|pdrop")
-# Another family's word for what this one reads under its own key; transformers overlooks it too.
+# Names that other families use for a setting that this one reads under its own key; transformers ignores them too.
 _FOREIGN = {"activation_function", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon", "rms_norm_eps"}
-# Words of the computation. A name of several words is taken apart at "_", ".", "-" and capitals.
+# Words in names of keys that affect the computation. Names are split into words at "_", ".", "-" and capitals.
 _COMPUTATION = re.compile(
     r"scal(e|ing|ar)|multipl|soft(cap|max)|logit|rotar|alibi|norm|window|sliding|expert|router|bias|clip|clamp|att(n|ention)"
     r"|residual|factor|theta|quant|compress|adapter|activation|position|encoder_decoder|pruned|per_layer|layer_types|precision"
     r"|(^|_)(m?rope|qk|moe|mup|kv|gate|gating|cap|lora|mlp|ffn|sinks?|eps|epsilon|pct)(_|$)"
 )
-_ABSOLUTE = re.compile(r"att(n|ention)|query|qk|softmax")  # a number in place of 1/sqrt(head_dim): none is neutral for all
+_ABSOLUTE = re.compile(r"att(n|ention)|query|qk|softmax")  # replaces 1/sqrt(head_dim), so no value is neutral for all models
 _OFF_AT_0 = re.compile(r"cap(_|ping|$)|expert|moe|clip|clamp|window")
 _OFF_AT_1 = re.compile(r"scal(e|ing|ar)|multipl|factor|pct")
 
 
 class ConfigFields:
-    """A config.json, or an object inside it.
+    """The keys of a config.json, or of an object inside it.
 
     Args:
         config: the parsed object.
-        place: the file, for messages.
-        prefix: what stands before the names of its keys in messages, "rope_scaling." inside that object.
+        location: the file, for messages.
+        prefix: for messages, what precedes the names of its keys, e.g. "rope_scaling." for that object.
     """
 
-    def __init__(self, config: dict[str, Any], place: str, prefix: str = "") -> None:
-        self._config, self._place, self._prefix, self._read = config, place, prefix, set[str]()
+    def __init__(self, config: dict[str, Any], location: str, prefix: str = "") -> None:
+        self._config, self._location, self._prefix, self._read = config, location, prefix, set[str]()
 
-    def complaint(self, problem: str) -> InputError:
-        """The error that says `problem` of this file."""
-        return InputError(f"{self._place}: {problem}")
+    def error(self, problem: str) -> InputError:
+        """Return the error that reports `problem` in this file."""
+        return InputError(f"{self._location}: {problem}")
 
     def value(self, *keys: str) -> Any:
-        """What stands under `keys`, which are names of one thing; None where there is none of them, or null.
+        """Return the value under `keys`, which are alternative names of one setting; None if all are absent or null.
 
         Raises:
-            InputError: they disagree.
+            InputError: they have different values.
         """
         self._read.update(keys)
         found = [key for key in keys if self._config.get(key) is not None]
         for key in found[1:]:
             if self._config[key] != self._config[found[0]]:
-                raise self.complaint(f"{self._shown(found[0])} and {self._shown(key)} disagree")
+                raise self.error(f"{self._shown(found[0])} and {self._shown(key)} disagree")
         return self._config[found[0]] if found else None
 
-    def optional_count(self, *keys: str, least: int = 1, most: int = _MOST) -> int | None:
-        """A whole number from `least` to `most`, or None where it is absent or null."""
+    def optional_count(self, *keys: str, minimum: int = 1, maximum: int = _MAX_COUNT) -> int | None:
+        """Return an integer within the bounds, or None if it is absent or null."""
         value = self.value(*keys)
-        if value is not None and (type(value) is not int or not least <= value <= most):
-            raise self._wrong(keys, f"is no whole number from {least} to {most}")
+        if value is not None and (type(value) is not int or not minimum <= value <= maximum):
+            raise self._invalid(keys, f"must be a whole number from {minimum} to {maximum}")
         return value
 
-    def count(self, *keys: str, default: int | None = None, least: int = 1, most: int = _MOST) -> int:
-        """A whole number from `least` to `most`; required where there is no default."""
-        found = self.optional_count(*keys, least=least, most=most)
+    def count(self, *keys: str, default: int | None = None, minimum: int = 1, maximum: int = _MAX_COUNT) -> int:
+        """Return an integer within the bounds; it is required if there is no default."""
+        found = self.optional_count(*keys, minimum=minimum, maximum=maximum)
         found = default if found is None else found
         if found is None:
-            raise self.complaint(f"the key {self._prefix + keys[0]!r} is missing")
+            raise self.error(f"the key {self._prefix + keys[0]!r} is missing")
         return found
 
     def optional_number(self, key: str) -> float | None:
-        """A finite number above 0, or None where it is absent or null."""
+        """Return a finite number above 0, or None if it is absent or null."""
         value = self.value(key)
-        if value is not None and (type(value) not in (int, float) or not 0 < value <= 1e300):  # a NaN is not, either
-            raise self._wrong((key,), "is no finite number above 0")
+        if value is not None and (type(value) not in (int, float) or not 0 < value <= 1e300):  # NaN fails too
+            raise self._invalid((key,), "must be a finite number above 0")
         return None if value is None else float(value)
 
     def number(self, key: str, default: float) -> float:
-        """A finite number above 0."""
+        """Return a finite number above 0."""
         found = self.optional_number(key)
         return default if found is None else found
 
     def flag(self, key: str, default: bool) -> bool:
-        """True or false."""
+        """Return a boolean."""
         value = self.value(key)
         if value is not None and type(value) is not bool:
-            raise self._wrong((key,), "is neither true nor false")
+            raise self._invalid((key,), "must be true or false")
         return default if value is None else value
 
     def choice(self, *keys: str, table: dict[str, Value], default: str) -> Value:
-        """What `table` has for the word that stands there."""
-        word = self.value(*keys)
-        word = default if word is None else word
-        if not isinstance(word, str) or word not in table:
-            raise self._wrong(keys, f"changes the maths and is not supported (only {', '.join(map(repr, table))})")
-        return table[word]
+        """Return the entry of `table` for the string under `keys`."""
+        name = self.value(*keys)
+        name = default if name is None else name
+        if not isinstance(name, str) or name not in table:
+            raise self._invalid(keys, f"changes the computation and is not supported (only {', '.join(map(repr, table))})")
+        return table[name]
 
-    def only(self, key: str, supported: Any) -> None:
-        """Checks that a setting has the one value that is supported, or is absent."""
+    def require(self, key: str, supported: Any) -> None:
+        """Check that a setting is absent or has the only supported value."""
         value = self.value(key)
         if value is not None and (type(value) is not type(supported) or value != supported):
-            raise self._wrong((key,), f"changes the maths and is not supported (only {supported!r})")
+            raise self._invalid((key,), f"changes the computation and is not supported (only {supported!r})")
 
-    def token(self, key: str) -> int | None:
-        """A token id, the first where there are several, or None."""
+    def token_id(self, key: str) -> int | None:
+        """Return a token id, the first if the value is a list, or None if there is none."""
         value = self.value(key)
         first = (value[0] if value else None) if isinstance(value, list) else value
-        if first is not None and (type(first) is not int or not 0 <= first <= _MOST):
-            raise self._wrong((key,), "is no token id")
+        if first is not None and (type(first) is not int or not 0 <= first <= _MAX_COUNT):
+            raise self._invalid((key,), "is not a token id")
         return first
 
-    def inner(self, key: str) -> "ConfigFields | None":
-        """The object that stands there, or None where it is absent, null or empty."""
+    def nested(self, key: str) -> "ConfigFields | None":
+        """Return the object under `key`, or None if it is absent, null or empty."""
         value = self.value(key)
         if value is not None and not isinstance(value, dict):
-            raise self._wrong((key,), "is no object")
-        return ConfigFields(value, self._place, f"{self._prefix}{key}.") if value else None
+            raise self._invalid((key,), "must be an object")
+        return ConfigFields(value, self._location, f"{self._prefix}{key}.") if value else None
 
-    def judge_unread(self) -> list[str]:
-        """The keys that nobody read and that change nothing as far as their names say, to be noted.
+    def check_unread(self) -> list[str]:
+        """Check the keys that have not been read.
+
+        Returns:
+            Those that can be ignored but are not known, judging by their names.
 
         Raises:
-            InputError: a key changes the maths.
+            InputError: a key changes the model's computation.
         """
-        noted = []
+        ignored = []
         for key, value in self._config.items():
             if key in self._read or key in _INERT or _DROPOUT.search(key):
                 continue
             name = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower())
-            speaks = key not in _FOREIGN and (self._prefix or _COMPUTATION.search(name))
-            if speaks and not _is_neutral(name, value):
-                raise self._wrong((key,), "changes the maths and is not supported")
-            if not speaks and not key.startswith("_"):
-                noted.append(_printable(key))
-        return noted
+            is_computation = key not in _FOREIGN and (self._prefix or _COMPUTATION.search(name))
+            if is_computation and not _is_neutral(name, value):
+                raise self._invalid((key,), "changes the computation and is not supported")
+            if not is_computation and not key.startswith("_"):
+                ignored.append(_printable(key))
+        return ignored
 
-    def _wrong(self, keys: tuple[str, ...], problem: str) -> InputError:
+    def _invalid(self, keys: tuple[str, ...], problem: str) -> InputError:
         key = next((key for key in keys if self._config.get(key) is not None), keys[0])
-        return self.complaint(f"{self._shown(key)} {problem}")
+        return self.error(f"{self._shown(key)} {problem}")
 
     def _shown(self, key: str) -> str:
         value = repr(self._config.get(key))
@@ -177,7 +180,7 @@ def _printable(key: str) -> str:
 
 
 def _is_neutral(name: str, value: Any) -> bool:
-    """Whether a setting of the computation that is not supported leaves it as it is."""
+    """Return whether an unsupported setting has a value that leaves the computation unchanged."""
     if value is None or value is False or value in ("", [], {}):
         return True
     if isinstance(value, bool) or not isinstance(value, int | float) or _ABSOLUTE.search(name):

@@ -9,13 +9,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tests.helpers import tiny_models
 from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.models.families.config_json import read_arch, write_config
+from wizardcoder_jax.core.logging_setup import configure_logging
+from wizardcoder_jax.models.families.registry import read_arch, write_config
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIGS = DATA_DIR / "hf_configs"
 
-# published parameter counts, tied tables counted once
-PUBLISHED = {
+# Published parameter counts; tied tables are counted once.
+PARAMETER_COUNTS = {
     "starcoder": 15_517_456_384,
     "WizardCoder-15B-V1.0": 15_517_462_528,
     "starcoderbase-7b": 7_327_263_232,
@@ -46,7 +47,7 @@ GPT_BIGCODE = {"model_type": "gpt_bigcode", "vocab_size": 384, "n_embd": 32, "n_
 STARCODER2 = {**LLAMA, "model_type": "starcoder2", "num_key_value_heads": 2}
 QWEN2 = {**LLAMA, "model_type": "qwen2", "num_key_value_heads": 2}
 MINIMAL = {config["model_type"]: config for config in (GPT_BIGCODE, STARCODER2, LLAMA, QWEN2)}
-# what published files of the families hold besides the architecture, with the values they have there
+# Keys of published files that do not affect the architecture, with the values they have there.
 HARMLESS = {
     "gpt_bigcode": {
         **{"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "inference_runner": 0, "max_batch_size": None},
@@ -77,7 +78,7 @@ HARMLESS = {
         **{"scale_attn_weights": True, "position_embedding_type": "rope"},
     },
 }
-OF_TRANSFORMERS_4 = {  # what PretrainedConfig.to_dict of 4.x holds for every model
+TRANSFORMERS_4_KEYS = {  # in PretrainedConfig.to_dict of 4.x for every model
     **{"add_cross_attention": False, "architectures": None, "bad_words_ids": None, "begin_suppress_tokens": None},
     **{"chunk_size_feed_forward": 0, "cross_attention_hidden_size": None, "decoder_start_token_id": None},
     **{"diversity_penalty": 0.0, "do_sample": False, "early_stopping": False, "encoder_no_repeat_ngram_size": 0},
@@ -107,29 +108,30 @@ def num_params_in_transformers(config, folder):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PARAMETER_COUNTS)
 def test_published_configs_have_the_published_parameter_counts_and_survive_a_round_trip(name, capsys):
+    configure_logging()
     config = published(name)
     arch = read_arch(config, name)
-    assert arch.num_params == PUBLISHED[name]
-    assert read_arch(write_config(arch, "bfloat16"), "ours") == arch
+    assert arch.num_params == PARAMETER_COUNTS[name]
+    assert read_arch(write_config(arch, "bfloat16"), "written") == arch
     assert arch.family == config["model_type"]
-    assert capsys.readouterr().err == ""  # no key is unknown
+    assert capsys.readouterr().err == ""  # no key was ignored
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_transformers_counts_the_same_parameters_in_the_config_that_we_write(name, tmp_path):
+@pytest.mark.parametrize("name", PARAMETER_COUNTS)
+def test_transformers_counts_the_same_parameters_for_a_config_that_we_write(name, tmp_path):
     arch = read_arch(published(name), name)
     assert num_params_in_transformers(write_config(arch, "bfloat16"), tmp_path) == arch.num_params
 
 
-def test_all_configs_at_hand_are_in_the_table():
+def test_the_table_of_parameter_counts_covers_every_shared_config():
     if not CONFIGS.is_dir():
         pytest.skip(f"no {CONFIGS}; set WIZARDCODER_DATA")
-    assert {file.stem for file in CONFIGS.glob("*.json")} == set(PUBLISHED)
+    assert {file.stem for file in CONFIGS.glob("*.json")} == set(PARAMETER_COUNTS)
 
 
-def test_details_that_change_the_maths_are_read():
+def test_settings_that_change_the_computation_are_read():
     arch = read_arch(published("deepseek-coder-1.3b-base"), "deepseek")
     assert (arch.rope_scale, arch.rope_theta, arch.norm_eps, arch.tie_embeddings) == (4.0, 1e5, 1e-6, False)
     assert (arch.bos_id, arch.eos_id, arch.max_positions) == (32013, 32014, 16384)
@@ -143,7 +145,7 @@ def test_details_that_change_the_maths_are_read():
     assert not read_arch(published("starcoder2-15b"), "starcoder2").tie_embeddings
 
 
-LAYERS = {"full": ["full_attention"] * 2, "sliding": ["sliding_attention"] * 2}
+LAYER_TYPES = {"full": ["full_attention"] * 2, "sliding": ["sliding_attention"] * 2}
 WINDOW = {"use_sliding_window": True, "sliding_window": 16}
 
 
@@ -154,8 +156,8 @@ WINDOW = {"use_sliding_window": True, "sliding_window": 16}
         ({**QWEN2, "sliding_window": 16}, {"sliding_window": None}),
         ({**QWEN2, **WINDOW, "max_window_layers": 0}, {"sliding_window": 16}),
         ({**QWEN2, **WINDOW, "max_window_layers": 2}, {"sliding_window": None}),
-        ({**QWEN2, **WINDOW, "layer_types": LAYERS["sliding"]}, {"sliding_window": 16}),
-        ({**QWEN2, **WINDOW, "layer_types": LAYERS["full"]}, {"sliding_window": None}),
+        ({**QWEN2, **WINDOW, "layer_types": LAYER_TYPES["sliding"]}, {"sliding_window": 16}),
+        ({**QWEN2, **WINDOW, "layer_types": LAYER_TYPES["full"]}, {"sliding_window": None}),
         (STARCODER2, {"bias": "all", "sliding_window": None, "tie_embeddings": True, "mlp": "gelu_tanh"}),
         ({**STARCODER2, "use_bias": False, "sliding_window": 8, "hidden_act": "gelu"}, {"bias": "none", "mlp": "gelu"}),
         ({**LLAMA, "rope_theta": 500000}, {"rope_theta": 5e5, "rope_scale": 1.0, "num_kv_heads": 4}),
@@ -167,36 +169,39 @@ WINDOW = {"use_sliding_window": True, "sliding_window": 16}
         ({**{k: v for k, v in GPT_BIGCODE.items() if k != "n_embd"}, "hidden_size": 32}, {"embed_dim": 32, "num_kv_heads": 1}),
     ],
 )
-def test_defaults_and_spellings_are_those_of_transformers(config, expected, tmp_path):
-    arch = read_arch(config, "place")
+def test_defaults_and_alternative_keys_match_transformers(config, expected, tmp_path):
+    arch = read_arch(config, "file")
     assert {key: getattr(arch, key) for key in expected} == expected
     assert num_params_in_transformers(config, tmp_path) == arch.num_params
-    assert read_arch(write_config(arch, "float32"), "ours") == arch
+    assert read_arch(write_config(arch, "float32"), "written") == arch
     assert num_params_in_transformers(write_config(arch, "float32"), tmp_path) == arch.num_params
 
 
 @pytest.mark.parametrize("family", MINIMAL)
-def test_what_transformers_and_published_files_hold_besides_is_read_past_in_silence(family, capsys, tmp_path):
-    arch = read_arch(MINIMAL[family], "place")
+def test_harmless_keys_of_transformers_and_published_files_are_not_reported(family, capsys, tmp_path):
+    configure_logging()
+    arch = read_arch(MINIMAL[family], "file")
     getattr(tiny_models, family)().config.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
-    for extra in (OF_TRANSFORMERS_4, HARMLESS[family], {"_name_or_path": "x", "_source": "y", "dtype": "bfloat16"}):
-        assert read_arch({**extra, **MINIMAL[family]}, "place") == arch
-    assert read_arch(saved, "place").embed_dim == 32
+    for extra in (TRANSFORMERS_4_KEYS, HARMLESS[family], {"_name_or_path": "x", "_source": "y", "dtype": "bfloat16"}):
+        assert read_arch({**extra, **MINIMAL[family]}, "file") == arch
+    assert read_arch(saved, "file").embed_dim == 32
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("family", MINIMAL)
-def test_unknown_keys_of_no_effect_are_noted_in_one_line(family, capsys):
+def test_unknown_harmless_keys_are_logged_in_one_line(family, capsys):
+    configure_logging()
     extra = {"trained_with": "care", "loss_history": [1, 2], "dataset": {"name": "evol"}, "alpha_version": 3}
     assert read_arch({**MINIMAL[family], **extra}, "config.json") == read_arch(MINIMAL[family], "config.json")
     note = (
-        "note: config.json: unknown keys without effect are passed over: trained_with, loss_history, dataset, alpha_version\n"
+        "config.json: ignored unknown keys that do not affect the model: trained_with, loss_history, dataset, alpha_version\n"
     )
     assert capsys.readouterr().err == note
 
 
-def test_a_note_stays_one_line_of_a_moderate_length_whatever_the_keys(capsys):
+def test_the_log_line_stays_short_for_any_keys(capsys):
+    configure_logging()
     read_arch({**{f"extra\n{'x' * 500}{i}": i for i in range(1000)}, **LLAMA}, "config.json")
     note = capsys.readouterr().err
     assert note.endswith(" and 980 more\n") and note.count("\n") == 1 and len(note) < 2000
@@ -232,68 +237,74 @@ def test_a_note_stays_one_line_of_a_moderate_length_whatever_the_keys(capsys):
         *[("mup_width", 8), ("norm_topk_prob", True), ("position_embedding_type", "alibi"), ("num_experts", float("nan"))],
     ],
 )
-def test_a_key_that_changes_the_maths_is_refused_by_name(family, key, value):
-    with pytest.raises(InputError, match=rf"^place: {re.escape(key)}\b.* not supported") as refusal:
-        read_arch({**MINIMAL[family], key: value}, "place")
+def test_a_key_that_changes_the_computation_is_rejected_by_name(family, key, value):
+    with pytest.raises(InputError, match=rf"^file: {re.escape(key)}\b.* not supported") as refusal:
+        read_arch({**MINIMAL[family], key: value}, "file")
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 200
 
 
 ROPES = [
-    ({"rope_type": "yarn", "factor": 4.0}, "rope_type='yarn' changes the maths"),
-    ({"type": "dynamic", "factor": 4.0}, "type='dynamic' changes the maths"),
-    ({"rope_type": "llama3", "factor": 8.0}, "rope_type='llama3' changes the maths"),
+    ({"rope_type": "yarn", "factor": 4.0}, "rope_type='yarn' changes the computation"),
+    ({"type": "dynamic", "factor": 4.0}, "type='dynamic' changes the computation"),
+    ({"rope_type": "llama3", "factor": 8.0}, "rope_type='llama3' changes the computation"),
     ({"rope_type": "default", "type": "linear", "factor": 4.0}, "disagree"),
-    ({"rope_type": "linear"}, "linear rope scaling without a factor"),
-    ({"factor": 4.0}, "the rope factor 4.0 stands without the type 'linear'"),
-    ({"type": "linear", "factor": 0}, "factor=0 is no finite number above 0"),
-    ({"type": "linear", "factor": -4.0}, "factor=-4.0 is no finite"),
-    ({"type": "linear", "factor": float("nan")}, "factor=nan is no finite"),
-    ({"type": "linear", "factor": "4"}, "factor='4' is no finite"),
-    ({"type": "linear", "factor": True}, "factor=True is no finite"),
-    ({"type": "linear", "factor": 4.0, "attention_factor": 0.5}, "attention_factor=0.5 changes the maths"),
-    ({"type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 changes the maths"),
-    ({"type": "linear", "factor": 4.0, "mrope_section": [1, 2]}, r"mrope_section=\[1, 2\] changes the maths"),
-    ({"full_attention": {"rope_theta": 1e6}}, "full_attention=.* changes the maths"),
-    ({"rope_theta": 0.0}, "rope_theta=0.0 is no finite"),
-    ("linear", "='linear' is no object"),
-    ([1], "is no object"),
+    ({"rope_type": "linear"}, "linear rope scaling needs a factor"),
+    ({"factor": 4.0}, "the rope factor 4.0 needs the type 'linear'"),
+    ({"type": "linear", "factor": 0}, "factor=0 must be a finite number above 0"),
+    ({"type": "linear", "factor": -4.0}, "factor=-4.0 must be a finite"),
+    ({"type": "linear", "factor": float("nan")}, "factor=nan must be a finite"),
+    ({"type": "linear", "factor": "4"}, "factor='4' must be a finite"),
+    ({"type": "linear", "factor": True}, "factor=True must be a finite"),
+    ({"type": "linear", "factor": 4.0, "attention_factor": 0.5}, "attention_factor=0.5 changes the computation"),
+    ({"type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 changes the computation"),
+    ({"type": "linear", "factor": 4.0, "mrope_section": [1, 2]}, r"mrope_section=\[1, 2\] changes the computation"),
+    ({"full_attention": {"rope_theta": 1e6}}, "full_attention=.* changes the computation"),
+    ({"rope_theta": 0.0}, "rope_theta=0.0 must be a finite"),
+    ("linear", "='linear' must be an object"),
+    ([1], "must be an object"),
 ]
 
 
 @pytest.mark.parametrize("family", ["starcoder2", "llama", "qwen2"])
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
-@pytest.mark.parametrize(("rope", "complaint"), ROPES)
-def test_rope_settings_that_are_not_supported_are_named(family, key, rope, complaint):
-    with pytest.raises(InputError, match=f"^place: .*{complaint}"):
-        read_arch({**MINIMAL[family], key: rope}, "place")
+@pytest.mark.parametrize(("rope", "message"), ROPES)
+def test_unsupported_rope_settings_are_rejected_by_name(family, key, rope, message):
+    with pytest.raises(InputError, match=f"^file: .*{message}"):
+        read_arch({**MINIMAL[family], key: rope}, "file")
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "message"),
     [
         ({}, "unknown architecture model_type=None"),
         ({**LLAMA, "model_type": ["llama"]}, "unknown architecture"),
         ({**LLAMA, "model_type": "mistral"}, "'mistral'; known: gpt_bigcode, llama, qwen2, starcoder2"),
-        ({**LLAMA, "attention_bias": True}, "attention_bias=True changes the maths"),
-        ({**LLAMA, "mlp_bias": True}, "mlp_bias=True changes the maths"),
-        ({**LLAMA, "hidden_act": "gelu"}, "hidden_act='gelu' changes the maths"),
-        ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act=.* changes the maths"),
+        ({**LLAMA, "attention_bias": True}, "attention_bias=True changes the computation"),
+        ({**LLAMA, "mlp_bias": True}, "mlp_bias=True changes the computation"),
+        ({**LLAMA, "hidden_act": "gelu"}, "hidden_act='gelu' changes the computation"),
+        ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act=.* changes the computation"),
         ({**LLAMA, "num_key_value_heads": 3}, "num_heads 4 does not divide"),
         ({**LLAMA, "num_attention_heads": 5}, "does not divide into 5 heads"),
         ({**LLAMA, "head_dim": 7}, "even head_dim, got 7"),
         ({**LLAMA, "vocab_size": None}, "the key 'vocab_size' is missing"),
         ({k: v for k, v in LLAMA.items() if k != "intermediate_size"}, "the key 'intermediate_size' is missing"),
         ({k: v for k, v in STARCODER2.items() if k != "num_key_value_heads"}, "the key 'num_key_value_heads' is missing"),
-        ({**GPT_BIGCODE, "activation_function": "relu"}, "activation_function='relu' changes the maths .*'gelu_pytorch_tanh'"),
-        ({**GPT_BIGCODE, "scale_attn_weights": False}, "scale_attn_weights=False changes the maths"),
+        (
+            {**GPT_BIGCODE, "activation_function": "relu"},
+            "='relu' changes the computation .*'gelu_pytorch_tanh'",
+        ),
+        ({**GPT_BIGCODE, "scale_attn_weights": False}, "scale_attn_weights=False changes the computation"),
         ({**GPT_BIGCODE, "hidden_size": 64}, "n_embd=32 and hidden_size=64 disagree"),
         ({**GPT_BIGCODE, "num_key_value_heads": 2}, "num_key_value_heads and multi_query disagree"),
-        ({**STARCODER2, "norm_type": "rms_norm"}, "norm_type='rms_norm' changes the maths"),
-        ({**STARCODER2, "sliding_window": 0}, "sliding_window=0 is no whole number from 1"),
-        ({**STARCODER2, "sliding_window": 8, "layer_types": LAYERS["full"]}, "layer_types names 'full_attention'"),
-        ({**QWEN2, "layer_types": LAYERS["sliding"]}, "layer_types asks for sliding_attention with use_sliding_window=False"),
-        ({**QWEN2, "layer_types": LAYERS["full"] * 2}, "layer_types is no list of 2 names"),
-        ({**QWEN2, "layer_types": "full_attention"}, "layer_types is no list of 2 names"),
+        ({**STARCODER2, "norm_type": "rms_norm"}, "norm_type='rms_norm' changes the computation"),
+        ({**STARCODER2, "sliding_window": 0}, "sliding_window=0 must be a whole number from 1"),
+        ({**STARCODER2, "sliding_window": 8, "layer_types": LAYER_TYPES["full"]}, "layer_types contains 'full_attention'"),
+        (
+            {**QWEN2, "layer_types": LAYER_TYPES["sliding"]},
+            "asks for sliding_attention with use_sliding_window=False",
+        ),
+        ({**QWEN2, "layer_types": LAYER_TYPES["full"] * 2}, "layer_types must be a list of 2 names"),
+        ({**QWEN2, "layer_types": "full_attention"}, "layer_types must be a list of 2 names"),
         ({**QWEN2, **WINDOW, "max_window_layers": 1}, "max_window_layers asks for full_attention and sliding_attention"),
         (
             {**QWEN2, **WINDOW, "layer_types": ["full_attention", "sliding_attention"]},
@@ -307,9 +318,9 @@ def test_rope_settings_that_are_not_supported_are_named(family, key, rope, compl
         ),
     ],
 )
-def test_what_cannot_be_read_is_named(config, complaint):
-    with pytest.raises(InputError, match=f"^place: .*{complaint}"):
-        read_arch(config, "place")
+def test_invalid_configs_are_rejected_with_the_reason(config, message):
+    with pytest.raises(InputError, match=f"^file: .*{message}"):
+        read_arch(config, "file")
 
 
 COUNTS = {
@@ -337,26 +348,26 @@ FLAGS = [
 
 @pytest.mark.parametrize(("family", "key"), [(family, key) for family, keys in COUNTS.items() for key in keys])
 @pytest.mark.parametrize("value", [True, "32", 32.0, -1, 10**30, [32], float("nan")])
-def test_what_is_no_count_is_named(family, key, value):
-    with pytest.raises(InputError, match=rf"^place: {key}=.* is no whole number from \d to \d+$"):
-        read_arch({**MINIMAL[family], key: value}, "place")
+def test_invalid_counts_are_rejected(family, key, value):
+    with pytest.raises(InputError, match=rf"^file: {key}=.* must be a whole number from \d to \d+$"):
+        read_arch({**MINIMAL[family], key: value}, "file")
 
 
 @pytest.mark.parametrize(("family", "key"), NUMBERS)
 @pytest.mark.parametrize("value", [True, "1e-5", 0, -1e-5, float("nan"), float("inf"), 10**400])
-def test_what_is_no_number_is_named(family, key, value):
-    with pytest.raises(InputError, match=f"^place: {key}=.* is no finite number above 0$"):
-        read_arch({**MINIMAL[family], key: value}, "place")
+def test_invalid_numbers_are_rejected(family, key, value):
+    with pytest.raises(InputError, match=f"^file: {key}=.* must be a finite number above 0$"):
+        read_arch({**MINIMAL[family], key: value}, "file")
 
 
 @pytest.mark.parametrize(("family", "key"), FLAGS)
 @pytest.mark.parametrize("value", [1, 0, "true", [], 1.0])
-def test_what_is_neither_true_nor_false_is_named(family, key, value):
-    with pytest.raises(InputError, match=f"^place: {key}=.* is neither true nor false$"):
-        read_arch({**MINIMAL[family], key: value}, "place")
+def test_invalid_booleans_are_rejected(family, key, value):
+    with pytest.raises(InputError, match=f"^file: {key}=.* must be true or false$"):
+        read_arch({**MINIMAL[family], key: value}, "file")
 
 
 @pytest.mark.parametrize("value", [-1, "0", True, 1.5, ["a"], [[0]], {}])
-def test_what_is_no_token_id_is_named(value):
-    with pytest.raises(InputError, match=r"^place: eos_token_id=.* is no token id$"):
-        read_arch({**LLAMA, "eos_token_id": value}, "place")
+def test_invalid_token_ids_are_rejected(value):
+    with pytest.raises(InputError, match=r"^file: eos_token_id=.* is not a token id$"):
+        read_arch({**LLAMA, "eos_token_id": value}, "file")

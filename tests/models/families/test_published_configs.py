@@ -1,14 +1,16 @@
-"""Of the table of published models: that it says what their own config.json say."""
+"""The table of published models agrees with the models' own config.json."""
 
 import json
 
 import pytest
 
 from tests.helpers.shared_data import DATA_DIR
-from wizardcoder_jax.models.families.config_json import read_arch
-from wizardcoder_jax.models.families.published_sizes import PUBLISHED, published_arch
+from wizardcoder_jax.core.logging_setup import configure_logging
+from wizardcoder_jax.models.families.registry import PUBLISHED_CONFIGS, published_arch, read_arch
 
-# In billions, as the models are named and their pages say; tables counted once where they are tied.
+pytestmark = pytest.mark.quick
+
+# Billions of parameters, as the models' names and pages state; tied tables are counted once.
 SIZES = {
     "135M": 0.1345,
     "1.3b": 1.346,
@@ -30,26 +32,27 @@ def published_configs():
     return files
 
 
-def test_every_published_config_is_in_the_table_and_means_the_same_there(published_configs):
+def test_every_published_config_json_gives_the_architecture_in_the_table(published_configs):
     for name, config in published_configs.items():
-        ids = [hub_id for hub_id in PUBLISHED if hub_id.endswith(f"/{name}")]
+        ids = [hub_id for hub_id in PUBLISHED_CONFIGS if hub_id.endswith(f"/{name}")]
         assert ids, name
         for hub_id in ids:
             assert published_arch(hub_id) == read_arch(config, name)
 
 
 @pytest.mark.parametrize(
-    "hub_id", [hub_id for hub_id in PUBLISHED if hub_id.split("/")[1].startswith(("Code", "deep", "Smol"))]
+    "hub_id", [hub_id for hub_id in PUBLISHED_CONFIGS if hub_id.split("/")[1].startswith(("Code", "deep", "Smol"))]
 )
-def test_a_model_has_about_the_parameters_that_its_name_says(hub_id):
+def test_models_have_about_the_number_of_parameters_in_their_names(hub_id):
     size = next(size for size in SIZES if f"-{size}" in hub_id)
     assert published_arch(hub_id).num_params == pytest.approx(SIZES[size] * 1e9, rel=0.01)
 
 
-def test_the_table_leaves_nothing_to_be_noted(capsys):
-    assert all(published_arch(hub_id) for hub_id in PUBLISHED)
+def test_the_table_contains_no_unknown_keys(capsys):
+    configure_logging()
+    assert all(published_arch(hub_id) for hub_id in PUBLISHED_CONFIGS)
     assert capsys.readouterr().err == ""
 
 
-def test_a_model_that_is_not_in_the_table_is_none():
+def test_a_model_that_is_not_in_the_table_has_no_published_architecture():
     assert published_arch("someone/starcoder") is None
