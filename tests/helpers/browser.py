@@ -1,6 +1,7 @@
-"""A real headless Chromium, driven over a pipe (Chrome DevTools protocol)."""
+"""A real headless Chromium, controlled over a pipe with the Chrome DevTools protocol."""
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -13,7 +14,8 @@ import time
 import pytest
 
 TIMEOUT_S = 60
-# Chromium reads commands from descriptor 3 and answers on 4. Not in preexec_fn: a process that runs jax must not fork.
+# Chromium reads commands from descriptor 3 and answers on 4. This is a small program, not preexec_fn, because a process that
+# runs jax must not fork.
 WITH_PIPES = """
 import os, sys
 spare = [os.dup2(int(sys.argv[1]), 100), os.dup2(int(sys.argv[2]), 101)]
@@ -32,10 +34,30 @@ KEYS = {
     "j": ("KeyJ", 74, "j"),
     "k": ("KeyK", 75, "k"),
 }
+# Contrast of text against its background, by WCAG 2.1.
+CONTRAST = """
+(selectors) => {
+  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const background = (element) => {
+    const color = parse(getComputedStyle(element).backgroundColor);
+    return color.length === 3 || color[3] > 0 ? color : background(element.parentElement);
+  };
+  const contrast = (element) => {
+    const colors = [parse(getComputedStyle(element).color), background(element)];
+    const [a, b] = colors.map(luminance).sort((p, q) => q - p);
+    return (a + 0.05) / (b + 0.05);
+  };
+  return selectors.map((selector) => [selector, contrast(document.querySelector(selector))]);
+}
+"""
 
 
 def chromium():
-    """The browser's path; the test is skipped where there is none."""
+    """Return the path of the browser; skip the test if there is none."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("no Chromium: make setup-test installs it (apt-get install chromium)")
@@ -43,7 +65,7 @@ def chromium():
 
 
 class Browser:
-    """One page; a context manager. `events` holds all that the browser reported of it."""
+    """One page, as a context manager. `events` are the events that the browser reported since the page was opened."""
 
     def __init__(self, profile):
         to_browser, write = os.pipe()
@@ -82,7 +104,7 @@ class Browser:
         os.close(self._write)
 
     def send(self, method, **params):
-        """The result of a command."""
+        """Send a command and return its result."""
         number = next(self._ids)
         message = {"id": number, "method": method, "params": params}
         if self._session:
@@ -105,21 +127,28 @@ class Browser:
         return json.loads(message)
 
     def open(self, path, fragment=""):
-        """Loads a local page to its end."""
-        for url in ("about:blank", f"file://{path}{fragment}"):  # a change of the fragment alone loads nothing
+        """Load a local page and wait until it is complete."""
+        for url in ("about:blank", f"file://{path}{fragment}"):  # changing only the fragment loads nothing
             self.events.clear()
             self.send("Page.navigate", url=url)
             while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
                 self.events.append(self._next())
 
-    def value(self, expression):
-        """The JSON value of a JavaScript expression."""
+    def evaluate(self, expression):
+        """Evaluate a JavaScript expression, or wait for its promise, and return its JSON value."""
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def wait_for(self, condition):
+        """Wait until a JavaScript condition is true."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self.evaluate(f"Boolean({condition})"):
+            assert time.monotonic() < deadline, condition
+            self.evaluate("new Promise((done) => setTimeout(done, 10))")
+
     def press(self, name):
-        """A key, as the keyboard sends it."""
+        """Press a key, as the keyboard does."""
         code, number, text = KEYS[name]
         key = {"key": name, "code": code, "windowsVirtualKeyCode": number}
         self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **key) if text else self.send(
@@ -127,24 +156,42 @@ class Browser:
         )
         self.send("Input.dispatchKeyEvent", type="keyUp", **key)
 
-    def write(self, text):
-        """Text into what has the focus."""
+    def type_text(self, text):
+        """Type text into the focused element."""
         self.send("Input.insertText", text=text)
 
-    def prefer(self, scheme):
-        """Light or dark."""
+    @contextlib.contextmanager
+    def color_scheme(self, scheme):
+        """Prefer "light" or "dark" while the context lasts."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        try:
+            yield
+        finally:
+            self.send("Emulation.setEmulatedMedia", features=[])
+
+    @contextlib.contextmanager
+    def window(self, width, height):
+        """Resize the window while the context lasts."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        try:
+            yield
+        finally:
+            self.send("Emulation.clearDeviceMetricsOverride")
+
+    def contrasts(self, selectors):
+        """Return the contrast ratio of the first element of each selector."""
+        return dict(self.evaluate(f"({CONTRAST})({json.dumps(selectors)})"))
 
     def screenshot(self, path):
-        """What is in the window, as PNG."""
+        """Save the visible part of the page as PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
-    def complaints(self):
-        """Errors of scripts, refused contents and messages of the console."""
+    def problems(self):
+        """Return script errors, refused contents, dialogs and console messages."""
         kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening")
         return [event for event in self.events if event.get("method") in kinds]
 
     def requests(self):
-        """Addresses that were asked for, without the page itself."""
+        """Return the URLs that the page requested, without its own."""
         urls = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
         return [url for url in urls if not url.startswith(("file://", "about:"))]

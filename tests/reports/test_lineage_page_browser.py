@@ -1,14 +1,13 @@
-"""The lineage page in a real headless browser: search finds, differences show, hostile records stay text."""
+"""The lineage page in a real browser: search, differences, keys, and hostile records that stay text."""
 
 import difflib
 import json
 import random
-import time
 
 import pytest
 
 from tests.helpers.evolved_files import record, rejected, write_run
-from tests.reports.test_results_page_browser import CONTRAST, HOSTILE
+from tests.helpers.hostile_texts import HOSTILE
 from wizardcoder_jax.reports.lineage import lineage_trees, write_lineage_page
 from wizardcoder_jax.reports.visible_text import reveal_hidden
 
@@ -18,7 +17,7 @@ NAMES = {"method_names": {"1": "constraints", "3": "reasoning"}, "seeds": {"file
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Trees of a seed and an evolution; every tenth had a failed one before."""
+    """Trees of a seed and one evolution; every tenth tree has a rejected evolution too."""
     seeds = [record(f"seed-{i}", instruction=f"Write function number{i} in Python.") for i in range(NUM_TREES)]
     children = [
         record(
@@ -36,36 +35,32 @@ def page(tmp_path_factory):
 
 def show(browser, page):
     browser.open(page)
-    browser.value("ready")
+    browser.evaluate("ready")
 
 
 def find(browser, text):
-    """Types into the search, as the keyboard does, and waits for its end."""
-    browser.value("search.focus(), search.select(), 0")
-    browser.write(text)
-    wait_for(browser, "!status.textContent.includes('searching') && search.value === searched")
-
-
-def wait_for(browser, condition):
-    browser.value(f"(async () => {{ while (!({condition})) await new Promise(d => setTimeout(d, 10)) }})()")
+    """Type into the search field and wait for the results."""
+    browser.evaluate("search.focus(), search.select(), 0")
+    browser.type_text(text)
+    browser.wait_for("!status.textContent.includes('searching') && search.value === searched")
 
 
 def number_found(browser):
-    return int(browser.value("status.textContent").split()[0].replace(",", ""))
+    return int(browser.evaluate("status.textContent").split()[0].replace(",", ""))
 
 
 def titles(browser):
-    return browser.value("[...document.querySelectorAll('.row .title')].map(e => e.textContent)")
+    return browser.evaluate("[...document.querySelectorAll('.row .title')].map(e => e.textContent)")
 
 
-def test_search_finds_instructions_responses_ids_methods_rules_and_calls(browser, page):
+def test_search_finds_instructions_responses_ids_methods_and_rules(browser, page):
     show(browser, page)
     assert number_found(browser) == NUM_TREES
     for text, expected in [
         ("number123 ", 1),
         ("RUST NUMBER7", 11),  # 7, 70 to 79
         ("answer250()", 1),
-        ("evol-seed-42-call-1", 0),  # only the start of a call's key is in the page
+        ("evol-seed-42-call-1", 0),  # the page has only the start of a call's id
         ("evol-seed-42", 1),
         ("bad-20", 2),  # and bad-200
         ("reasoning", NUM_TREES),
@@ -76,91 +71,91 @@ def test_search_finds_instructions_responses_ids_methods_rules_and_calls(browser
         find(browser, text)
         assert number_found(browser) == expected, text
     find(browser, "answer250()")
-    assert browser.value("document.querySelector('.node.found details').open") is True
-    assert browser.value("[...document.querySelectorAll('mark')].map(e => e.textContent)") == ["answer250()"]
-    assert browser.complaints() == [] and browser.requests() == []
+    assert browser.evaluate("document.querySelector('.node.found details').open") is True
+    assert browser.evaluate("[...document.querySelectorAll('mark')].map(e => e.textContent)") == ["answer250()"]
+    assert browser.problems() == [] and browser.requests() == []
 
 
-def test_the_list_draws_only_what_is_looked_at_and_reaches_every_tree(browser, page):
+def test_the_list_draws_only_visible_rows_and_reaches_every_tree(browser, page):
     show(browser, page)
     assert len(titles(browser)) < 60 and "number0 " in titles(browser)[0]
-    browser.value("list.focus()")
+    browser.evaluate("list.focus()")
     browser.press("End")
-    wait_for(browser, f"document.querySelector('.tree').textContent.includes('number{NUM_TREES - 1} ')")
+    browser.wait_for(f"document.querySelector('.tree').textContent.includes('number{NUM_TREES - 1} ')")
     assert f"number{NUM_TREES - 1} " in titles(browser)[-1] and len(titles(browser)) < 60
-    assert browser.value("document.querySelector('[aria-selected=true]').id") == f"row-{NUM_TREES - 1}"
+    assert browser.evaluate("document.querySelector('[aria-selected=true]').id") == f"row-{NUM_TREES - 1}"
 
 
-def test_the_keyboard_is_enough(browser, page):
+def test_the_page_can_be_used_by_keyboard_alone(browser, page):
     show(browser, page)
     browser.press("Tab")
-    assert browser.value("document.activeElement.textContent") == "Skip to the trees"
+    assert browser.evaluate("document.activeElement.textContent") == "Skip to the trees"
     browser.press("/")
-    assert browser.value("document.activeElement.id") == "search"
-    browser.write("number1")
-    wait_for(browser, "search.value === searched")
+    assert browser.evaluate("document.activeElement.id") == "search"
+    browser.type_text("number1")
+    browser.wait_for("search.value === searched")
     browser.press("Enter")
-    assert browser.value("document.activeElement.getAttribute('role')") == "listbox"
+    assert browser.evaluate("document.activeElement.getAttribute('role')") == "listbox"
     browser.press("ArrowDown")
     browser.press("j")
     browser.press("k")
-    wait_for(browser, "document.querySelector('.tree').textContent.includes('number10 ')")
+    browser.wait_for("document.querySelector('.tree').textContent.includes('number10 ')")
     active = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
-    assert "number10 " in browser.value(f"{active}.textContent")
+    assert "number10 " in browser.evaluate(f"{active}.textContent")
     browser.press("Enter")
-    assert browser.value("document.activeElement.className") == "tree"
+    assert browser.evaluate("document.activeElement.className") == "tree"
     browser.press("d")
-    wait_for(browser, "!document.querySelector('ins')")
+    browser.wait_for("!document.querySelector('ins')")
     browser.press("/")
     browser.press("Escape")
-    wait_for(browser, f"status.textContent.startsWith('{NUM_TREES}')")
-    assert browser.complaints() == []
+    browser.wait_for(f"status.textContent.startsWith('{NUM_TREES}')")
+    assert browser.problems() == []
 
 
 def test_differences_to_the_parent_are_shown_word_by_word(browser, page):
     show(browser, page)
     find(browser, "evol-seed-33")
     instruction = "document.querySelectorAll('.node .instruction')[1]"
-    assert browser.value(f"[...{instruction}.querySelectorAll('del')].map(e => e.textContent)") == ["Python"]
-    assert browser.value(f"[...{instruction}.querySelectorAll('ins')].map(e => e.textContent)") == ["Rust without recursion"]
+    assert browser.evaluate(f"[...{instruction}.querySelectorAll('del')].map(e => e.textContent)") == ["Python"]
+    assert browser.evaluate(f"[...{instruction}.querySelectorAll('ins')].map(e => e.textContent)") == ["Rust without recursion"]
 
 
-def test_a_rejected_child_stands_in_its_place_with_rule_and_evidence(browser, page):
+def test_a_rejected_evolution_is_shown_with_its_rule_and_evidence(browser, page):
     show(browser, page)
-    browser.value("document.querySelector('button.rule').click()")
-    wait_for(browser, f"status.textContent.startsWith('{NUM_TREES // 10} of')")
-    heads = browser.value("[...document.querySelectorAll('.node h3')].map(e => e.textContent)")
+    browser.evaluate("document.querySelector('button.rule').click()")
+    browser.wait_for(f"status.textContent.startsWith('{NUM_TREES // 10} of')")
+    heads = browser.evaluate("[...document.querySelectorAll('.node h3')].map(e => e.textContent)")
     assert heads == ["Seed", "Round 1constraintssorry", "Round 2reasoning"]
-    assert browser.value("document.querySelector('.node.dropped .evidence').textContent") == "Evidence: I am sorry 0"
+    assert browser.evaluate("document.querySelector('.node.dropped .evidence').textContent") == "Evidence: I am sorry 0"
 
 
-def test_both_sides_of_a_difference_can_be_read_back_from_it(browser, page):
+def test_both_texts_can_be_restored_from_their_difference(browser, page):
     show(browser, page)
     draw = random.Random(0)
     alphabet = ["a", "b", "cd", " ", "  ", "\n", ".", "(", "\U0001f600", "\u00e9", "\u05d0"]
     for size in [*range(8), 40, 300, 3000]:
         before, after = ("".join(draw.choices(alphabet, k=size)) for _ in range(2))
-        runs = browser.value(f"difference({json.dumps(before)}, {json.dumps(after)})")
+        runs = browser.evaluate(f"difference({json.dumps(before)}, {json.dumps(after)})")
         assert "".join(text for kind, text in runs if kind != "added") == before
         assert "".join(text for kind, text in runs if kind != "removed") == after
         assert all(text for _, text in runs)
 
 
-def test_differences_are_about_as_short_as_they_can_be(browser, page):
+def test_differences_are_nearly_minimal(browser, page):
     show(browser, page)
     draw = random.Random(1)
     for _ in range(5):
         before = [f"w{draw.randrange(1000)}" for _ in range(200)]
         after = [word for word in before if draw.random() > 0.05]
         after[50:50] = ["new", "words", "here"]
-        runs = browser.value(f"difference({json.dumps(' '.join(before))}, {json.dumps(' '.join(after))})")
+        runs = browser.evaluate(f"difference({json.dumps(' '.join(before))}, {json.dumps(' '.join(after))})")
         same = sum(len(text.split()) for kind, text in runs if kind == "same")
         matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
         assert same >= 0.9 * sum(block.size for block in matcher.get_matching_blocks())
 
 
 @pytest.mark.parametrize("max_plain_chars", [0, lineage_trees.MAX_PLAIN_CHARS])
-def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path, monkeypatch, max_plain_chars):
+def test_hostile_records_stay_text_and_load_nothing(browser, tmp_path, monkeypatch, max_plain_chars):
     monkeypatch.setattr(lineage_trees, "MAX_PLAIN_CHARS", max_plain_chars)
     arabic = "\u0627\u0643\u062a\u0628 \u062f\u0627\u0644\u0629"
     texts = [*HOSTILE, arabic, "</script><script>window.hacked=9</script>", "x" * 1_000_000]
@@ -184,85 +179,77 @@ def test_hostile_records_stay_text_and_nothing_is_fetched(browser, tmp_path, mon
     ]
     summary = {"seeds": {"file": HOSTILE[0]}, "method_names": {"1": HOSTILE[2]}, "cost_usd": "<b>"}
     show(browser, write_lineage_page(write_run(tmp_path, [*seeds, *children], dropped, summary)))
-    for place, text in enumerate(texts):
-        browser.value(f"choose({place})")
-        shown = browser.value("document.querySelector('.node .instruction').textContent")
+    for position, text in enumerate(texts):
+        browser.evaluate(f"choose({position})")
+        shown = browser.evaluate("document.querySelector('.node .instruction').textContent")
         assert shown.startswith(reveal_hidden(text[:10_000]).replace("\r", ""))
-        browser.value("document.querySelectorAll('.node details').forEach(e => { e.open = true })")
+        browser.evaluate("document.querySelectorAll('.node details').forEach(e => { e.open = true })")
     find(browser, "onerror")
     find(browser, "(")
     find(browser, "\\")
-    assert browser.value("typeof window.hacked") == "undefined"
-    assert browser.complaints() == [] and browser.requests() == []
+    assert browser.evaluate("typeof window.hacked") == "undefined"
+    assert browser.problems() == [] and browser.requests() == []
     for tag in ("style", "img", "link", "base", "iframe"):
-        assert browser.value(f"document.querySelectorAll('{tag}').length") == (tag == "style")
+        assert browser.evaluate(f"document.querySelectorAll('{tag}').length") == (tag == "style")
     attributes = "[...document.querySelectorAll('*')].some(e => e.getAttributeNames().some(n => n.startsWith('on')))"
-    assert browser.value(attributes) is False
+    assert browser.evaluate(attributes) is False
 
 
 @pytest.mark.parametrize("kept", [[], [record("seed-0")]])
 def test_runs_without_evolutions_open(browser, tmp_path, kept):
     show(browser, write_lineage_page(write_run(tmp_path, kept)))
-    assert number_found(browser) == len(kept) and browser.complaints() == []
+    assert number_found(browser) == len(kept) and browser.problems() == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_both_schemes(browser, page, scheme):
-    browser.prefer(scheme)
-    show(browser, page)
-    find(browser, "sorry 290")
-    selectors = '["body", "h2", "td", ".note", ".interval", ".badge.fail", ".badge.method", "ins", "del", "mark", ".evidence", '
-    selectors += '".row .title", ".row .step.dropped", ".node.dropped .instruction", ".facts", "summary", "button.rule", "dt"]'
-    ratios = dict(browser.value(CONTRAST[: CONTRAST.index("const selectors")] + f"return {selectors}" + MAPPED))
+def test_text_has_enough_contrast_in_both_color_schemes(browser, page, scheme):
+    with browser.color_scheme(scheme):
+        show(browser, page)
+        find(browser, "sorry 290")
+        text = ["body", "h2", "td", "dt", "summary", "ins", "del", "mark", "button.rule", ".note", ".interval", ".evidence"]
+        nodes = [".badge.fail", ".badge.method", ".node.dropped .instruction", ".facts", ".row .title", ".row .step.dropped"]
+        ratios = browser.contrasts([*text, *nodes])
     assert min(ratios.values()) >= 4.5, ratios  # WCAG 2.1, AA
-    browser.prefer("light")
-
-
-MAPPED = ".map((s) => [s, contrast(document.querySelector(s))]);\n})()"
 
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_fits_the_window(browser, page, width):
-    browser.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
-    show(browser, page)
-    assert browser.value("document.documentElement.scrollWidth") <= width
-    browser.send("Emulation.clearDeviceMetricsOverride")
+    with browser.window(width, 800):
+        show(browser, page)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_page_of_ten_thousand_trees_opens_and_is_searched(browser, tmp_path):
+def test_a_page_of_thousands_of_trees_opens_and_can_be_searched(browser, tmp_path):
     text = "Write a function that sorts a list of numbers without recursion. " * 8
-    seeds = [record(f"seed-{i}", instruction=f"{i} {text}", output=text) for i in range(10_000)]
+    seeds = [record(f"seed-{i}", instruction=f"{i} {text}", output=text) for i in range(4000)]
     children = [record(f"evol-{i}", seed, round_=1, method=1, instruction=f"{text} {i}") for i, seed in enumerate(seeds)]
-    page = write_lineage_page(write_run(tmp_path, [*seeds, *children]))
-    start = time.monotonic()
-    show(browser, page)
-    find(browser, "evol-9999")
+    show(browser, write_lineage_page(write_run(tmp_path, [*seeds, *children])))
+    assert browser.evaluate("document.getElementById('index').type") == "text/plain"  # compressed
+    find(browser, "evol-3999")
     assert number_found(browser) == 1
-    assert time.monotonic() - start < 30
 
 
-def test_who_types_keeps_the_search_in_view_and_the_next_tree_begins_in_view(browser, page):
-    browser.send("Emulation.setDeviceMetricsOverride", width=390, height=700, deviceScaleFactor=1, mobile=False)
-    show(browser, page)
-    browser.value("search.scrollIntoView()")
-    find(browser, "answer250")
-    assert 0 <= browser.value("search.getBoundingClientRect().top") < 700
-    browser.send("Emulation.clearDeviceMetricsOverride")
+def test_typing_keeps_the_search_in_view_and_a_selected_tree_scrolls_into_view(browser, page):
+    with browser.window(390, 700):
+        show(browser, page)
+        browser.evaluate("search.scrollIntoView()")
+        find(browser, "answer250")
+        assert 0 <= browser.evaluate("search.getBoundingClientRect().top") < 700
     find(browser, "")
-    browser.value("list.focus(), scrollTo(0, document.documentElement.scrollHeight)")
+    browser.evaluate("list.focus(), scrollTo(0, document.documentElement.scrollHeight)")
     browser.press("ArrowDown")
-    wait_for(browser, "document.querySelector('.tree').textContent.includes('number1 ')")
-    assert 0 <= browser.value("document.querySelector('.node').getBoundingClientRect().top") < 900
+    browser.wait_for("document.querySelector('.tree').textContent.includes('number1 ')")
+    assert 0 <= browser.evaluate("document.querySelector('.node').getBoundingClientRect().top") < 900
 
 
-def test_the_address_of_a_record_finds_it(browser, page):
+def test_the_link_of_a_record_finds_it(browser, page):
     browser.open(page, "#evol-seed-77")
-    browser.value("ready")
+    browser.evaluate("ready")
     assert number_found(browser) == 1
-    assert browser.value("document.querySelector('.node.found .facts a').textContent") == "evol-seed-77"
-    browser.value("document.querySelector('.node .facts a').click()")
-    wait_for(browser, "search.value === 'seed-77' && searched === 'seed-77'")
-    assert browser.value("document.querySelectorAll('.node.found').length") == 2  # evol-seed-77 holds the name of its parent
+    assert browser.evaluate("document.querySelector('.node.found .facts a').textContent") == "evol-seed-77"
+    browser.evaluate("document.querySelector('.node .facts a').click()")
+    browser.wait_for("search.value === 'seed-77' && searched === 'seed-77'")
+    assert browser.evaluate("document.querySelectorAll('.node.found').length") == 2  # the id evol-seed-77 contains seed-77
     browser.open(page, "#trees")
-    browser.value("ready")
-    assert number_found(browser) == NUM_TREES and browser.complaints() == []
+    browser.evaluate("ready")
+    assert number_found(browser) == NUM_TREES and browser.problems() == []

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from tests.helpers.browser import KEYS, Browser
+from tests.helpers.hostile_texts import HOSTILE
 from tests.helpers.scripted_server import ScriptedServer
-from tests.reports.test_results_page_browser import HOSTILE
 
 CODE = 'def add(a, b):\n    """Sum."""\n    # of two\n    return a + 1 if f"{b}" else 0'
 ANSWER = f"Here it is:\n\n```python\n{CODE}\n```\n\nAnd in C:\n```c\nint x = 1; // one\n```\nDone."
@@ -33,36 +33,36 @@ def visit(browser, url):
 
 def wait(browser, expression, timeout_s=30):
     deadline = time.monotonic() + timeout_s
-    while not browser.value(expression):
-        assert time.monotonic() < deadline, (expression, browser.value("document.body.innerText"))
+    while not browser.evaluate(expression):
+        assert time.monotonic() < deadline, (expression, browser.evaluate("document.body.innerText"))
         time.sleep(0.02)
 
 
 def send(browser, text):
-    browser.write(text)
+    browser.type_text(text)
     code, number, _ = KEYS["Enter"]
     for kind in ("rawKeyDown", "keyUp"):
         browser.send("Input.dispatchKeyEvent", type=kind, key="Enter", code=code, windowsVirtualKeyCode=number, modifiers=2)
 
 
 def ask(browser, text):
-    before = browser.value("document.querySelectorAll('.assistant').length")
+    before = browser.evaluate("document.querySelectorAll('.assistant').length")
     send(browser, text)
     wait(browser, f"document.querySelectorAll('.assistant').length > {before} && document.querySelector('.busy') === null")
 
 
 def texts(browser, selector):
-    return browser.value(f"[...document.querySelectorAll('{selector}')].map(element => element.textContent)")
+    return browser.evaluate(f"[...document.querySelectorAll('{selector}')].map(element => element.textContent)")
 
 
 def test_an_answer_is_streamed_and_its_code_is_highlighted(browser, server):
     visit(browser, server.url)
-    assert browser.value("document.activeElement.id") == "prompt"
+    assert browser.evaluate("document.activeElement.id") == "prompt"
     assert texts(browser, "h1") == ["scripted <b>"]
     server.answer, server.step_s = ANSWER, 0.05
     send(browser, "Add <two>\nnumbers")
     wait(browser, "document.querySelector('.busy .text')?.textContent.startsWith('Here')")
-    assert browser.value("document.querySelector('#turns').getAttribute('aria-busy')") == "true"
+    assert browser.evaluate("document.querySelector('#turns').getAttribute('aria-busy')") == "true"
     wait(browser, "document.querySelector('.busy') === null")
     assert texts(browser, ".user .text") == ["Add <two>\nnumbers"]
     assert texts(browser, "code") == [CODE, "int x = 1; // one"]
@@ -71,7 +71,7 @@ def test_an_answer_is_streamed_and_its_code_is_highlighted(browser, server):
     assert texts(browser, ".comment") == ["# of two", "// one"]
     assert texts(browser, ".string") == ['"""Sum."""', 'f"{b}"']
     assert texts(browser, "#status") == ["Answer complete."]
-    assert browser.complaints() == []
+    assert browser.problems() == []
     assert all(url.startswith((server.url, "data:")) for url in browser.requests())
 
 
@@ -81,28 +81,30 @@ def test_hostile_answers_stay_text_and_nothing_is_fetched(browser, server):
         body = text[:3000].replace("`", "'")
         server.answer = f"{body}\n```python\n{body}\n```\n```{body[:20]}\nx"
         ask(browser, f"Say {body}")
-    assert browser.value("typeof window.hacked") == "undefined"
-    assert browser.complaints() == []
+    assert browser.evaluate("typeof window.hacked") == "undefined"
+    assert browser.problems() == []
     allowed = (f"{server.url}/", f"{server.url}/v1/models", f"{server.url}/v1/chat/completions", "data:,")
     assert set(browser.requests()) <= set(allowed)
-    counts = {tag: browser.value(f"document.querySelectorAll('{tag}').length") for tag in ("script", "style", "img", "svg")}
+    counts = {tag: browser.evaluate(f"document.querySelectorAll('{tag}').length") for tag in ("script", "style", "img", "svg")}
     assert counts == {"script": 1, "style": 1, "img": 0, "svg": 0}
     assert not [text for text in texts(browser, "code") if "\u202e" in text]
 
 
 def test_the_policy_of_the_page_stops_a_script_even_if_one_got_in(browser, server):
     visit(browser, server.url)
-    browser.value("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.hacked=1>')")
-    browser.value("{const s = document.createElement('script'); s.textContent = 'window.hacked = 2'; document.body.append(s)}")
+    browser.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.hacked=1>')")
+    browser.evaluate(
+        "{const s = document.createElement('script'); s.textContent = 'window.hacked = 2'; document.body.append(s)}"
+    )
     time.sleep(0.2)
-    assert browser.value("typeof window.hacked") == "undefined"
+    assert browser.evaluate("typeof window.hacked") == "undefined"
 
 
 def test_several_turns_and_the_settings_reach_the_model(browser, server):
     visit(browser, server.url)
-    browser.value("document.querySelector('#toggle').click()")
-    assert browser.value("document.querySelector('#toggle').getAttribute('aria-expanded')") == "true"
-    browser.value("document.querySelector('#system').value = 'Be brief.'; document.querySelector('#prompt').focus()")
+    browser.evaluate("document.querySelector('#toggle').click()")
+    assert browser.evaluate("document.querySelector('#toggle').getAttribute('aria-expanded')") == "true"
+    browser.evaluate("document.querySelector('#system').value = 'Be brief.'; document.querySelector('#prompt').focus()")
     server.answer = "First."
     ask(browser, "One")
     server.answer = "Second."
@@ -111,14 +113,14 @@ def test_several_turns_and_the_settings_reach_the_model(browser, server):
         "system: Be brief.\nuser: One\n",
         "system: Be brief.\nuser: One\nassistant: First.\nuser: Two\n",
     ]
-    browser.value("document.querySelector('#new').click()")
-    assert texts(browser, ".turn") == [] and browser.value("document.activeElement.id") == "prompt"
+    browser.evaluate("document.querySelector('#new').click()")
+    assert texts(browser, ".turn") == [] and browser.evaluate("document.activeElement.id") == "prompt"
     ask(browser, "Three")
     assert server.prompts[-1] == "system: Be brief.\nuser: Three\n"
-    browser.value("document.querySelector('#temperature').value = 7")
+    browser.evaluate("document.querySelector('#temperature').value = 7")
     ask(browser, "Four")
     assert texts(browser, "[role=alert]") == ["temperature must be a number from 0 to 2, got 7"]
-    assert browser.value("document.querySelector('#prompt').value") == "Four"  # not lost
+    assert browser.evaluate("document.querySelector('#prompt').value") == "Four"  # not lost
 
 
 def test_escape_stops_an_answer_and_the_server_is_told(browser, server):
@@ -129,7 +131,7 @@ def test_escape_stops_an_answer_and_the_server_is_told(browser, server):
     browser.press("Escape")
     wait(browser, "document.querySelector('.busy') === null")
     assert texts(browser, "#status") == ["Stopped."]
-    assert browser.value("document.querySelector('#stop').hidden && document.activeElement.id === 'prompt'")
+    assert browser.evaluate("document.querySelector('#stop').hidden && document.activeElement.id === 'prompt'")
     deadline = time.monotonic() + 30
     while not server.num_left:
         assert time.monotonic() < deadline
@@ -140,11 +142,11 @@ def test_code_and_answers_are_copied_as_they_were_written(browser, server):
     visit(browser, server.url)
     server.answer = ANSWER
     ask(browser, "Add")
-    browser.value("window.copies = []; navigator.clipboard.writeText = async (text) => { window.copies.push(text); }; 0")
-    browser.value("for (const button of document.querySelectorAll('.assistant button')) button.click()")
+    browser.evaluate("window.copies = []; navigator.clipboard.writeText = async (text) => { window.copies.push(text); }; 0")
+    browser.evaluate("for (const button of document.querySelectorAll('.assistant button')) button.click()")
     wait(browser, "window.copies.length === 3")
-    assert browser.value("window.copies") == [ANSWER, CODE, "int x = 1; // one"]
-    labels = browser.value("[...document.querySelectorAll('.assistant button')].map(b => b.getAttribute('aria-label'))")
+    assert browser.evaluate("window.copies") == [ANSWER, CODE, "int x = 1; // one"]
+    labels = browser.evaluate("[...document.querySelectorAll('.assistant button')].map(b => b.getAttribute('aria-label'))")
     assert labels == ["Copy the answer", "Copy the code", "Copy the code"]
 
 
@@ -165,11 +167,11 @@ def test_a_key_is_asked_for_where_the_server_wants_one(browser):
         server.answer = "Hello."
         browser.send("Page.navigate", url=server.url)
         wait(browser, "document.readyState === 'complete' && document.querySelector('#prompt') !== null")
-        browser.value("document.querySelector('#prompt').focus()")
+        browser.evaluate("document.querySelector('#prompt').focus()")
         ask(browser, "Hi")
-        assert browser.value("document.activeElement.id") == "key"
-        browser.write("k")
-        browser.value("document.querySelector('#prompt').focus()")
+        assert browser.evaluate("document.activeElement.id") == "key"
+        browser.type_text("k")
+        browser.evaluate("document.querySelector('#prompt').focus()")
         ask(browser, "")
         assert texts(browser, ".assistant .text") == ["Hello."]
 
@@ -178,12 +180,12 @@ def test_every_control_has_a_name_and_a_phone_shows_it_all(browser, server):
     visit(browser, server.url)
     server.answer = ANSWER + "x" * 500
     ask(browser, "y" * 300)
-    browser.value("document.querySelector('#toggle').click()")
-    unnamed = browser.value(
+    browser.evaluate("document.querySelector('#toggle').click()")
+    unnamed = browser.evaluate(
         "[...document.querySelectorAll('button, input, textarea')].filter(e => !e.closest('[hidden]'))"
         ".filter(e => !(e.getAttribute('aria-label') || e.closest('label') || e.textContent.trim())).map(e => e.outerHTML)"
     )
     assert unnamed == []
     browser.send("Emulation.setDeviceMetricsOverride", width=360, height=700, deviceScaleFactor=1, mobile=True)
-    assert browser.value("document.documentElement.scrollWidth") == 360
+    assert browser.evaluate("document.documentElement.scrollWidth") == 360
     browser.send("Emulation.clearDeviceMetricsOverride")
