@@ -25,7 +25,7 @@ import tokenizers
 
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.hf.import_weights import hf_shapes
-from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, index_of, plan_shards
+from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, build_index, plan_shards
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES, write_config
 from wizardcoder_jax.models.transformer import abstract_transformer
@@ -60,11 +60,11 @@ def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
             for name, (_, shape) in shard.tensors.items():
                 writer.write(name, noise[: np.prod(shape)].reshape(shape))
     if len(shards) > 1:
-        (folder / INDEX_FILE).write_text(json.dumps(index_of(shards)))
+        (folder / INDEX_FILE).write_text(json.dumps(build_index(shards)))
     (folder / "config.json").write_text(json.dumps(write_config(arch, "bfloat16")))
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"<|endoftext|>": 0}, merges=[]))
     tokenizer.save(str(folder / "tokenizer.json"))
-    return int(index_of(shards)["metadata"]["total_size"]), noise.nbytes
+    return int(build_index(shards)["metadata"]["total_size"]), noise.nbytes
 
 
 def timed(action: Callable[[], int], target: Path) -> tuple[float, int]:

@@ -12,7 +12,7 @@ from tests.helpers.tiny_models import EOS, train_tokenizer
 from wizardcoder_jax.config import EvolveConfig, OptimConfig, ReproduceConfig, TrainConfig
 from wizardcoder_jax.config.presets import load_preset
 from wizardcoder_jax.core.sharding import RULES
-from wizardcoder_jax.hf.import_weights import parameter
+from wizardcoder_jax.hf.import_weights import get_param
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES, tensor_mappings, write_config
 from wizardcoder_jax.models.transformer import abstract_transformer
@@ -66,7 +66,7 @@ def tiny_starcoder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny_starcoder")
     rng, model, tensors = np.random.default_rng(0), abstract_transformer(TINY_STARCODER, RULES["fsdp"]), {}
     for mapping in tensor_mappings(TINY_STARCODER):
-        shapes = [parameter(model, path).shape[1 if mapping.per_layer else 0 :] for path in mapping.params]
+        shapes = [get_param(model, path).shape[1 if mapping.per_layer else 0 :] for path in mapping.params]
         for i in range(TINY_STARCODER.num_layers if mapping.per_layer else 1):
             shape = mapping.pattern.hf_shape(shapes, TINY_STARCODER)
             tensors[mapping.hf_name.format(i=i)] = (0.02 * rng.standard_normal(shape, np.float32)).astype(ml_dtypes.bfloat16)

@@ -178,7 +178,7 @@ def caches():
         for mesh in (make_mesh("1x1"), make_mesh(mesh_name)):
             with jax.set_mesh(mesh):
                 model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, rules)), parameters(arch))
-                model = jax.device_put(model, param_shardings(model, mesh, rules)).unstacked()
+                model = jax.device_put(model, param_shardings(model, mesh, rules)).unstack_layers()
                 cache, outputs = model.empty_cache(BATCH, LENGTH, jnp.float32), []
                 for start, end in ((0, 8), (8, 16), (16, 17), (17, 18)):
                     positions = np.broadcast_to(np.arange(start, end), (BATCH, end - start))

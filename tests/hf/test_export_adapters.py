@@ -14,7 +14,7 @@ from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.hf.model_source import ModelSource
-from wizardcoder_jax.models.lora import with_adapters
+from wizardcoder_jax.models.lora import add_adapters_on_mesh
 
 RUNS = {
     "gpt_bigcode over nf4": (lambda: tiny_models.gpt_bigcode(), "nf4"),
@@ -29,7 +29,7 @@ def saved_run(make, kind, root):
     """The adapted model, and a run's folder with a checkpoint of it: adapters in the step, the rest beside the steps."""
     base, mesh = tiny_models.ours(make(), root / "original"), make_mesh("1x1")
     lora = LoraConfig(rank=4, alpha=6.0, base_weights=kind)
-    model = adapters.trained(with_adapters(base, lora, jax.random.key(0), mesh))
+    model = adapters.trained(add_adapters_on_mesh(base, lora, jax.random.key(0), mesh))
     leaves = adapters.by_name(model)
     parts = {
         "params": {name: leaf for name, leaf in leaves.items() if adapters.is_adapter(name)},

@@ -327,7 +327,7 @@ def test_logits_equal_transformers(source, model, theirs):
 def test_a_greedy_chat_answer_is_sensible(source, model):
     prompt = tuple(source.tokenizer.encode(source.tokenizer.chat_prompt(MESSAGE)))
     length, eos_ids = len(prompt) + 40, [source.tokenizer.eos_id]
-    engine = Engine(model.unstacked(), num_slots=1, max_length=length, eos_ids=eos_ids, dtype=jnp.float32)
+    engine = Engine(model.unstack_layers(), num_slots=1, max_length=length, eos_ids=eos_ids, dtype=jnp.float32)
     [(_, answer)] = engine.generate([GenerationRequest(prompt=prompt, key=(0, 0), max_length=length)])
     text = source.tokenizer.decode(answer.tokens)
     assert "def add(a, b):" in text

@@ -22,7 +22,7 @@ PROMPT = tuple(np.random.default_rng(0).integers(2, 380, 9).tolist())
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return jax.jit(lambda m: m.unstacked())(tiny_models.ours(tiny_models.llama(), tmp_path_factory.mktemp("live")))
+    return jax.jit(lambda m: m.unstack_layers())(tiny_models.ours(tiny_models.llama(), tmp_path_factory.mktemp("live")))
 
 
 def request(new=40, i=0, prompt=PROMPT):

@@ -24,12 +24,12 @@ NEW = 64
 @pytest.fixture(scope="module", params=FAMILIES)
 def pair(request, tmp_path_factory):
     theirs = FAMILIES[request.param]()
-    return theirs, jax.jit(lambda m: m.unstacked())(tiny_models.ours(theirs, tmp_path_factory.mktemp("pair")))
+    return theirs, jax.jit(lambda m: m.unstack_layers())(tiny_models.ours(theirs, tmp_path_factory.mktemp("pair")))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return jax.jit(lambda m: m.unstacked())(tiny_models.ours(FAMILIES["llama"](), tmp_path_factory.mktemp("model")))
+    return jax.jit(lambda m: m.unstack_layers())(tiny_models.ours(FAMILIES["llama"](), tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="module")

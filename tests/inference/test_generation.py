@@ -56,13 +56,13 @@ for arguments in json.load(open(sys.argv[1])):
 @pytest.fixture(scope="module", params=FAMILIES)
 def pair(request, tmp_path_factory):
     theirs = FAMILIES[request.param]()
-    return theirs, jax.jit(lambda m: m.unstacked())(tiny_models.ours(theirs, tmp_path_factory.mktemp("pair")))
+    return theirs, jax.jit(lambda m: m.unstack_layers())(tiny_models.ours(theirs, tmp_path_factory.mktemp("pair")))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     ours = tiny_models.ours(FAMILIES["gpt_bigcode"](), tmp_path_factory.mktemp("model"))
-    return jax.jit(lambda m: m.unstacked())(ours)
+    return jax.jit(lambda m: m.unstack_layers())(ours)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def request(prompt, i=0):
 @pytest.mark.parametrize("case", GREEDY)
 def test_greedy_tokens_equal_those_that_transformers_generates_from_a_left_padded_batch(case, prompts, tmp_path):
     theirs = GREEDY[case]()
-    ours = jax.jit(lambda m: m.unstacked())(tiny_models.ours(theirs, tmp_path))
+    ours = jax.jit(lambda m: m.unstack_layers())(tiny_models.ours(theirs, tmp_path))
     found = answers(ours, [request(prompt) for prompt in prompts], num_slots=3)
     longest, lengths = max(map(len, prompts)), []
     ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])

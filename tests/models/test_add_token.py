@@ -17,7 +17,7 @@ from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.hf.model_source import ModelSource
 from wizardcoder_jax.inference.request import BatchSamplingParams, SamplingParams, SamplingSteps
 from wizardcoder_jax.inference.token_selection import select_tokens
-from wizardcoder_jax.models.add_token import with_token
+from wizardcoder_jax.models.add_token import add_token
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.training.train_step import new_state
 
@@ -41,7 +41,7 @@ def resized_as_the_original_does(model):
 def test_the_padding_token_is_the_next_id_with_the_mean_row(make, tmp_path):
     theirs, ours = resized_as_the_original_does(make()), tiny_models.ours(make(), tmp_path)
     token_id = theirs.config.vocab_size - 1
-    grown = with_token(ours, token_id, make_mesh("1x1"))
+    grown = add_token(ours, token_id, make_mesh("1x1"))
     assert grown.arch.vocab_size == token_id + 1
     tables = {"input": grown.tokens, "output": grown.head_table}
     expected = {"input": theirs.get_input_embeddings().weight, "output": theirs.get_output_embeddings().weight}
@@ -55,7 +55,7 @@ def test_the_padding_token_is_the_next_id_with_the_mean_row(make, tmp_path):
 def test_starcoders_vocabulary_becomes_49153(tmp_path):
     ours = tiny_models.ours(tiny_models.gpt_bigcode(**STARCODER_SIZES), tmp_path)
     mesh = make_mesh("1x1")
-    grown = with_token(ours, 49152, mesh)
+    grown = add_token(ours, 49152, mesh)
     assert grown.arch.vocab_size == 49153
     state = new_state(grown, TrainConfig(), mesh, RULES["fsdp"])
     assert state.trained["tokens"].shape == (49408, 16)
@@ -64,7 +64,7 @@ def test_starcoders_vocabulary_becomes_49153(tmp_path):
 
 def test_a_token_that_the_model_has_a_row_for_takes_it(tmp_path):
     ours = tiny_models.ours(tiny_models.llama(), tmp_path)
-    grown = with_token(ours, 370, make_mesh("1x1"))
+    grown = add_token(ours, 370, make_mesh("1x1"))
     assert grown.arch == ours.arch
     np.testing.assert_allclose(grown.tokens[370], ours.tokens[:370].mean(axis=0), rtol=0, atol=1e-6)
     np.testing.assert_array_equal(grown.tokens[371:], ours.tokens[371:])

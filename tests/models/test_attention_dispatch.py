@@ -8,7 +8,7 @@ from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from tests.helpers.splash_cases import LENGTH, architecture
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import RULES
-from wizardcoder_jax.models.attention_dispatch import chosen
+from wizardcoder_jax.models.attention_dispatch import select_backend
 from wizardcoder_jax.models.transformer import abstract_transformer
 
 FITS = {"length": 256, "head_dim": 128, "dropout": 0.0, "dtype": jnp.dtype("bfloat16")}
@@ -36,18 +36,18 @@ def mesh_of(device_kind, platform):
 def test_where_a_kernel_does_not_fit_it_is_refused_in_one_line(kind, wrong, complaint):
     with jax.sharding.use_abstract_mesh(mesh_of(*(TPU if kind == "splash" else GPU))):
         with pytest.raises(InputError, match=complaint) as refusal:
-            chosen(kind, **{**FITS, **wrong})
+            select_backend(kind, **{**FITS, **wrong})
         assert "\n" not in str(refusal.value)
-        assert chosen("auto", **{**FITS, **wrong}) == "dot"
-        assert chosen("dot", **{**FITS, **wrong}) == "dot"
+        assert select_backend("auto", **{**FITS, **wrong}) == "dot"
+        assert select_backend("dot", **{**FITS, **wrong}) == "dot"
 
 
 def test_auto_takes_the_kernel_of_the_accelerator():
-    assert chosen("auto", **FITS) == "dot"  # this is a CPU
+    assert select_backend("auto", **FITS) == "dot"  # this is a CPU
     for device, kernel in ((TPU, "splash"), (GPU, "cudnn")):
         with jax.sharding.use_abstract_mesh(mesh_of(*device)):
-            assert chosen("auto", **FITS) == kernel
-        assert chosen(kernel, **FITS) == kernel  # also where it is not the machine's own
+            assert select_backend("auto", **FITS) == kernel
+        assert select_backend(kernel, **FITS) == kernel  # also where it is not the machine's own
 
 
 @pytest.mark.parametrize("name", ["multi-query, learned", "grouped-query, rope, window"])

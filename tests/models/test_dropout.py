@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.splash_cases import architecture, parameters
 from wizardcoder_jax.core.sharding import RULES
-from wizardcoder_jax.models.dropout import ATTENTION, ATTENTION_OUT, MLP_OUT, ActivationNoise, fold
+from wizardcoder_jax.models.dropout import ATTENTION, ATTENTION_OUT, MLP_OUT, ActivationNoise, fold_keys
 from wizardcoder_jax.models.reference_attention import packed_mask
 from wizardcoder_jax.models.transformer import abstract_transformer
 
@@ -50,14 +50,14 @@ def test_a_block_with_dropout_equals_its_formula_on_the_same_masks():
     """numpy goes the way of transformers' GPTBigCodeBlock in train mode, with the masks drawn here."""
     arch = architecture("multi-query, learned")
     model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, RULES["fsdp"])), parameters(arch))
-    block, length, heads = model.unstacked().blocks[0], 20, arch.num_heads
+    block, length, heads = model.unstack_layers().blocks[0], 20, arch.num_heads
     x = jax.random.normal(jax.random.key(0), (2, length, arch.embed_dim))
     places, mask = jnp.broadcast_to(jnp.arange(length), (2, length)), packed_mask(jnp.ones((2, length), jnp.int32), None)
     dropout = ActivationNoise(seeds=SEEDS[:2], dropout=RATE).layer(1)
     found = jax.jit(lambda block: block(x, places, mask, None, dropout)[0])(block)
 
     draw = lambda keys, shape: np.stack([np.asarray(jax.random.bernoulli(key, 1 - RATE, shape)) for key in keys])  # noqa: E731
-    kept = np.stack([draw(fold(dropout.at(ATTENTION), head), (length, length)) for head in range(heads)], axis=1)
+    kept = np.stack([draw(fold_keys(dropout.at(ATTENTION), head), (length, length)) for head in range(heads)], axis=1)
     normed = block.attention_norm(x)
     queries, keys, values = (
         np.asarray(part(normed)) for part in (block.attention.query, block.attention.key, block.attention.value)

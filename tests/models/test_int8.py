@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import tiny_models
 from tests.helpers.processes import run_python
 from wizardcoder_jax import sample
-from wizardcoder_jax.models.int8 import quantised
+from wizardcoder_jax.models.int8 import quantize_int8
 from wizardcoder_jax.models.layers import Projection
 
 FAMILIES = {
@@ -17,7 +17,7 @@ FAMILIES = {
     "llama multi-head, untied": lambda: tiny_models.llama(num_key_value_heads=4),
     "qwen2 with biases of q, k and v": lambda: tiny_models.qwen2(),
 }
-QUANTISE = jax.jit(quantised)
+QUANTISE = jax.jit(quantize_int8)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -101,8 +101,8 @@ def test_logits_and_greedy_choices_stay_close(model):
 def test_blocks_may_be_taken_apart_before_or_after(model):
     tokens = random_tokens(model)
     expected = logits(QUANTISE(model), tokens)
-    before = jax.jit(lambda model: quantised(model.unstacked()))(model)
-    after = jax.jit(lambda model: quantised(model).unstacked())(model)
+    before = jax.jit(lambda model: quantize_int8(model.unstack_layers()))(model)
+    after = jax.jit(lambda model: quantize_int8(model).unstack_layers())(model)
     np.testing.assert_allclose(logits(after, tokens), expected, atol=2e-5)
     jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(before), jax.tree.leaves(after))
 
@@ -121,7 +121,7 @@ SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES
-from wizardcoder_jax.models.int8 import quantised
+from wizardcoder_jax.models.int8 import quantize_int8
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 sizes = dict(vocab_size=300, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64, max_positions=64)
@@ -133,7 +133,7 @@ def logits(model):
 found = {}
 for mesh in ("1x1", "2x2"):
     with jax.set_mesh(make_mesh(mesh)):
-        model = jax.jit(lambda: quantised(Transformer(arch, RULES["fsdp_tensor"], jax.random.key(0))))()
+        model = jax.jit(lambda: quantize_int8(Transformer(arch, RULES["fsdp_tensor"], jax.random.key(0))))()
         found[mesh] = np.asarray(jax.jit(logits)(model)), np.asarray(model.blocks.mlp.up.kernel[...])
 up, out = model.blocks.mlp.up, model.blocks.attention.out
 print(*(tuple(param[...].sharding.spec) for param in (up.kernel, up.scale, out.scale)))

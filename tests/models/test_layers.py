@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wizardcoder_jax.models.layers import cast
+from wizardcoder_jax.models.layers import cast_weight
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
@@ -14,9 +14,9 @@ def test_a_cast_and_its_gradient_are_those_of_astype(held, dtype):
     rng = np.random.default_rng(0)
     weight = jnp.asarray(rng.standard_normal((33, 7)) * 10.0 ** rng.integers(-6, 5, (33, 7)), held)
     factor = jnp.asarray(rng.standard_normal((33, 7)), dtype)
-    found, gradient = jax.jit(jax.value_and_grad(lambda weight: (cast(weight, dtype) * factor).sum()))(weight)
+    found, gradient = jax.jit(jax.value_and_grad(lambda weight: (cast_weight(weight, dtype) * factor).sum()))(weight)
     expected, other = jax.jit(jax.value_and_grad(lambda weight: (weight.astype(dtype) * factor).sum()))(weight)
-    np.testing.assert_array_equal(jax.jit(lambda weight: cast(weight, dtype))(weight), weight.astype(dtype))
+    np.testing.assert_array_equal(jax.jit(lambda weight: cast_weight(weight, dtype))(weight), weight.astype(dtype))
     assert found == expected
     assert gradient.dtype == weight.dtype
     np.testing.assert_array_equal(gradient, other)

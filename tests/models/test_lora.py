@@ -13,9 +13,15 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES
-from wizardcoder_jax.models.int8 import quantised
+from wizardcoder_jax.models.int8 import quantize_int8
 from wizardcoder_jax.models.layers import Projection
-from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_adapted, adapted, merged, with_adapters
+from wizardcoder_jax.models.lora import (
+    ADAPTER_NAMES,
+    abstract_lora_transformer,
+    add_adapters,
+    add_adapters_on_mesh,
+    merge_adapters,
+)
 from wizardcoder_jax.models.transformer import abstract_transformer
 
 SIZES = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "head_dim": 8, "mlp_dim": 80}
@@ -67,11 +73,11 @@ def trained(model):
 @functools.cache
 def adapted_model(family, kind, **settings):
     lora = LoraConfig(**{"rank": 4, "alpha": 6.0, "base_weights": kind, **settings})
-    return jit(lambda model: adapted(model, lora, jax.random.key(7)))(base_of(family))
+    return jit(lambda model: add_adapters(model, lora, jax.random.key(7)))(base_of(family))
 
 
 def plainly(model):
-    return jit(lambda model: merged(model, jnp.dtype("float32")))(model)
+    return jit(lambda model: merge_adapters(model, jnp.dtype("float32")))(model)
 
 
 def projections(model):
@@ -101,7 +107,7 @@ def adapter_grads(model, **how):
 
     def of(adapters):
         whole = with_leaves(model, adapters)
-        return loss(whole.unstacked() if unroll else whole, **how)
+        return loss(whole.unstack_layers() if unroll else whole, **how)
 
     return jit(jax.grad(of))({name: leaf for name, leaf in by_name(model).items() if is_adapter(name)})
 
@@ -172,7 +178,7 @@ def test_in_bfloat16_gradients_are_near_those_in_float32(kind):
 
 def test_adapters_are_drawn_within_the_bound_from_the_key_and_the_name_alone():
     model, again = adapted_model("llama", "float32", rank=64), adapted_model("llama", "nf4", rank=64, targets=("down",))
-    other = with_adapters(base_of("llama"), LoraConfig(rank=64), jax.random.key(8), make_mesh("1x1"))
+    other = add_adapters_on_mesh(base_of("llama"), LoraConfig(rank=64), jax.random.key(8), make_mesh("1x1"))
     drawn = {}
     for name, projection in projections(model).items():
         a = np.asarray(projection.lora_a[...])
@@ -204,7 +210,7 @@ def test_targets_of_which_the_model_has_none_are_one_clear_line():
 @pytest.mark.parametrize("family", VARIANTS)
 def test_frozen_matrices_are_held_as_asked_and_shapes_are_known_without_weights(family, kind):
     model, lora = adapted_model(family, kind), LoraConfig(rank=4, alpha=6.0, base_weights=kind)
-    shapes = abstract_adapted(arch_of(family), RULES["fsdp"], lora)
+    shapes = abstract_lora_transformer(arch_of(family), RULES["fsdp"], lora)
     assert jax.tree.structure(model) == jax.tree.structure(shapes)
     expected = {name: (leaf.shape, leaf.dtype) for name, leaf in by_name(shapes).items()}
     assert {name: (leaf.shape, leaf.dtype) for name, leaf in by_name(model).items()} == expected
@@ -219,7 +225,7 @@ def test_frozen_matrices_are_held_as_asked_and_shapes_are_known_without_weights(
 
 
 def test_an_int8_model_merges_into_what_its_kernels_stand_for():
-    model = jax.jit(quantised)(base_of("llama"))
+    model = jax.jit(quantize_int8)(base_of("llama"))
     np.testing.assert_allclose(logits(plainly(model)), logits(model), rtol=0, atol=1e-4)
 
 
@@ -227,7 +233,7 @@ def test_an_int8_model_merges_into_what_its_kernels_stand_for():
 def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind):
     """Of a stack of layers: neither in the loop over them nor beside it, whether blocks are recomputed or not."""
     arch = ArchConfig(**{**FAMILIES["llama"].arch_fields, **SIZES, **REST, **VARIANTS["llama"], "num_layers": 5})
-    model = abstract_adapted(arch, RULES["fsdp"], LoraConfig(rank=4, base_weights=kind))
+    model = abstract_lora_transformer(arch, RULES["fsdp"], LoraConfig(rank=4, base_weights=kind))
     adapters = {name: leaf for name, leaf in by_name(model).items() if is_adapter(name)}
 
     def of(adapters, frozen, remat):
@@ -244,7 +250,7 @@ import json
 import jax, jax.numpy as jnp, numpy as np
 import tests.models.test_lora as tests
 from wizardcoder_jax.config import LoraConfig
-from wizardcoder_jax.models.lora import merged, with_adapters
+from wizardcoder_jax.models.lora import merge_adapters, add_adapters_on_mesh
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES
 from wizardcoder_jax.models.param_shardings import param_shardings
 def mesh_of(shape):
@@ -254,7 +260,7 @@ def run(base, kind, strategy, shape):
     mesh, rules = mesh_of(shape), RULES[strategy]
     base = jax.tree.unflatten(jax.tree.structure(tests.abstract_transformer(base.arch, rules)), jax.tree.leaves(base))
     base = jax.device_put(base, param_shardings(base, mesh, rules))
-    model = with_adapters(base, LoraConfig(rank=4, base_weights=kind), jax.random.key(7), mesh)
+    model = add_adapters_on_mesh(base, LoraConfig(rank=4, base_weights=kind), jax.random.key(7), mesh)
     names, wanted = tests.by_name(model), tests.by_name(param_shardings(model, mesh, rules))
     strays = [n for n, leaf in names.items() if not leaf.sharding.is_equivalent_to(wanted[n], leaf.ndim)]
     frozen = {n: np.asarray(leaf) for n, leaf in names.items()}
@@ -262,7 +268,7 @@ def run(base, kind, strategy, shape):
     with jax.set_mesh(mesh):
         value = float(jax.jit(lambda model: tests.loss(model, remat="full"))(model))
         grads = tests.adapter_grads(model, remat="full")
-        plain = merged(model, jnp.dtype("float32"))
+        plain = merge_adapters(model, jnp.dtype("float32"))
     return strays, frozen, value, {n: np.asarray(g) for n, g in grads.items()}, [np.asarray(x) for x in jax.tree.leaves(plain)]
 def same(name, array, expected):
     # a mean is a sum, whose order is the mesh's; the steps around it are as exact as it is

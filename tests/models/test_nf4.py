@@ -10,7 +10,7 @@ from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.layers import Projection
-from wizardcoder_jax.models.lora import abstract_adapted
+from wizardcoder_jax.models.lora import abstract_lora_transformer
 from wizardcoder_jax.models.nf4 import LEVELS, Nf4Kernel
 
 # shape, axes, the dim along which blocks lie, and that along which groups of their magnitudes do
@@ -115,7 +115,7 @@ def test_a_kernel_for_bfloat16_is_that_for_float32_rounded():
 def test_a_number_takes_little_more_than_four_bits(sizes, mlp_dim, limit):
     more = {"max_positions": 2048, "norm_eps": 1e-5, "tie_embeddings": True, "mlp_dim": mlp_dim}
     arch = ArchConfig(**FAMILIES["llama"].arch_fields, **sizes, **more)
-    blocks = abstract_adapted(arch, RULES["fsdp"], LoraConfig(rank=8, base_weights="nf4")).blocks
+    blocks = abstract_lora_transformer(arch, RULES["fsdp"], LoraConfig(rank=8, base_weights="nf4")).blocks
     kernels = {"gate": blocks.mlp.gate, "up": blocks.mlp.up, "down": blocks.mlp.down, **vars(blocks.attention)}
     held = {name: module.kernel for name, module in kernels.items() if isinstance(module, Projection)}
     d, n, k, h = (sizes[name] for name in ("embed_dim", "num_heads", "num_kv_heads", "head_dim"))

@@ -14,8 +14,8 @@ import pytest
 from tests.helpers.splash_cases import architecture, parameters, rows
 from wizardcoder_jax.config import LoraConfig, Remat
 from wizardcoder_jax.core.sharding import RULES
-from wizardcoder_jax.models.lora import adapted
-from wizardcoder_jax.models.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
+from wizardcoder_jax.models.lora import add_adapters
+from wizardcoder_jax.models.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT_POLICIES, UP
 from wizardcoder_jax.models.transformer import abstract_transformer
 from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
 
@@ -34,7 +34,7 @@ def model_of(name, rank):
     model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, rules)), parameters(arch))
     if rank is None:
         return model
-    model = adapted(jax.tree.map(jnp.asarray, model), LoraConfig(rank=rank, base_weights="int8"), jax.random.key(0))
+    model = add_adapters(jax.tree.map(jnp.asarray, model), LoraConfig(rank=rank, base_weights="int8"), jax.random.key(0))
     draw = lambda path, leaf: leaf + 0.1 if "lora_b" in str(path) else leaf  # noqa: E731
     return jax.tree_util.tree_map_with_path(draw, model)
 
@@ -55,8 +55,8 @@ def loss_and_gradients(model, remat, kind):
 
 
 def test_the_table_has_every_choice():
-    assert set(REMAT) == set(CHOICES)
-    for kept in REMAT.values():
+    assert set(REMAT_POLICIES) == set(CHOICES)
+    for kept in REMAT_POLICIES.values():
         assert not set(kept.on_device) & set(kept.on_host)
         assert {*kept.on_device, *kept.on_host} <= {INPUT, QKV, ATTENDED, MIDDLE, UP}
 
@@ -79,11 +79,11 @@ def test_what_is_kept_is_what_the_table_says(remat):
     """By JAX's own account of what the forward pass hands to the backward pass."""
     model, batch = model_of("multi-query, learned", None), Batch(**rows(architecture("multi-query, learned")))
     options = LossOptions(dtype=jnp.float32, remat=remat, attention="dot")
-    loss = lambda model: weighted_loss(model.unstacked(), batch, options)  # noqa: E731
+    loss = lambda model: weighted_loss(model.unstack_layers(), batch, options)  # noqa: E731
     size, said = np.prod(batch.tokens.shape), io.StringIO()
     with contextlib.redirect_stdout(said):
         jax.ad_checkpoint.print_saved_residuals(loss, model)
-    arch, kept = model.arch, REMAT[remat]
+    arch, kept = model.arch, REMAT_POLICIES[remat]
     width = {
         INPUT: arch.embed_dim,
         QKV: (arch.num_heads + 2 * arch.num_kv_heads) * arch.head_dim,

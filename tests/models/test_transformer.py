@@ -89,7 +89,7 @@ def test_logits_equal_transformers(pair):
         expected = theirs(torch.tensor(np.asarray(tokens))).logits.numpy()
     assert np.abs(expected).max() > 0.5  # the comparison is not one of zeros
     np.testing.assert_allclose(real_logits(ours, tokens), expected, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(real_logits(ours.unstacked(), tokens), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(real_logits(ours.unstack_layers(), tokens), expected, rtol=0, atol=1e-4)
 
 
 def test_logits_at_explicit_positions_equal_transformers(pair):
@@ -130,12 +130,12 @@ def test_the_whole_context_in_one_row_equals_transformers(family, model):
 
 def test_scanned_blocks_equal_unrolled_ones(model):
     tokens = random_tokens(model, (2, LENGTH))
-    np.testing.assert_allclose(forward(model, tokens), forward(model.unstacked(), tokens), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(forward(model, tokens), forward(model.unstack_layers(), tokens), rtol=0, atol=1e-5)
 
 
 def test_a_model_that_is_taken_apart_for_good_lets_go_of_what_it_was(model):
     whole, tokens = jax.tree.map(jnp.copy, model), random_tokens(model, (2, LENGTH))
-    apart = whole.unstacked(consumed=True)
+    apart = whole.unstack_layers(free_stacked=True)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(whole.blocks))
     np.testing.assert_allclose(forward(apart, tokens), forward(model, tokens), rtol=0, atol=1e-5)
 
@@ -145,7 +145,7 @@ def test_gradients_of_unrolled_rematerialised_blocks_equal_those_of_scanned_ones
     positions = jnp.broadcast_to(jnp.arange(LENGTH), tokens.shape)
 
     def loss(model, unroll, remat):
-        apart = model.unstacked() if unroll else model
+        apart = model.unstack_layers() if unroll else model
         hidden = apart(tokens, positions, jnp.ones_like(tokens), dtype=jnp.float32, remat=remat)
         return jnp.square(hidden).mean()
 
@@ -157,7 +157,7 @@ def test_gradients_of_unrolled_rematerialised_blocks_equal_those_of_scanned_ones
 
 @pytest.mark.parametrize("pieces", [(1,) * LENGTH, (6, 6, 12)])
 def test_a_cache_filled_in_pieces_equals_the_full_forward(model, pieces):
-    model = model.unstacked()
+    model = model.unstack_layers()
     tokens = random_tokens(model, (2, LENGTH))
     cache, outputs, start = model.empty_cache(2, LENGTH + 7, jnp.float32), [], 0
     for length in pieces:
@@ -169,7 +169,7 @@ def test_a_cache_filled_in_pieces_equals_the_full_forward(model, pieces):
 
 
 def test_sequences_of_different_lengths_decode_side_by_side(model):
-    model = model.unstacked()
+    model = model.unstack_layers()
     tokens, cache = random_tokens(model, (2, LENGTH)), model.empty_cache(2, LENGTH, jnp.float32)
     done = np.array([3, 11])
     # the shorter row's first piece runs on over junk, as a padded prompt does; the junk must be overwritten unseen
@@ -183,7 +183,7 @@ def test_sequences_of_different_lengths_decode_side_by_side(model):
 
 
 def test_tokens_past_the_last_slot_fill_none(model):
-    model = model.unstacked()
+    model = model.unstack_layers()
     tokens = random_tokens(model, (1, 8))
     _, whole = extend(model, tokens[:, :6], jnp.arange(6)[None], model.empty_cache(1, 6, jnp.float32))
     _, overrun = extend(model, tokens, jnp.arange(8)[None], model.empty_cache(1, 6, jnp.float32))

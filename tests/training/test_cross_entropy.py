@@ -57,7 +57,7 @@ def model():
 
 @jax.jit(static_argnames=("options", "unroll"))
 def loss_and_gradients(model, batch, options, unroll=False):
-    loss = lambda model: weighted_loss(model.unstacked() if unroll else model, batch, options)  # noqa: E731
+    loss = lambda model: weighted_loss(model.unstack_layers() if unroll else model, batch, options)  # noqa: E731
     return jax.value_and_grad(loss)(model)
 
 

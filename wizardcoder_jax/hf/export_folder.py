@@ -18,8 +18,17 @@ from wizardcoder_jax.core.distributed import barrier, is_main_process
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, remote_path
 from wizardcoder_jax.core.progress import Progress
-from wizardcoder_jax.hf.import_weights import CHECKSUM_FILE, Checksums, Weights, as_bits, checksum, hf_shapes, parameter, places
-from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, index_of, plan_shards
+from wizardcoder_jax.hf.import_weights import (
+    CHECKSUM_FILE,
+    Checksums,
+    Weights,
+    as_bits,
+    checksum,
+    get_param,
+    hf_shapes,
+    tensor_destinations,
+)
+from wizardcoder_jax.hf.safetensors_io import INDEX_FILE, ShardWriter, build_index, plan_shards
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import write_config
@@ -129,9 +138,10 @@ def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_sh
     """Writes this process's shards, and the index; returns the checksums of all tensors."""
     model, found = weights.model, {}
     shapes = hf_shapes(model.arch, model)
-    held = {name: dtype or parameter(model, place.mapping.params[0]).dtype for name, place in places(model.arch).items()}
-    shards = plan_shards({name: (np.dtype(held[name]), shapes[name]) for name in held}, max_shard_bytes)
-    index = index_of(shards)
+    destinations = tensor_destinations(model.arch)
+    dtypes = {name: np.dtype(dtype or get_param(model, to.mapping.params[0]).dtype) for name, to in destinations.items()}
+    shards = plan_shards({name: (dtypes[name], shapes[name]) for name in dtypes}, max_shard_bytes)
+    index = build_index(shards)
     if len(shards) > 1 and is_main_process():
         with _create(folder, INDEX_FILE) as file:
             file.write(_json(index).encode())
@@ -165,8 +175,8 @@ def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[st
     Tensors are gathered one at a time; every process of the run must take all of them.
     """
     gather: dict[TensorMapping, Callable[..., jax.Array]] = {}
-    for name, place in places(model.arch).items():
-        arrays = [parameter(model, path)[...] for path in place.mapping.params]
+    for name, place in tensor_destinations(model.arch).items():
+        arrays = [get_param(model, path)[...] for path in place.mapping.params]
         if place.mapping not in gather:
             gather[place.mapping] = _gatherer(place.mapping, model.arch, dtype, arrays[0].sharding)
         tensor = gather[place.mapping](arrays, 0 if place.layer is None else place.layer)

@@ -47,7 +47,7 @@ class TensorDestination(NamedTuple):
     layer: int | None  # None for a tensor outside the layers
 
 
-def parameter(model: Transformer, path: str) -> Any:
+def get_param(model: Transformer, path: str) -> Any:
     """The nnx.Param of `model` at a dotted path, e.g. "blocks.mlp.up.kernel"."""
     found: Any = model
     for name in path.split("."):
@@ -55,7 +55,7 @@ def parameter(model: Transformer, path: str) -> Any:
     return found
 
 
-def places(arch: ArchConfig) -> dict[str, TensorDestination]:
+def tensor_destinations(arch: ArchConfig) -> dict[str, TensorDestination]:
     """Every Hugging Face tensor of an architecture, by name, in the order of export."""
     found: dict[str, TensorDestination] = {}
     for row in tensor_mappings(arch):
@@ -66,11 +66,12 @@ def places(arch: ArchConfig) -> dict[str, TensorDestination]:
 
 def hf_shapes(arch: ArchConfig, model: Transformer) -> dict[str, tuple[int, ...]]:
     """The shape of every Hugging Face tensor of `model` (weights or shapes of them)."""
-    return {name: place.mapping.pattern.hf_shape(_layer_shapes(place, model), arch) for name, place in places(arch).items()}
+    destinations = tensor_destinations(arch)
+    return {name: to.mapping.pattern.hf_shape(_layer_shapes(to, model), arch) for name, to in destinations.items()}
 
 
 def _layer_shapes(place: TensorDestination, model: Transformer) -> list[tuple[int, ...]]:
-    shapes = [parameter(model, path).shape for path in place.mapping.params]
+    shapes = [get_param(model, path).shape for path in place.mapping.params]
     return shapes if place.layer is None else [shape[1:] for shape in shapes]
 
 
@@ -96,14 +97,14 @@ def import_weights(
         InputError: a tensor is missing, surplus, of a wrong shape or checksum (named).
     """
     model = abstract_transformer(arch, rules)
-    wanted, shapes = places(arch), hf_shapes(arch, model)
+    wanted, shapes = tensor_destinations(arch), hf_shapes(arch, model)
     names = [name for name in source.names() if not name.endswith(BUFFER_SUFFIXES)]
     has_tied_head = arch.tie_embeddings and TIED_HEAD in names
     _check_names(source, {name for name in names if not (has_tied_head and name == TIED_HEAD)}, shapes)
     for row in tensor_mappings(arch):
         held = [source.dtype(name) for name in shapes if wanted[name].mapping is row]
         for path in row.params:
-            param = parameter(model, path)
+            param = get_param(model, path)
             sharding = rules.sharding(mesh, param.shape, param.axes)
             whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
             param.set_value(_zeros(whole) if row.per_layer else whole)
@@ -158,7 +159,7 @@ def _put(tensor: np.ndarray, place: TensorDestination, model: Transformer, arch:
     """Writes one tensor into the parameters that it belongs to, and waits for the devices: no more tensors are held then."""
     parts = place.mapping.pattern.to_ours(tensor, _layer_shapes(place, model))
     for path, part in zip(place.mapping.params, parts, strict=True):
-        param = parameter(model, path)
+        param = get_param(model, path)
         whole = param.get_value()
         if place.layer is None:
             take = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype, copy=False)  # noqa: E731

@@ -13,10 +13,10 @@ from wizardcoder_jax.core.filesystem import is_remote
 from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.hf.import_weights import Checksums, Weights
 from wizardcoder_jax.hf.model_source import ModelSource
-from wizardcoder_jax.hf.provenance import Lineage
+from wizardcoder_jax.hf.provenance import Provenance
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_files
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.lora import abstract_adapted, merged
+from wizardcoder_jax.models.lora import abstract_lora_transformer, merge_adapters
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
@@ -27,7 +27,7 @@ class OpenedModel:
 
     arch: ArchConfig
     tokenizer: Tokenizer
-    lineage: Lineage
+    lineage: Provenance
     origin: ModelSource | str  # a source of Hugging Face tensors, or the folder of a checkpoint
     checksums: Checksums | None = None  # of the Hugging Face tensors of a checkpoint
     lora: LoraConfig | None = None  # of the adapters in a checkpoint
@@ -49,10 +49,10 @@ class OpenedModel:
         if isinstance(self.origin, ModelSource):
             return self.origin.weights(rules, mesh, dtype)
         if self.lora is not None:
-            shapes = abstract_adapted(self.arch, rules, self.lora)
+            shapes = abstract_lora_transformer(self.arch, rules, self.lora)
             model = self._load(shapes, jax.tree.map(lambda leaf: leaf.dtype, shapes), rules, mesh)
             with jax.set_mesh(mesh):
-                return Weights(merged(model, jnp.dtype(dtype or jnp.float32)), None)
+                return Weights(merge_adapters(model, jnp.dtype(dtype or jnp.float32)), None)
         shapes = abstract_transformer(self.arch, rules)
         dtypes = jax.tree.map(lambda _: dtype, shapes) if dtype is not None else stored_dtypes(self.origin, shapes)
         return Weights(self._load(shapes, dtypes, rules, mesh), self.checksums)
@@ -79,7 +79,7 @@ def open_model(model: str) -> OpenedModel:
     return OpenedModel(
         arch=card.arch,
         tokenizer=tokenizer,
-        lineage=Lineage(card.base_model, card.license),
+        lineage=Provenance(card.base_model, card.license),
         origin=step_dir,
         checksums=card.checksums,
         lora=lora,

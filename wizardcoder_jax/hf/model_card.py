@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.hf.provenance import LICENSE_NOTES, Lineage
+from wizardcoder_jax.hf.provenance import LICENSE_NOTES, Provenance
 from wizardcoder_jax.models.arch import ArchConfig
 
 _DATASETS = {  # benchmark -> the hub's id of its problems, and its name
@@ -20,7 +20,7 @@ _DATASETS = {  # benchmark -> the hub's id of its problems, and its name
 _HUB_LICENSES = ("apache-2.0", "mit", "bigcode-openrail-m", "llama2")  # others are "other" with a name
 
 
-def model_card(name: str, arch: ArchConfig, lineage: Lineage, results: Sequence[tuple[str, dict[str, Any]]]) -> str:
+def model_card(name: str, arch: ArchConfig, lineage: Provenance, results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """README.md of an exported model.
 
     Args:
@@ -67,7 +67,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=256)[0]))
 The chat template makes the prompt that the model expects."""
 
 
-def _license_note(lineage: Lineage) -> str:
+def _license_note(lineage: Provenance) -> str:
     if lineage.license is None:
         return "The licence of the base model is not known here; find it before passing these weights on."
     note = LICENSE_NOTES.get(lineage.license, "Read what it asks of those who pass on a fine-tuned model.")

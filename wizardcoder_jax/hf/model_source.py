@@ -13,7 +13,7 @@ from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.hf import safetensors_io, torch_checkpoint
 from wizardcoder_jax.hf.gguf import GgufFile
 from wizardcoder_jax.hf.import_weights import CHECKSUM_FILE, Checksums, Weights, import_weights
-from wizardcoder_jax.hf.provenance import Lineage, read_lineage, with_known_license
+from wizardcoder_jax.hf.provenance import Provenance, read_provenance, with_known_license
 from wizardcoder_jax.hf.tensor_source import TensorSource
 from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_folder
 from wizardcoder_jax.models.arch import ArchConfig
@@ -38,13 +38,13 @@ class ModelSource:
         path = self.path = _locate(model)
         self.arch: ArchConfig
         self.tokenizer: Tokenizer
-        self.lineage = Lineage(None, None)
+        self.lineage = Provenance(None, None)
         self.checksums: Checksums | None = None  # that the folder says its tensors have
         self._tensors: TensorSource
         if path.endswith(".gguf"):
             file = GgufFile(path)
             self.arch, self.tokenizer, self._tensors = file.arch, file.tokenizer(), file
-            self.lineage = with_known_license(Lineage(EMBEDDED_FROM.get(model), None))
+            self.lineage = with_known_license(Provenance(EMBEDDED_FROM.get(model), None))
         else:
             config_file = os.path.join(path, "config.json")
             if not exists(config_file):
@@ -52,7 +52,7 @@ class ModelSource:
             config = read_json(config_file)
             self.arch = read_arch(config, config_file)
             self.tokenizer = tokenizer_from_folder(path, self.arch.eos_id)
-            self.lineage = read_lineage(model, path, config)
+            self.lineage = read_provenance(model, path, config)
             self.checksums = _read_checksums(os.path.join(path, CHECKSUM_FILE))
             self._tensors = _tensors(path)
         _compare_sizes(path, self.tokenizer.vocab_size, self.arch.vocab_size)

@@ -28,14 +28,14 @@ LICENSE_NOTES = {  # what each asks of those who pass on a fine-tuned model
 }
 
 
-class Lineage(NamedTuple):
+class Provenance(NamedTuple):
     """None where it is not known."""
 
     base_model: str | None  # hub id
     license: str | None  # Hugging Face's name of it
 
 
-def read_lineage(model: str, folder: str, config: Mapping[str, Any]) -> Lineage:
+def read_provenance(model: str, folder: str, config: Mapping[str, Any]) -> Provenance:
     """The lineage of a Hugging Face folder: what its model card says, and what is known of the published bases.
 
     Args:
@@ -48,10 +48,10 @@ def read_lineage(model: str, folder: str, config: Mapping[str, Any]) -> Lineage:
     named = model if not exists(model) else config.get("_name_or_path") or card.get("base_model")
     base_model = named if isinstance(named, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", named) else None
     license = card.get("license_name") or card.get("license")
-    return with_known_license(Lineage(base_model, license if isinstance(license, str) else None))
+    return with_known_license(Provenance(base_model, license if isinstance(license, str) else None))
 
 
-def with_known_license(lineage: Lineage) -> Lineage:
+def with_known_license(lineage: Provenance) -> Provenance:
     """The same, with the licence of a published base where none is named."""
     known = (license for start, license in _LICENSES.items() if (lineage.base_model or "").startswith(start))
     return lineage if lineage.license else lineage._replace(license=next(known, None))

@@ -153,7 +153,7 @@ def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_sha
     return [ShardPlan(f"model-{i:05}-of-{len(shards):05}.safetensors", shard) for i, shard in enumerate(shards, start=1)]
 
 
-def index_of(shards: Sequence[ShardPlan]) -> dict[str, Any]:
+def build_index(shards: Sequence[ShardPlan]) -> dict[str, Any]:
     """The content of model.safetensors.index.json."""
     sizes = [num_bytes(dtype, shape) for shard in shards for dtype, shape in shard.tensors.values()]
     weight_map = {name: shard.file for shard in shards for name in shard.tensors}

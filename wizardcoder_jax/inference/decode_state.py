@@ -53,7 +53,7 @@ def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -
 def resize_cache(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
     """Return the cache with room for `capacity` tokens per sequence; later positions are cut off."""
     axes = cache_axes(model.rules, model.arch.num_kv_heads)
-    layers = tuple(layer.resized(capacity) for layer in cache)
+    layers = tuple(layer.resize(capacity) for layer in cache)
     return jax.tree.map(lambda array: model.rules.constrain(array, *axes), layers)
 
 

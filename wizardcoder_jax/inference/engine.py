@@ -55,7 +55,7 @@ class Engine:
     """Generate answers with one model.
 
     Args:
-        model: the weights, with unstacked blocks (`Transformer.unstacked`).
+        model: the weights, with unstacked blocks (`Transformer.unstack_layers`).
         num_slots: number of answers that are decoded together.
         max_length: the largest `max_length` that a request may have.
         eos_ids: tokens that end a text.

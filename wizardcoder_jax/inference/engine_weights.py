@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from wizardcoder_jax.core.sharding import RULES, ShardingRules
 from wizardcoder_jax.hf.load_model import OpenedModel
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.int8 import quantised
+from wizardcoder_jax.models.int8 import quantize_int8
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
@@ -31,8 +31,8 @@ def load_engine_weights(model: OpenedModel, mesh: Mesh, dtype: jnp.dtype, *, int
         int8: store the kernels of the blocks in int8.
     """
     weights = model.weights(ENGINE_RULES, mesh, dtype).model
-    weights = jax.jit(quantised)(weights) if int8 else weights
-    return weights.unstacked(consumed=True)
+    weights = jax.jit(quantize_int8)(weights) if int8 else weights
+    return weights.unstack_layers(free_stacked=True)
 
 
 def abstract_engine_weights(
@@ -40,8 +40,8 @@ def abstract_engine_weights(
 ) -> Transformer:
     """Return the shapes and shardings of the engine's weights without loading any; the devices need not exist."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
-    shapes = jax.eval_shape(quantised, shapes) if int8 else shapes
-    shapes = jax.eval_shape(Transformer.unstacked, shapes)
+    shapes = jax.eval_shape(quantize_int8, shapes) if int8 else shapes
+    shapes = jax.eval_shape(Transformer.unstack_layers, shapes)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, shapes, param_shardings(shapes, mesh, rules))
 
@@ -62,5 +62,5 @@ def copy_engine_weights(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Tra
 
 @functools.partial(jax.jit, static_argnames=("dtype", "mesh"))
 def _cast_and_unstack(model: Transformer, dtype: jnp.dtype, mesh: Mesh) -> Transformer:
-    cast = jax.tree.map(lambda array: array.astype(dtype), model).unstacked()
+    cast = jax.tree.map(lambda array: array.astype(dtype), model).unstack_layers()
     return jax.lax.with_sharding_constraint(cast, param_shardings(cast, mesh, model.rules)) if mesh.size > 1 else cast

@@ -12,11 +12,11 @@ from wizardcoder_jax.models.transformer import Transformer
 
 
 def arch_with_token(arch: ArchConfig, token_id: int) -> ArchConfig:
-    """The architecture of `with_token`'s model."""
+    """The architecture of `add_token`'s model."""
     return dataclasses.replace(arch, vocab_size=max(arch.vocab_size, token_id + 1))
 
 
-def with_token(model: Transformer, token_id: int, mesh: Mesh) -> Transformer:
+def add_token(model: Transformer, token_id: int, mesh: Mesh) -> Transformer:
     """The model with a row for `token_id` in its embedding and its output head: the mean of the rows before it.
 
     The vocabulary grows where it ends before the token; all other weights are shared with `model`.

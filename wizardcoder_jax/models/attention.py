@@ -11,31 +11,31 @@ from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.attention_dispatch import Segments, attend_packed
 from wizardcoder_jax.models.dropout import Dropout
-from wizardcoder_jax.models.kv_cache import CacheView, LayerCache, extend
-from wizardcoder_jax.models.layers import Initializer, Projection, fused
+from wizardcoder_jax.models.kv_cache import CacheView, LayerCache, extend_and_attend
+from wizardcoder_jax.models.layers import Initializer, Projection, apply_fused
 from wizardcoder_jax.models.reference_attention import attend
 from wizardcoder_jax.models.remat import ATTENDED, QKV, keep
 
 
-class Rotation(NamedTuple):
+class RotaryAngles(NamedTuple):
     """Cosine and sine of the rotary angles, [B, T, 1, H/2] each, float32."""
 
     cos: jax.Array
     sin: jax.Array
 
 
-def rotation(positions: jax.Array, arch: ArchConfig) -> Rotation:
+def rotary_angles(positions: jax.Array, arch: ArchConfig) -> RotaryAngles:
     """Rotary angles of `positions` [B, T]: position * theta^(-2i/H) (Su et al., arXiv 2104.09864, equation 15)."""
     exponents = jnp.arange(0, arch.head_dim, 2, dtype=jnp.float32) / arch.head_dim
     frequencies = 1.0 / (arch.rope_theta**exponents * arch.rope_scale)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    return Rotation(jnp.cos(angles), jnp.sin(angles))
+    return RotaryAngles(jnp.cos(angles), jnp.sin(angles))
 
 
-def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
+def apply_rope(x: jax.Array, rotary_angles: RotaryAngles) -> jax.Array:
     """Rotates [B, T, *, H] by halves: dim i is paired with dim i + H/2 (transformers' `rotate_half` layout)."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = (first * rotation.cos - second * rotation.sin, second * rotation.cos + first * rotation.sin)
+    turned = (first * rotary_angles.cos - second * rotary_angles.sin, second * rotary_angles.cos + first * rotary_angles.sin)
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
@@ -55,7 +55,7 @@ class Attention(nnx.Module):
         x: jax.Array,
         positions: jax.Array,
         sight: jax.Array | Segments | CacheView,
-        turn: Rotation | None,
+        turn: RotaryAngles | None,
         dropout: Dropout | None = None,
     ) -> tuple[jax.Array, LayerCache | None]:
         """Attends from every place of `x`.
@@ -71,14 +71,14 @@ class Attention(nnx.Module):
         Returns:
             [B, T, D], and the cache, fuller, where there is one.
         """
-        queries, keys, values = fused(x, self.query, self.key, self.value)
+        queries, keys, values = apply_fused(x, self.query, self.key, self.value)
         queries = self.rules.constrain(queries, "batch", None, "heads", None)
         keys = self.rules.constrain(keys, "batch", None, "kv_heads", None)
         values = self.rules.constrain(values, "batch", None, "kv_heads", None)
         if turn is not None:
-            queries, keys = rotate(queries, turn), rotate(keys, turn)
+            queries, keys = apply_rope(queries, turn), apply_rope(keys, turn)
         if isinstance(sight, CacheView):
-            attended, cache = extend(sight, queries, keys, values, positions, self.rules)
+            attended, cache = extend_and_attend(sight, queries, keys, values, positions, self.rules)
             return self.out(attended), cache
         if isinstance(sight, Segments):  # in one go with the product, and so kept
             queries = (queries.astype(jnp.float32) / math.sqrt(queries.shape[-1])).astype(queries.dtype)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import ShardingRules
-from wizardcoder_jax.models.cudnn_attention import cudnn_attend, cudnn_misfits, on_gpu
-from wizardcoder_jax.models.reference_attention import own_kv_heads
-from wizardcoder_jax.models.splash_attention import on_tpu, splash_attend, splash_misfits
+from wizardcoder_jax.models.cudnn_attention import cudnn_attend, is_gpu_target, unsupported_by_cudnn
+from wizardcoder_jax.models.reference_attention import local_kv_heads
+from wizardcoder_jax.models.splash_attention import is_tpu_target, splash_attend, unsupported_by_splash
 
-AttentionKind = Literal["auto", "dot", "splash", "cudnn"]
+AttentionBackend = Literal["auto", "dot", "splash", "cudnn"]
 KERNELS = {"splash": splash_attend, "cudnn": cudnn_attend}
 
 
@@ -23,8 +23,8 @@ class Segments(NamedTuple):
     kernel: Literal["splash", "cudnn"]  # that computes it
 
 
-def chosen(
-    kind: AttentionKind, *, length: int, head_dim: int, dropout: float, dtype: jnp.dtype
+def select_backend(
+    kind: AttentionBackend, *, length: int, head_dim: int, dropout: float, dtype: jnp.dtype
 ) -> Literal["dot", "splash", "cudnn"]:
     """The way that attention goes.
 
@@ -38,13 +38,13 @@ def chosen(
     Raises:
         InputError: a kernel is demanded where it does not fit.
     """
-    wanted = kind if kind != "auto" else "splash" if on_tpu() else "cudnn" if on_gpu() else "dot"
+    wanted = kind if kind != "auto" else "splash" if is_tpu_target() else "cudnn" if is_gpu_target() else "dot"
     if wanted == "dot":
         return "dot"
     if wanted == "splash":
-        misfits = splash_misfits(length=length, head_dim=head_dim, dropout=dropout)
+        misfits = unsupported_by_splash(length=length, head_dim=head_dim, dropout=dropout)
     else:
-        misfits = cudnn_misfits(length=length, head_dim=head_dim, dropout=dropout, dtype=dtype)
+        misfits = unsupported_by_cudnn(length=length, head_dim=head_dim, dropout=dropout, dtype=dtype)
     if misfits and kind != "auto":
         raise InputError(f"attention {kind!r} does not fit {'; '.join(misfits)}; use 'dot' or 'auto'")
     return "dot" if misfits else wanted
@@ -70,7 +70,7 @@ def attend_packed(
     group = queries.shape[2] // keys.shape[2]
 
     def part(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array, kv_heads: jax.Array) -> jax.Array:
-        keys, values = (own_kv_heads(array, kv_heads, group, axis=2) for array in (keys, values))
+        keys, values = (local_kv_heads(array, kv_heads, group, axis=2) for array in (keys, values))
         return KERNELS[segments.kernel](queries, keys, values, ids, segments.window)
 
     heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)

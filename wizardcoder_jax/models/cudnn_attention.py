@@ -8,12 +8,12 @@ from wizardcoder_jax.core.sharding import target_device_kind
 MOST_HEAD_DIM = 128  # before Hopper (jax/_src/cudnn/fused_attention_stablehlo.py, check_is_flash_attention)
 
 
-def on_gpu() -> bool:
+def is_gpu_target() -> bool:
     """Whether what is traced now is for an NVIDIA GPU."""
     return target_device_kind().startswith("NVIDIA")
 
 
-def cudnn_misfits(*, length: int, head_dim: int, dropout: float, dtype: jnp.dtype) -> list[str]:
+def unsupported_by_cudnn(*, length: int, head_dim: int, dropout: float, dtype: jnp.dtype) -> list[str]:
     """Why the kernel does not fit; nothing where it does. Arguments as of `kernels.chosen`."""
     found = []
     if length % 2:
@@ -22,7 +22,7 @@ def cudnn_misfits(*, length: int, head_dim: int, dropout: float, dtype: jnp.dtyp
         found.append(f"head_dim {head_dim}, not a multiple of 8 up to {MOST_HEAD_DIM}")
     if dropout:
         found.append(f"dropout {dropout} of attention probabilities, which a row must draw by itself")
-    if on_gpu() and dtype.itemsize != 2:
+    if is_gpu_target() and dtype.itemsize != 2:
         found.append(f"compute_dtype {dtype}, which the kernel lacks")
     return found
 
@@ -39,5 +39,5 @@ def cudnn_attend(
         scale=1.0,  # the queries have it already
         is_causal=True,
         local_window_size=None if window is None else (window - 1, 0),
-        implementation="cudnn" if on_gpu() else "xla",
+        implementation="cudnn" if is_gpu_target() else "xla",
     )

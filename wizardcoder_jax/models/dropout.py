@@ -21,7 +21,7 @@ class Dropout(NamedTuple):
 
     def at(self, place: int) -> jax.Array:
         """The keys of one place in the layer, [B]."""
-        return fold(self.keys, place)
+        return fold_keys(self.keys, place)
 
     def __call__(self, x: jax.Array, place: int) -> jax.Array:
         """[B, ...] -> [B, ...]: elements are 0 or scaled up, so that their expectation stays (Srivastava et al., 2014)."""
@@ -45,7 +45,7 @@ class ActivationNoise:
 
     def layer(self, index: int | jax.Array) -> Dropout | None:
         """Dropout of layer `index`, the embedding being layer 0 and the blocks those from 1 on; None where it is off."""
-        return Dropout(fold(self._keys(), index), self.dropout) if self.dropout else None
+        return Dropout(fold_keys(self._keys(), index), self.dropout) if self.dropout else None
 
     def on_embeddings(self, x: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """Token embeddings [B, T, D] with uniform noise of at most alpha / sqrt(L D), L the tokens of a token's own example.
@@ -54,7 +54,7 @@ class ActivationNoise:
         """
         if not self.neftune_alpha:
             return x
-        keys = fold(fold(self._keys(), 0), NEFTUNE)
+        keys = fold_keys(fold_keys(self._keys(), 0), NEFTUNE)
         noise = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], jnp.float32, -1, 1))(keys)
         lengths = segment_lengths(segment_ids)[..., None].astype(jnp.float32)
         return x + (noise * self.neftune_alpha / jnp.sqrt(lengths * x.shape[-1])).astype(x.dtype)
@@ -63,7 +63,7 @@ class ActivationNoise:
         return jax.vmap(jax.random.key)(self.seeds)
 
 
-def fold(keys: jax.Array, number: int | jax.Array) -> jax.Array:
+def fold_keys(keys: jax.Array, number: int | jax.Array) -> jax.Array:
     """Keys [B] of draws that are independent for every number."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 

@@ -9,7 +9,7 @@ from wizardcoder_jax.models.transformer import Transformer
 _STEPS = 127  # of an int8 number on either side of zero
 
 
-def quantised(model: Transformer) -> Transformer:
+def quantize_int8(model: Transformer) -> Transformer:
     """The same model with the kernels of its blocks in int8, symmetric, with one scale an output channel.
 
     A kernel's number is its int8 times the scale of its output channel, which is the channel's largest magnitude over

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.core.sharding import Axes, ShardingRules, is_cpu_target
-from wizardcoder_jax.models.reference_attention import attend_part
+from wizardcoder_jax.models.reference_attention import attend_shard
 
 # Places are never negative, and no two of a step are the same: without these checks a scatter has fewer small steps.
-WITHIN: Any = {"unique_indices": True, "indices_are_sorted": True, "wrap_negative_indices": False}
+SCATTER_HINTS: Any = {"unique_indices": True, "indices_are_sorted": True, "wrap_negative_indices": False}
 SUBLANES = 8  # of a TPU: a product of one row, a lone query head of a kv head, would not be made by the matrix units
 
 
@@ -36,7 +36,7 @@ class LayerCache(NamedTuple):
         keys = (batch, num_kv_heads, head_dim, slots) if is_cpu_target() else shape
         return cls(jnp.zeros(keys, dtype), jnp.zeros(shape, dtype))
 
-    def resized(self, num_slots: int) -> Self:
+    def resize(self, num_slots: int) -> Self:
         """With so many slots; of more, the last are cut off."""
 
         def fitted(array: jax.Array, axis: int) -> jax.Array:
@@ -65,7 +65,7 @@ def cache_axes(rules: ShardingRules, num_kv_heads: int) -> Axes:
     return ("batch" if rules.mesh_axes("kv_heads", num_kv_heads) else "cache_batch", "kv_heads", None, None)
 
 
-def extend(
+def extend_and_attend(
     view: CacheView, queries: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array, rules: ShardingRules
 ) -> tuple[jax.Array, LayerCache]:
     """Fills new keys and values in, and attends from the queries beside them; scores in float32.
@@ -114,18 +114,18 @@ def _extend_part(
     group: int,
     turned_over: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`extend` on one device, for its sequences; `heads` [N]: which query heads it has of them."""
+    """`extend_and_attend` on one device, for its sequences; `heads` [N]: which query heads it has of them."""
     if turned_over:
         queries = jax.lax.all_to_all(queries, turned_over, 0, 2, tiled=True)
     # one place a head: filled in by whole tokens, TPU would hold the heads of a token side by side, and read them slowly
     rows, kv_heads = jnp.arange(len(positions))[:, None, None], jnp.arange(keys.shape[2])[:, None]
     keys, values, slots = keys.swapaxes(1, 2), values.swapaxes(1, 2), positions[:, None]
     at_keys = (rows, kv_heads, slice(None), slots) if is_cpu_target() else (rows, kv_heads, slots)
-    held_keys = held_keys.at[at_keys].set(keys, **WITHIN)
-    held_values = held_values.at[rows, kv_heads, slots].set(values, **WITHIN)
+    held_keys = held_keys.at[at_keys].set(keys, **SCATTER_HINTS)
+    held_values = held_values.at[rows, kv_heads, slots].set(values, **SCATTER_HINTS)
     own_keys = held_keys if is_cpu_target() else held_keys.swapaxes(-1, -2)
     least_rows = 1 if is_cpu_target() else SUBLANES
-    attended = attend_part(queries, own_keys, held_values, mask, heads, group=group, least_rows=least_rows)
+    attended = attend_shard(queries, own_keys, held_values, mask, heads, group=group, least_rows=least_rows)
     if turned_over:
         attended = jax.lax.all_to_all(attended, turned_over, 2, 0, tiled=True)
     return attended, held_keys, held_values

@@ -114,7 +114,7 @@ class Projection(nnx.Module):
         embed = self.axes.index("embed")
         if is_cpu_target() or not self.rules.mesh_axes("embed", kernel.shape[embed]):
             return jnp.tensordot(x, self.rules.all_gather(kernel.astype(x.dtype), *self.axes), self.num_in)
-        kernel = cast(kernel, x.dtype)
+        kernel = cast_weight(kernel, x.dtype)
         if embed < self.num_in:
             return jnp.tensordot(x, self.rules.all_gather(kernel, *self.axes), self.num_in)
         # Devices hold rows of "embed": with them in front, what is gathered lies as the products forward and backward read it.
@@ -126,7 +126,7 @@ class Projection(nnx.Module):
         )
 
 
-def fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
+def apply_fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
     """What projections [D, *, H] make of x [..., D]: [..., *, H] each.
 
     Where devices hold rows of their kernels these are gathered and multiplied as one, which is few large exchanges and products
@@ -136,13 +136,13 @@ def fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
     if len(kernels) < len(projections):
         return [projection(x) for projection in projections]
     rules, ends = projections[0].rules, np.cumsum([kernel.shape[1] for kernel in kernels])[:-1]
-    kernel: Any = cast(jnp.concatenate(kernels, axis=1), x.dtype)
+    kernel: Any = cast_weight(jnp.concatenate(kernels, axis=1), x.dtype)
     products = jnp.split(jnp.tensordot(x, rules.all_gather(kernel, "embed", None, None), 1), ends, axis=-2)
     return [projection._finished(x, y) for projection, y in zip(projections, products, strict=True)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def cast(weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def cast_weight(weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """One layer's weight in the dtype of its product, made where it is used.
 
     XLA would otherwise see that nothing else is done with the weights of all layers, and hold them all in that dtype besides.
@@ -155,14 +155,14 @@ def cast(weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def _cast_forward(weight: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    return cast(weight, dtype), jnp.zeros((), weight.dtype)
+    return cast_weight(weight, dtype), jnp.zeros((), weight.dtype)
 
 
 def _cast_backward(dtype: jnp.dtype, held: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
     return (grad.astype(held.dtype),)
 
 
-cast.defvjp(_cast_forward, _cast_backward)
+cast_weight.defvjp(_cast_forward, _cast_backward)
 
 
 @jax.custom_vjp
@@ -245,7 +245,7 @@ def _gated_backward(held: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Arra
 _gated.defvjp(_gated_forward, _gated_backward)
 
 
-def look_up(table: jax.Array, indices: jax.Array, axis: str, rules: ShardingRules, dtype: jnp.dtype) -> jax.Array:
+def embedding_lookup(table: jax.Array, indices: jax.Array, axis: str, rules: ShardingRules, dtype: jnp.dtype) -> jax.Array:
     """Rows of a table [V, D], [B, T] -> [B, T, D]; a device that computes with a part of it adds the rows that are there.
 
     They have `dtype`'s precision, in which the table is gathered and its gradient summed over devices, as a kernel's is; the

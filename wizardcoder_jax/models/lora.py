@@ -20,7 +20,7 @@ from wizardcoder_jax.config import LoraConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.int8 import quantised
+from wizardcoder_jax.models.int8 import quantize_int8
 from wizardcoder_jax.models.layers import Projection
 from wizardcoder_jax.models.nf4 import Nf4Kernel
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
@@ -28,24 +28,24 @@ from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 ADAPTER_NAMES = ("lora_a", "lora_b")  # the parameters that are trained; all others are frozen
 
 
-def with_adapters(model: Transformer, lora: LoraConfig, key: jax.Array, mesh: Mesh) -> Transformer:
-    """`adapted`, compiled for the mesh. Of base weights that stay in float32 the buffers are taken over from `model`."""
+def add_adapters_on_mesh(model: Transformer, lora: LoraConfig, key: jax.Array, mesh: Mesh) -> Transformer:
+    """`add_adapters`, compiled for the mesh. Of base weights that stay in float32 the buffers are taken over from `model`."""
     donated = 0 if lora.base_weights == "float32" else ()  # in another dtype none fits
     with jax.set_mesh(mesh):
-        return jax.jit(adapted, static_argnums=1, donate_argnums=donated)(model, lora, key)
+        return jax.jit(add_adapters, static_argnums=1, donate_argnums=donated)(model, lora, key)
 
 
-def abstract_adapted(arch: ArchConfig, rules: ShardingRules, lora: LoraConfig) -> Transformer:
+def abstract_lora_transformer(arch: ArchConfig, rules: ShardingRules, lora: LoraConfig) -> Transformer:
     """An adapted model with shapes in place of weights."""
 
     def made() -> Transformer:
         key = jax.random.key(0)  # in here, since the current mesh may be one of devices that nothing can run on
-        return adapted(Transformer(arch, rules, key), lora, key)
+        return add_adapters(Transformer(arch, rules, key), lora, key)
 
     return jax.eval_shape(made)
 
 
-def adapted(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transformer:
+def add_adapters(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transformer:
     """The model with adapters that add nothing yet, over weights as `lora.base_weights` says.
 
     An adapter is a [*in, R] and b [R, *out], float32, stacked as the kernels are. Drawn as by the authors' loralib
@@ -97,7 +97,7 @@ def _frozen(model: Transformer, lora: LoraConfig) -> Transformer:
     for table in filter(None, (model.tokens, model.positions, model.head)):
         table.set_value(model.rules.constrain(table[...].astype(dtype), *table.axes))
     if lora.base_weights == "int8":
-        return quantised(model)
+        return quantize_int8(model)
     for _, module in nnx.iter_modules(model.blocks):
         if isinstance(module, Projection) and isinstance(module.kernel, nnx.Param):
             if lora.base_weights == "nf4":
@@ -108,7 +108,7 @@ def _frozen(model: Transformer, lora: LoraConfig) -> Transformer:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def merged(model: Transformer, dtype: jnp.dtype) -> Transformer:
+def merge_adapters(model: Transformer, dtype: jnp.dtype) -> Transformer:
     """The plain model that an adapted one (or one in int8, or NF4) amounts to, blocks stacked.
 
     A kernel becomes what it stands for, plus a b alpha/rank, computed layer by layer in float32.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.core.sharding import ShardingRules
-from wizardcoder_jax.models.dropout import ATTENTION, Dropout, fold, scale_kept
+from wizardcoder_jax.models.dropout import ATTENTION, Dropout, fold_keys, scale_kept
 
 NUM_CHUNKS, MIN_CHUNK = 4, 64  # of queries: four chunks spare three eighths of the scores
 
@@ -61,11 +61,11 @@ def attend(
     args = (queries, keys, values, mask, jnp.arange(num_heads))
     if dropout is None:
         return rules.shard_map(functools.partial(_attend_in_chunks, group=group), axes, (queries.shape, heads))(*args)
-    part = functools.partial(attend_part, group=group, rate=dropout.rate)
+    part = functools.partial(attend_shard, group=group, rate=dropout.rate)
     return rules.shard_map(part, (*axes, ("batch",)), (queries.shape, heads))(*args, dropout.at(ATTENTION))
 
 
-def attend_part(
+def attend_shard(
     queries: jax.Array,
     keys: jax.Array,
     values: jax.Array,
@@ -83,7 +83,7 @@ def attend_part(
     one row a kv head is made with `least_rows` of them.
     """
     batch, length, num_heads, head_dim = queries.shape
-    keys, values = (own_kv_heads(array, heads // group, group, axis=1) for array in (keys, values))
+    keys, values = (local_kv_heads(array, heads // group, group, axis=1) for array in (keys, values))
     grouped = queries.reshape(batch, length, keys.shape[1], -1, head_dim).swapaxes(1, 2)
     if length * grouped.shape[3] == 1:
         grouped = jnp.pad(grouped, ((0, 0), (0, 0), (0, 0), (0, least_rows - 1), (0, 0)))
@@ -92,7 +92,7 @@ def attend_part(
     probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if row_keys is not None:
         draw = lambda key: jax.random.bernoulli(key, 1 - rate, (length, mask.shape[-1]))  # noqa: E731
-        kept = jax.vmap(lambda head: jax.vmap(draw)(fold(row_keys, head)), out_axes=1)(heads)  # [B, N, T, S]
+        kept = jax.vmap(lambda head: jax.vmap(draw)(fold_keys(row_keys, head)), out_axes=1)(heads)  # [B, N, T, S]
         kept = kept.reshape(batch, keys.shape[1], -1, *kept.shape[2:]).swapaxes(2, 3)
         probabilities = scale_kept(probabilities, kept, rate)
     attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, values)[:, :, :, : num_heads // keys.shape[1]]
@@ -102,18 +102,18 @@ def attend_part(
 def _attend_in_chunks(
     queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, heads: jax.Array, *, group: int
 ) -> jax.Array:
-    """`attend_part` where no query sees a later key: each chunk of queries has the keys up to its own end."""
+    """`attend_shard` where no query sees a later key: each chunk of queries has the keys up to its own end."""
     length = queries.shape[1]
     chunk = length // NUM_CHUNKS if length % NUM_CHUNKS == 0 and length >= NUM_CHUNKS * MIN_CHUNK else length
     attended = []
     for end in range(chunk, length + 1, chunk):
         own = slice(end - chunk, end)
         seen = (keys[..., :end], values[:, :, :end], mask[:, own, :end])
-        attended.append(attend_part(queries[:, own], *seen, heads, group=group))
+        attended.append(attend_shard(queries[:, own], *seen, heads, group=group))
     return jnp.concatenate(attended, axis=1)
 
 
-def own_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -> jax.Array:
+def local_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -> jax.Array:
     """The kv heads along `axis` that a device's query heads share; those that the mesh cannot split are whole on every device.
 
     Args:

@@ -19,35 +19,35 @@ MIDDLE = "middle"  # [B, T, D], the sum to which the MLP is added
 UP = "up"  # [B, T, F] before the activation; of a gated MLP the gate too
 
 
-class Kept(NamedTuple):
+class SavedActivations(NamedTuple):
     """Names of what is kept besides the block's input."""
 
     on_device: tuple[str, ...] = ()
     on_host: tuple[str, ...] = ()
 
 
-REMAT: dict[Remat, Kept] = {
-    "full": Kept(),
-    "attention": Kept(on_device=(QKV, ATTENDED)),
-    "mlp": Kept(on_device=(QKV, ATTENDED, MIDDLE, UP)),
-    "offload": Kept(on_host=(INPUT,)),
-    "offload_attention": Kept(on_host=(INPUT, QKV, ATTENDED)),
-    "offload_mlp": Kept(on_device=(UP,), on_host=(INPUT, QKV, ATTENDED, MIDDLE)),
-    "offload_up": Kept(on_host=(INPUT, MIDDLE, UP)),
-    "offload_middle": Kept(on_host=(INPUT, QKV, ATTENDED, MIDDLE)),
+REMAT_POLICIES: dict[Remat, SavedActivations] = {
+    "full": SavedActivations(),
+    "attention": SavedActivations(on_device=(QKV, ATTENDED)),
+    "mlp": SavedActivations(on_device=(QKV, ATTENDED, MIDDLE, UP)),
+    "offload": SavedActivations(on_host=(INPUT,)),
+    "offload_attention": SavedActivations(on_host=(INPUT, QKV, ATTENDED)),
+    "offload_mlp": SavedActivations(on_device=(UP,), on_host=(INPUT, QKV, ATTENDED, MIDDLE)),
+    "offload_up": SavedActivations(on_host=(INPUT, MIDDLE, UP)),
+    "offload_middle": SavedActivations(on_host=(INPUT, QKV, ATTENDED, MIDDLE)),
 }
 
 
 def keep(x: jax.Array, name: str) -> jax.Array:
-    """`x`, which `recomputed` knows by name."""
+    """`x`, which `rematerialize` knows by name."""
     return checkpoint_name(x, name)
 
 
-def recomputed(function: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
+def rematerialize(function: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
     """`function` of one block, of which the backward pass finds what `remat` keeps and computes the rest again."""
     if remat == "none":
         return function
-    kept = REMAT[remat]
+    kept = REMAT_POLICIES[remat]
     policy = jax.checkpoint_policies.save_and_offload_only_these_names(
         names_which_can_be_saved=list(kept.on_device),
         names_which_can_be_offloaded=list(kept.on_host),

@@ -16,12 +16,12 @@ LANES = 128  # of a TPU's vector unit: the kernel's blocks are multiples of it (
 BLOCKS, COMPUTED = (1024, 512, 256, 128), 512
 
 
-def on_tpu() -> bool:
+def is_tpu_target() -> bool:
     """Whether what is traced now is for a TPU."""
     return target_device_kind().startswith("TPU")
 
 
-def splash_misfits(*, length: int, head_dim: int, dropout: float) -> list[str]:
+def unsupported_by_splash(*, length: int, head_dim: int, dropout: float) -> list[str]:
     """Why the kernel does not fit; nothing where it does. Arguments as of `kernels.chosen`."""
     found = []
     if length % LANES:
@@ -40,7 +40,7 @@ def splash_attend(
     _, length, num_heads, _ = queries.shape
     shared = keys.shape[2] == 1  # by all query heads of the device
     # its type names results that it is not asked for
-    kernel: Any = _kernel(length, num_heads, window, shared, interpret=not on_tpu())
+    kernel: Any = _kernel(length, num_heads, window, shared, interpret=not is_tpu_target())
 
     def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array) -> jax.Array:
         return kernel(queries, keys, values, segment_ids=kernels.SegmentIds(ids, ids))

@@ -9,13 +9,13 @@ from flax import nnx
 from wizardcoder_jax.config import Remat
 from wizardcoder_jax.core.sharding import Axes, ShardingRules
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.attention import Attention, Rotation, rotation
-from wizardcoder_jax.models.attention_dispatch import AttentionKind, Segments, chosen
+from wizardcoder_jax.models.attention import Attention, RotaryAngles, rotary_angles
+from wizardcoder_jax.models.attention_dispatch import AttentionBackend, Segments, select_backend
 from wizardcoder_jax.models.dropout import ATTENTION_OUT, EMBEDDING, MLP_OUT, ActivationNoise, Dropout
 from wizardcoder_jax.models.kv_cache import CacheView, LayerCache, cache_axes
-from wizardcoder_jax.models.layers import Initializer, Mlp, Norm, look_up
+from wizardcoder_jax.models.layers import Initializer, Mlp, Norm, embedding_lookup
 from wizardcoder_jax.models.reference_attention import causal_mask, packed_mask
-from wizardcoder_jax.models.remat import INPUT, MIDDLE, keep, recomputed
+from wizardcoder_jax.models.remat import INPUT, MIDDLE, keep, rematerialize
 
 RESIDUAL = ("batch", "sequence", None)  # what blocks hand on: [B, T, D], its places split where the strategy asks for it
 KVCache = tuple[LayerCache, ...]  # one a block
@@ -36,7 +36,7 @@ class Block(nnx.Module):
         x: jax.Array,
         positions: jax.Array,
         sight: jax.Array | Segments | CacheView,
-        turn: Rotation | None,
+        turn: RotaryAngles | None,
         dropout: Dropout | None = None,
     ) -> tuple[jax.Array, LayerCache | None]:
         """[B, T, D] -> [B, T, D], and the fuller cache where there is one; arguments as for Attention."""
@@ -79,7 +79,7 @@ class Transformer(nnx.Module):
         *,
         dtype: jnp.dtype,
         remat: Remat = "none",
-        attention: AttentionKind = "dot",
+        attention: AttentionBackend = "dot",
         noise: ActivationNoise | None = None,
     ) -> jax.Array:
         """Final hidden states of packed rows.
@@ -102,7 +102,7 @@ class Transformer(nnx.Module):
         """
         window, turn, length = self.arch.sliding_window, self._turn(positions), tokens.shape[1]
         rate = noise.dropout if noise else 0.0
-        way = chosen(attention, length=length, head_dim=self.arch.head_dim, dropout=rate, dtype=jnp.dtype(dtype))
+        way = select_backend(attention, length=length, head_dim=self.arch.head_dim, dropout=rate, dtype=jnp.dtype(dtype))
         mask = packed_mask(segment_ids, window) if way == "dot" else Segments(segment_ids, window, way)
 
         def step(x: jax.Array, block: Block, layer: int | jax.Array = 0) -> jax.Array:
@@ -110,13 +110,13 @@ class Transformer(nnx.Module):
 
         x = self._embed(tokens, positions, dtype, noise, segment_ids)
         layers = (1 + jnp.arange(self.arch.num_layers),) if rate else ()
-        x = self._through_blocks(recomputed(step, remat), x, *layers)
+        x = self._through_blocks(rematerialize(step, remat), x, *layers)
         return self.rules.constrain(self.final_norm(x), "batch", None, None)
 
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
         """The next tokens of every sequence, after those in the cache: one at a time to decode, a piece of prompt to prefill.
 
-        The model's blocks are apart (`unstacked`).
+        The model's blocks are apart (`unstack_layers`).
 
         Args:
             tokens: [B, T].
@@ -155,22 +155,22 @@ class Transformer(nnx.Module):
         """The output embedding, [V, D]; the token embedding where they are tied."""
         return (self.tokens if self.head is None else self.head)[...]
 
-    def unstacked(self, *, consumed: bool = False) -> "Transformer":
-        """The same model with its blocks apart, for loops that unroll them.
+    def unstack_layers(self, *, free_stacked: bool = False) -> "Transformer":
+        """Return the same model with a list of blocks instead of stacked ones, for loops that unroll them.
 
-        On CPU a scan copies each layer's slice of the stacked weights at every step; taken apart once, they are read in
-        place. On TPU one layer's are brought from HBM while the one before it is computed. The split is one operation whose
-        gradient is one concatenation.
+        On CPU a scan copies each layer's slice of the stacked weights at every step; unstacked once, they are read in place.
+        On TPU the weights of one layer are read from HBM while the previous layer is computed. The split is one operation,
+        so that its gradient is one concatenation.
 
         Args:
-            consumed: let go of each stacked array of the blocks as soon as it is taken apart; this model is of no use then.
-                Not inside jit.
+            free_stacked: free each stacked array once it is split. The original model must not be used afterwards. Not
+                allowed inside jit.
         """
         leaves, treedef = jax.tree.flatten(self.blocks)
         slices = []
         for leaf in leaves:
             slices.append(_layers_of(leaf))
-            if consumed:
+            if free_stacked:
                 jax.block_until_ready(slices[-1])
                 leaf.delete()
         layers = [jax.tree.unflatten(treedef, [part[i] for part in slices]) for i in range(self.arch.num_layers)]
@@ -178,8 +178,8 @@ class Transformer(nnx.Module):
         model.blocks = nnx.List(layers)
         return model
 
-    def _turn(self, positions: jax.Array) -> Rotation | None:
-        return None if self.positions is not None else rotation(positions, self.arch)
+    def _turn(self, positions: jax.Array) -> RotaryAngles | None:
+        return None if self.positions is not None else rotary_angles(positions, self.arch)
 
     def _embed(
         self,
@@ -189,11 +189,11 @@ class Transformer(nnx.Module):
         noise: ActivationNoise | None = None,
         segment_ids: jax.Array | None = None,
     ) -> jax.Array:
-        x = look_up(self.tokens[...], tokens, "vocab", self.rules, dtype)
+        x = embedding_lookup(self.tokens[...], tokens, "vocab", self.rules, dtype)
         if noise is not None and segment_ids is not None:
             x = noise.on_embeddings(x, segment_ids)
         if self.positions is not None:
-            x = x + look_up(self.positions[...], positions, "positions", self.rules, dtype)
+            x = x + embedding_lookup(self.positions[...], positions, "positions", self.rules, dtype)
         x = self.rules.constrain(x.astype(dtype), *RESIDUAL)
         dropout = noise.layer(0) if noise else None
         return x if dropout is None else dropout(x, EMBEDDING)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from wizardcoder_jax.config import Remat, TrainConfig
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES, Axes, ShardingRules
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT, UP
-from wizardcoder_jax.models.splash_attention import splash_misfits
+from wizardcoder_jax.models.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT_POLICIES, UP
+from wizardcoder_jax.models.splash_attention import unsupported_by_splash
 from wizardcoder_jax.training.abstract_state import state_arrays
 from wizardcoder_jax.training.objectives.cross_entropy import chunk_length
 
@@ -62,7 +62,7 @@ def memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> StepMemory:
     """Memory of a step on each chip of a mesh."""
     held, sizes = _held(arch, config, mesh), sizes_of(arch, config, mesh)
     item = item_bytes(config)
-    block, away = _kept(arch, sizes, item), REMAT[config.remat].on_host if config.remat in REMAT else ()
+    block, away = _kept(arch, sizes, item), REMAT_POLICIES[config.remat].on_host if config.remat in REMAT_POLICIES else ()
     on_host = sum(block[name] for name in away)
     on_device = sum(block[name] for name in kept_of(config.remat) if name not in away)
     copies = 1 if config.accumulation == 1 else 2
@@ -142,7 +142,7 @@ def num_up(arch: ArchConfig) -> int:
 
 def kept_of(remat: Remat) -> tuple[str, ...]:
     """Names of what the backward pass finds of each block, wherever it is."""
-    return EVERYTHING if remat == "none" else (INPUT, *REMAT[remat].on_device, *REMAT[remat].on_host)
+    return EVERYTHING if remat == "none" else (INPUT, *REMAT_POLICIES[remat].on_device, *REMAT_POLICIES[remat].on_host)
 
 
 def _kept(arch: ArchConfig, sizes: Sizes, item: int) -> dict[str, float]:
@@ -177,7 +177,7 @@ def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfi
 def attends_by_dot(arch: ArchConfig, config: TrainConfig) -> bool:
     """Whether attention holds scores: no kernel fits, or none is wanted."""
     sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
-    return config.attention == "dot" or (config.attention == "auto" and bool(splash_misfits(**sizes)))
+    return config.attention == "dot" or (config.attention == "auto" and bool(unsupported_by_splash(**sizes)))
 
 
 def _held(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:

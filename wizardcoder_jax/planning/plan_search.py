@@ -9,7 +9,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import MESH_AXES, RULES, parse_mesh
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.remat import REMAT
+from wizardcoder_jax.models.remat import REMAT_POLICIES
 from wizardcoder_jax.planning.memory_estimator import StepMemory, memory
 from wizardcoder_jax.planning.step_time import StepTime, pace
 from wizardcoder_jax.planning.topology import Topology, topology_of
@@ -144,7 +144,7 @@ def _schedules(config: TrainConfig) -> Iterator[TrainConfig]:
     is_free = config.objective == "token_mean" or config.loss_group is not None
     for accumulation in range(1, config.batch_size + 1) if is_free else (config.accumulation,):
         if config.batch_size % accumulation == 0 and (config.batch_size // accumulation) % shards == 0:
-            for remat in REMAT:
+            for remat in REMAT_POLICIES:
                 yield dataclasses.replace(config, accumulation=accumulation, remat=remat)
 
 

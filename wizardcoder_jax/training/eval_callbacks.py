@@ -9,7 +9,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.data.batches import ValidationBatches
 from wizardcoder_jax.data.packed_dataset import Dataset
 from wizardcoder_jax.evaluation.benchmark_evaluator import BenchmarkEvaluator
-from wizardcoder_jax.models.lora import merged
+from wizardcoder_jax.models.lora import merge_adapters
 from wizardcoder_jax.training.global_batch import put_batch
 from wizardcoder_jax.training.objectives.cross_entropy import LossOptions
 from wizardcoder_jax.training.run_log import Report
@@ -58,7 +58,7 @@ class EvalCallbacks:
         if self._examiner is not None:
             model = self._subject.partition.join(weights, state.frozen)
             if self._config.lora.rank is not None:
-                model = merged(model, jnp.dtype(self._config.compute_dtype))
+                model = merge_adapters(model, jnp.dtype(self._config.compute_dtype))
             score = self._examiner.evaluate(model, self._subject.mesh)
             measured["pass_at_1"] = score.pass_at_1
             for asked in score.answers:

@@ -13,10 +13,10 @@ from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 from wizardcoder_jax.core.sharding import RULES, ShardingRules, make_mesh, num_batch_shards
 from wizardcoder_jax.hf.load_model import OpenedModel, open_model
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.models.add_token import arch_with_token, with_token
+from wizardcoder_jax.models.add_token import add_token, arch_with_token
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.attention_dispatch import chosen
-from wizardcoder_jax.models.lora import with_adapters
+from wizardcoder_jax.models.attention_dispatch import select_backend
+from wizardcoder_jax.models.lora import add_adapters_on_mesh
 from wizardcoder_jax.training.train_step import TrainState, abstract_state, new_state
 from wizardcoder_jax.training.trainable import Partition, abstract_model
 
@@ -64,9 +64,9 @@ class TrainingSetup:
         lora = self.config.lora
         in_full = lora.rank is None or lora.base_weights == "float32"
         model = self.base.weights(self.rules, self.mesh, jnp.dtype("float32" if in_full else "bfloat16")).model
-        model = model if self.new_token is None else with_token(model, self.new_token, self.mesh)
+        model = model if self.new_token is None else add_token(model, self.new_token, self.mesh)
         if lora.rank is not None:
-            model = with_adapters(model, lora, jax.random.key(self.config.seed), self.mesh)
+            model = add_adapters_on_mesh(model, lora, jax.random.key(self.config.seed), self.mesh)
         return new_state(model, self.config, self.mesh, self.rules)
 
 
@@ -74,7 +74,7 @@ def _check_fit(config: TrainConfig, arch: ArchConfig, num_shards: int) -> None:
     if config.max_length > arch.max_positions:
         raise InputError(f"max_length {config.max_length} exceeds the model's context of {arch.max_positions} positions")
     sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
-    chosen(config.attention, **sizes, dtype=jnp.dtype(config.compute_dtype))
+    select_backend(config.attention, **sizes, dtype=jnp.dtype(config.compute_dtype))
     microbatch = config.batch_size // config.accumulation
     if microbatch % num_shards:
         raise InputError(

@@ -82,7 +82,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
 
     def loss(trained: Params, frozen: Params, microbatch: Batch) -> jax.Array:
         model = partition.join(trained, frozen)
-        return weighted_loss(model.unstacked() if unroll else model, microbatch, options)
+        return weighted_loss(model.unstack_layers() if unroll else model, microbatch, options)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         total, grads = _accumulated(jax.value_and_grad(loss), state.trained, state.frozen, batch)

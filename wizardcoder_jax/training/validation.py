@@ -46,7 +46,7 @@ class Validation:
         def loss(trained: Params, frozen: Params, batch: Batch) -> jax.Array:
             model = partition.join(trained, frozen)
             microbatch = jax.tree.map(lambda array: array[0], batch)
-            return weighted_loss(model.unstacked() if unroll else model, microbatch, options.plain())
+            return weighted_loss(model.unstack_layers() if unroll else model, microbatch, options.plain())
 
         self._loss = jax.jit(loss)
 

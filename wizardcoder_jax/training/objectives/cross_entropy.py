@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.config import Remat, TrainConfig
 from wizardcoder_jax.core.sharding import ShardingRules, is_cpu_target
-from wizardcoder_jax.models.attention_dispatch import AttentionKind
+from wizardcoder_jax.models.attention_dispatch import AttentionBackend
 from wizardcoder_jax.models.dropout import ActivationNoise
 from wizardcoder_jax.models.transformer import Transformer
 
@@ -53,7 +53,7 @@ class LossOptions:
 
     dtype: jnp.dtype  # of activations and matmuls
     remat: Remat = "none"  # see models/remat.py
-    attention: AttentionKind = "auto"  # see Transformer
+    attention: AttentionBackend = "auto"  # see Transformer
     chunk: int | None = None  # see chunk_length
     dropout: float = 0.0  # see models/dropout.py
     neftune_alpha: float = 0.0  # see models/dropout.py
