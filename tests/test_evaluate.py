@@ -94,7 +94,7 @@ def test_samples_become_a_complete_results_file(isolated, files, capsys):
 
 
 def test_the_protocol_comes_from_the_samples_settings(isolated, files):
-    with pytest.raises(InputError, match=r"no protocol in .*samples\.meta\.json.*--protocol"):
+    with pytest.raises(InputError, match=r"does not record its protocol .*samples\.meta\.json.*--protocol"):
         main(arguments(files))
     (files / "samples.meta.json").write_text('{"protocol": "completion", "model": "m"}\n')
     main(arguments(files, "--limit", "1"))
@@ -132,7 +132,7 @@ def test_partial_scores_what_is_there_and_names_what_is_missing(isolated, files,
 
 
 def test_pass_at_more_than_the_samples_is_refused(files):
-    with pytest.raises(InputError, match="pass@10 needs 10 samples a problem; T/0 has 2"):
+    with pytest.raises(InputError, match="pass@10 needs 10 samples per problem; T/0 has 2"):
         main(arguments(files, "--protocol", "stored", "--k", "1,10"))
 
 
@@ -356,7 +356,7 @@ def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isola
     write_lines(files / "samples.jsonl", [{"task_id": 0, "completion": body} for body in bodies])
     monkeypatch.setattr(
         evalplus,
-        "_library",
+        "_checker_source",
         lambda: Path(evalplus_check.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 0.2"),
     )
     alone, run = [], Sandbox.run

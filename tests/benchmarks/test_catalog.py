@@ -89,7 +89,7 @@ def test_a_benchmark_file_replaces_the_problems(tmp_path):
 @pytest.mark.parametrize(
     ("records", "complaint"),
     [
-        ([], "holds no problem"),
+        ([], "contains no problem"),
         ([PROBLEM, PROBLEM], r"p\.jsonl:2: the task T/0 occurs twice"),
         ([PROBLEM, PROBLEM | {"task_id": 3}], r'p\.jsonl:2: "task_id" must be a str, found int'),
         ([PROBLEM, {"task_id": "T/1"}], r'p\.jsonl:2: no "prompt"'),
@@ -185,7 +185,7 @@ def test_too_few_samples_for_k_are_refused_with_the_problem(tmp_path):
     with pytest.raises(InputError, match=f"no samples for 1 of 2 problems: {ids[1]}"):
         select_samples(benchmark, own, [1])
     own += [Sample(task_id=ids[1], sample_index=0, completion=""), Sample(task_id="other", sample_index=0, completion="")]
-    with pytest.raises(InputError, match=f"pass@2 needs 2 samples a problem; {ids[1]} has 1"):
+    with pytest.raises(InputError, match=f"pass@2 needs 2 samples per problem; {ids[1]} has 1"):
         select_samples(benchmark, own, [1, 2])
     chosen = select_samples(benchmark, own, [1])
     assert {task_id: [s.sample_index for s in samples] for task_id, samples in chosen.items()} == {ids[0]: [0, 1], ids[1]: [0]}

@@ -69,8 +69,8 @@ def test_a_base_model_goes_on_from_question_and_asserts_in_a_docstring(tmp_path)
     ("change", "complaint"),
     [
         ({"task_id": "11"}, '"task_id" must be a int'),
-        ({"test_list": "assert"}, '"test_list" must be a list of texts'),
-        ({"test_list": ["assert ("]}, "its tests are not Python"),
+        ({"test_list": "assert"}, '"test_list" must be a list of strings'),
+        ({"test_list": ["assert ("]}, "its tests are not valid Python"),
         ({"code": None}, '"code" must be a str'),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_bad_record_is_named_with_its_line(tmp_path, change, complaint):
 
 
 def test_a_file_without_the_split_says_so(tmp_path):
-    with pytest.raises(InputError, match="holds no problem of the split 'train'"):
+    with pytest.raises(InputError, match="contains no problem of the split 'train'"):
         read(tmp_path, RECORD, split="train")
 
 

@@ -46,7 +46,7 @@ def test_the_language_of_a_file_is_checked(tmp_path):
 
 @pytest.mark.parametrize("stops", [None, "\n}", [1]])
 def test_stop_strings_must_be_texts(tmp_path, stops):
-    with pytest.raises(InputError, match=r'm\.jsonl:1: "stop_tokens" must be a list of texts'):
+    with pytest.raises(InputError, match=r'm\.jsonl:1: "stop_tokens" must be a list of strings'):
         read(tmp_path, RECORD | {"stop_tokens": stops})
 
 

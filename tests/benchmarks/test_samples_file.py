@@ -53,7 +53,7 @@ def test_the_files_of_a_folder_are_read_together(problems, tmp_path):
     found = read_samples(str(tmp_path / "rows"), problems)
     assert [(s.task_id, s.sample_index, s.completion) for s in found] == [("T/0", 0, "a"), ("T/1", 0, "c"), ("T/1", 1, "b")]
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="holds no sample"):
+    with pytest.raises(InputError, match="contains no sample"):
         read_samples(str(tmp_path / "none"), problems)
     assert meta_path("a/rows/") == "a/rows.meta.json"
 
@@ -107,7 +107,7 @@ def test_a_bad_sample_is_named_with_its_line(problems, tmp_path, record, complai
 
 
 def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
-    with pytest.raises(InputError, match="holds no sample"):
+    with pytest.raises(InputError, match="contains no sample"):
         read_samples(write_lines(tmp_path / "empty.jsonl"), problems)
     path = Path(write_lines(tmp_path / "cut.jsonl.gz", GOOD))
     path.write_bytes(path.read_bytes()[:-9])

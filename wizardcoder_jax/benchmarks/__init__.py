@@ -1,1 +1,1 @@
-"""Benchmarks: problems, how they are asked (protocols), how answers are cleaned and assembled to programs, pass@k."""
+"""Benchmarks: problems, protocols (prompt and answer cleaning), program assembly and pass@k."""

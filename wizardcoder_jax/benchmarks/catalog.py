@@ -1,4 +1,4 @@
-"""The table of benchmarks: a new benchmark is one file in this folder and one row here."""
+"""The catalog of benchmarks: a new benchmark is one file in this folder and one entry here."""
 
 import dataclasses
 import functools
@@ -13,14 +13,14 @@ from wizardcoder_jax.core.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkEntry:
-    """How one benchmark is found and read."""
+    """How to locate and read one benchmark."""
 
-    locate: Callable[..., tuple[str, str]]  # (path, label) of the problem file
+    locate: Callable[..., tuple[str, str]]  # returns (path, label) of the problem file
     read: Callable[..., tuple[Problem, ...]]
     timeout_s: float = 3.0
-    split: str | None = None  # the default; None where the benchmark has no splits
+    split: str | None = None  # the default split; None if the benchmark has no splits
     has_versions: bool = False
-    runs_anywhere: bool = True
+    runs_anywhere: bool = True  # see Benchmark
 
 
 _PLUS = {"timeout_s": evalplus.TIMEOUT_S, "has_versions": True}
@@ -51,16 +51,16 @@ BENCHMARKS: dict[str, BenchmarkEntry] = {
 def load_benchmark(
     name: str, benchmark_file: str | None = None, *, split: str | None = None, version: str | None = None
 ) -> Benchmark:
-    """Loads a benchmark by name.
+    """Load a benchmark by name.
 
     Args:
         name: a key of BENCHMARKS.
-        benchmark_file: problems to use instead of the benchmark's own file; the form is the benchmark's.
-        split: which part of MBPP; None for the usual one.
-        version: which release of HumanEval+ or MBPP+; None for the newest.
+        benchmark_file: problems to use instead of the benchmark's own file, in the same format.
+        split: the split of MBPP; None for the default one.
+        version: the release of HumanEval+ or MBPP+; None for the newest.
 
     Raises:
-        InputError: no such benchmark, split or version, or its problems are missing or malformed.
+        InputError: the benchmark, split or version is unknown, or the problems are missing or malformed.
     """
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
@@ -73,11 +73,11 @@ def load_benchmark(
         path, label = benchmark_file, PurePosixPath(benchmark_file).name
     else:
         path, label = entry.locate(version) if entry.has_versions else entry.locate()
-    chosen = split or entry.split
-    problems = entry.read(path) if chosen is None else entry.read(path, chosen)
+    split = split or entry.split
+    problems = entry.read(path) if split is None else entry.read(path, split)
     return Benchmark(
         name=name,
-        version=f"{label}{'' if chosen is None else f' split {chosen}'} sha256:{content_hash(path)}",
+        version=f"{label}{'' if split is None else f' split {split}'} sha256:{content_hash(path)}",
         problems=problems,
         timeout_s=entry.timeout_s,
         runs_anywhere=entry.runs_anywhere,

@@ -1,7 +1,7 @@
-"""DS-1000: data science problems, each tested by its own code_context, which runs the solution as text.
+"""DS-1000: data science problems; each is tested by its own code_context, which receives the solution as a string.
 
-Source: xlang-ai/DS-1000 (CC-BY-SA-4.0), its simplified format; a program is code_context + test_execution(code), and
-test_string(code) where that is defined, as in its test_ds1000.py. Which references pass depends on the installed libraries:
+Source: xlang-ai/DS-1000 (CC-BY-SA-4.0), simplified format. A program is code_context + test_execution(code), followed by
+test_string(code) if that is defined, as in its test_ds1000.py. Which references pass depends on the installed libraries;
 the reference environment is Python 3.10 with numpy 1.26.4, pandas 1.5.3, scipy 1.12, scikit-learn 1.4.0, matplotlib 3.8.4
 (scripts/ds1000_environment.sh builds it).
 """
@@ -15,21 +15,21 @@ from wizardcoder_jax.benchmarks.record_fields import required
 from wizardcoder_jax.core.errors import InputError
 
 STOPS = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "### END SOLUTION")
-TIMEOUT_S = 120.0  # as in its execution.py
+TIMEOUT_S = 120.0  # from its execution.py
 _FILES = ("ds1000/ds1000.jsonl.gz", "ds1000/ds1000.jsonl", "ds1000/ds1000-even.jsonl.gz")
 _HUB = "hf://datasets/xlangai/DS-1000/test.jsonl"
 
 
 def locate() -> tuple[str, str]:
-    """(path, label) of the problem file."""
+    """Return (path, label) of the problem file."""
     return find("ds1000", _FILES, _HUB)
 
 
 def read_problems(path: str) -> tuple[Problem, ...]:
-    """The problems of a file in DS-1000's simplified format.
+    """Read the problems of a file in DS-1000's simplified format.
 
     Raises:
-        InputError: the file is missing, malformed or empty (file and line named).
+        InputError: the file is missing, malformed or empty; the message names file and line.
     """
     return read_problem_file(path, _problem)
 
@@ -46,7 +46,7 @@ def _problem(place: str, record: dict[str, Any]) -> Problem:
         canonical_solution=required(place, record, "reference_code", str),
         test="\n".join([context, *calls]) + "\n",
         follows_prompt=False,
-        isolated=False,  # the tests look at arrays, frames and figures
+        isolated=False,  # the tests inspect arrays, data frames and figures
         text_name="code",
         stop_strings=STOPS,
         library=required(place, metadata, "library", str),

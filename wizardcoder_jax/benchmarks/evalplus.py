@@ -1,4 +1,4 @@
-"""HumanEval+ and MBPP+: evalplus' problem files. A sample passes only if it passes the base inputs, then the plus inputs.
+"""HumanEval+ and MBPP+ from evalplus' problem files; a sample must pass the base inputs and then the plus inputs.
 
 Source: evalplus 0.3.1 (Apache-2.0); releases humanevalplus_release v0.1.10 and mbppplus_release v0.2.0 and v0.1.0.
 """
@@ -18,16 +18,16 @@ from wizardcoder_jax.benchmarks.record_fields import required
 from wizardcoder_jax.core.errors import InputError
 
 VERSIONS = {"humaneval+": ("v0.1.10",), "mbpp+": ("v0.2.0", "v0.1.0")}  # the first is the default
-TIMEOUT_S = 120.0  # CPU seconds of candidate and reference; single calls have limits of their own (evalplus_check.py)
-_TOO_LARGE = {"Mbpp/255"}  # results of 128 million items, too many to hand from one process to another
+TIMEOUT_S = 120.0  # CPU seconds of candidate and reference; evalplus_check.py also limits each call
+_TOO_LARGE = {"Mbpp/255"}  # its results have 128 million items, too many to send between processes
 _FILES = {"humaneval+": "HumanEvalPlus", "mbpp+": "MbppPlus"}
 
 
 def locate(name: str, version: str | None) -> tuple[str, str]:
-    """(path, label) of the problem file: evalplus' own cache, WIZARDCODER_DATA, else evalplus' releases.
+    """Return (path, label) of the problem file: from evalplus' own cache, WIZARDCODER_DATA or evalplus' releases.
 
     Raises:
-        InputError: no such version, or no place has it.
+        InputError: the version is unknown, or found nowhere.
     """
     version = version or VERSIONS[name][0]
     if version not in VERSIONS[name]:
@@ -42,19 +42,19 @@ def locate(name: str, version: str | None) -> tuple[str, str]:
 
 
 def read_humaneval_plus(path: str) -> tuple[Problem, ...]:
-    """The problems of a HumanEval+ file.
+    """Read the problems of a HumanEval+ file.
 
     Raises:
-        InputError: the file is missing, malformed or empty (file and line named).
+        InputError: the file is missing, malformed or empty; the message names file and line.
     """
     return read_problem_file(path, functools.partial(_problem, "humaneval"))
 
 
 def read_mbpp_plus(path: str) -> tuple[Problem, ...]:
-    """The problems of an MBPP+ file.
+    """Read the problems of an MBPP+ file.
 
     Raises:
-        InputError: the file is missing, malformed or empty (file and line named).
+        InputError: the file is missing, malformed or empty; the message names file and line.
     """
     return read_problem_file(path, functools.partial(_problem, "mbpp"))
 
@@ -66,7 +66,7 @@ def _problem(benchmark: str, place: str, record: dict[str, Any]) -> Problem:
     number = task_id.rpartition("/")[2]
     if not number.isdecimal() or not entry_point.isidentifier():
         raise InputError(f"{place}: expected a task_id such as Mbpp/2 and a name as entry_point, got {task_id}, {entry_point}")
-    question, examples = _asked(prompt) if benchmark == "mbpp" else (None, ())
+    question, examples = _question_and_assert(prompt) if benchmark == "mbpp" else (None, ())
     return Problem(
         task_id=task_id,
         prompt=prompt,
@@ -82,13 +82,13 @@ def _problem(benchmark: str, place: str, record: dict[str, Any]) -> Problem:
 
 
 def _inputs(place: str, record: dict[str, Any]) -> tuple[float, str]:
-    """(tolerance, JSON of the inputs by label)."""
+    """Return (tolerance, JSON of the inputs by label)."""
     tolerance, groups = record.get("atol"), []
     if not isinstance(tolerance, int | float):
         raise InputError(f'{place}: "atol" must be a number, found {type(tolerance).__name__}')
     for label in ("base", "plus"):
         calls = record.get(f"{label}_input")
-        calls = [] if calls == {} else calls  # so written where there are none
+        calls = [] if calls == {} else calls  # evalplus writes {} if there are none
         if not isinstance(calls, list) or not all(isinstance(call, list) for call in calls):
             raise InputError(f'{place}: "{label}_input" must be a list of argument lists')
         groups.append((label, calls))
@@ -97,16 +97,21 @@ def _inputs(place: str, record: dict[str, Any]) -> tuple[float, str]:
 
 def _test(benchmark: str, number: int, entry_point: str, reference: str, tolerance: float, inputs: str) -> str:
     arguments = ", ".join(map(repr, (benchmark, number, entry_point, reference, tolerance, inputs)))
-    return f"\n{_library()}\ncheck_all({entry_point}, {arguments})\n"
+    return f"\n{_checker_source()}\ncheck_all({entry_point}, {arguments})\n"
 
 
 @functools.cache
-def _library() -> str:
+def _checker_source() -> str:
+    """Return the text of evalplus_check.py, which is part of every test.
+
+    Do not edit that file without need: any change to its text changes the digest of every program, so that unfinished
+    evaluations of HumanEval+ and MBPP+ run all their programs again.
+    """
     return Path(evalplus_check.__file__).read_text(encoding="utf-8")
 
 
-def _asked(prompt: str) -> tuple[str, tuple[str, ...]]:
-    """(question, assert) of an MBPP+ prompt, which is a docstring of both."""
+def _question_and_assert(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """Split an MBPP+ prompt, a docstring of both, into question and assert."""
     lines = prompt.strip().removeprefix('"""').removesuffix('"""').strip().split("\n")
     first = next((i for i, line in enumerate(lines) if re.match(r"\s*assert\b", line)), len(lines))
     example = "\n".join(lines[first:])

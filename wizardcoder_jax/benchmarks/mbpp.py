@@ -1,4 +1,4 @@
-"""MBPP, whole and sanitized: a program is code + test_setup_code (or test_imports) + asserts.
+"""MBPP, full and sanitized: a program is code + test_setup_code (or test_imports) + asserts.
 
 Source: google-research/google-research, mbpp/mbpp.jsonl and mbpp/sanitized-mbpp.json (CC-BY-4.0); splits by task id as in
 its README; prompt and stop strings of base models as in bigcode-evaluation-harness, bigcode_eval/tasks/mbpp.py.
@@ -19,26 +19,26 @@ from wizardcoder_jax.core.errors import InputError
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
 STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 TIMEOUT_S = 5.0
-_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}  # the author shows the signature alone
+_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}  # the original prompt shows only the signature
 _HUB = "hf://datasets/google-research-datasets/mbpp/full/test-00000-of-00001.parquet"
 _HUB_SANITIZED = "hf://datasets/google-research-datasets/mbpp/sanitized/test-00000-of-00001.parquet"
 
 
 def locate() -> tuple[str, str]:
-    """(path, label) of the whole MBPP; the hub's file holds the test split only."""
+    """Return (path, label) of the full MBPP; the hub's file contains only the test split."""
     return find("mbpp", ["mbpp/mbpp.jsonl"], _HUB)
 
 
 def locate_sanitized() -> tuple[str, str]:
-    """(path, label) of the sanitized MBPP; the hub's file holds the test split only."""
+    """Return (path, label) of the sanitized MBPP; the hub's file contains only the test split."""
     return find("mbpp-sanitized", ["mbpp/sanitized-mbpp.json"], _HUB_SANITIZED)
 
 
 def read_problems(path: str, split: str) -> tuple[Problem, ...]:
-    """The problems of one split ("all" for every), whole or sanitized, in file order.
+    """Read the problems of one split ("all" for every split) of a full or sanitized file, in file order.
 
     Raises:
-        InputError: the file is missing or malformed (file and line named), or has none of the split.
+        InputError: the file is missing or malformed, or contains no problem of the split; the message names file and line.
     """
     ids = range(10**9) if split == "all" else SPLITS[split]
     return read_problem_file(path, functools.partial(_problem, ids), f"problem of the split {split!r}")
@@ -49,9 +49,9 @@ def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
     if number not in ids:
         return None
     question = required(place, record, "text" if "text" in record else "prompt", str)
-    code, tests = required(place, record, "code", str), _texts(place, record, "test_list")
-    setup = "\n".join([*_texts(place, record, "test_imports"), record.get("test_setup_code") or ""])
-    entry_point, helpers = _called(place, setup, tests)
+    code, tests = required(place, record, "code", str), _strings(place, record, "test_list")
+    setup = "\n".join([*_strings(place, record, "test_imports"), record.get("test_setup_code") or ""])
+    entry_point, helpers = _tested_names(place, setup, tests)
     shown = tuple(tests)
     return Problem(
         task_id=f"Mbpp/{number}",
@@ -68,34 +68,35 @@ def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
     )
 
 
-def _texts(place: str, record: dict[str, Any], key: str) -> list[str]:
+def _strings(place: str, record: dict[str, Any], key: str) -> list[str]:
     value = record.get(key)
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise InputError(f'{place}: "{key}" must be a list of texts')
+        raise InputError(f'{place}: "{key}" must be a list of strings')
     return value
 
 
-def _called(place: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
-    """(the tested function, what else of the candidate the tests call; None where calls are not all they need).
+def _tested_names(place: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
+    """Return (the tested function, the other names of the candidate that the tests call).
 
-    Some tests make objects of a class that the candidate defines (367, 601, 927); 596 uses a module that it has imported.
+    The second is None if the tests need more than calls: some create objects of a class that the candidate defines (367, 601,
+    927), and 596 uses a module that the candidate imports.
     """
     try:
         asserts, tree = ast.parse("\n".join(tests)), ast.parse("\n".join([setup, *tests]))
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"{place}: its tests are not Python: {error}") from error
+        raise InputError(f"{place}: its tests are not valid Python: {error}") from error
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     bound |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     own = {node.id for node in names if not hasattr(builtins, node.id)} - bound
-    # MBPP/126 tests a function by the name of `sum`: where the tests have no name of their own, the first call counts.
+    # MBPP/126 tests a function by the name of `sum`: if the tests use only builtin names, the first call counts.
     entry_point = next((name for name in _calls(asserts) if name in own or not own), None)
     helpers = own - {entry_point}
     return entry_point, tuple(sorted(helpers)) if entry_point and helpers <= set(_calls(tree)) else None
 
 
 def _calls(tree: ast.AST) -> list[str]:
-    """The bare names that are called, outer calls first."""
+    """Return the bare names that are called, outer calls first."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [function.id for function in calls if isinstance(function, ast.Name)]

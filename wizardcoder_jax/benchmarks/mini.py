@@ -1,17 +1,17 @@
-"""Our own short problems, in HumanEval form: `mini` for reporting, `mini-dev` for tuning; neither is ever trained on."""
+"""Our own short problems in HumanEval format: `mini` for reporting, `mini-dev` for tuning; never train on either."""
 
 from pathlib import Path
 
 
 def locate_mini() -> tuple[str, str]:
-    """(path, label) of the reporting half."""
-    return _shipped("mini.jsonl")
+    """Return (path, label) of the reporting half."""
+    return _packaged_file("mini.jsonl")
 
 
 def locate_mini_dev() -> tuple[str, str]:
-    """(path, label) of the tuning half."""
-    return _shipped("mini-dev.jsonl")
+    """Return (path, label) of the tuning half."""
+    return _packaged_file("mini-dev.jsonl")
 
 
-def _shipped(name: str) -> tuple[str, str]:
+def _packaged_file(name: str) -> tuple[str, str]:
     return str(Path(__file__).with_name("problems") / name), name

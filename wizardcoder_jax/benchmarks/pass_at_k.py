@@ -1,4 +1,4 @@
-"""pass@k: the unbiased estimate of a problem, its mean over problems, and a bootstrap interval of that mean."""
+"""pass@k: the unbiased estimate for a problem, its mean over problems, and a bootstrap interval of the mean."""
 
 from collections.abc import Sequence
 
@@ -9,26 +9,26 @@ CONFIDENCE = 0.95
 
 
 def estimate_pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """The chance that at least one of k samples, drawn without replacement from n of which c are correct, is correct.
+    """Return the probability that at least one of k samples is correct, drawn without replacement from n with c correct.
 
-    1 - prod(1 - k / arange(n - c + 1, n + 1)), and 1 where n - c < k.
+    1 - prod(1 - k / arange(n - c + 1, n + 1)), and 1 if n - c < k.
     Source: Chen et al. 2021, "Evaluating Large Language Models Trained on Code", section 2.1 and figure 3.
 
     Raises:
         ValueError: k is not in [1, n], or c not in [0, n].
     """
     if not 1 <= k <= num_samples or not 0 <= num_correct <= num_samples:
-        raise ValueError(f"pass@{k} of {num_correct} correct in {num_samples} samples is not defined")
+        raise ValueError(f"pass@{k} is not defined for {num_correct} correct of {num_samples} samples")
     if num_samples - num_correct < k:
         return 1.0
     return float(1.0 - np.prod(1.0 - k / np.arange(num_samples - num_correct + 1, num_samples + 1)))
 
 
 def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int) -> tuple[float, tuple[float, float]]:
-    """Mean pass@k over problems, and its 95 % interval.
+    """Return the mean pass@k over problems, and its 95 % interval.
 
-    The interval is the percentile bootstrap over problems with a fixed seed: what would change with other problems of
-    the same kind. It does not cover the noise of sampling within a problem where n is small.
+    The interval is a percentile bootstrap over problems with a fixed seed: it shows how the mean would vary with other
+    problems of the same kind. It does not include the sampling noise within a problem if n is small.
 
     Args:
         counts: (num_samples, num_correct) of each problem.

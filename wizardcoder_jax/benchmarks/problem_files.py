@@ -1,4 +1,4 @@
-"""Reads a file of problems, whatever their form."""
+"""Reads problem files of any benchmark."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,26 +9,26 @@ from wizardcoder_jax.core.record_files import read_records
 
 
 def read_problem_file(
-    path: str, make: Callable[[str, dict[str, Any]], Problem | None], what: str = "problem"
+    path: str, parse: Callable[[str, dict[str, Any]], Problem | None], what: str = "problem"
 ) -> tuple[Problem, ...]:
-    """The problems of a file (JSONL, a JSON array or parquet, plain or .gz), in file order.
+    """Read the problems of a file (JSONL, a JSON array or parquet, plain or .gz), in file order.
 
     Args:
         path: the file.
-        make: from a record and its place ("FILE:LINE") to a problem; None for one that is not wanted.
-        what: what is looked for, in the words of a complaint.
+        parse: converts a record and its location ("FILE:LINE") to a problem, or None to skip it.
+        what: description of the problems in the message if there are none.
 
     Raises:
-        InputError: the file is missing, malformed or empty, or names a task twice (file and line named).
+        InputError: the file is missing, malformed or empty, or contains a task twice; the message names file and line.
     """
     problems: dict[str, Problem] = {}
     for place, record in read_records(path):
-        problem = make(place, record)
+        problem = parse(place, record)
         if problem is None:
             continue
         if problem.task_id in problems:
             raise InputError(f"{place}: the task {problem.task_id} occurs twice")
         problems[problem.task_id] = problem
     if not problems:
-        raise InputError(f"{path} holds no {what}")
+        raise InputError(f"{path} contains no {what}")
     return tuple(problems.values())

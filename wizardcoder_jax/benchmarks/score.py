@@ -1,4 +1,4 @@
-"""From verdicts to a score: which samples are scored, and the pass@k part of a results file."""
+"""Selects the samples to score, and computes the pass@k part of a results file from verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ _NAMES_SHOWN = 10
 def select_samples(
     benchmark: Benchmark, samples: Sequence[Sample], ks: Sequence[int], *, partial: bool = False
 ) -> dict[str, list[Sample]]:
-    """The samples of each problem of the benchmark, in problem order and by index; others are left out.
+    """Return the samples of each problem, by task id, in problem order and by index; samples of other problems are dropped.
 
     Args:
-        benchmark: the problems that are scored.
-        samples: of these and of other problems.
-        ks: the k's of pass@k.
-        partial: leave problems without a sample out, instead of refusing.
+        benchmark: the problems to score.
+        samples: samples of these and possibly other problems.
+        ks: the values of k for pass@k.
+        partial: leave out problems without a sample instead of raising.
 
     Raises:
         InputError: a problem has no sample, or fewer than the largest k.
@@ -29,30 +29,30 @@ def select_samples(
     for sample in sorted(samples, key=lambda sample: sample.sample_index):
         if sample.task_id in chosen:
             chosen[sample.task_id].append(sample)
-    missing = [task_id for task_id, own in chosen.items() if not own]
+    missing = [task_id for task_id, task_samples in chosen.items() if not task_samples]
     if missing and partial and len(missing) < len(chosen):
-        chosen = {task_id: own for task_id, own in chosen.items() if own}
+        chosen = {task_id: task_samples for task_id, task_samples in chosen.items() if task_samples}
     elif missing:
         more = f" and {len(missing) - _NAMES_SHOWN} more" if len(missing) > _NAMES_SHOWN else ""
         names = f"{', '.join(missing[:_NAMES_SHOWN])}{more}"
         raise InputError(f"no samples for {len(missing)} of {len(chosen)} problems: {names}; --partial scores the others")
-    fewest, task_id = min((len(own), task_id) for task_id, own in chosen.items())
+    fewest, task_id = min((len(task_samples), task_id) for task_id, task_samples in chosen.items())
     if max(ks) > fewest:
-        raise InputError(f"pass@{max(ks)} needs {max(ks)} samples a problem; {task_id} has {fewest}; choose a smaller --k")
+        raise InputError(f"pass@{max(ks)} needs {max(ks)} samples per problem; {task_id} has {fewest}; choose a smaller --k")
     return chosen
 
 
 def score(verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dict[str, Any]:
-    """The score part of a results file.
+    """Return the score part of a results file.
 
     Args:
-        verdicts: for each problem, whether each of its samples passed.
-        ks: the k's of pass@k; none above the number of samples of any problem.
+        verdicts: for each task id, whether each of its samples passed.
+        ks: the values of k for pass@k, none larger than the number of samples of any problem.
 
     Returns:
-        `num_problems`, `num_samples` (a problem; the fewest, where they differ), `pass_at_k`, `confidence_95`.
+        `num_problems`, `num_samples` (per problem; the minimum if they differ), `pass_at_k`, `confidence_95`.
     """
-    counts = [(len(own), sum(own)) for own in verdicts.values()]
+    counts = [(len(passed), sum(passed)) for passed in verdicts.values()]
     estimates = {str(k): mean_pass_at_k(counts, k) for k in ks}
     return {
         "num_problems": len(counts),
@@ -65,12 +65,13 @@ def score(verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dict[str
 def score_groups(
     groups: Mapping[str, str | None], verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """The score of each group (library), by name; empty where problems have none.
+    """Return the score of each group (library) by name; empty if the problems have no groups.
 
     Args:
-        groups: each problem's group.
-        verdicts: for each problem, whether each of its samples passed.
-        ks: the k's of pass@k.
+        groups: the group of each task id.
+        verdicts: for each task id, whether each of its samples passed.
+        ks: the values of k for pass@k.
     """
     names = sorted({group for task_id in verdicts if (group := groups[task_id]) is not None})
-    return {name: score({task: own for task, own in verdicts.items() if groups[task] == name}, ks) for name in names}
+    by_group = {name: {task_id: verdicts[task_id] for task_id in verdicts if groups[task_id] == name} for name in names}
+    return {name: score(group_verdicts, ks) for name, group_verdicts in by_group.items()}

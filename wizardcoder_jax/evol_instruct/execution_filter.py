@@ -1,7 +1,7 @@
-"""The execution filter: answers that hold Python are run, first alone, then with asserts that the teacher writes for them.
+"""The execution filter: runs the Python of an answer, first alone, then with asserts that the teacher writes for it.
 
-What an answer needs and a sandbox lacks (input, a network, packages, files, a display) is no fault of the answer: such records
-pass, marked "execution:unchecked:<reason>". Source: ours; the paper runs nothing. The prompt is ours.
+If an answer needs something that the sandbox lacks (input, a network, packages, files, a display), that is not its fault: the
+record passes, marked "execution:unchecked:<reason>". Source: ours, including the prompt; the paper runs no programs.
 """
 
 import ast
@@ -16,7 +16,7 @@ from wizardcoder_jax.evol_instruct.languages import fenced_blocks, parse_languag
 
 EXECUTION = "execution"
 PURPOSE = "tests"
-CHECKED_TASKS = ("generate", "repair", "translate")  # of "test" an answer's subject stands in the question, not in it
+CHECKED_TASKS = ("generate", "repair", "translate")  # not "test": there the code under test is in the question
 
 PROMPT = (
     "Below are a programming question and a Python answer to it. Write up to five assert statements that any correct answer "
@@ -37,9 +37,9 @@ class Ending:
 
 
 Run = Callable[[str, str], Awaitable[Ending]]
-"""Runs code (first argument), then a test in the same interpreter; equal arguments have equal endings."""
+"""Runs code (first argument), then a test in the same interpreter; equal arguments always have the same ending."""
 
-_MISSING = {  # exceptions that say what the surroundings lack
+_NEEDS_BY_EXCEPTION = {  # exceptions that show what the sandbox lacks
     "ModuleNotFoundError": "needs_package",
     "ImportError": "needs_package",
     "EOFError": "needs_input",
@@ -55,28 +55,29 @@ _MISSING = {  # exceptions that say what the surroundings lack
     "NewConnectionError": "needs_network",
     "OperationalError": "needs_database",
 }
-_UNTOLD = {"exit": "exits", "sandbox": "not_run"}  # endings from which nothing follows
-_ENDLESS = re.compile(  # what a program does that is not meant to end, or to wait
+_INCONCLUSIVE = {"exit": "exits", "sandbox": "not_run"}  # endings that say nothing about the answer
+_ENDLESS = re.compile(  # signs of a program that is meant to run forever or to wait
     r"\b(?:mainloop|serve_forever|run_forever|sleep|app\.run|uvicorn\.run|pause)\(|^while (?:True|1):", re.MULTILINE
 )
-_NEEDS = (  # what a program does without which it would be another; it is not run at all
+_NEEDS_BY_CODE = (  # signs of a program that needs what the sandbox lacks; it is not run at all
     ("needs_input", re.compile(r"(?<![\w.])input\(|\bsys\.stdin\b")),
     ("needs_network", re.compile(r"\brequests\.(?:get|post|put|delete|Session)\(|\burlopen\(|\bsocket\.socket\(")),
 )
-_SET_UP = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)  # what may stand between asserts
+_SET_UP = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)  # statements allowed between asserts
 
 
 def python_program(response: str) -> str | None:
-    """The Python of an answer as one program; None if it holds none.
+    """Return the Python of an answer as one program, None if there is none.
 
-    Of several blocks those that compile are joined, if the longest does; else the longest is the program, and fails.
+    If the longest code block compiles, all blocks that compile are joined. Otherwise the longest block is the program, and
+    fails.
     """
     blocks = list(fenced_blocks(response))
     if not blocks:
         return response if _is_program(response) else None
     named = [code for name, code in blocks if parse_language_name(name) == "python"]
     codes = named or [code for name, code in blocks if not name and _is_program(code)]
-    codes = [_without_prompts(code) for code in codes if code.strip()]
+    codes = [_strip_interactive_prompts(code) for code in codes if code.strip()]
     if not codes:
         return None
     longest = max(codes, key=len)
@@ -86,7 +87,7 @@ def python_program(response: str) -> str | None:
 
 
 def compiles(code: str) -> bool:
-    """Whether `code` is Python."""
+    """Whether `code` is valid Python."""
     return _parsed(code) is not None
 
 
@@ -99,28 +100,28 @@ def _parsed(code: str) -> ast.Module | None:
 
 
 def _is_program(text: str) -> bool:
-    """Whether a text without a fence is Python: it parses, and a statement of it is more than a name, a text or a sum."""
+    """Whether a text without a fence is Python: it parses, and it contains a statement or call, not only other expressions."""
     tree = _parsed(text)
     return tree is not None and any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
 
 
-def _without_prompts(code: str) -> str:
-    """The lines typed into an interactive session, where a block shows one."""
+def _strip_interactive_prompts(code: str) -> str:
+    """Return the input lines if a block shows an interactive session, else the code unchanged."""
     lines = code.splitlines()
     typed = [line[4:] for line in lines if line.startswith((">>> ", "... "))]
     return "\n".join(typed) if lines and lines[0].startswith(">>>") else code
 
 
 def parse_asserts(reply: str) -> str:
-    """The asserts of a teacher's reply as a program, with what they are set up by; empty where there are none.
+    """Return the asserts of a teacher's reply as a program, with their imports and assignments; empty if there are none.
 
-    A function of a test framework's kind (test_..., without parameters) is kept and called.
+    Test functions (test_..., without parameters) are kept and called.
     """
     blocks = [code for _, code in fenced_blocks(reply)]
     text = "\n".join(blocks) if blocks else reply
     try:
         return _kept_asserts(text)
-    except RecursionError:  # nested beyond what Python writes
+    except RecursionError:  # nested too deeply for ast.unparse
         return ""
 
 
@@ -141,13 +142,13 @@ def _kept_asserts(text: str) -> str:
 
 
 def execution_judge(run: Run) -> Judge:
-    """The judge of an answer's Python, for evolutions and seeds."""
+    """Return the judge that runs an answer's Python, for evolved records and seeds."""
 
     async def check(candidate: CandidateRecord, question: AskTeacher) -> str | Inconclusive | None:
         code = python_program(candidate.response or "") if candidate.task in CHECKED_TASKS else None
         if code is None:
             return Inconclusive(reason="no_python")
-        lacking = next((reason for reason, sign in _NEEDS if sign.search(code)), None)
+        lacking = next((reason for reason, sign in _NEEDS_BY_CODE if sign.search(code)), None)
         if lacking is not None and compiles(code):
             return Inconclusive(reason=lacking)
         verdict = _verdict(code, await run(code, ""))
@@ -158,7 +159,7 @@ def execution_judge(run: Run) -> Judge:
         if not asserts:
             return Inconclusive(reason="no_asserts")
         ending = await run(code, asserts)
-        # A name that neither has is the teacher's mistake.
+        # The code alone ran without a NameError, so the asserts use an undefined name: the teacher's mistake.
         return Inconclusive(reason="bad_asserts") if ending.reason == "exception:NameError" else _verdict(code, ending)
 
     return Judge(name=EXECUTION, check=check)
@@ -173,10 +174,10 @@ def _verdict(code: str, ending: Ending) -> str | Inconclusive | None:
     kind, _, exception = ending.reason.partition(":")
     if ending.reason == "passed":
         return None
-    if kind in _UNTOLD:
-        return Inconclusive(reason=_UNTOLD[kind])
-    if exception in _MISSING:
-        return Inconclusive(reason=_MISSING[exception])
+    if kind in _INCONCLUSIVE:
+        return Inconclusive(reason=_INCONCLUSIVE[kind])
+    if exception in _NEEDS_BY_EXCEPTION:
+        return Inconclusive(reason=_NEEDS_BY_EXCEPTION[exception])
     if kind == "timeout" and _ENDLESS.search(code):
         return Inconclusive(reason="runs_on")
     return excerpt(f"{ending.reason}: {ending.detail}" if ending.detail else ending.reason, 160)
