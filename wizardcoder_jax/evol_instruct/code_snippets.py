@@ -1,8 +1,8 @@
-"""Snippets of code that inspire problems: lines drawn from source files, or from records that hold code.
+"""Code snippets for OSS-Instruct: lines sampled from source files, or from records with code.
 
-Source: Magicoder, arXiv 2312.02120, section 2.1: 1 to 15 consecutive lines of a document, each snippet once, none without a
-letter (ise-uiuc/magicoder @6bba7f4, src/magicoder/generate_data.py; @725e130, collect_fragments.py). A document of up to 15
-lines is taken whole here.
+Source: Magicoder, arXiv 2312.02120, section 2.1: 1 to 15 consecutive lines of a document, without duplicates and
+without snippets that have no letter (ise-uiuc/magicoder @6bba7f4, src/magicoder/generate_data.py; @725e130, collect_fragments.py). Documents of up to
+15 lines are taken whole here.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ FIELDS = ("snippet", "code", "content")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snippet:
-    """Some lines of code that inspire a problem.
+    """Some lines of code to inspire a problem.
 
     Attributes:
-        id: "snippet-...", a hash of the code without its spaces.
+        id: "snippet-...", a hash of the code without whitespace.
         code: the lines.
-        language: that its file or field says; None where they do not.
+        language: from the file suffix or a field of the record; None if unknown.
     """
 
     id: str
@@ -42,10 +42,10 @@ class Snippet:
 class SnippetFile:
     """The snippets of a file of {"snippet"|"code"|"content", "language"?} records, a source file, a folder of them or a glob.
 
-    Iterating reads the files anew and yields each content once, in the order of file names and of each file.
+    Each iteration reads the files and yields the distinct snippets, in the order of the file names and then of each file.
 
     Attributes:
-        num_repeats: snippets that the newest reading has left out so far, as repeats or without a letter in them.
+        num_repeats: number of snippets skipped so far by the latest iteration, as duplicates or because they have no letter.
     """
 
     def __init__(self, path: str, run_seed: int) -> None:
@@ -53,22 +53,23 @@ class SnippetFile:
         self.num_repeats = 0
 
     def sha256(self) -> str:
-        """A hash of all snippets, in order: it tells the files' content and the run seed's draws. Reads the files."""
+        """Read the files, and return a hash of all snippets in order, which depends on the content and the run seed."""
         return hashlib.sha256("\n".join(snippet.id for snippet in self).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Snippet]:
-        """Yields the snippets.
+        """Yield the snippets.
 
         Raises:
-            InputError: nothing is there, a file is not text, or a record has no code (file, line and field named).
+            InputError: there are no files or snippets, a file is not text, or a record has no code (the message names file, line
+                and field).
         """
         self.num_repeats = 0
         seen: set[int] = set()
-        for place, text, language in self._texts():
-            code = _lines(
+        for location, text, language in self._texts():
+            code = _sample_lines(
                 text,
-                random_bits(self._run_seed, place, "start"),
-                random_bits(self._run_seed, place, "length"),
+                random_bits(self._run_seed, location, "start"),
+                random_bits(self._run_seed, location, "length"),
             )
             bare = "".join(code.split())
             digest = hashlib.sha256(bare.encode()).hexdigest()[:16]
@@ -78,56 +79,56 @@ class SnippetFile:
             seen.add(int(digest, 16))
             yield Snippet(id=f"snippet-{digest}", code=code, language=language)
         if not seen:
-            raise InputError(f'{self._path} holds no snippets; expected source files, or records of {{"snippet", "language"?}}')
+            raise InputError(f'{self._path} has no snippets; expected source files, or records of {{"snippet", "language"?}}')
 
     def _texts(self) -> Iterator[tuple[str, str, str | None]]:
-        """(what names it wherever it lies, text, language) of each document."""
+        """Yield (location, text, language) of each document; the location does not depend on the folder."""
         for root, path in self._files():
             language = SUFFIXES.get(os.path.splitext(path)[1].lower())
             if language is None:
-                for place, entry in read_records(path):
-                    yield (os.path.basename(place), *_document(place, entry))
+                for location, entry in read_records(path):
+                    yield (os.path.basename(location), *_parse_record(location, entry))
             else:
-                yield os.path.relpath(path, root), _source(path), language
+                yield os.path.relpath(path, root), _read_source(path), language
 
     def _files(self) -> list[tuple[str, str]]:
         if is_remote(self._path):
             return [("", self._path)]
         if os.path.isdir(self._path):
-            return [(self._path, path) for path in sorted(_sources_below(self._path))]
+            return [(self._path, path) for path in sorted(_source_files(self._path))]
         found = [self._path] if os.path.isfile(self._path) else sorted(glob.glob(self._path, recursive=True))
         if not found:
             raise InputError(f"no file or folder {self._path}; --seeds takes a file of snippets, or source files")
         return [(os.path.dirname(self._path.split("*")[0]), path) for path in found if os.path.isfile(path)]
 
 
-def _sources_below(folder: str) -> Iterator[str]:
+def _source_files(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv and their like
+        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv and the like
         paths = (os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
-        yield from filter(os.path.isfile, paths)  # no pipes, no links to nowhere
+        yield from filter(os.path.isfile, paths)  # no pipes and no broken links
 
 
-def _document(place: str, entry: dict[str, Any]) -> tuple[str, str | None]:
+def _parse_record(location: str, entry: dict[str, Any]) -> tuple[str, str | None]:
     field = next((name for name in FIELDS if name in entry), None)
     if field is None:
         found = ", ".join(map(str, entry)) or "none"
         raise InputError(
-            f'{place}: no field "snippet", "code" or "content" (fields: {found}); with --seeds-kind snippets it is code'
+            f'{location}: no field "snippet", "code" or "content" (fields: {found}); --seeds-kind snippets needs code'
         )
     text, language = entry[field], entry.get("language")
     if not isinstance(text, str):
-        raise InputError(f'{place}: field "{field}" is {type(text).__name__}, expected a text')
+        raise InputError(f'{location}: field "{field}" is {type(text).__name__}, expected a text')
     if language is not None and not isinstance(language, str):
-        raise InputError(f'{place}: field "language" is {type(language).__name__}, expected a text')
+        raise InputError(f'{location}: field "language" is {type(language).__name__}, expected a text')
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f'{place}: field "{field}" holds a lone surrogate at character {error.start}; remove it') from error
+        raise InputError(f'{location}: field "{field}" has a lone surrogate at character {error.start}; remove it') from error
     return text, parse_language_name(language) if language else None
 
 
-def _source(path: str) -> str:
+def _read_source(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -136,7 +137,7 @@ def _source(path: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _lines(text: str, start: int, length: int) -> str:
+def _sample_lines(text: str, start: int, length: int) -> str:
     lines = text.replace("\r\n", "\n").split("\n")
     if len(lines) > MAX_LINES:
         first = start % len(lines)

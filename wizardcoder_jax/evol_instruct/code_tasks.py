@@ -1,8 +1,8 @@
-"""What is asked of the code of a record: to write it, or to explain, summarise, repair, test or translate it.
+"""The tasks of records: to generate code, or to explain, summarize, repair, test or translate it.
 
-Source: WizardCoder, arXiv 2306.08568, evolves generation alone and leaves other tasks to future work. The words for the others
-are ours: the same template and five methods, each turned to what makes that task harder. "generate" is the paper's, to the
-byte, and is answered with the bare instruction.
+Source: WizardCoder, arXiv 2306.08568, evolves code generation only and leaves other tasks to future work. The prompts for the
+other tasks are ours: the same template and five methods, each adapted to what makes the task harder. The prompts for "generate"
+are exactly the paper's, and its answer prompt is the instruction alone.
 """
 
 import dataclasses
@@ -12,22 +12,22 @@ from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS, SUBJECT, Met
 
 GENERATE = "generate"
 TRANSLATE = "translate"
-ALONE = "Reply with the new question alone, without an answer."  # else a teacher answers questions that hold code
+ALONE = "Reply with the new question alone, without an answer."  # without it, a teacher answers questions that contain code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """How instructions of one task are evolved and answered.
+    """The prompts and requirements of one task.
 
     Attributes:
-        name: as the field of a seed says it.
+        name: the value of the field "task" of a seed.
         subject: what the evolution prompt calls an instruction.
-        kept: the evolution prompt's sentence on what an evolution must not lose.
-        method_texts: what methods 1 to 5 say here.
-        language_line: the evolution prompt's line where a record has a language; {language} stands for its name.
-        guidance: what the answering prompt says after the instruction.
-        needs_code: whether the instruction is about code that must stand in it.
-        answered_with_code: whether an answer without code misses the task.
+        kept: sentence of the evolution prompt on what the evolution must not lose.
+        method_texts: the texts of methods 1 to 5 for this task.
+        language_line: line of the evolution prompt if a record has a language; {language} stands for its name.
+        guidance: text of the answer prompt after the instruction.
+        needs_code: whether the instruction must contain the code that it is about.
+        answered_with_code: whether the answer must contain code.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Task:
     answered_with_code: bool
 
     def evolution_prompt(self, method: Method, instruction: str, language: str | None) -> str:
-        """The prompt that asks for an evolution of `instruction` by `method`."""
+        """Return the prompt that asks for an evolution of `instruction` by `method`."""
         text = method.text if method is BREADTH else self.method_texts[method.number - 1]
         line = self.language_line.format(language=LANGUAGE_NAMES[language]) if language else ""
         worded = dataclasses.replace(method, text=text)
         return worded.prompt(instruction, subject=self.subject, kept=self.kept, language=line)
 
     def answer_prompt(self, instruction: str) -> str:
-        """The prompt that asks for the answer to `instruction`."""
+        """Return the prompt that asks for the answer to `instruction`."""
         return f"{instruction}\n\n{self.guidance}" if self.guidance else instruction
 
 

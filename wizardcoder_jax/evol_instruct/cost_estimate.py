@@ -1,4 +1,4 @@
-"""What a run will cost, before its first call: a guess for the reader and an upper bound on the calls."""
+"""The estimated cost of a run, before its first call: rough numbers of tokens, and an upper bound on the calls."""
 
 import dataclasses
 
@@ -10,15 +10,15 @@ from wizardcoder_jax.evol_instruct.oss_instruct import PROMPT as PROBLEM_PROMPT
 from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
 from wizardcoder_jax.evol_instruct.records import Record, SeedFile
 
-BYTES_PER_TOKEN = 4  # English and code, roughly
-GROWTH_PER_ROUND = 1.5  # an evolved instruction against its parent, roughly: the methods add constraints
+BYTES_PER_TOKEN = 4  # rough average of English and code
+GROWTH_PER_ROUND = 1.5  # rough ratio of the lengths of an evolved instruction and its parent: the methods add constraints
 TOKENS_PER_VERDICT = 2  # "Not Equal"
-TOKENS_PER_PROBLEM, TOKENS_PER_SOLUTION = 200.0, 300.0  # of a problem that a snippet inspires, roughly
+TOKENS_PER_PROBLEM, TOKENS_PER_SOLUTION = 200.0, 300.0  # rough averages of problems inspired by snippets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """Calls at most, and tokens and money about."""
+    """Maximum number of calls, and approximate tokens and cost."""
 
     max_calls: int
     prompt_tokens: int
@@ -33,51 +33,51 @@ class CostEstimate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeedCounts:
-    """What round 0 is made of, counted before anything is done."""
+    """Number and total size of the seeds or snippets of a run."""
 
-    num: int = 0
-    num_repeats: int = 0  # left out
+    num_seeds: int = 0
+    num_repeats: int = 0  # duplicates, which are skipped
     instruction_bytes: int = 0
     output_bytes: int = 0
 
-    @staticmethod
-    def counted(seeds: SeedFile | SnippetFile) -> "SeedCounts":
-        """Reads all of them, and so names what is wrong with them before the first call."""
-        num = instruction_bytes = output_bytes = 0
-        for seed in seeds:
-            num += 1
-            instruction, output = (seed.instruction, seed.output) if isinstance(seed, Record) else (seed.code, "")
-            instruction_bytes += len(instruction.encode())
-            output_bytes += len(output.encode())
-        return SeedCounts(
-            num=num, num_repeats=seeds.num_repeats, instruction_bytes=instruction_bytes, output_bytes=output_bytes
-        )
+
+def count_seeds(seeds: SeedFile | SnippetFile) -> SeedCounts:
+    """Read and count all seeds, so that errors in them are reported before the first call."""
+    num_seeds = instruction_bytes = output_bytes = 0
+    for seed in seeds:
+        num_seeds += 1
+        instruction, output = (seed.instruction, seed.output) if isinstance(seed, Record) else (seed.code, "")
+        instruction_bytes += len(instruction.encode())
+        output_bytes += len(output.encode())
+    return SeedCounts(
+        num_seeds=num_seeds, num_repeats=seeds.num_repeats, instruction_bytes=instruction_bytes, output_bytes=output_bytes
+    )
 
 
-def estimate(config: EvolveConfig, sources: SeedCounts, evolution: RecordEvolver) -> CostEstimate:
-    """The cost of evolving `sources` for all rounds, were nothing in the ledger yet."""
-    instruction, output = sources.instruction_bytes / BYTES_PER_TOKEN, sources.output_bytes / BYTES_PER_TOKEN
-    calls_of_a_seed = sum(judge.max_calls for judge in evolution.seed_judges)
-    judge_calls = sum(judge.max_calls for judge in evolution.judges)
+def estimate_cost(config: EvolveConfig, seeds: SeedCounts, evolver: RecordEvolver) -> CostEstimate:
+    """Estimate the cost of evolving `seeds` for all rounds with an empty ledger."""
+    instruction, output = seeds.instruction_bytes / BYTES_PER_TOKEN, seeds.output_bytes / BYTES_PER_TOKEN
+    calls_per_seed = sum(judge.max_calls for judge in evolver.seed_judges)
+    judge_calls = sum(judge.max_calls for judge in evolver.judges)
     prompt_tokens = completion_tokens = 0.0
-    if evolution.make_seed is not None:
-        prompt_tokens = sources.num * len(PROBLEM_PROMPT) / BYTES_PER_TOKEN + instruction
-        instruction, output = sources.num * TOKENS_PER_PROBLEM, sources.num * TOKENS_PER_SOLUTION
+    if evolver.make_seed is not None:
+        prompt_tokens = seeds.num_seeds * len(PROBLEM_PROMPT) / BYTES_PER_TOKEN + instruction
+        instruction, output = seeds.num_seeds * TOKENS_PER_PROBLEM, seeds.num_seeds * TOKENS_PER_SOLUTION
         completion_tokens = instruction + output
-    prompt_tokens += calls_of_a_seed * (instruction + output)
-    calls_of_a_seed += evolution.make_seed is not None
+    prompt_tokens += calls_per_seed * (instruction + output)
+    calls_per_seed += evolver.make_seed is not None
     for _ in range(config.rounds):
         evolved = instruction * GROWTH_PER_ROUND
         output *= GROWTH_PER_ROUND
-        prompt_tokens += sources.num * len(TEMPLATE) / BYTES_PER_TOKEN + instruction + evolved
+        prompt_tokens += seeds.num_seeds * len(TEMPLATE) / BYTES_PER_TOKEN + instruction + evolved
         completion_tokens += evolved + output
         if judge_calls:
-            prompt_tokens += judge_calls * (sources.num * len(EQUALITY_PROMPT) / BYTES_PER_TOKEN + instruction + evolved)
-            completion_tokens += judge_calls * sources.num * TOKENS_PER_VERDICT
+            prompt_tokens += judge_calls * (seeds.num_seeds * len(EQUALITY_PROMPT) / BYTES_PER_TOKEN + instruction + evolved)
+            completion_tokens += judge_calls * seeds.num_seeds * TOKENS_PER_VERDICT
         instruction = evolved
     prompt, completion = round(prompt_tokens), round(completion_tokens)
     return CostEstimate(
-        max_calls=sources.num * (calls_of_a_seed + config.rounds * (2 + judge_calls)),
+        max_calls=seeds.num_seeds * (calls_per_seed + config.rounds * (2 + judge_calls)),
         prompt_tokens=prompt,
         completion_tokens=completion,
         usd=config.teacher.cost_usd(prompt, completion),

@@ -1,4 +1,4 @@
-"""evolved.jsonl in the forms that other tools read, written as a stream: Alpaca JSON, chat messages, parquet."""
+"""Export of evolved.jsonl to the formats of other tools: Alpaca JSON, chat messages and Parquet. Records are streamed."""
 
 import json
 import os
@@ -9,27 +9,27 @@ from typing import IO, Any
 from wizardcoder_jax.core.filesystem import atomic_write
 from wizardcoder_jax.core.record_files import read_records
 
-ROWS_PER_GROUP = 5_000  # of parquet; they are in memory at once
+ROWS_PER_GROUP = 5_000  # of a Parquet file; the rows of one group are in memory together
 
 Records = Iterator[dict[str, Any]]
 
 
 def write_exports(folder: str | os.PathLike[str], formats: Sequence[str]) -> list[str]:
-    """Writes evolved.jsonl of a run in further forms, beside it.
+    """Write the records of evolved.jsonl to files of other formats in the same folder.
 
     * alpaca: evolved.alpaca.json, an array of {"instruction", "input": "", "output"};
     * messages: evolved.messages.jsonl, {"messages": [user, assistant]} with the record's id and seed_id;
-    * parquet: evolved.parquet, all columns of evolved.jsonl, usage as two columns.
+    * parquet: evolved.parquet, all fields of evolved.jsonl, with usage as two columns.
 
     Args:
         folder: the output folder of evolve.
-        formats: some of these three.
+        formats: any of these three.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
-        InputError: the folder holds no evolved.jsonl, or the place cannot be written.
+        InputError: the folder has no evolved.jsonl, or a file cannot be written.
     """
     written = []
     for format_ in formats:
@@ -52,8 +52,8 @@ def _write_alpaca(file: IO[bytes], records: Records) -> None:
 def _write_messages(file: IO[bytes], records: Records) -> None:
     for record in records:
         texts = (("user", record["instruction"]), ("assistant", record["output"]))
-        turns = [{"role": role, "content": text} for role, text in texts]
-        file.write(_json({"id": record["id"], "seed_id": record["seed_id"], "messages": turns}) + b"\n")
+        messages = [{"role": role, "content": text} for role, text in texts]
+        file.write(_json({"id": record["id"], "seed_id": record["seed_id"], "messages": messages}) + b"\n")
 
 
 def _write_parquet(file: IO[bytes], records: Records) -> None:

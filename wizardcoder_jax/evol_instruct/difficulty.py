@@ -1,7 +1,7 @@
-"""How hard a record is, by what can be counted: what the instruction asks, and the shape of Python in the response.
+"""Measures of the difficulty of a record: demands of the instruction, and structure of the Python code in the response.
 
-Source: cyclomatic complexity is McCabe's (1976), decisions + 1, over the whole program. The words that mark a constraint are
-ours; they are a measure for comparing rounds, not a judgement of a single record.
+Source: cyclomatic complexity is McCabe's (1976), decisions + 1, of the whole program. The list of words that mark a constraint
+is ours. The measures serve to compare rounds, not to judge a single record.
 """
 
 import ast
@@ -10,7 +10,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, parse_language_name
+from wizardcoder_jax.evol_instruct.language_detection import fenced_blocks
+from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
 MAX_CODE_CHARS = 20_000
 
@@ -22,26 +23,26 @@ _CONSTRAINT = re.compile(
 )
 _DECISIONS = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match, ast.FunctionDef, ast.ClassDef)
-_PROSE_TOO = (ast.Expr, ast.AnnAssign, ast.Pass)  # "hello" and "Note: important" parse as these
+_PROSE_STATEMENTS = (ast.Expr, ast.AnnAssign, ast.Pass)  # prose such as "hello" and "Note: important" parses as these
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difficulty:
-    """Measures of one record; those of code are None where the response holds no Python that parses."""
+    """Measures of one record; those of code are None if the response has no valid Python."""
 
     instruction_words: float
     instruction_sentences: float
     instruction_constraints: float
-    code_nodes: float | None = None  # of the syntax tree
+    code_nodes: float | None = None  # number of nodes in the syntax tree
     code_complexity: float | None = None
-    code_nesting: float | None = None  # of blocks, functions and classes included
+    code_nesting: float | None = None  # depth of nested blocks, including functions and classes
 
 
 MEASURES = tuple(field.name for field in dataclasses.fields(Difficulty))
 
 
 def measure_difficulty(instruction: str, output: str) -> Difficulty:
-    """The measures of a record."""
+    """Return the measures of a record."""
     tree = parse_python(output)
     return Difficulty(
         instruction_words=len(instruction.split()),
@@ -54,27 +55,27 @@ def measure_difficulty(instruction: str, output: str) -> Difficulty:
 
 
 def parse_python(output: str) -> ast.Module | None:
-    """The syntax tree of the Python in a response: of its first fenced block that is some, else of the whole."""
+    """Return the syntax tree of the first fenced block of Python, or of a response without fences; None if there is none."""
     fenced = [code for name, code in fenced_blocks(output) if not name or parse_language_name(name) == "python"]
-    return next(_trees(fenced or [output]), None)
+    return next(_parse_programs(fenced or [output]), None)
 
 
-def _trees(codes: list[str]) -> Iterator[ast.Module]:
+def _parse_programs(codes: list[str]) -> Iterator[ast.Module]:
     for code in codes:
         if len(code) > MAX_CODE_CHARS:
             continue
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # invalid escapes and the like, in code that is not ours
+                warnings.simplefilter("ignore")  # invalid escape sequences and the like
                 tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        if any(_does_something(node) for node in ast.walk(tree)):
+        if any(_is_program_node(node) for node in ast.walk(tree)):
             yield tree
 
 
-def _does_something(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) or (isinstance(node, ast.stmt) and not isinstance(node, _PROSE_TOO))
+def _is_program_node(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) or (isinstance(node, ast.stmt) and not isinstance(node, _PROSE_STATEMENTS))
 
 
 def _complexity(tree: ast.Module) -> int:
@@ -91,10 +92,10 @@ def _complexity(tree: ast.Module) -> int:
 
 def _nesting(tree: ast.Module) -> int:
     deepest = 0
-    waiting: list[tuple[ast.AST, int]] = [(tree, 0)]
-    while waiting:
-        node, depth = waiting.pop()
+    stack: list[tuple[ast.AST, int]] = [(tree, 0)]
+    while stack:
+        node, depth = stack.pop()
         deepest = max(deepest, depth)
         for child in ast.iter_child_nodes(node):
-            waiting.append((child, depth + isinstance(child, _BLOCKS)))
+            stack.append((child, depth + isinstance(child, _BLOCKS)))
     return deepest

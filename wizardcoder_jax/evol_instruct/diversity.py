@@ -1,7 +1,7 @@
-"""How much the instructions of a round differ: from one another, and from those of the rounds before.
+"""Diversity of the instructions of a round: within the round, and compared with earlier rounds.
 
-Source: distinct-n is Li et al., arXiv 1510.03055 (different n-grams over all n-grams). It falls as a sample grows, so only
-samples of one size compare.
+Source: distinct-n is from Li et al., arXiv 1510.03055 (distinct n-grams / all n-grams). It falls with the size of the sample, so
+only samples of equal size can be compared.
 """
 
 import itertools
@@ -9,45 +9,45 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-MAX_PAIRED = 64  # instructions that are compared pair by pair
-NUM_PLACES = 4
+MAX_PAIRED = 64  # instructions that are compared pairwise
+NUM_DECIMALS = 4
 
 _WORD = re.compile(r"\w+")
 
 
 def split_words(text: str) -> list[str]:
-    """The words of `text`, in small letters."""
+    """Return the words of `text`, in lower case."""
     return _WORD.findall(text.lower())
 
 
 def vocabulary(texts: Sequence[Sequence[str]]) -> frozenset[str]:
-    """The different words of texts."""
+    """Return the distinct words of all texts."""
     return frozenset(itertools.chain.from_iterable(texts))
 
 
 def measure_diversity(texts: Sequence[Sequence[str]], known: AbstractSet[str] | None) -> dict[str, float | None]:
-    """Measures of a sample; None where the sample is too small to have one.
+    """Return measures of a sample; a measure is None if the sample is too small for it.
 
     Args:
         texts: the words of each instruction.
-        known: words that earlier rounds had; None where there was none.
+        known: the words of earlier rounds; None if there were none.
 
     Returns:
-        distinct_1 and distinct_2; mean_pairwise_jaccard of the sets of two-word sequences (0: nothing shared) over the first
-        MAX_PAIRED; new_vocabulary, the share of different words that earlier rounds lacked.
+        distinct_1 and distinct_2; mean_pairwise_jaccard of the sets of word pairs (0: nothing in common) over the first
+        MAX_PAIRED instructions; new_vocabulary, the share of distinct words that earlier rounds did not have.
     """
     own = vocabulary(texts)
     pairs = [list(itertools.pairwise(text)) for text in texts]
     return {
-        "distinct_1": _share(len(own), sum(map(len, texts))),
-        "distinct_2": _share(len(set(itertools.chain.from_iterable(pairs))), sum(map(len, pairs))),
+        "distinct_1": _ratio(len(own), sum(map(len, texts))),
+        "distinct_2": _ratio(len(set(itertools.chain.from_iterable(pairs))), sum(map(len, pairs))),
         "mean_pairwise_jaccard": _mean_jaccard([set(own_pairs) for own_pairs in pairs[:MAX_PAIRED]]),
-        "new_vocabulary": None if known is None else _share(len(own - known), len(own)),
+        "new_vocabulary": None if known is None else _ratio(len(own - known), len(own)),
     }
 
 
-def _share(part: float, whole: float) -> float | None:
-    return round(part / whole, NUM_PLACES) if whole else None
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, NUM_DECIMALS) if whole else None
 
 
 def _mean_jaccard(sets: Sequence[set[tuple[str, str]]]) -> float | None:
@@ -56,4 +56,4 @@ def _mean_jaccard(sets: Sequence[set[tuple[str, str]]]) -> float | None:
         num_shared = len(first & second)
         total += num_shared / max(1, len(first) + len(second) - num_shared)
         num_compared += 1
-    return _share(total, num_compared)
+    return _ratio(total, num_compared)

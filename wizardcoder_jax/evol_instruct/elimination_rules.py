@@ -1,10 +1,10 @@
-"""Elimination: the named rules that an evolved record must pass.
+"""The elimination rules: named checks that reject failed evolutions.
 
 Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving" (no information gain, "sorry" in under 80 words, only
 punctuation and stop words, words of the prompt copied) and its appendix (the equality prompt, spelling as published).
-The others are ours: empty, not_utf8, truncated, refused, identical_to_parent, announced (a first line that announces the
-instruction), answered (the instruction brings its own answer), lost_code and no_code (an instruction or answer without the code
-that its task is about), wrong_language.
+The other rules are ours: empty, not_utf8, truncated, refused, identical_to_parent, announced (the first line announces the
+instruction), answered (the instruction includes its answer), lost_code and no_code (an instruction or answer lacks the code
+that its task requires), wrong_language.
 """
 
 import dataclasses
@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 from wizardcoder_jax.evol_instruct import teacher_artifacts
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASKS
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, has_code, parse_language_name
+from wizardcoder_jax.evol_instruct.language_detection import fenced_blocks, has_code
+from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
 NO_INFORMATION_GAIN = "no_information_gain"
 CONTAMINATED = "contaminated"
-MALICIOUS_REQUEST = "malicious_request"  # its rejections are kept apart
+MALICIOUS_REQUEST = "malicious_request"  # its rejections go to a separate file
 
 EQUALITY_PROMPT = (
     "Here are two Instructions to ChatGPT AI, do you think they are equal to each other, "
@@ -43,48 +44,48 @@ STOP_WORDS = frozenset((
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CandidateRecord:
-    """An evolution under test: first its instruction, later its response too."""
+    """A record to be checked: first its instruction only, later with its response."""
 
     parent_instruction: str
     instruction: str
     response: str | None = None  # None until the teacher has answered
-    finish_reason: str | None = None  # of the newest answer
+    finish_reason: str | None = None  # of the latest teacher call
     task: str = GENERATE
-    language: str | None = None  # programming language asked for; None where it is not said
+    language: str | None = None  # the requested programming language; None if it is not specified
 
     @property
-    def newest(self) -> str:
-        """The text that the teacher wrote last."""
+    def latest_text(self) -> str:
+        """The text of the latest teacher call: the response, or the instruction if there is no response yet."""
         return self.instruction if self.response is None else self.response
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A named check: it returns evidence against the candidate, or None."""
+    """A named check that returns evidence against the candidate, or None if it passes."""
 
     name: str
     check: Callable[[CandidateRecord], str | None]
 
 
 def excerpt(text: str, length: int = 80) -> str:
-    """The start of `text` on one line."""
+    """Return the start of `text` on one line."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 3] + "..."
 
 
 def is_equal_verdict(judgement: str) -> bool:
-    """Whether the teacher judged two instructions equal; an unclear verdict counts as not equal."""
+    """Return whether the teacher judged two instructions as equal; an unclear verdict counts as not equal."""
     words = " ".join(re.findall(r"[a-z]+", judgement.lower()))
     return re.search(r"\bequal\b", words) is not None and "not equal" not in words
 
 
 def _empty(candidate: CandidateRecord) -> str | None:
-    return None if candidate.newest.strip() else "the teacher returned no text"
+    return None if candidate.latest_text.strip() else "the teacher returned no text"
 
 
 def _not_utf8(candidate: CandidateRecord) -> str | None:
     try:
-        candidate.newest.encode("utf-8")
+        candidate.latest_text.encode("utf-8")
     except UnicodeEncodeError as error:
         return f"lone surrogate at character {error.start}"
     return None
@@ -95,8 +96,8 @@ def _truncated(candidate: CandidateRecord) -> str | None:
 
 
 def _identical_to_parent(candidate: CandidateRecord) -> str | None:
-    same = candidate.instruction.casefold().split() == candidate.parent_instruction.casefold().split()
-    return excerpt(candidate.instruction) if same else None
+    is_same = candidate.instruction.casefold().split() == candidate.parent_instruction.casefold().split()
+    return excerpt(candidate.instruction) if is_same else None
 
 
 def _leaked_template(candidate: CandidateRecord) -> str | None:
@@ -114,22 +115,24 @@ def _answered(candidate: CandidateRecord) -> str | None:
 
 
 def _refused(candidate: CandidateRecord) -> str | None:
-    short = len(candidate.newest.split()) < SORRY_MAX_WORDS
-    return teacher_artifacts.find_refusal(candidate.newest) if short else None
+    is_short = len(candidate.latest_text.split()) < SORRY_MAX_WORDS
+    return teacher_artifacts.find_refusal(candidate.latest_text) if is_short else None
 
 
 def _lost_code(candidate: CandidateRecord) -> str | None:
-    lost = TASKS[candidate.task].needs_code and has_code(candidate.parent_instruction) and not has_code(candidate.instruction)
-    return f"no code in a question to {candidate.task} it" if lost else None
+    is_lost = (
+        TASKS[candidate.task].needs_code and has_code(candidate.parent_instruction) and not has_code(candidate.instruction)
+    )
+    return f"no code in a question to {candidate.task} it" if is_lost else None
 
 
 def _no_code(candidate: CandidateRecord) -> str | None:
-    missed = TASKS[candidate.task].answered_with_code and not has_code(candidate.response or "")
-    return excerpt(candidate.response or "") if missed else None
+    is_missing = TASKS[candidate.task].answered_with_code and not has_code(candidate.response or "")
+    return excerpt(candidate.response or "") if is_missing else None
 
 
 def _wrong_language(candidate: CandidateRecord) -> str | None:
-    """Judged by what fences say alone: syntax is too weak a witness against an answer."""
+    """Check the labels of fences only: syntax is too weak as evidence against an answer."""
     task = TASKS[candidate.task]
     if candidate.language is None or not (candidate.task == GENERATE or task.answered_with_code):
         return None
@@ -140,13 +143,13 @@ def _wrong_language(candidate: CandidateRecord) -> str | None:
 
 
 def _sorry(candidate: CandidateRecord) -> str | None:
-    short = len(candidate.newest.split()) < SORRY_MAX_WORDS
-    return excerpt(candidate.newest) if short and "sorry" in candidate.newest.lower() else None
+    is_short = len(candidate.latest_text.split()) < SORRY_MAX_WORDS
+    return excerpt(candidate.latest_text) if is_short and "sorry" in candidate.latest_text.lower() else None
 
 
 def _only_punctuation_or_stop_words(candidate: CandidateRecord) -> str | None:
-    words = re.findall(r"\w+", candidate.newest.lower())
-    return excerpt(candidate.newest) if STOP_WORDS.issuperset(words) else None
+    words = re.findall(r"\w+", candidate.latest_text.lower())
+    return excerpt(candidate.latest_text) if STOP_WORDS.issuperset(words) else None
 
 
 ANY_TEXT = (
@@ -175,7 +178,7 @@ RESPONSE_RULES: tuple[Rule, ...] = (
 
 
 def first_failure(rules: tuple[Rule, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
-    """(rule name, evidence) of the first rule that the candidate fails; None if it passes all."""
+    """Return (rule name, evidence) of the first rule that the candidate fails, or None if it passes all."""
     for rule in rules:
         evidence = rule.check(candidate)
         if evidence is not None:

@@ -1,4 +1,4 @@
-"""How the records of a run are evolved: which method, which language, in which words."""
+"""The prompts for one evolution, and the random choice of its method and programming language."""
 
 import dataclasses
 
@@ -11,12 +11,12 @@ from wizardcoder_jax.evol_instruct.records import Record
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvolutionRequest:
-    """One evolution as it is asked for.
+    """One evolution to ask the teacher for.
 
     Attributes:
-        parent: the record to evolve; its task is kept.
-        method: that was drawn.
-        language: programming language that the evolution asks for; None where it is not said.
+        parent: the record to evolve; the evolution has the same task.
+        method: the evolution method.
+        language: the programming language to ask for; None if the prompt names none.
     """
 
     parent: Record
@@ -25,15 +25,15 @@ class EvolutionRequest:
 
     @property
     def prompt(self) -> str:
-        """What the teacher is asked, to evolve the instruction."""
+        """The prompt that asks the teacher to evolve the instruction."""
         return TASKS[self.parent.task].evolution_prompt(self.method, self.parent.instruction, self.language)
 
     def answer_prompt(self, instruction: str) -> str:
-        """What the teacher is asked, to answer the evolved instruction."""
+        """Return the prompt that asks the teacher to answer the evolved instruction."""
         return TASKS[self.parent.task].answer_prompt(instruction)
 
     def candidate(self, instruction: str, finish_reason: str | None) -> CandidateRecord:
-        """The evolved instruction, as the rules see it."""
+        """Return the evolved instruction as input of the elimination rules."""
         return CandidateRecord(
             parent_instruction=self.parent.instruction,
             instruction=instruction,
@@ -45,13 +45,13 @@ class EvolutionRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvolutionSampler:
-    """What is drawn for an evolution, as a function of run seed, record and round alone.
+    """Random choice of methods and languages; depends only on the run seed, the record and the round.
 
     Attributes:
-        run_seed: of every draw.
-        method_weights: how often methods 1 to 5 are drawn, relative to one another.
+        run_seed: the seed of the run.
+        method_weights: relative frequencies of methods 1 to 5.
         breadth_rate: share of evolutions that ask for a new instruction of the same domain instead.
-        languages: one is drawn for each seed that asks to generate code, for all its rounds; none leaves the seed's own.
+        languages: one is sampled for each seed with the task "generate", for all its rounds; if empty, seeds keep their language.
     """
 
     run_seed: int
@@ -59,12 +59,12 @@ class EvolutionSampler:
     breadth_rate: float = 0.0
     languages: tuple[str, ...] = ()
 
-    def draft(self, parent: Record, round_: int) -> EvolutionRequest:
-        """The evolution of `parent` in a round."""
+    def sample(self, parent: Record, round_: int) -> EvolutionRequest:
+        """Return the evolution of `parent` in a round."""
         method = draw_method(self.run_seed, parent.id, round_, weights=self.method_weights, breadth_rate=self.breadth_rate)
-        return EvolutionRequest(parent=parent, method=method, language=self._language(parent))
+        return EvolutionRequest(parent=parent, method=method, language=self._sample_language(parent))
 
-    def _language(self, parent: Record) -> str | None:
+    def _sample_language(self, parent: Record) -> str | None:
         if not self.languages or parent.task != GENERATE:
             return parent.language
         return self.languages[random_bits(self.run_seed, parent.seed_id, "language") % len(self.languages)]

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord, excerpt
 from wizardcoder_jax.evol_instruct.judges import AskTeacher, Inconclusive, Judge
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks, parse_language_name
+from wizardcoder_jax.evol_instruct.language_detection import fenced_blocks
+from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
 EXECUTION = "execution"
 PURPOSE = "tests"

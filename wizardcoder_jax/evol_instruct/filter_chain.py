@@ -1,4 +1,4 @@
-"""The filters that a run has, in the order in which they are asked: what costs nothing first, what calls the teacher last."""
+"""The filters of a run in the order of their cost: rules first, then judges that run programs or ask the teacher."""
 
 import dataclasses
 
@@ -14,33 +14,35 @@ from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterChain:
-    """What is checked besides the paper's rules.
+    """Checks in addition to the paper's elimination rules.
 
     Attributes:
         rules: for seeds, evolved instructions and answers.
-        seed_judges: for seeds; the execution filter is not among them, as seeds are given and not made.
-        judges: for evolutions, after the information gain.
-        ordered: compare records with those before them.
+        seed_judges: for seeds. The execution filter is not among them: seeds are given by the user, not generated.
+        judges: for evolutions, after the judge of information gain.
+        sequential: filters that compare each record with all records before it.
     """
 
     rules: tuple[Rule, ...]
     seed_judges: tuple[Judge, ...]
     judges: tuple[Judge, ...]
-    ordered: tuple[NearDuplicates, ...]
+    sequential: tuple[NearDuplicates, ...]
 
-    @staticmethod
-    def of(config: FiltersConfig, contamination: ContaminationDetector | None, run: Run | None) -> "FilterChain":
-        """The filters that the settings name.
 
-        Args:
-            config: the settings.
-            contamination: the problems that no record may hold; None for no such check.
-            run: runs programs; needed where the settings want execution.
-        """
-        rules = () if config.malicious == "off" else (MALICIOUS_RULE,)
-        rules += () if contamination is None else (contamination.rule,)
-        asked = (MALICIOUS_JUDGE,) if config.malicious == "judge" else ()
-        asked += (contamination_judge(contamination),) if contamination is not None and config.judge_contamination else ()
-        executed = (execution_judge(run),) if config.execution and run is not None else ()
-        ordered = (NearDuplicates(config.near_duplicate_threshold),) if config.near_duplicates else ()
-        return FilterChain(rules=rules, seed_judges=asked, judges=(*asked, *executed), ordered=ordered)
+def build_filter_chain(config: FiltersConfig, detector: ContaminationDetector | None, run: Run | None) -> FilterChain:
+    """Build the filters enabled in the settings.
+
+    Args:
+        config: the settings.
+        detector: finds benchmark problems; None to skip decontamination.
+        run: runs programs; required if `config.execution` is set.
+    """
+    rules = () if config.malicious == "off" else (MALICIOUS_RULE,)
+    rules += () if detector is None else (detector.rule,)
+    teacher_judges = (MALICIOUS_JUDGE,) if config.malicious == "judge" else ()
+    teacher_judges += (contamination_judge(detector),) if detector is not None and config.judge_contamination else ()
+    execution_judges = (execution_judge(run),) if config.execution and run is not None else ()
+    sequential = (NearDuplicates(config.near_duplicate_threshold),) if config.near_duplicates else ()
+    return FilterChain(
+        rules=rules, seed_judges=teacher_judges, judges=(*teacher_judges, *execution_judges), sequential=sequential
+    )

@@ -1,6 +1,7 @@
-"""Judges: checks that may take time or ask the teacher, after the rules.
+"""Judges: checks after the elimination rules that may ask the teacher or run programs.
 
-Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving": the teacher says whether an evolution gains information.
+Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving": the teacher decides whether an evolution adds
+information.
 """
 
 import dataclasses
@@ -18,28 +19,28 @@ from wizardcoder_jax.llm_client.completion import Completion
 
 
 class AskTeacher(Protocol):
-    """Asks the teacher on behalf of one record: the answer's cost and call id become the record's."""
+    """A call of the teacher for one record, to which its cost and call id are added."""
 
     async def __call__(self, prompt: str, purpose: str) -> Completion:
-        """The teacher's answer to `prompt`; `purpose` tells the calls of one record apart."""
+        """Return the teacher's answer to `prompt`; `purpose` distinguishes the calls of one record."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inconclusive:
-    """A judge's word that it could not check a candidate; it passes, and its filters say so."""
+    """The verdict of a judge that could not check a candidate. The record passes, with the reason in its filters."""
 
     reason: str  # a short name, e.g. "needs_input"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A named check: it comes to evidence against the candidate, to None, or says that it could not check it.
+    """A named check that returns evidence against the candidate, None if it passes, or that it is inconclusive.
 
     Attributes:
-        name: of the elimination rule.
-        check: the verdict must be a function of the candidate and the teacher's answers alone.
-        max_calls: of the teacher, for one candidate.
+        name: the name of the elimination rule.
+        check: the check; its verdict must depend only on the candidate and the teacher's answers.
+        max_calls: the maximum number of teacher calls for one candidate.
     """
 
     name: str
@@ -47,10 +48,10 @@ class Judge:
     max_calls: int = 1
 
 
-async def _equal(candidate: CandidateRecord, question: AskTeacher) -> str | None:
+async def _check_information_gain(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | None:
     prompt = EQUALITY_PROMPT.format(first=candidate.parent_instruction, second=candidate.instruction)
-    judgement = (await question(prompt, "judge")).text
-    return excerpt(judgement) if is_equal_verdict(judgement) else None
+    judgment = (await ask_teacher(prompt, "judge")).text
+    return excerpt(judgment) if is_equal_verdict(judgment) else None
 
 
-INFORMATION_GAIN = Judge(name=NO_INFORMATION_GAIN, check=_equal)
+INFORMATION_GAIN = Judge(name=NO_INFORMATION_GAIN, check=_check_information_gain)

@@ -1,4 +1,4 @@
-"""A histogram of lengths with fixed bins: as small for a million texts as for ten."""
+"""A histogram of text lengths with fixed bins, whose memory does not grow with the number of texts."""
 
 import math
 from collections import Counter
@@ -9,35 +9,38 @@ QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
 class LengthHistogram:
-    """Lengths in characters; bin b holds those from 2 ** (b / BINS_PER_OCTAVE), bin 0 also empty texts."""
+    """Lengths in characters. Bin b starts at 2 ** (b / BINS_PER_OCTAVE); bin 0 also counts empty texts."""
 
     def __init__(self) -> None:
         self._bins: Counter[int] = Counter()
         self._total = 0
 
     def add(self, length: int) -> None:
-        """Counts a text."""
+        """Count a text."""
         self._bins[int(math.log2(length) * BINS_PER_OCTAVE + 1e-9) if length > 1 else 0] += 1
         self._total += length
 
     def to_json(self) -> dict[str, Any]:
-        """Mean (exact), quantiles (from the bins, within 10 %) and the bins as [first length, number]; None of no text."""
-        number = self._bins.total()
+        """Return the mean (exact), quantiles (from the bins, within 10 %) and bins as [minimum length, count].
+
+        Mean and quantiles are None if there are no texts.
+        """
+        num_texts = self._bins.total()
         quantiles = {name: self._quantile(share) for name, share in QUANTILES.items()}
         return {
-            "mean": round(self._total / number, 1) if number else None,
+            "mean": round(self._total / num_texts, 1) if num_texts else None,
             **quantiles,
-            "histogram": [[_first(bin_), self._bins[bin_]] for bin_ in sorted(self._bins)],
+            "histogram": [[_min_length(bin_), self._bins[bin_]] for bin_ in sorted(self._bins)],
         }
 
     def _quantile(self, share: float) -> int | None:
-        before, wanted = 0, share * self._bins.total()
+        num_before, target = 0, share * self._bins.total()
         for bin_ in sorted(self._bins):
-            if before + self._bins[bin_] >= wanted:
-                return round(2 ** ((bin_ + (wanted - before) / self._bins[bin_]) / BINS_PER_OCTAVE))
-            before += self._bins[bin_]
+            if num_before + self._bins[bin_] >= target:
+                return round(2 ** ((bin_ + (target - num_before) / self._bins[bin_]) / BINS_PER_OCTAVE))
+            num_before += self._bins[bin_]
         return None
 
 
-def _first(bin_: int) -> int:
+def _min_length(bin_: int) -> int:
     return 0 if bin_ == 0 else math.ceil(2 ** (bin_ / BINS_PER_OCTAVE) - 1e-9)

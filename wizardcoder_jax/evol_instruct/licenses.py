@@ -1,4 +1,4 @@
-"""Whose licences and terms a set of evolved records is under, as far as its seeds and its teacher say.
+"""Licenses and terms of use of evolved records, as far as they follow from the seeds and the teacher.
 
 Source: Code Alpaca's README (sahil280114/codealpaca): CC BY-NC 4.0; OpenAI's terms of use, "What you cannot do".
 """
@@ -6,8 +6,8 @@ Source: Code Alpaca's README (sahil280114/codealpaca): CC BY-NC 4.0; OpenAI's te
 import re
 from collections.abc import Iterable
 
-# Ids of Code Alpaca's seeds, those that begin with "seed-00" to "seed-03" (one in 64, of its 20k records and of its 2k ones),
-# without "seed-0" and the last digits: a file that holds one of them was made of it, however it is named, ordered or cut.
+# Ids of those seeds of Code Alpaca that start with "seed-00" to "seed-03" (one in 64 of both its 20k and its 2k records), without
+# "seed-0" and the last digits. A file with one of them was derived from Code Alpaca, whatever its name, order or size.
 _CODE_ALPACA = frozenset(
     re.findall(
         r"\w+",
@@ -54,17 +54,17 @@ _OPENAI_MODEL = re.compile(r"(?:gpt-|chatgpt|o[134]\b|text-davinci|openai/(?!gpt
 
 
 def is_code_alpaca(seed_id: str) -> bool:
-    """Whether the id is one of those that give Code Alpaca away."""
+    """Return whether a seed id is one of the known ids of Code Alpaca."""
     return seed_id.startswith("seed-0") and seed_id[6:16] in _CODE_ALPACA
 
 
 def is_code_alpaca_name(file_name: str) -> bool:
-    """Whether a file is named as Code Alpaca's are."""
+    """Return whether a file has a name of Code Alpaca."""
     return "codealpaca" in re.sub(r"[-_ .]", "", file_name.lower())
 
 
 def is_openai(base_url: str | None, models: Iterable[str]) -> bool:
-    """Whether OpenAI's terms are the teacher's: by its address, or by a name that it is known by."""
+    """Return whether OpenAI's terms apply to the teacher, from its address or the names of its models."""
     host = re.match(r"https?://(?:[^/@]*@)?([^/:?#]+)", base_url or "")
     at_openai = host is not None and (host[1] == "openai.com" or host[1].endswith((".openai.com", ".openai.azure.com")))
     return at_openai or any(_OPENAI_MODEL.match(model) for model in models)

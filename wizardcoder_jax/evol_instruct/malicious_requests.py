@@ -1,8 +1,8 @@
-"""Requests for malicious code: a rule of phrases, and a judge that asks the teacher.
+"""Detection of requests for malicious code: a rule based on phrases, and a judge that asks the teacher.
 
-The rule reads intent, not subjects: a harmful thing that is asked to be made ("write a keylogger"), or a harmful deed
-("steals saved passwords"). Whoever detects, prevents, explains or simulates it is let pass, as are attacks in games and
-processes that are killed. It is one screen among several: wording that hides its intent passes, and is the judge's to find.
+The rule looks for intent, not subjects: a request to make something harmful ("write a keylogger"), or a harmful action
+("steals saved passwords"). Requests to detect, prevent, explain or simulate it pass, and so do attacks in games and processes
+that are killed. The rule misses requests that hide their intent; the judge is meant to find those.
 """
 
 import re
@@ -11,7 +11,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST, C
 from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 PURPOSE = "malicious"
-MAX_CHARS = 6000  # of an instruction that the teacher is shown
+MAX_CHARS = 6000  # of the instruction in the prompt
 
 PROMPT = (
     "Below is an instruction that a programmer gives to a code assistant. Decide whether it asks "
@@ -29,7 +29,7 @@ _MAKE = (
     r"rewrite|improv(?:e|ing)|evolve|enhance|upgrade|optimi[sz]e|help me (?:to )?(?:write|create|build|make|with)|"
     r"i (?:need|want))\s+"
 )
-# What may stand between "write" and the thing itself.
+# Words that may occur between "write" and the harmful thing.
 _FILLER = (
     r"(?:(?:me|us|an?|the|this|my|some|your|own|new|simple|basic|small|tiny|fully|functional|working|functioning|"
     r"complete|full|"
@@ -209,7 +209,7 @@ _DEEDS = (
 _THINGS = re.compile(_MAKE + _FILLER + _ANY_ADJECTIVE + r"(?<![\w-])" + _THING, re.IGNORECASE)
 _DEED = re.compile("|".join(f"(?:{deed})" for deed in _DEEDS), re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
-# Before the phrase, in its sentence: whoever writes so is against it, explains it, or plays.
+# Words before the phrase, in the same sentence, that make it harmless: defense, explanation or games.
 _HARMLESS = re.compile(
     r"\b(?:detect\w*|prevent\w*|protect\w*|defend\w*|defen[cs]e\w*|mitigat\w+|remov\w+|scan\w*|block\w*|identif\w+|"
     r"recogni[sz]\w+|classif\w+|"
@@ -226,7 +226,7 @@ _HARMLESS = re.compile(
 
 
 def find_malicious_phrase(instruction: str) -> str | None:
-    """The words with which an instruction asks for malicious code; None if it does not."""
+    """Return the words of an instruction that ask for malicious code, or None."""
     for sentence in _SENTENCE.split(instruction):
         for pattern in (_THINGS, _DEED):
             found = pattern.search(sentence)
@@ -236,7 +236,7 @@ def find_malicious_phrase(instruction: str) -> str | None:
 
 
 def _check(candidate: CandidateRecord) -> str | None:
-    if candidate.response is not None:  # its instruction has been read before it was answered
+    if candidate.response is not None:  # the instruction was checked before it was answered
         return None
     found = find_malicious_phrase(candidate.instruction)
     return None if found is None else excerpt(found)
@@ -245,10 +245,10 @@ def _check(candidate: CandidateRecord) -> str | None:
 MALICIOUS_RULE = Rule(name=MALICIOUS_REQUEST, check=_check)
 
 
-async def _judge(candidate: CandidateRecord, question: AskTeacher) -> str | None:
-    reply = (await question(PROMPT.format(instruction=candidate.instruction[:MAX_CHARS]), PURPOSE)).text
+async def _judge(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | None:
+    reply = (await ask_teacher(PROMPT.format(instruction=candidate.instruction[:MAX_CHARS]), PURPOSE)).text
     return excerpt(reply) if re.match(r"\W*malicious\b", reply, re.IGNORECASE) else None
 
 
 MALICIOUS_JUDGE = Judge(name=MALICIOUS_REQUEST, check=_judge)
-"""Asks the teacher; an unclear reply keeps the record."""
+"""The judge that asks the teacher. A record passes if the reply is unclear."""

@@ -1,9 +1,9 @@
-"""The evolution prompt and the five methods of Code Evol-Instruct, with breadth as a sixth that one can switch on.
+"""The evolution prompt and the five evolution methods of Code Evol-Instruct, with breadth as an optional sixth method.
 
 Source: WizardCoder, arXiv 2306.08568v2, section 3.1 (template and methods); method wording also in nickrosh/evol-teacher
-@8332fbf, generate_evol.py, which draws one method uniformly (the paper does not say how it draws). Breadth is WizardLM's
-(nlpxucan/WizardLM @8c877d4, Evol_Instruct/breadth.py), which WizardCoder left out; its sentences are kept, and its words for
-a prompt replaced by the template's words for a question, as WizardCoder did with the others.
+@8332fbf, generate_evol.py, which samples one method uniformly (the paper does not specify how). Breadth is WizardLM's (nlpxucan/WizardLM
+@8c877d4, Evol_Instruct/breadth.py), which WizardCoder left out. Its sentences are unchanged, except that its words for a prompt
+are replaced by the template's words for a question, as WizardCoder did with the other methods.
 """
 
 import dataclasses
@@ -23,21 +23,21 @@ BREADTH_TEMPLATE = "Please draw inspiration from the given {subject} to create a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way of making another question of a question."""
+    """An evolution method: a way to turn a question into another one."""
 
-    number: int  # the paper's, from 1
-    name: str  # ours, for reports
-    text: str  # the line of the prompt
+    number: int  # as in the paper, from 1
+    name: str  # our name, for reports
+    text: str  # its line in the prompt
     template: str = TEMPLATE
 
     def prompt(self, question: str, *, subject: str = SUBJECT, kept: str = "", language: str = "") -> str:
-        """The evolution prompt for `question`.
+        """Return the evolution prompt for `question`.
 
         Args:
             question: the instruction to evolve.
-            subject: what the prompt calls it.
-            kept: a sentence on what must stay, for the first line; none in the paper.
-            language: a line on the programming language, after the method; none in the paper.
+            subject: what the prompt calls the instruction.
+            kept: a sentence on what must not change, for the first line; the paper has none.
+            language: a line on the programming language, after the method; the paper has none.
         """
         method = f"{self.text}\n\n{language}" if language else self.text
         kept = f" {kept}" if kept else ""
@@ -87,21 +87,21 @@ UNIFORM = (1.0,) * len(METHODS)
 def draw_method(
     run_seed: int, record_id: str, round_: int, *, weights: Sequence[float] = UNIFORM, breadth_rate: float = 0.0
 ) -> Method:
-    """The method for a record in a round: a function of its arguments alone, so that order never matters.
+    """Sample the method for a record in a round. The result depends only on the arguments, and not on the order of calls.
 
     Args:
-        run_seed: of the run.
-        record_id: of the record to evolve.
-        round_: from 1.
-        weights: how often methods 1 to 5 are drawn, relative to one another; uniform by default.
-        breadth_rate: share of the draws that give BREADTH instead.
+        run_seed: the seed of the run.
+        record_id: id of the record to evolve.
+        round_: number of the round, from 1.
+        weights: relative frequencies of methods 1 to 5; uniform by default.
+        breadth_rate: probability of BREADTH instead of methods 1 to 5.
     """
     if random_fraction(run_seed, record_id, round_, "breadth") < breadth_rate:
         return BREADTH
-    purpose, most = "method", max(weights)
-    while True:  # a uniform draw is taken as often as its weight says, or drawn again: uniform weights take the first
+    purpose, max_weight = "method", max(weights)
+    while True:  # rejection sampling: a uniform draw is accepted with a probability proportional to its weight
         names = (run_seed, record_id, round_, purpose)
         drawn = random_bits(*names) % len(METHODS)
-        if random_fraction(*names, "taken") * most < weights[drawn]:
+        if random_fraction(*names, "taken") * max_weight < weights[drawn]:
             return METHODS[drawn]
         purpose += "+"

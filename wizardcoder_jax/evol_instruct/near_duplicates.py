@@ -1,10 +1,11 @@
-"""Near-duplicates: records whose instruction, or the code of whose answer, is almost that of an earlier one.
+"""The filter of near-duplicates: records whose instruction or code is almost equal to that of an earlier record.
 
-MinHash (Broder 1997) over word 3-grams of instructions and over code 5-grams with nameless identifiers, kept to 8 bits a hash
-(b-bit MinHash, Li and König 2010) and found by bands. A million records take about 300 bytes each, whatever their length.
+It uses MinHash (Broder 1997) over word 3-grams of instructions and over code 5-grams with anonymized identifiers, with 8 bits per
+hash (b-bit MinHash, Li and König 2010) and banding for the search. A record takes about 300 bytes, whatever its length.
 
-An evolution is by its nature like its parent. In a round of gpt-3.5's over 2,017 seeds (nickrosh/evol-teacher) 20 % of the
-instructions are 0.5 like some seed, 3 % 0.7, 0.9 % 0.85 and 0.6 % 0.9: there only a number or a word is another.
+An evolution is similar to its parent by design. In a round of gpt-3.5 over 2,017 seeds (nickrosh/evol-teacher), 20 % of the
+instructions have a similarity of at least 0.5 to some seed, 3 % of 0.7, 0.9 % of 0.85 and 0.6 % of 0.9. At 0.9, only a number or
+a word differs.
 """
 
 import array
@@ -15,19 +16,19 @@ import numpy.typing as npt
 import xxhash
 
 from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes, code_tokens, ngram_hashes, word_tokens
-from wizardcoder_jax.evol_instruct.languages import fenced_blocks
+from wizardcoder_jax.evol_instruct.language_detection import fenced_blocks
 from wizardcoder_jax.evol_instruct.records import Record
 
 NEAR_DUPLICATE = "near_duplicate"
 WORDS_PER_SHINGLE = 3
 CODE_TOKENS_PER_SHINGLE = 5
-MIN_CODE_SHINGLES = 25  # short answers are alike without being copies: print("Hello")
-NUM_HASHES = 64  # the standard error of a likeness of 0.9 is 0.04
-NUM_BANDS = 8  # of 4 hashes: a pair 0.9 alike shares one with probability 0.9998, 0.8 alike 0.985, 0.5 alike 0.40
-CHANCE = 1 / 256  # that two different hashes have the same 8 bits
-MAX_CANDIDATES = 16  # with one band alike; further ones are not looked up by it
+MIN_CODE_SHINGLES = 25  # short programs such as print("Hello") are similar without being copies
+NUM_HASHES = 64  # the standard error of a similarity of 0.9 is 0.04
+NUM_BANDS = 8  # of 4 hashes; P(a pair shares a band) is 0.9998 at similarity 0.9, 0.985 at 0.8 and 0.40 at 0.5
+COLLISION_RATE = 1 / 256  # probability that different hashes have the same 8 bits
+MAX_CANDIDATES = 16  # records per value of a band; further records are not indexed by this band
 MAX_LOAD = 0.65
-FIRST_SLOTS = 1 << 10
+INITIAL_SLOTS = 1 << 10
 ROWS_PER_CHUNK = 1 << 12
 
 Signature = npt.NDArray[np.uint8]
@@ -39,30 +40,33 @@ def _constants(name: str) -> Hashes:
 
 _MULTIPLIERS = _constants("multiplier") | np.uint64(1)
 _ADDENDS = _constants("addend")
-_SPREAD = 0x9E3779B97F4A7C15  # Knuth's multiplicative hash
+_HASH_MULTIPLIER = 0x9E3779B97F4A7C15  # Knuth's multiplicative hash
 
 
 def minhash_signature(shingles: Hashes) -> Signature:
-    """[NUM_HASHES] bytes, one of the smallest of each hash over the shingles."""
+    """Return the MinHash signature [NUM_HASHES]: one byte of the minimum of each hash function over the shingles."""
     hashed = (shingles[:, None] * _MULTIPLIERS + _ADDENDS) >> np.uint64(24)
     return hashed.min(axis=0).astype(np.uint8)
 
 
 def estimate_similarity(first: Signature, second: Signature) -> float:
-    """The Jaccard index of two sets of shingles, estimated from their signatures."""
+    """Estimate the Jaccard index of two sets of shingles from their signatures."""
     equal = float(np.count_nonzero(first == second)) / NUM_HASHES
-    return max((equal - CHANCE) / (1 - CHANCE), 0.0)
+    return max((equal - COLLISION_RATE) / (1 - COLLISION_RATE), 0.0)
 
 
 def instruction_shingles(text: str) -> Hashes:
-    """Word 3-grams; of a text of fewer words, the words."""
+    """Return the word 3-grams of a text, or its words if it has fewer than three."""
     tokens = word_tokens(text)
     found = ngram_hashes(tokens, min(WORDS_PER_SHINGLE, max(len(tokens.hashes), 1)))
     return np.unique(found[found > 0])
 
 
 def code_shingles(response: str) -> Hashes:
-    """Code 5-grams of the fenced blocks, or of all of a response without any (prose makes none); none of a short one."""
+    """Return the code 5-grams of the fenced blocks, or of the whole response without fences; none if there are too few.
+
+    Prose has no code n-grams.
+    """
     code = "\n".join(code for _, code in fenced_blocks(response)) or response
     found = ngram_hashes(code_tokens(code), CODE_TOKENS_PER_SHINGLE)
     unique = np.unique(found[found > 0])
@@ -70,10 +74,10 @@ def code_shingles(response: str) -> Hashes:
 
 
 class NearDuplicates:
-    """The filter: it remembers each record that it passes. Records must come in the order of the pools.
+    """A rounds.SequentialFilter that rejects near-duplicates of the records that it passed before.
 
     Args:
-        threshold: likeness from which on a record is a near-duplicate, 0 to 1.
+        threshold: minimum similarity of a near-duplicate, from 0 to 1.
     """
 
     name = NEAR_DUPLICATE
@@ -83,7 +87,7 @@ class NearDuplicates:
         self._tables = {"instruction": _Table(), "code": _Table()}
 
     def check(self, record: Record) -> str | None:
-        """Evidence that names the earlier record and how alike it is; None if the record is passed and remembered."""
+        """Return evidence with the similar earlier record and the similarity, or None if the record passes and is added."""
         shingles = {"instruction": instruction_shingles(record.instruction), "code": code_shingles(record.output)}
         signatures = {part: minhash_signature(own) for part, own in shingles.items() if len(own)}
         for part, own in signatures.items():
@@ -96,20 +100,20 @@ class NearDuplicates:
 
 
 class _Table:
-    """Signatures and the ids of their records, by bands: open addressing, a slot holds the number of a row plus 1."""
+    """Signatures and record ids, indexed by bands in hash tables with open addressing; a slot stores a row number plus 1."""
 
     def __init__(self) -> None:
         self._num_rows = 0
-        self._signatures: list[Signature] = []  # chunks of rows
-        self._bands: list[npt.NDArray[np.uint32]] = []  # the same, a band of a row as a number
+        self._signatures: list[Signature] = []  # in chunks of ROWS_PER_CHUNK rows
+        self._bands: list[npt.NDArray[np.uint32]] = []  # views of the signatures with one number per band
         self._ids: list[npt.NDArray[np.uint64]] = []
-        self._odd_ids: dict[int, str] = {}  # those that are not KIND-<16 hexadecimal digits>
+        self._odd_ids: dict[int, str] = {}  # ids other than KIND-<16 hexadecimal digits>
         self._kinds: list[str] = []
         self._kind_of = bytearray()
-        self._slots = [_empty(FIRST_SLOTS) for _ in range(NUM_BANDS)]
+        self._slots = [_empty(INITIAL_SLOTS) for _ in range(NUM_BANDS)]
 
     def nearest(self, own: Signature) -> tuple[str, float] | None:
-        """(id, likeness) of the row most like `own`, the first of equals; None where no band is shared."""
+        """Return (id, similarity) of the most similar row, the first of equals; None if no row shares a band."""
         rows = sorted({row for band, key in enumerate(_keys(own)) for row, _ in self._rows(band, key)})
         if not rows:
             return None
@@ -118,14 +122,14 @@ class _Table:
         return self._id(rows[best]), found[best]
 
     def add(self, own: Signature, id_: str) -> None:
-        """Remembers a row."""
-        row, place = self._num_rows, self._num_rows % ROWS_PER_CHUNK
-        if place == 0:
+        """Add a row."""
+        row, offset = self._num_rows, self._num_rows % ROWS_PER_CHUNK
+        if offset == 0:
             self._signatures.append(np.zeros((ROWS_PER_CHUNK, NUM_HASHES), np.uint8))
             self._bands.append(self._signatures[-1].view(np.uint32))
             self._ids.append(np.zeros(ROWS_PER_CHUNK, np.uint64))
-        self._signatures[-1][place] = own
-        self._remember_id(row, id_)
+        self._signatures[-1][offset] = own
+        self._store_id(row, id_)
         self._num_rows += 1
         if self._num_rows > MAX_LOAD * len(self._slots[0]):
             self._grow()
@@ -135,20 +139,20 @@ class _Table:
     def _insert(self, row: int, keys: list[int]) -> None:
         for band, key in enumerate(keys):
             slots, mask = self._slots[band], len(self._slots[band]) - 1
-            num_alike, slot = 0, _first_slot(key, mask)
+            num_equal, slot = 0, _first_slot(key, mask)
             for _, taken in self._rows(band, key):
-                num_alike, slot = num_alike + 1, taken + 1 & mask
-            if num_alike < MAX_CANDIDATES:
+                num_equal, slot = num_equal + 1, taken + 1 & mask
+            if num_equal < MAX_CANDIDATES:
                 while slots[slot]:
                     slot = slot + 1 & mask
                 slots[slot] = row + 1
 
     def _rows(self, band: int, key: int) -> Iterator[tuple[int, int]]:
-        """(row, slot) of each that has this band."""
+        """Yield (row, slot) of each row with this value of the band."""
         slots, mask = self._slots[band], len(self._slots[band]) - 1
         slot = _first_slot(key, mask)
-        while number := slots[slot]:
-            row = number - 1
+        while entry := slots[slot]:
+            row = entry - 1
             if self._bands[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK, band] == key:
                 yield row, slot
             slot = slot + 1 & mask
@@ -158,10 +162,10 @@ class _Table:
         for band in range(NUM_BANDS):
             self._slots[band] = _empty(size)
         for row in range(self._num_rows):
-            chunk, place = divmod(row, ROWS_PER_CHUNK)
-            self._insert(row, self._bands[chunk][place, :NUM_BANDS].tolist())
+            chunk, offset = divmod(row, ROWS_PER_CHUNK)
+            self._insert(row, self._bands[chunk][offset, :NUM_BANDS].tolist())
 
-    def _remember_id(self, row: int, id_: str) -> None:
+    def _store_id(self, row: int, id_: str) -> None:
         kind, _, digits = id_.rpartition("-")
         if len(digits) != 16 or not set(digits) <= set("0123456789abcdef"):
             self._odd_ids[row] = id_
@@ -185,4 +189,4 @@ def _keys(own: Signature) -> list[int]:
 
 
 def _first_slot(key: int, mask: int) -> int:
-    return (key * _SPREAD & 0xFFFFFFFFFFFFFFFF) >> 32 & mask
+    return (key * _HASH_MULTIPLIER & 0xFFFFFFFFFFFFFFFF) >> 32 & mask

@@ -1,8 +1,8 @@
-"""Seeds made of code: the teacher invents a problem that a snippet inspires, and solves it (OSS-Instruct).
+"""OSS-Instruct: seeds from code, for which the teacher invents and solves a problem inspired by a snippet.
 
 Source: Magicoder, arXiv 2312.02120, section 2; ise-uiuc/magicoder @7e4af16, data/prompt.txt (the prompt), and @6bba7f4,
-src/magicoder/generate_data.py (the sentence before it, there the system message) and clean_data.py (a solution that copies the
-problem's code is dropped).
+src/magicoder/generate_data.py (the sentence before it, which is the system message there) and clean_data.py (solutions that
+copy the code of the problem are dropped).
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from wizardcoder_jax.evol_instruct import elimination_rules
 from wizardcoder_jax.evol_instruct.code_snippets import Snippet
 from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord, Rule, excerpt
 from wizardcoder_jax.evol_instruct.judges import AskTeacher
-from wizardcoder_jax.evol_instruct.languages import detect_language, fenced_blocks
+from wizardcoder_jax.evol_instruct.language_detection import detect_language, fenced_blocks
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, replace_surrogates, seed_id, seed_record
 
 UNPARSABLE = "unparsable_problem"
@@ -33,7 +33,7 @@ PROMPT = (
     "provided."
 )
 
-# A line of its own, in whatever marks: "[Problem Description]", "## [Solution]:", "**1. [Problem Description]** text".
+# A heading, with any Markdown around it: "[Problem Description]", "## [Solution]:", "**1. [Problem Description]** text".
 _PROBLEM, _SOLUTION = (
     re.compile(
         rf"^[ \t#*_]{{0,20}}(?:\d[.)])?[ \t#*_]{{0,20}}\[{name}\][ \t*_]{{0,20}}:?[ \t*_]{{0,20}}", re.IGNORECASE | re.MULTILINE
@@ -43,7 +43,7 @@ _PROBLEM, _SOLUTION = (
 
 
 def parse_problem(reply: str) -> tuple[str, str] | None:
-    """(problem, solution) of a reply; None unless each section stands there once, in this order, with something in it."""
+    """Return (problem, solution), or None unless a reply has each section once, in this order and not empty."""
     problems, solutions = list(_PROBLEM.finditer(reply)), list(_SOLUTION.finditer(reply))
     if len(problems) != 1 or len(solutions) != 1 or solutions[0].start() < problems[0].end():
         return None
@@ -51,9 +51,12 @@ def parse_problem(reply: str) -> tuple[str, str] | None:
     return (problem, solution) if problem and solution else None
 
 
-async def make_seed(snippet: Snippet, question: AskTeacher) -> Record | Rejection:
-    """Round 0 of a snippet: the problem that the teacher invents, and its solution; costs are the caller's to add."""
-    reply = await question(PROMPT.format(code=snippet.code), "problem")
+async def make_seed(snippet: Snippet, ask_teacher: AskTeacher) -> Record | Rejection:
+    """Return the record of round 0 for a snippet: the problem that the teacher invents, and its solution.
+
+    The caller adds the usage to the record.
+    """
+    reply = await ask_teacher(PROMPT.format(code=snippet.code), "problem")
     parsed = parse_problem(reply.text)
     problem, solution = parsed or ("", reply.text)
     raw = CandidateRecord(parent_instruction="", instruction=reply.text, finish_reason=reply.finish_reason)
@@ -74,7 +77,9 @@ async def make_seed(snippet: Snippet, question: AskTeacher) -> Record | Rejectio
 def _record(snippet: Snippet, problem: str, solution: str) -> Record:
     instruction, output = replace_surrogates(problem), replace_surrogates(solution)
     language = snippet.language if snippet.language == detect_language(output) else None
-    id_ = seed_id(f"{snippet.id}\n{instruction}", output, language=language)  # two snippets may inspire the same problem
+    id_ = seed_id(
+        f"{snippet.id}\n{instruction}", output, language=language
+    )  # the snippet is hashed too, because two snippets may inspire the same problem
     return seed_record(id_, instruction, output, language=language)
 
 

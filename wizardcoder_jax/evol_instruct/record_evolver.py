@@ -1,6 +1,6 @@
-"""One record's step in one round: a harder instruction, the response to it alone, the rules and the judges.
+"""One step of one record in one round: evolve the instruction, answer it, then apply the elimination rules and judges.
 
-Source: WizardCoder, arXiv 2306.08568v2, section 3.1; WizardLM, arXiv 2304.12244, section 3.2 (a failed evolution is dropped).
+Source: WizardCoder, arXiv 2306.08568v2, section 3.1; WizardLM, arXiv 2304.12244, section 3.2 (failed evolutions are rejected).
 """
 
 import dataclasses
@@ -18,31 +18,32 @@ Outcome = Record | Rejection
 
 
 class SeedSource(Protocol):
-    """What a record of round 0 is made of: a seed, or a snippet of code."""
+    """The input for a record of round 0: a seed record, or a snippet of code."""
 
     @property
     def id(self) -> str:
-        """Its own name, a function of its content."""
+        """An id that depends on the content only."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordEvolver:
-    """How records are made and evolved.
+    """The steps that create records and evolve them.
 
     Attributes:
-        ask: the way to the teacher.
-        recipe: what is drawn, and in which words it is asked for.
+        call_teacher: calls the teacher.
+        sampler: samples the method and language of each evolution.
         instruction_rules: for the evolved instruction, before it is answered.
         response_rules: for the answer.
-        judges: after the response rules, in order.
-        seed_rules: for a seed's instruction, and again with its output.
-        seed_judges: after the seed rules, in order.
-        make_seed: makes a record of round 0, without its costs, of a source that is no record yet; None where all are.
+        judges: applied after the response rules, in order.
+        seed_rules: for the instruction of a seed, then for the seed with its output.
+        seed_judges: applied after the seed rules, in order.
+        make_seed: turns a source that is not a record yet into a record of round 0, without its usage; None if all sources are
+            records.
     """
 
-    ask: CallTeacher
-    recipe: EvolutionSampler
+    call_teacher: CallTeacher
+    sampler: EvolutionSampler
     instruction_rules: tuple[Rule, ...] = elimination_rules.INSTRUCTION_RULES
     response_rules: tuple[Rule, ...] = elimination_rules.RESPONSE_RULES
     judges: tuple[Judge, ...] = (INFORMATION_GAIN,)
@@ -50,42 +51,44 @@ class RecordEvolver:
     seed_judges: tuple[Judge, ...] = ()
     make_seed: Callable[[Any, AskTeacher], Awaitable[Outcome]] | None = None
 
-    async def begin(self, source: SeedSource) -> Outcome:
-        """A record of round 0, or why there is none."""
-        inquiry = RecordCalls(self.ask, source.id, 0)
-        made = source if self.make_seed is None else await self.make_seed(source, inquiry)
+    async def start(self, source: SeedSource) -> Outcome:
+        """Return the record of round 0 for `source`, or its rejection."""
+        calls = RecordCalls(self.call_teacher, source.id, 0)
+        made = source if self.make_seed is None else await self.make_seed(source, calls)
         if isinstance(made, Rejection):
-            return dataclasses.replace(made, record=_with_cost(made.record, inquiry))
+            return dataclasses.replace(made, record=_with_usage(made.record, calls))
         assert isinstance(made, Record)
-        question = CandidateRecord(parent_instruction="", instruction=made.instruction, task=made.task, language=made.language)
-        whole = dataclasses.replace(question, response=made.output)
-        checks = _Checks(inquiry)
-        failure = checks.first_failure(self.seed_rules, question) or checks.first_failure(self.seed_rules, whole)
-        failure = failure or await checks.first_verdict(self.seed_judges, whole)
-        record = dataclasses.replace(_with_cost(made, inquiry), filters=(*made.filters, *checks.passed))
-        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=replace_surrogates(failure[1]))
+        unanswered = CandidateRecord(
+            parent_instruction="", instruction=made.instruction, task=made.task, language=made.language
+        )
+        answered = dataclasses.replace(unanswered, response=made.output)
+        checks = _Checks(calls)
+        failure = checks.apply_rules(self.seed_rules, unanswered) or checks.apply_rules(self.seed_rules, answered)
+        failure = failure or await checks.apply_judges(self.seed_judges, answered)
+        record = dataclasses.replace(_with_usage(made, calls), filters=(*made.filters, *checks.passed))
+        return _outcome(record, failure)
 
     async def evolve(self, parent: Record, round_: int) -> Outcome:
-        """The record that `parent` becomes in a round, or why it does not."""
-        inquiry = RecordCalls(self.ask, parent.id, round_)
-        draft, checks = self.recipe.draft(parent, round_), _Checks(inquiry)
-        evolved = await inquiry(draft.prompt, "evolve")
-        candidate, teacher = draft.candidate(evolved.text.strip(), evolved.finish_reason), evolved.model
-        failure = checks.first_failure(self.instruction_rules, candidate)
+        """Return the record evolved from `parent` in a round, or its rejection."""
+        calls = RecordCalls(self.call_teacher, parent.id, round_)
+        request, checks = self.sampler.sample(parent, round_), _Checks(calls)
+        evolved = await calls(request.prompt, "evolve")
+        candidate, teacher = request.candidate(evolved.text.strip(), evolved.finish_reason), evolved.model
+        failure = checks.apply_rules(self.instruction_rules, candidate)
         if failure is None:
-            answer = await inquiry(draft.answer_prompt(candidate.instruction), "answer")
+            answer = await calls(request.answer_prompt(candidate.instruction), "answer")
             candidate = dataclasses.replace(candidate, response=answer.text, finish_reason=answer.finish_reason)
             teacher = answer.model
-            failure = checks.first_failure(self.response_rules, candidate)
-            failure = failure or await checks.first_verdict(self.judges, candidate)
-        # A rejected text may hold lone surrogates, which no file can; a record that passed holds none.
+            failure = checks.apply_rules(self.response_rules, candidate)
+            failure = failure or await checks.apply_judges(self.judges, candidate)
+        # Rejected texts may have lone surrogates, which cannot be written to a file; records that passed have none.
         instruction, output = replace_surrogates(candidate.instruction), replace_surrogates(candidate.response or "")
         record = Record(
             id=evolved_id(parent.id, round_, instruction, output),
             parent_id=parent.id,
             seed_id=parent.seed_id,
             round=round_,
-            method=draft.method.number,
+            method=request.method.number,
             instruction=instruction,
             output=output,
             teacher=replace_surrogates(teacher),
@@ -93,38 +96,46 @@ class RecordEvolver:
             task=candidate.task,
             language=candidate.language,
         )
-        record = _with_cost(record, inquiry)
-        return record if failure is None else Rejection(record=record, rule=failure[0], evidence=replace_surrogates(failure[1]))
+        return _outcome(_with_usage(record, calls), failure)
 
 
 class _Checks:
-    """The rules and judges that a record has passed; the first that it fails ends them."""
+    """The rules and judges applied to one record, up to the first that it fails."""
 
-    def __init__(self, question: AskTeacher) -> None:
-        self._question = question
-        self._passed: dict[str, None] = {}  # names, in order, each once
+    def __init__(self, ask_teacher: AskTeacher) -> None:
+        self._ask_teacher = ask_teacher
+        self._passed: dict[str, None] = {}  # an ordered set of names
 
     @property
     def passed(self) -> tuple[str, ...]:
         return tuple(self._passed)
 
-    def first_failure(self, checked: tuple[Rule, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
-        failure = elimination_rules.first_failure(checked, candidate)
+    def apply_rules(self, rules: tuple[Rule, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
+        """Return (rule, evidence) of the first rule that fails."""
+        failure = elimination_rules.first_failure(rules, candidate)
         if failure is None:
-            self._pass(rule.name for rule in checked)
+            self._mark_passed(rule.name for rule in rules)
         return failure
 
-    async def first_verdict(self, judges: tuple[Judge, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
+    async def apply_judges(self, judges: tuple[Judge, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
+        """Return (judge, evidence) of the first judge that rejects the candidate."""
         for judge in judges:
-            verdict = await judge.check(candidate, self._question)
+            verdict = await judge.check(candidate, self._ask_teacher)
             if isinstance(verdict, str):
                 return judge.name, verdict
-            self._pass([judge.name if verdict is None else f"{judge.name}:unchecked:{verdict.reason}"])
+            self._mark_passed([judge.name if verdict is None else f"{judge.name}:unchecked:{verdict.reason}"])
         return None
 
-    def _pass(self, names: Iterable[str]) -> None:
+    def _mark_passed(self, names: Iterable[str]) -> None:
         self._passed.update(dict.fromkeys(names))
 
 
-def _with_cost(record: Record, inquiry: RecordCalls) -> Record:
-    return dataclasses.replace(record, usage=inquiry.usage, call_ids=inquiry.call_ids)
+def _with_usage(record: Record, calls: RecordCalls) -> Record:
+    return dataclasses.replace(record, usage=calls.usage, call_ids=calls.call_ids)
+
+
+def _outcome(record: Record, failure: tuple[str, str] | None) -> Outcome:
+    if failure is None:
+        return record
+    rule, evidence = failure
+    return Rejection(record=record, rule=rule, evidence=replace_surrogates(evidence))

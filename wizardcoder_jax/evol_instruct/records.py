@@ -1,4 +1,4 @@
-"""One instruction with its response, and where it came from: a seed (round 0) or a record evolved from another."""
+"""Records: an instruction with its response and lineage, either a seed (round 0) or evolved from another record."""
 
 import dataclasses
 import hashlib
@@ -11,12 +11,13 @@ from wizardcoder_jax.core.instruction_template import with_input
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASK_NAMES, TRANSLATE
 from wizardcoder_jax.evol_instruct.elimination_rules import excerpt
+from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES, parse_language_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a record cost the teacher, summed over its calls."""
+    """Tokens and cost of a record, summed over its teacher calls."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -37,16 +38,16 @@ class Record:
     """An instruction, its response and its lineage.
 
     Attributes:
-        id: "seed-..." or "evol-...", a hash of the content: the same content has the same id in every run.
-        parent_id: the record it was evolved from; None for a seed.
-        seed_id: the seed it descends from; its own id for a seed.
-        round: 0 for a seed.
+        id: "seed-..." or "evol-...", a hash of the content: equal content has the same id in every run.
+        parent_id: id of the record that it was evolved from; None for a seed.
+        seed_id: id of the seed that it descends from; its own id for a seed.
+        round: the round that created it; 0 for a seed.
         method: number of the evolution method, 1 to 6; None for a seed.
-        teacher: the model that wrote it, as the server names it; None for a seed.
-        filters: names of the rules it was checked with and passed.
-        task: what is asked of the code, one of TASK_NAMES; all descendants of a seed have its task.
-        language: programming language asked for; None where it is not said.
-        call_ids: keys of the ledger's rows that made it, in the order of the calls.
+        teacher: name of the model that wrote it, as reported by the server; None for a seed.
+        filters: names of the rules that it passed.
+        task: one of TASK_NAMES; all descendants of a seed have its task.
+        language: the requested programming language; None if it is not specified.
+        call_ids: keys of the ledger rows of its calls, in the order of the calls.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Record:
     call_ids: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a line of evolved.jsonl."""
+        """Return the record as a line of evolved.jsonl."""
         return {
             "id": self.id,
             "parent_id": self.parent_id,
@@ -83,7 +84,7 @@ class Record:
 
     @staticmethod
     def from_json(entry: dict[str, Any]) -> "Record":
-        """The record of a line of evolved.jsonl; what it cost in USD is not in it."""
+        """Return the record of a line of evolved.jsonl, which does not include the cost in USD."""
         usage = Usage(**entry["usage"], num_calls=len(entry["call_ids"]))
         lists = {name: tuple(entry[name]) for name in ("filters", "call_ids")}
         return Record(**{**entry, "usage": usage, **lists})
@@ -91,19 +92,19 @@ class Record:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """A record that a rule dropped, and the text that made it."""
+    """A rejected record, with the rule that it failed and the evidence."""
 
     record: Record
     rule: str
     evidence: str
 
     def to_json(self) -> dict[str, Any]:
-        """The rejection as a line of rejected.jsonl."""
+        """Return the rejection as a line of rejected.jsonl."""
         return {**self.record.to_json(), "rule": self.rule, "evidence": self.evidence}
 
 
 def seed_record(id_: str, instruction: str, output: str, *, task: str = GENERATE, language: str | None = None) -> Record:
-    """A record of round 0, which descends from nothing."""
+    """Return a record of round 0, which has no parent."""
     return Record(
         id=id_,
         parent_id=None,
@@ -119,45 +120,49 @@ def seed_record(id_: str, instruction: str, output: str, *, task: str = GENERATE
 
 
 def seed_id(instruction: str, output: str, task: str = GENERATE, language: str | None = None) -> str:
-    """The id of a seed: a hash of its instruction (its input joined) and output, and of task and language where it has them."""
-    said = [*([task] if task != GENERATE else []), *([f"language={language}"] if language else [])]
-    return "seed-" + hashlib.sha256("\0".join([instruction, output, *said]).encode()).hexdigest()[:16]
+    """Return the id of a seed: a hash of instruction (joined with the input), output, and task and language if specified."""
+    optional = [*([task] if task != GENERATE else []), *([f"language={language}"] if language else [])]
+    return "seed-" + hashlib.sha256("\0".join([instruction, output, *optional]).encode()).hexdigest()[:16]
 
 
 def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> str:
-    """The id of a record evolved from `parent_id` in round `round_`."""
+    """Return the id of a record evolved from `parent_id` in round `round_`."""
     content = f"{parent_id}\0{round_}\0{instruction}\0{output}"
     return "evol-" + hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def replace_surrogates(text: str) -> str:
-    """The text as a file can hold it: a lone surrogate, which no rule lets pass, becomes a question mark."""
+    """Replace lone surrogates, which cannot be encoded as UTF-8, with question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class SeedFile:
     """The seeds of a file of {"instruction", "input"?, "output", "task"?, "language"?, "target_language"?} records.
 
-    Iterating reads the file and yields each content once, in the order of the file; it can be done again.
+    Each iteration reads the file and yields the distinct seeds in the order of the file.
 
     Attributes:
-        num_repeats: seeds that the newest reading has left out so far.
+        num_repeats: number of duplicate seeds skipped so far by the latest iteration.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self.num_repeats = 0
 
+    def sha256(self) -> str:
+        """Return the hash of the file's (decompressed) content."""
+        return file_sha256(self._path)
+
     def __iter__(self) -> Iterator[Record]:
-        """Yields the seeds.
+        """Yield the seeds.
 
         Raises:
-            InputError: a field is missing or wrong (file, line and field named), or the file holds no seed.
+            InputError: a field is missing or invalid (the message names file, line and field), or the file has no seed.
         """
         self.num_repeats = 0
-        seen: set[int] = set()  # of numbers, so that a million seeds take little memory
-        for place, entry in read_records(self._path):
-            seed = _seed(place, entry)
+        seen: set[int] = set()  # integers, so that a million seeds take little memory
+        for location, entry in read_records(self._path):
+            seed = _seed(location, entry)
             number = int(seed.id.removeprefix("seed-"), 16)
             if number in seen:
                 self.num_repeats += 1
@@ -165,13 +170,11 @@ class SeedFile:
             seen.add(number)
             yield seed
         if not seen:
-            raise InputError(
-                f'{os.fspath(self._path)} holds no seeds; expected records of {{"instruction", "input"?, "output"}}'
-            )
+            raise InputError(f'{os.fspath(self._path)} has no seeds; expected records of {{"instruction", "input"?, "output"}}')
 
 
 def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
-    """All seeds of a file, each content once, and the number of repeats that were left out.
+    """Read the distinct seeds of a file, and count the duplicates that were skipped.
 
     Raises:
         InputError: as SeedFile.
@@ -180,49 +183,53 @@ def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
     return list(seeds), seeds.num_repeats
 
 
-def _seed(place: str, entry: dict[str, Any]) -> Record:
-    instruction = _text(place, entry, "instruction")
-    output = _text(place, entry, "output")
+def _seed(location: str, entry: dict[str, Any]) -> Record:
+    instruction = _text(location, entry, "instruction")
+    output = _text(location, entry, "output")
     if not instruction.strip():
-        raise InputError(f'{place}: "instruction" is empty; fill it in or remove the record')
-    extra = _text(place, entry, "input") if entry.get("input") is not None else None
+        raise InputError(f'{location}: "instruction" is empty; fill it in or remove the record')
+    extra = _text(location, entry, "input") if entry.get("input") is not None else None
     joined = with_input(instruction, extra)
-    task = _task(place, entry)
-    own, target = _language(place, entry, "language"), _language(place, entry, "target_language")
+    task = _task(location, entry)
+    own, target = _language(location, entry, "language"), _language(location, entry, "target_language")
     language = target if task == TRANSLATE else own
     id_ = seed_id(joined, output, task, language)
     return seed_record(id_, joined, output, task=task, language=language)
 
 
-def _task(place: str, entry: dict[str, Any]) -> str:
+def _task(location: str, entry: dict[str, Any]) -> str:
     if entry.get("task") in (None, ""):
         return GENERATE
-    task = _text(place, entry, "task")
+    task = _text(location, entry, "task")
     if task not in TASK_NAMES:
-        raise InputError(f'{place}: field "task" is {excerpt(task)!r}; it is one of {", ".join(TASK_NAMES)}')
+        raise InputError(f'{location}: field "task" is {excerpt(task)!r}, expected one of {", ".join(TASK_NAMES)}')
     return task
 
 
-def _language(place: str, entry: dict[str, Any], field: str) -> str | None:
+def _language(location: str, entry: dict[str, Any], field: str) -> str | None:
     if entry.get(field) in (None, ""):
         return None
-    name = _text(place, entry, field)
+    name = _text(location, entry, field)
     language = parse_language_name(name)
     if language is None:
         known = ", ".join(LANGUAGE_NAMES)
-        raise InputError(f'{place}: field "{field}" is {excerpt(name)!r}; name one of {known}, or remove the field')
+        raise InputError(
+            f'{location}: field "{field}" is {excerpt(name)!r}, expected one of {known}; fix it or remove the field'
+        )
     return language
 
 
-def _text(place: str, entry: dict[str, Any], field: str) -> str:
+def _text(location: str, entry: dict[str, Any], field: str) -> str:
     if field not in entry:
         found = ", ".join(map(str, entry)) or "none"
-        raise InputError(f'{place}: no field "{field}" (fields: {found}); seeds are {{"instruction", "input"?, "output"}}')
+        raise InputError(
+            f'{location}: no field "{field}" (fields: {found}); seeds have the fields {{"instruction", "input"?, "output"}}'
+        )
     value = entry[field]
     if not isinstance(value, str):
-        raise InputError(f'{place}: field "{field}" is {type(value).__name__}, expected a text')
+        raise InputError(f'{location}: field "{field}" is {type(value).__name__}, expected a text')
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f'{place}: field "{field}" holds a lone surrogate at character {error.start}; remove it') from error
+        raise InputError(f'{location}: field "{field}" has a lone surrogate at character {error.start}; remove it') from error
     return value

@@ -1,4 +1,4 @@
-"""The kept records of one round on the disk, read back while they are written."""
+"""The kept records of one round in a file, which can be read while it is being written."""
 
 import contextlib
 import json
@@ -11,12 +11,12 @@ from wizardcoder_jax.evol_instruct.records import Record
 
 
 class RoundFile:
-    """One round: a line for each record that it kept, in the order of its pool.
+    """One round: a line for each kept record, in the order of its pool.
 
     Attributes:
-        num_decided: outcomes so far, dropped ones too.
-        num_kept: lines so far.
-        is_whole: whether the round is over.
+        num_decided: number of outcomes so far, including rejections.
+        num_kept: number of lines so far.
+        is_complete: whether the round is over.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,36 +24,36 @@ class RoundFile:
         self._file: IO[bytes] | None = None
         self._num_flushed = 0
         self.num_decided = self.num_kept = 0
-        self.is_whole = False
+        self.is_complete = False
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """The round; its file appears under its name when the context ends without an error."""
+    def open_for_writing(self) -> Iterator[None]:
+        """Open the round for `add`; its file gets its final name when the context ends without an error."""
         with filesystem.atomic_write(self._path) as self._file:
             yield
-        self.is_whole, self._num_flushed = True, self.num_kept
+        self.is_complete, self._num_flushed = True, self.num_kept
 
     def add(self, record: Record | None) -> None:
-        """The next outcome: a record that is kept, or None."""
+        """Add the next outcome: a kept record, or None for a rejection."""
         assert self._file is not None
         self.num_decided += 1
         if record is not None:
             self._file.write(to_json_line(record.to_json()))
             self.num_kept += 1
 
-    def open(self) -> IO[bytes]:
-        """The lines, from the first."""
-        return open(self._path if self.is_whole or self._file is None else self._file.name, "rb")
+    def open_for_reading(self) -> IO[bytes]:
+        """Open the lines from the first one on."""
+        return open(self._path if self.is_complete or self._file is None else self._file.name, "rb")
 
     def flush(self, num_lines: int) -> None:
-        """Makes so many lines readable."""
+        """Make at least the first `num_lines` lines readable."""
         if num_lines > self._num_flushed and self._file is not None:
             self._file.flush()
             self._num_flushed = self.num_kept
 
 
 class RoundReader:
-    """Reads a round's records, those that are there; the file is open from the first of them until `close`."""
+    """Reader of the records that a round has so far. The file stays open from the first record until `close`."""
 
     def __init__(self, round_file: RoundFile) -> None:
         self._round, self._num_read = round_file, 0
@@ -61,51 +61,51 @@ class RoundReader:
         self._next: Record | None = None
 
     def peek(self) -> Record | None:
-        """The next record; None where none is written yet."""
+        """Return the next record without consuming it; None if it is not written yet."""
         if self._next is None and self._num_read < self._round.num_kept:
-            self._file = self._file or self._round.open()
+            self._file = self._file or self._round.open_for_reading()
             self._num_read += 1
             self._round.flush(self._num_read)
             self._next = Record.from_json(json.loads(self._file.readline()))
         return self._next
 
-    def take(self) -> Record | None:
-        """The next record, and goes past it."""
+    def pop(self) -> Record | None:
+        """Return the next record and advance; None if it is not written yet."""
         record, self._next = self.peek(), None
         return record
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
 def iter_newest_records(rounds: list[RoundFile]) -> Iterator[Record | None]:
-    """For each record of the first round its newest descendant in all of them, or itself; None where it is not decided yet."""
+    """Yield the newest descendant of each record of the first round, or the record itself; None while it is undecided."""
     with contextlib.ExitStack() as stack:
-        seeds, *evolved = (stack.enter_context(contextlib.closing(RoundReader(one))) for one in rounds)
-        slot = 0
+        seeds, *evolved = (stack.enter_context(contextlib.closing(RoundReader(round_file))) for round_file in rounds)
+        pool_index = 0
         while True:
             if seeds.peek() is None:
-                if rounds[0].is_whole:
+                if rounds[0].is_complete:
                     return
                 yield None
                 continue
-            # A later round has the seeds' order too, and lacks those whose evolution failed.
-            if evolved and rounds[-1].num_decided <= slot:
+            # Later rounds have the order of the seeds too, without those whose evolution failed.
+            if evolved and rounds[-1].num_decided <= pool_index:
                 yield None
                 continue
-            newest = seeds.take()
+            newest = seeds.pop()
             assert newest is not None
             for reader in evolved:
-                following = reader.peek()
-                if following is not None and following.seed_id == newest.seed_id:
-                    newest = following
-                    reader.take()
-            slot += 1
+                descendant = reader.peek()
+                if descendant is not None and descendant.seed_id == newest.seed_id:
+                    newest = descendant
+                    reader.pop()
+            pool_index += 1
             yield newest
 
 
 def to_json_line(entry: dict[str, Any]) -> bytes:
-    """A line of JSONL."""
+    """Return `entry` as a line of JSONL."""
     return json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -1,7 +1,7 @@
-"""What one round kept and dropped, counted while it is written, in memory that does not grow with the round.
+"""Statistics of the outcomes of one round, updated while the round is written, in constant memory.
 
-Counts and lengths are of all records. What takes longer (difficulty, diversity) is measured on a sample: the records whose
-seeds have the smallest hashes, so that it is the same in every run and the same seeds are followed through all rounds.
+Counts and lengths cover all records. Difficulty and diversity, which take longer, are measured on a sample: the records whose
+seeds have the smallest hashes. The sample is therefore the same in every run, and follows the same seeds through all rounds.
 """
 
 import dataclasses
@@ -21,21 +21,20 @@ from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage
 
 SAMPLE_SIZE = 1000
-MAX_SAMPLE_CHARS = 20_000  # of each text that is kept for the sample
-MAX_EXAMPLES = 3  # of each rule's evidence
+MAX_SAMPLE_CHARS = 20_000  # of each text in the sample
+MAX_EXAMPLES = 3  # of the evidence of each rule
 EXAMPLE_CHARS = 160
-NUM_PLACES = 2
+NUM_DECIMALS = 2
 
-_CONTAMINATION = re.compile(
-    r"(?P<tier>[a-z]+) [\d.]+, .{1,300}? \((?P<benchmark>[^()\n]{1,200})\): "
-)  # contamination.Hit in words
+# The text of a ContaminationMatch.
+_CONTAMINATION = re.compile(r"(?P<tier>[a-z]+) [\d.]+, .{1,300}? \((?P<benchmark>[^()\n]{1,200})\): ")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
 class _Sampled:
-    """A record of the sample; a larger `order` leaves the sample sooner."""
+    """A record of the sample; the one with the smallest `order` is replaced first."""
 
-    order: int  # negative hash: the heap gives up the largest hash
+    order: int  # the negative hash, so that the heap drops the record with the largest hash
     id: str
     parent_id: str | None
     instruction: str
@@ -43,18 +42,18 @@ class _Sampled:
 
 
 class RoundStatistics:
-    """One round; round 0 holds the seeds.
+    """Statistics of one round; round 0 consists of the seeds.
 
     Attributes:
-        round: its number.
-        num_kept: records that it added.
-        rejected: outcomes dropped, by rule.
-        tiers: of contamination, how much of it each found.
-        benchmarks: of contamination, how much of it is from each.
-        examples: (record id, evidence) of the first few that a rule dropped.
-        teachers: names that the teachers of kept records give themselves.
-        usage: of all outcomes.
-        has_code_alpaca: whether a seed of Code Alpaca is among them.
+        round: the number of the round.
+        num_kept: number of kept records.
+        rejected: number of rejected records by rule.
+        tiers: number of contaminated records by tier.
+        benchmarks: number of contaminated records by benchmark file.
+        examples: (record id, evidence) of the first records rejected by each rule.
+        teachers: names of the teachers of kept records, as reported by the server.
+        usage: total usage of all outcomes.
+        has_code_alpaca: whether any seed is from Code Alpaca.
     """
 
     def __init__(self, round_: int) -> None:
@@ -75,11 +74,11 @@ class RoundStatistics:
 
     @property
     def pool_size(self) -> int:
-        """What the round began with."""
+        """Number of records at the start of the round."""
         return self.num_kept + self.rejected.total()
 
     def add(self, outcome: Record | Rejection) -> None:
-        """Counts an outcome; all are added before anything is read."""
+        """Count an outcome. Add all outcomes before reading any measure."""
         record = outcome.record if isinstance(outcome, Rejection) else outcome
         self.usage += record.usage
         self.has_code_alpaca |= is_code_alpaca(record.seed_id)
@@ -95,7 +94,7 @@ class RoundStatistics:
         self._languages[outcome.language or ""] += 1
         self._instructions.add(len(outcome.instruction))
         self._outputs.add(len(outcome.output))
-        self._offer(outcome)
+        self._add_to_sample(outcome)
 
     def _add_rejection(self, rejection: Rejection) -> None:
         rule, record = rejection.rule, rejection.record
@@ -110,7 +109,7 @@ class RoundStatistics:
         if len(examples) < MAX_EXAMPLES:
             examples.append((record.id, excerpt(rejection.evidence, EXAMPLE_CHARS)))
 
-    def _offer(self, record: Record) -> None:
+    def _add_to_sample(self, record: Record) -> None:
         order = -random_bits(record.seed_id)
         if len(self._heap) >= SAMPLE_SIZE and order <= self._heap[0].order:
             return
@@ -136,12 +135,12 @@ class RoundStatistics:
         return {sampled.id: measure_difficulty(sampled.instruction, sampled.output) for sampled in self._sample}
 
     def to_json(self, earlier: Sequence["RoundStatistics"] = ()) -> dict[str, Any]:
-        """The round's entry in summary.json.
+        """Return the entry of the round in summary.json.
 
         Args:
-            earlier: the rounds before, whose records are this one's parents.
+            earlier: the earlier rounds, which include the parents of the records of this round.
         """
-        known = vocabulary([text for one in earlier for text in one._words]) if earlier else None
+        known = vocabulary([text for statistics in earlier for text in statistics._words]) if earlier else None
         return {
             "round": self.round,
             "pool": self.pool_size,
@@ -150,7 +149,7 @@ class RoundStatistics:
             "methods": _by_number(self._methods),
             "methods_rejected": _by_number(self._rejected_methods),
             "tasks": dict(sorted(self._tasks.items())),
-            "languages": {name or "not said": number for name, number in sorted(self._languages.items())},
+            "languages": {name or "not said": count for name, count in sorted(self._languages.items())},
             "usage": {"prompt_tokens": self.usage.prompt_tokens, "completion_tokens": self.usage.completion_tokens},
             "lengths": {"instruction": self._instructions.to_json(), "output": self._outputs.to_json()},
             "num_sampled": len(self._sample),
@@ -159,8 +158,8 @@ class RoundStatistics:
         }
 
     def _difficulty(self, earlier: Sequence["RoundStatistics"]) -> dict[str, dict[str, float | None]]:
-        """Each measure's mean, and the mean of what it gained over the parent, where the sample holds both."""
-        measured = {id_: own for one in earlier for id_, own in one._measured.items()}
+        """Return the mean of each measure, and its mean change from parent to child over the pairs in the sample."""
+        measured = {id_: own for statistics in earlier for id_, own in statistics._measured.items()}
         pairs = [
             (measured[sampled.parent_id], self._measured[sampled.id])
             for sampled in self._sample
@@ -183,5 +182,5 @@ def _by_number(counts: Counter[int]) -> dict[str, int]:
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    listed = list(values)
-    return round(sum(listed) / len(listed), NUM_PLACES) if listed else None
+    values = list(values)
+    return round(sum(values) / len(values), NUM_DECIMALS) if values else None

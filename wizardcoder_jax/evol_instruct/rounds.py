@@ -1,11 +1,11 @@
-"""The rounds of Code Evol-Instruct: each evolves what the round before left, failed ones return unchanged.
+"""The rounds of Code Evol-Instruct: each round evolves the records of the round before; a failed evolution keeps its parent.
 
-Records stream: each outcome is handed on in the order of the pool as soon as those before it are, and the pool of a round is
-read back from what the rounds before it wrote, so that memory does not grow with their number. A round begins while the last
-records of the one before are still in progress, so that the teacher is kept busy.
+Records are streamed. Each outcome is written in the order of the pool as soon as all earlier ones are, and the pool of a round
+is read back from the files of the rounds before, so that memory does not grow with the number of records. A round starts while
+the last records of the round before are still in progress, so that the teacher stays busy.
 
 Source: WizardCoder, arXiv 2306.08568v2, section 3.1; WizardLM, arXiv 2304.12244, section 3.2 (a failed evolution is dropped and
-its parent goes back to the pool).
+its parent returns to the pool).
 """
 
 import contextlib
@@ -23,92 +23,95 @@ Step = Callable[[], Awaitable[Outcome | None]]
 
 
 class SequentialFilter(Protocol):
-    """A check whose verdict depends on the records before; it sees them in the order of the pools, in one thread."""
+    """A check whose verdict depends on earlier records; it gets the records in the order of the pools, in one thread."""
 
     @property
     def name(self) -> str:
-        """Of the elimination rule."""
+        """The name of the elimination rule."""
         ...
 
     def check(self, record: Record) -> str | None:
-        """Evidence against the record; None if it passes, which is remembered."""
+        """Return evidence against the record, or None if it passes and is now one of the earlier records."""
         ...
 
 
 class RoundStore(Protocol):
-    """Where outcomes go, and where the pools come from."""
+    """Storage of the outcomes of all rounds, from which the pool of each round is read."""
 
-    def writing(self, round_: int) -> contextlib.AbstractContextManager[Callable[[Outcome], None]]:
-        """Takes the outcomes of a round, in the order of its pool; the round is whole when the context ends."""
+    def write_round(self, round_: int) -> contextlib.AbstractContextManager[Callable[[Outcome], None]]:
+        """Return a context with the function that writes the outcomes of a round, in the order of its pool.
+
+        The round is complete when the context ends.
+        """
         ...
 
     def pool(self, round_: int) -> Iterator[Record | None]:
-        """What a round evolves: for each seed that passed, its newest record of the rounds before, in the seeds' order.
+        """Yield the records that a round evolves: the newest record of each seed that passed, in the order of the seeds.
 
-        None where the next is not known yet: more has to be written first.
+        Yields None while the next record is not known yet, because it depends on outcomes that are not written.
         """
         ...
 
     def pool_size(self) -> int:
-        """Records in each pool: seeds that passed."""
+        """Return the size of each pool: the number of seeds that passed."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """Makes round 0 of the seeds, then evolves them round by round.
+    """The loop that creates round 0 from the seeds, then evolves it round by round.
 
-    The results do not depend on `concurrency`: every choice is a function of the run seed, the record and the round.
+    The results do not depend on `concurrency`: every random choice depends on the run seed, the record and the round only.
 
     Attributes:
-        evolution: what is done to one record.
-        filters: what is compared with the records before it, after all else.
-        store: takes the records.
-        concurrency: records in progress together.
+        evolver: creates and evolves one record.
+        store: stores the records.
+        concurrency: number of records in progress at the same time.
+        filters: applied to each record after everything else.
     """
 
-    evolution: RecordEvolver
+    evolver: RecordEvolver
     store: RoundStore
     concurrency: int
     filters: tuple[SequentialFilter, ...] = ()
 
     async def run(self, sources: Iterable[SeedSource], num_sources: int, num_rounds: int) -> None:
-        """All rounds.
+        """Run all rounds.
 
         Args:
-            sources: the seeds, or what they are made of; read once, a few ahead.
-            num_sources: how many there are.
-            num_rounds: after round 0.
+            sources: the seeds, or the snippets to make seeds from; read once, a few ahead.
+            num_sources: their number.
+            num_rounds: number of rounds after round 0.
 
         Raises:
             InputError, StoppedEarlyError: as the teacher, the budget and the ledger.
         """
         steps = self._steps(sources, num_rounds)
-        async with contextlib.aclosing(map_in_order(_taken, steps, self.concurrency)) as outcomes:
-            await self._round("read seeds", 0, outcomes, num_sources)
+        async with contextlib.aclosing(map_in_order(_run_step, steps, self.concurrency)) as outcomes:
+            await self._write_round("read seeds", 0, outcomes, num_sources)
             for round_ in range(1, num_rounds + 1):
-                await self._round(f"evolve round {round_}", round_, outcomes, self.store.pool_size())
+                await self._write_round(f"evolve round {round_}", round_, outcomes, self.store.pool_size())
 
     def _steps(self, sources: Iterable[SeedSource], num_rounds: int) -> Iterator[Step | None]:
-        """What is done, in order; a step without an outcome ends each round. None where the next step is not known yet."""
+        """Yield all steps in order; a step without an outcome ends each round. None while the next step is not known yet."""
         for source in sources:
-            yield functools.partial(self.evolution.begin, source)
-        yield _ended
+            yield functools.partial(self.evolver.start, source)
+        yield _end_round
         for round_ in range(1, num_rounds + 1):
             for parent in self.store.pool(round_):
-                yield None if parent is None else functools.partial(self.evolution.evolve, parent, round_)
-            yield _ended
+                yield None if parent is None else functools.partial(self.evolver.evolve, parent, round_)
+            yield _end_round
 
-    async def _round(self, label: str, round_: int, outcomes: AsyncIterator[Outcome | None], size: int) -> None:
+    async def _write_round(self, label: str, round_: int, outcomes: AsyncIterator[Outcome | None], size: int) -> None:
         num_rejected = 0
-        with Progress(label, size, "record") as progress, self.store.writing(round_) as write:
+        with Progress(label, size, "record") as progress, self.store.write_round(round_) as write:
             while (outcome := await anext(outcomes)) is not None:
-                compared = self._compared(outcome)
-                write(compared)
-                num_rejected += isinstance(compared, Rejection)
+                outcome = self._apply_filters(outcome)
+                write(outcome)
+                num_rejected += isinstance(outcome, Rejection)
                 progress.update(rejected=num_rejected)
 
-    def _compared(self, outcome: Outcome) -> Outcome:
+    def _apply_filters(self, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Rejection):
             return outcome
         record = outcome
@@ -120,9 +123,9 @@ class Rounds:
         return record
 
 
-async def _taken(step: Step) -> Outcome | None:
+async def _run_step(step: Step) -> Outcome | None:
     return await step()
 
 
-async def _ended() -> None:
+async def _end_round() -> None:
     return None

@@ -1,7 +1,6 @@
-"""What a run made, for programs: the content of summary.json. It depends on settings and answers alone."""
+"""The content of summary.json: counts and settings of a run. It depends only on the settings and the teacher's answers."""
 
 import dataclasses
-import hashlib
 import os
 import re
 import shlex
@@ -10,41 +9,32 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wizardcoder_jax.config import EvolveConfig
-from wizardcoder_jax.core.filesystem import open_bytes
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED
+from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 from wizardcoder_jax.evol_instruct.licenses import CODE_ALPACA_LICENCE, is_code_alpaca_name, is_openai
 from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
 from wizardcoder_jax.evol_instruct.records import Usage
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
 
 USD_DECIMALS = 6
-TEACHER_FIELDS = {  # what of the settings says who answered; a recording answers as it was recorded
+TEACHER_FIELDS = {  # settings that determine the answers; recorded answers depend on no other setting
     "openai": ("kind", "base_url", "model", "temperature", "top_p", "max_tokens"),
     "model": ("kind", "model", "temperature", "top_p", "max_tokens"),
     "replay": ("kind",),
 }
-# Settings that say how a run is made, and not what it makes; paths are named by their last part.
-_OF_THE_MACHINE = {
+# Settings that do not change the records of a run, and are left out of its command.
+_MACHINE_SETTINGS = {
     *("output_dir", "overwrite", "max_usd", "max_requests", "max_tokens", "lineage", "exports", "seed_licence"),
     *("teacher.concurrency", "teacher.timeout_s", "teacher.max_attempts"),
     *("teacher.requests_per_minute", "teacher.tokens_per_minute"),
     *("teacher.usd_per_million_prompt_tokens", "teacher.usd_per_million_completion_tokens"),
 }
-_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}
-NUM_EXAMPLES = 5  # of contaminated records
-
-
-def file_sha256(path: str | os.PathLike[str], unzip: bool = True) -> str:
-    """The hash of a file's content; with `unzip` the same records have the same hash, plain or .gz."""
-    digest = hashlib.sha256()
-    with open_bytes(path, unzip) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}  # shown by their last component
+MAX_EXAMPLES_SHOWN = 5  # of contaminated records
 
 
 def describe_files(folder: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Hash and size of files that the run wrote."""
+    """Return the hash and size of output files of the run."""
     paths = {name: os.path.join(folder, name) for name in names}
     return {name: {"sha256": file_sha256(path), "num_bytes": os.path.getsize(path)} for name, path in paths.items()}
 
@@ -57,14 +47,14 @@ def summarize(
     num_duplicate_seeds: int,
     num_problems: int | None,
 ) -> dict[str, Any]:
-    """The content of summary.json.
+    """Return the content of summary.json.
 
     Args:
-        config: of the run.
-        rounds: round 0 (the seeds), then each round.
-        seeds_sha256: hash of what the seeds were read from.
-        num_duplicate_seeds: seeds that were left out as repeats.
-        num_problems: benchmark problems that records were compared with; None if they were not.
+        config: the settings.
+        rounds: statistics of round 0 (the seeds), then of each round.
+        seeds_sha256: hash of the file or snippets from which the seeds were made.
+        num_duplicate_seeds: number of duplicate seeds that were skipped.
+        num_problems: number of benchmark problems used for decontamination; None if there was no decontamination.
     """
     usage = sum((entry.usage for entry in rounds), Usage())
     teachers = sorted(set[str]().union(*(entry.teachers for entry in rounds)))
@@ -116,32 +106,32 @@ def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> di
         "dropped": {str(entry.round): entry.rejected[CONTAMINATED] for entry in rounds if entry.rejected[CONTAMINATED]},
         "tiers": tiers,
         "benchmarks": benchmarks,
-        "examples": [{"id": id_, "evidence": evidence} for id_, evidence in examples[:NUM_EXAMPLES]],
+        "examples": [{"id": id_, "evidence": evidence} for id_, evidence in examples[:MAX_EXAMPLES_SHOWN]],
     }
 
 
 def _command(config: EvolveConfig) -> str:
-    """The command that makes the same records of the same answers, in any folder."""
-    words = ["python", "-m", "wizardcoder_jax.evolve"]
-    for name, value in _changed(config, ""):
+    """Return a command that recreates the records in any folder, given the same answers."""
+    arguments = ["python", "-m", "wizardcoder_jax.evolve"]
+    for name, value in _non_default_settings(config, ""):
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(flag if value else re.sub(r"(--|\.)(?=[^.]*$)", r"\1no-", flag, count=1))
+            arguments.append(flag if value else re.sub(r"(--|\.)(?=[^.]*$)", r"\1no-", flag, count=1))
         elif isinstance(value, (tuple, list)):
-            words += [flag, *(shlex.quote(str(entry)) for entry in value)]
+            arguments += [flag, *(shlex.quote(str(entry)) for entry in value)]
         else:
             shown = os.path.basename(os.path.normpath(value)) if name in _PATHS else value
-            words += [flag, shlex.quote(str(shown))]
-    return " ".join([*words, "--output-dir", "DIR"])
+            arguments += [flag, shlex.quote(str(shown))]
+    return " ".join([*arguments, "--output-dir", "DIR"])
 
 
-def _changed(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of each setting of the result that is not its default."""
+def _non_default_settings(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of each setting that affects the records and is not its default."""
     for field in dataclasses.fields(settings):
         name, value = f"{prefix}{field.name}", getattr(settings, field.name)
-        if name in _OF_THE_MACHINE:
+        if name in _MACHINE_SETTINGS:
             continue
         if dataclasses.is_dataclass(value):
-            yield from _changed(value, f"{name}.")
+            yield from _non_default_settings(value, f"{name}.")
         elif field.default is dataclasses.MISSING or value != field.default:
             yield name, value

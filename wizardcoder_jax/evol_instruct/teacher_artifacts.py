@@ -1,7 +1,7 @@
-"""What an evolved instruction must not carry over from the talk with the teacher: its words, an announcement, an answer, a no.
+"""Artifacts of the teacher in an evolved instruction: leaked prompt words, announcements, answers and refusals.
 
-Source: WizardLM, arXiv 2304.12244, section 3.2, names "given prompt", "rewritten prompt" and "#Rewritten Prompt#"; the other
-words are those of our own prompts, the headings and phrases what gpt-3.5-turbo wrote in nickrosh/evol-teacher's round.
+Source: WizardLM, arXiv 2304.12244, section 3.2, names "given prompt", "rewritten prompt" and "#Rewritten Prompt#". The
+other words are from our own prompts; the headings and phrases are from gpt-3.5-turbo in the round of nickrosh/evol-teacher.
 """
 
 import re
@@ -26,21 +26,21 @@ TEMPLATE_WORDS = (
     "reply with the new question",
 )
 
-LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line says more than that something follows
+LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line is more than an announcement
 
 _NEW = (
     r"(?:revised|updated|modified|rewritten|evolved|enhanced|improved|increased|harder|"
     r"more (?:difficult|challenging|complex|advanced))"
 )
 _QUESTION = r"(?:question|problem|prompt|test|task|challenge|version|instruction|difficulty)"
-# "#Revised Test#", "**Modified Question:**", "## Increased Difficulty": a line that names the text as the rewritten one.
+# "#Revised Test#", "**Modified Question:**", "## Increased Difficulty": a line that labels the text as rewritten.
 _HEADING = re.compile(
     rf"^[^\w\n]*(?:(?:\w[\w-]* )?{_NEW}(?: [\w-]+){{0,2}}? {_QUESTION}s?|difficulty increased?)(?: {_QUESTION})?[^\w\n]*$|"
     rf"^[^\w\n]*{_NEW} (?:programming )?{_QUESTION}:",
     re.IGNORECASE | re.MULTILINE,
 )
-_OBLIGING = re.compile(r"\W*(?:sure|certainly|of course|absolutely|okay|ok|great)\b ?[!,.:][^\n]*", re.IGNORECASE)
-_ANNOUNCEMENT = re.compile(  # of a line that others follow
+_AGREEMENT = re.compile(r"\W*(?:sure|certainly|of course|absolutely|okay|ok|great)\b ?[!,.:][^\n]*", re.IGNORECASE)
+_ANNOUNCEMENT = re.compile(  # matches a first line that is followed by others
     rf"\W*(?:(?:here(?:.s| is| are)|below is|this is)\b.*\b(?:{_NEW}|new)\b.*\b{_QUESTION}s?\b.*:|"
     rf"i(?:.ve| have) (?:{_NEW}|made)\b.*)\W*",
     re.IGNORECASE,
@@ -52,7 +52,7 @@ _OWN_ANSWER = re.compile(
     r"^[^\w\n]*here(?:.s| is) (?:the|a|one|my) solution\b",
     re.IGNORECASE | re.MULTILINE,
 )
-# One fenced block without a comment or docstring that could ask for something.
+# A single fenced block without a comment or docstring that could contain the request.
 _CODE_ALONE = re.compile(r"```[^\n`]*\n(?:(?!```|\"\"\"|'''|#|//|/\*|--)[\s\S])*```")
 _HELP = r"(?:help|assist|provide|do that|fulfil|comply|answer|rewrite|increase|create|generate|perform|complete|modify)"
 _REFUSAL = re.compile(
@@ -63,34 +63,34 @@ _REFUSAL = re.compile(
 
 
 def find_leaked_words(text: str, parent: str) -> str | None:
-    """Words of our prompts, or a heading that calls the text the rewritten one; what the parent had too is its subject."""
+    """Find words of our prompts, or a heading that labels the text as rewritten, unless the parent has them too."""
     lowered, known = text.lower(), parent.lower()
     words = next((words for words in TEMPLATE_WORDS if words in lowered and words not in known), None)
-    return words or _found(_HEADING, text, parent)
+    return words or _search_unless_in_parent(_HEADING, text, parent)
 
 
 def find_announcement(text: str) -> str | None:
-    """The first line where it obliges or announces instead of asking ("Sure!", "Here is a harder version:")."""
+    """Return the first line if it is an announcement instead of a request ("Sure!", "Here is a harder version:")."""
     first, _, rest = text.strip().partition("\n")
     if len(first) > LONGEST_ANNOUNCEMENT:
         return None
-    announced = _OBLIGING.fullmatch(first) or (rest.strip() and _ANNOUNCEMENT.fullmatch(first))
+    announced = _AGREEMENT.fullmatch(first) or (rest.strip() and _ANNOUNCEMENT.fullmatch(first))
     return first if announced else None
 
 
 def find_own_answer(text: str, parent: str) -> str | None:
-    """The line with which an instruction begins to give its own answer; the first line of code where it is nothing else."""
+    """Find the line where an instruction starts to answer itself; or its first line of code if it has nothing but code."""
     if _CODE_ALONE.fullmatch(text.strip()) and not _CODE_ALONE.fullmatch(parent.strip()):
         return text.strip().partition("\n")[2].strip()
-    return _found(_OWN_ANSWER, text, parent)
+    return _search_unless_in_parent(_OWN_ANSWER, text, parent)
 
 
 def find_refusal(text: str) -> str | None:
-    """The words with which the teacher refuses, where the text begins with such."""
+    """Return the words of refusal at the start of a text, or None."""
     found = _REFUSAL.match(text)
     return found.group().strip() if found else None
 
 
-def _found(pattern: re.Pattern[str], text: str, parent: str) -> str | None:
+def _search_unless_in_parent(pattern: re.Pattern[str], text: str, parent: str) -> str | None:
     found = pattern.search(text)
     return found.group().strip() if found and not pattern.search(parent) else None

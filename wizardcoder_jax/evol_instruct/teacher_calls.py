@@ -1,4 +1,4 @@
-"""The calls of the teacher on behalf of one record, and what they add to it."""
+"""Calls of the teacher: through the ledger and the budget, with the cost added to the record that needs the answer."""
 
 import functools
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
 
 
 class CallTeacher(Protocol):
-    """Asks the teacher one prompt on behalf of one record; `TeacherCalls.ask` is one."""
+    """A call of the teacher for one record in one round; `TeacherCalls.ask` is an implementation."""
 
     async def __call__(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> PaidAnswer:
-        """The answer and what it cost."""
+        """Return the answer and its cost."""
         ...
 
 
 class TeacherCalls:
-    """The only way to the teacher, for all records of one event loop."""
+    """The single access point to the teacher, shared by all records of one event loop."""
 
     def __init__(self, *, teacher: Teacher, config: TeacherConfig, ledger: Ledger, budget: Budget, run_seed: int) -> None:
         self._teacher, self._run_seed, self._model = teacher, run_seed, config.model
@@ -35,11 +35,11 @@ class TeacherCalls:
 
     @property
     def num_new(self) -> int:
-        """Calls that this process made; the others came from the ledger."""
+        """Number of calls made by this process; all other answers came from the ledger."""
         return self._calls.num_new
 
     async def ask(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> PaidAnswer:
-        """The teacher's answer to `prompt`, alone in a user message, and what it cost.
+        """Send `prompt` as the only user message, and return the teacher's answer and its cost.
 
         Raises:
             InputError, StoppedEarlyError: as Teacher.complete, Budget.reserve and Ledger.put.
@@ -57,22 +57,22 @@ class TeacherCalls:
     async def _complete(self, messages: Sequence[Message], draw: str) -> Completion:
         try:
             return await self._teacher.complete(messages, draw)
-        except RefusedPromptError as error:  # an answer without text: the rules drop the record, and the others go on
+        except RefusedPromptError as error:  # return an empty answer: the rules then reject this record only
             reason = error.finish_reason
             return Completion(text="", finish_reason=reason, prompt_tokens=0, completion_tokens=0, model=self._model)
 
 
 class RecordCalls:
-    """What one record asks in one round, a judges.Question, and what that cost so far."""
+    """The teacher calls of one record in one round, with their total usage; a judges.AskTeacher."""
 
-    def __init__(self, ask: CallTeacher, record_id: str, round_: int) -> None:
-        self._ask, self._record_id, self._round = ask, record_id, round_
+    def __init__(self, call_teacher: CallTeacher, record_id: str, round_: int) -> None:
+        self._call_teacher, self._record_id, self._round = call_teacher, record_id, round_
         self.usage = Usage()
         self.call_ids: tuple[str, ...] = ()
 
     async def __call__(self, prompt: str, purpose: str) -> Completion:
-        """The teacher's answer."""
-        answer = await self._ask(prompt, purpose=purpose, record_id=self._record_id, round_=self._round)
+        """Return the teacher's answer, and add its cost to the record's."""
+        answer = await self._call_teacher(prompt, purpose=purpose, record_id=self._record_id, round_=self._round)
         completion = answer.completion
         self.usage += Usage(
             prompt_tokens=completion.prompt_tokens or 0,

@@ -1,4 +1,4 @@
-"""The models that evolve instructions and answer them: a server, or answers recorded in a file."""
+"""The teachers, which evolve instructions and answer them: a server, a model in this process, or recorded answers."""
 
 from wizardcoder_jax.config import TeacherConfig
 from wizardcoder_jax.evol_instruct.teachers.teacher import Teacher
@@ -8,11 +8,15 @@ __all__ = ["Completion", "Message", "Teacher", "create_teacher"]
 
 
 def create_teacher(config: TeacherConfig) -> Teacher:
-    """The teacher that `config` describes, of kind "openai" or "replay"; a model is no matter of this room.
+    """Create the teacher described by `config`. Only kind "model" imports jax.
 
     Raises:
-        InputError: its address, key or file is not usable.
+        InputError: its model, address, key or file is not usable.
     """
+    if config.kind == "model":
+        from wizardcoder_jax.evol_instruct.local_teacher import ModelTeacher
+
+        return ModelTeacher(config)
     if config.kind == "replay":
         from wizardcoder_jax.evol_instruct.teachers.replay_teacher import ReplayTeacher
 

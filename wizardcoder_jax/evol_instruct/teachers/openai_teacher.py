@@ -1,4 +1,4 @@
-"""A teacher behind any server with the OpenAI chat API."""
+"""A teacher on a server with the OpenAI chat API."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,11 +9,11 @@ from wizardcoder_jax.llm_client.openai_client import OpenAIClient
 
 
 class OpenAITeacher:
-    """Asks the server at `config.base_url`.
+    """A teacher that asks the server at `config.base_url`.
 
     Args:
-        config: address, model, decoding settings, retries.
-        sleep: waits so many seconds between attempts.
+        config: address, model, decoding settings and retries.
+        sleep: waits between attempts for the given number of seconds.
 
     Raises:
         InputError: the address or the key is not usable.
@@ -34,9 +34,9 @@ class OpenAITeacher:
         return self._client.identity
 
     async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
-        """Asks until the server answers, at most `max_attempts` times."""
+        """Ask the server, with at most `max_attempts` attempts."""
         return await self._client.complete({**self._settings, "messages": [dict(message) for message in messages]})
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._client.aclose()

@@ -1,7 +1,7 @@
-"""A teacher whose answers were recorded in a file.
+"""A teacher with answers recorded in a file.
 
 Each line: {"messages": [...], "content": "...", "finish_reason": "stop", "usage": {"prompt_tokens": 0, "completion_tokens": 0},
-"model": "..."}. An answer is looked up by its exact messages; where they occur twice, the first line counts.
+"model": "..."}. Answers are looked up by their exact messages; if messages occur twice, the first line is used.
 """
 
 import hashlib
@@ -17,35 +17,35 @@ SHOWN_CHARS = 80
 
 
 class ReplayTeacher:
-    """Answers from the records of `replay_file`."""
+    """A teacher that answers from the records of `replay_file`."""
 
     def __init__(self, replay_file: str) -> None:
         self._file = replay_file
         self._answers: dict[str, Completion] = {}
         digest = hashlib.sha256()
-        for place, entry in read_records(replay_file):
-            completion = _completion(place, entry)
+        for location, entry in read_records(replay_file):
+            completion = _completion(location, entry)
             digest.update(json.dumps(entry, sort_keys=True).encode())
             self._answers.setdefault(_key(entry["messages"]), completion)
         self._identity = f"replay:{digest.hexdigest()[:16]}"
 
     @property
     def identity(self) -> str:
-        """A hash of the recorded answers: an edited file is another teacher."""
+        """A hash of the recorded answers, so that an edited file is another teacher."""
         return self._identity
 
     async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
-        """The recorded answer to exactly `messages`."""
+        """Return the recorded answer to exactly these messages."""
         try:
             return self._answers[_key(messages)]
         except KeyError:
-            raise InputError(f"{self._file} holds no answer to {_shown(messages)}; record it, or use another teacher") from None
+            raise InputError(f"{self._file} has no answer to {_shorten(messages)}; record it, or use another teacher") from None
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
-def _shown(messages: Sequence[Message]) -> str:
+def _shorten(messages: Sequence[Message]) -> str:
     text = messages[-1]["content"]
     start, end = text[:SHOWN_CHARS], text[SHOWN_CHARS:][-SHOWN_CHARS:]
     return f"{start!r} ... {end!r}" if end else repr(start)
@@ -55,16 +55,16 @@ def _key(messages: Sequence[Message]) -> str:
     return json.dumps([[message["role"], message["content"]] for message in messages])
 
 
-def _completion(place: str, entry: dict[str, Any]) -> Completion:
+def _completion(location: str, entry: dict[str, Any]) -> Completion:
     messages, usage = entry.get("messages"), entry.get("usage") or {}
     if not (isinstance(messages, list) and messages and all(_is_message(message) for message in messages)):
-        raise InputError(f'{place}: "messages" must be a list of {{"role", "content"}}')
+        raise InputError(f'{location}: "messages" must be a list of {{"role", "content"}}')
     if not isinstance(entry.get("content"), str):
-        raise InputError(f'{place}: "content" must be the recorded text')
+        raise InputError(f'{location}: "content" must be the recorded text')
     if not (isinstance(usage, dict) and all(_is_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))):
-        raise InputError(f'{place}: "usage" must be {{"prompt_tokens", "completion_tokens"}}, whole numbers from 0')
+        raise InputError(f'{location}: "usage" must be {{"prompt_tokens", "completion_tokens"}}, whole numbers from 0')
     if not isinstance(entry.get("finish_reason"), str | None):
-        raise InputError(f'{place}: "finish_reason" must be a text, e.g. "stop"')
+        raise InputError(f'{location}: "finish_reason" must be a text, e.g. "stop"')
     return Completion(
         text=entry["content"],
         finish_reason=entry.get("finish_reason"),

@@ -1,4 +1,4 @@
-"""What a teacher is: messages in, one completion out."""
+"""The interface of teachers: messages in, one completion out."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,26 +7,26 @@ from wizardcoder_jax.llm_client.completion import Completion, Message
 
 
 class Teacher(Protocol):
-    """A model that answers, for all callers of one event loop."""
+    """A model that answers chat messages, for all callers of one event loop."""
 
     @property
     def identity(self) -> str:
-        """What tells this teacher from others in the ledger; holds no secret."""
+        """Part of the keys of its calls in the ledger, which distinguishes it from other teachers. Contains no secret."""
         ...
 
     async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
-        """Answers `messages`.
+        """Answer `messages`.
 
         Args:
             messages: the chat so far.
-            draw: names this answer among others to equal messages; what a teacher of our own draws is a function of it.
+            draw: distinguishes this answer from others to equal messages; a local teacher derives its random key from it.
 
         Raises:
             InputError: the request can never succeed.
-            StoppedEarlyError: it kept failing, but may succeed later.
+            StoppedEarlyError: it failed repeatedly, but may succeed later.
         """
         ...
 
     async def aclose(self) -> None:
-        """Gives up connections; no call may follow."""
+        """Close connections. No call may follow."""
         ...

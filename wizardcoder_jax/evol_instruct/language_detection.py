@@ -1,16 +1,30 @@
-"""Which programming language a piece of code is in, by a few signs of each language's syntax.
+"""Detection of code in a text, and of its programming language: by the label of a fence, or else by typical syntax.
 
-It is made for counting and for catching an answer in the wrong language: where the signs are light, or two languages show as
-many of them, it says nothing.
+Syntax decides only in clear cases: if the evidence is weak, or two languages have as much of it, the language is unknown.
+That is enough to count languages and to reject answers in a wrong language.
 """
 
 import re
+from collections.abc import Iterator
 
-LOOKED_AT = 2000  # characters from the start: signs come early, and texts may be long
-NEEDED = 2  # what the signs of a language must weigh together
+from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
-# Signs of each language: what one weighs, and its pattern ("^" and "$" are of a line).
-_SIGNS: dict[str, tuple[tuple[int, str], ...]] = {
+MAX_SCANNED_CHARS = 2000  # from the start of a text: typical syntax comes early, and texts may be long
+MIN_WEIGHT = 2  # total weight of the patterns that a language needs
+
+_FENCE = re.compile(
+    r"^[ \t]*(?P<mark>`{3,9}|~{3,9})[ \t]*\{?\.?(?P<name>[\w.#+-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=mark)[`~]*[ \t]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+
+_CODE = re.compile(  # every repetition is bounded, so that matching takes linear time
+    r"`[^`\n]{1,200}`|^[ \t]{0,99}(?:```|~~~)|\w\([^\n]{0,200}?\)|[{};][ \t]{0,20}$|"
+    r"\w\]? {0,9}(?:[-+*/|&]?=|<-|:=) {0,9}\S|=>|->|::|<\w{1,20}[^>\n]{0,200}>",
+    re.MULTILINE,
+)
+
+# Typical syntax of each language: the weight of a pattern, and the pattern ("^" and "$" match at every line).
+_PATTERNS: dict[str, tuple[tuple[int, str], ...]] = {
     "python": (
         (2, r"^[ \t]*(?:async )?def \w+\(.*\)(?: *->.*)?:[ \t]*(?:#.*)?$"),
         (2, r"^[ \t]*(?:for \w+(?:, *\w+)* in .+|elif .+|if __name__ == .+|with .+ as \w+):[ \t]*(?:#.*)?$"),
@@ -118,15 +132,37 @@ _SIGNS: dict[str, tuple[tuple[int, str], ...]] = {
     "css": ((2, r"^[ \t]*[.#]?[\w-]+(?:[ ,>:.#]+[\w-]+)* *\{[ \t]*\n?[ \t]*[a-z-]+ *: *[^;{}\n]+;"),),
 }
 _COMPILED = {
-    language: tuple((weight, re.compile(pattern, re.MULTILINE)) for weight, pattern in signs)
-    for language, signs in _SIGNS.items()
+    language: tuple((weight, re.compile(pattern, re.MULTILINE)) for weight, pattern in weighted)
+    for language, weighted in _PATTERNS.items()
 }
 
 
-def by_syntax(code: str) -> str | None:
-    """The one language whose signs weigh most in `code`; None where they are too light or two languages tie."""
-    start = code[:LOOKED_AT]
-    weights = {language: sum(weight for weight, sign in signs if sign.search(start)) for language, signs in _COMPILED.items()}
-    most = max(weights.values())
-    leaders = [language for language, weight in weights.items() if weight == most]
-    return leaders[0] if most >= NEEDED and len(leaders) == 1 else None
+def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (label of the fence, code) of each fenced block; a block that is not closed extends to the end of the text."""
+    return ((match["name"], match["code"]) for match in _FENCE.finditer(text))
+
+
+def has_code(text: str) -> bool:
+    """Return whether a text has any code: in a fence, between backticks, or recognizable by its syntax."""
+    return _CODE.search(text) is not None or detect_by_syntax(text) is not None
+
+
+def detect_language(text: str) -> str | None:
+    """Return the language of the first fenced block with a known language, or of a text without fences; None if unknown."""
+    blocks = list(fenced_blocks(text))
+    if not blocks:
+        return detect_by_syntax(text)
+    found = (parse_language_name(name) if name else detect_by_syntax(code) for name, code in blocks)
+    return next((language for language in found if language), None)
+
+
+def detect_by_syntax(code: str) -> str | None:
+    """Return the language whose patterns have the largest weight; None if it is below MIN_WEIGHT or two languages tie."""
+    start = code[:MAX_SCANNED_CHARS]
+    weights = {
+        language: sum(weight for weight, pattern in weighted if pattern.search(start))
+        for language, weighted in _COMPILED.items()
+    }
+    largest = max(weights.values())
+    leaders = [language for language, weight in weights.items() if weight == largest]
+    return leaders[0] if largest >= MIN_WEIGHT and len(leaders) == 1 else None
