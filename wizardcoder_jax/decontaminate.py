@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
     from wizardcoder_jax.evol_instruct.contamination.contamination_report import ContaminationReport
 
-BLOCK_BYTES = 1 << 20
-
 logger = logging.getLogger(__name__)
 
 
@@ -34,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.core.filesystem import expand_paths, write_json
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
     from wizardcoder_jax.evol_instruct.contamination.contamination_report import ContaminationReport
+    from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 
     files = expand_paths(config.data)
     _check_outputs(config, files)
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _log_problems(detector)
     inputs = {
         "settings": {name: value for name, value in to_json(config).items() if name != "overwrite"},
-        "data": {file: _sha256(file) for file in files},
+        "data": {file: file_sha256(file) for file in files},
         "benchmarks": detector.num_problems_by_file,
         "benchmarks_sha256": detector.sha256,
         "passed_over": list(detector.skipped_files),
@@ -148,31 +147,22 @@ def _is_done(config: DecontaminateConfig, inputs: dict[str, Any]) -> bool:
         InputError: an output of other data or settings exists and may not be replaced.
     """
     from wizardcoder_jax.core.filesystem import exists, read_json
+    from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 
     if config.overwrite or not exists(config.output):
         return False
     report = read_json(config.report_path) if exists(config.report_path) else {}
     is_same = all(report.get(name) == value for name, value in inputs.items())
-    if is_same and report.get("output_sha256") == _sha256(config.output) and (not config.rejected or exists(config.rejected)):
+    if (
+        is_same
+        and report.get("output_sha256") == file_sha256(config.output)
+        and (not config.rejected or exists(config.rejected))
+    ):
         return True
     raise InputError(
         f"{config.output} already exists and was made from other data or settings; "
         "replace it with --overwrite, or choose another --output"
     )
-
-
-def _sha256(path: str) -> str:
-    """Hash the content of a file, decompressed if its name ends in .gz."""
-    from wizardcoder_jax.core.filesystem import open_bytes
-
-    digest = hashlib.sha256()
-    with open_bytes(path) as file:
-        try:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-        except (OSError, EOFError) as error:
-            raise InputError(f"{path}: cannot be read completely: {error}") from error
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

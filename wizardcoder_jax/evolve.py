@@ -1,144 +1,87 @@
-"""seeds.jsonl -> evolved.jsonl: makes instructions harder, round by round, and answers them (Code Evol-Instruct).
+"""seeds.jsonl -> evolved.jsonl: evolve instructions into harder ones, round by round, and answer them (Code Evol-Instruct).
 
-Also writes rejected.jsonl, ledger.sqlite (every call: a re-run replays it for free), rounds/round-0N.jsonl, data_card.md,
-summary.json, lineage.html, exports and config.json. The same command resumes; what it writes does not depend on concurrency
-or interruptions.
+Also writes rejected.jsonl, ledger.sqlite (all calls, which a rerun replays for free), rounds/round-0N.jsonl, data_card.md,
+summary.json, lineage.html, exports and config.json. The same command resumes an interrupted run. The records depend neither on
+concurrency nor on interruptions.
 """
 
 import asyncio
 import contextlib
-import errno
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.config.serialization import to_json
-from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 if TYPE_CHECKING:
     from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
+    from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
     from wizardcoder_jax.evol_instruct.cost_estimate import SeedCounts
     from wizardcoder_jax.evol_instruct.execution_filter import Run
     from wizardcoder_jax.evol_instruct.filter_chain import FilterChain
+    from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
     from wizardcoder_jax.evol_instruct.records import SeedFile
     from wizardcoder_jax.evol_instruct.run_folder import RoundFileStore
+    from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
     from wizardcoder_jax.evol_instruct.teachers import Teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parses the settings and runs all rounds."""
+    """Set up a run, evolve all rounds and write the results."""
     config = parse_command_line(EvolveConfig, argv)
 
     from wizardcoder_jax.evol_instruct import run_folder
     from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
-    from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
-    from wizardcoder_jax.evol_instruct.cost_estimate import SeedCounts
-    from wizardcoder_jax.evol_instruct.dataset_exports import write_exports
-    from wizardcoder_jax.evol_instruct.filter_chain import FilterChain
+    from wizardcoder_jax.evol_instruct.cost_estimate import count_seeds
+    from wizardcoder_jax.evol_instruct.filter_chain import build_filter_chain
     from wizardcoder_jax.evol_instruct.records import SeedFile
-    from wizardcoder_jax.evol_instruct.run_summary import file_sha256, summarize
+    from wizardcoder_jax.evol_instruct.run_summary import summarize
     from wizardcoder_jax.evol_instruct.teachers import create_teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
-    from wizardcoder_jax.reports.lineage import write_lineage_page
 
     seeds = SeedFile(config.seeds) if config.seeds_kind == "instructions" else SnippetFile(config.seeds, config.seed)
-    sources = SeedCounts.counted(seeds)
-    contamination = ContaminationDetector(config.benchmarks_dir) if config.benchmarks_dir else None
-    if contamination is not None:
-        others = ", ".join(contamination.passed_over)
-        _say(f"{contamination.num_problems} benchmark problems{f'; no problems in {others}' if others else ''}")
-    if config.teacher.kind == "model":
-        from wizardcoder_jax.evol_instruct.local_teacher import ModelTeacher
-
-        teacher = ModelTeacher(config.teacher)
-    else:
-        teacher = create_teacher(config.teacher)
+    seed_counts = count_seeds(seeds)
+    detector = _open_contamination_detector(config)
+    teacher = create_teacher(config.teacher)
     with (
-        _a_full_disk_resumes(),
+        run_folder.stop_on_full_disk(),
         run_folder.claim_output_dir(config.output_dir, to_json(config), overwrite=config.overwrite) as folder,
         Ledger(folder / run_folder.LEDGER_NAME) as ledger,
     ):
-        with run_folder.RoundFileStore(folder) as files, _trials(config, folder) as run:
-            filters = FilterChain.of(config.filters, contamination, run)
-            num_new = asyncio.run(_run(config, teacher, seeds, sources, filters, ledger, files))
+        with run_folder.RoundFileStore(folder) as store, _open_code_execution(config, folder) as run_program:
+            filters = build_filter_chain(config.filters, detector, run_program)
+            num_new_calls = asyncio.run(_evolve(config, teacher, seeds, seed_counts, filters, ledger, store))
         summary = summarize(
             config,
-            files.statistics,
-            seeds_sha256=seeds.sha256() if isinstance(seeds, SnippetFile) else file_sha256(config.seeds),
-            num_duplicate_seeds=sources.num_repeats,
-            num_problems=contamination.num_problems if contamination else None,
+            store.statistics,
+            seeds_sha256=seeds.sha256(),
+            num_duplicate_seeds=seed_counts.num_repeats,
+            num_problems=detector.num_problems if detector else None,
         )
-        files.write_results(summary)
-        write_exports(folder, config.exports)
-        if config.lineage:
-            write_lineage_page(folder)
-        usage = summary["usage"]
-        _say(
-            f"{summary['num_calls']} calls ({num_new} new), {usage['prompt_tokens']} prompt and "
-            f"{usage['completion_tokens']} completion tokens, ${summary['cost_usd']:.4f}"
-        )
-        _say(f"{summary['num_records']} records -> {folder / run_folder.EVOLVED_NAME}, {summary['num_rejected']} rejected")
+        _write_results(config, folder, store, summary)
+        _log_results(folder, summary, num_new_calls)
 
 
-async def _run(
-    config: EvolveConfig,
-    teacher: "Teacher",
-    seeds: "SeedFile | SnippetFile",
-    sources: "SeedCounts",
-    filters: "FilterChain",
-    ledger: "Ledger",
-    files: "RoundFileStore",
-) -> int:
-    """Runs all rounds; returns the number of calls that were made for it now."""
-    from wizardcoder_jax.evol_instruct import elimination_rules
-    from wizardcoder_jax.evol_instruct.cost_estimate import estimate
-    from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
-    from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN
-    from wizardcoder_jax.evol_instruct.oss_instruct import make_seed
-    from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
-    from wizardcoder_jax.evol_instruct.rounds import Rounds
-    from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
-    from wizardcoder_jax.llm_client.budget import Budget
-    from wizardcoder_jax.llm_client.ordered_map import steps_for
+def _open_contamination_detector(config: EvolveConfig) -> "ContaminationDetector | None":
+    from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 
-    spent = ledger.totals()
-    budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
-    calls = TeacherCalls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
-    evolution = RecordEvolver(
-        ask=calls.ask,
-        recipe=EvolutionSampler(
-            run_seed=config.seed,
-            method_weights=config.method_weights,
-            breadth_rate=config.breadth_rate,
-            languages=config.languages,
-        ),
-        instruction_rules=(*elimination_rules.INSTRUCTION_RULES, *filters.rules),
-        response_rules=(*elimination_rules.RESPONSE_RULES, *filters.rules),
-        judges=(*((INFORMATION_GAIN,) if config.judge_information_gain else ()), *filters.judges),
-        seed_rules=filters.rules,
-        seed_judges=filters.seed_judges,
-        make_seed=make_seed if config.seeds_kind == "snippets" else None,
-    )
-    cost = estimate(config, sources, evolution)
-    _say(f"{sources.num} seeds ({sources.num_repeats} repeats left out), {config.rounds} rounds: {cost}")
-    _say(f"the ledger holds {spent.requests} calls, ${spent.usd:.4f}")
-    async with contextlib.aclosing(teacher):
-        rounds = Rounds(
-            evolution=evolution, store=files, concurrency=steps_for(config.teacher.num_in_flight), filters=filters.ordered
-        )
-        await rounds.run(seeds, sources.num, config.rounds)
-    return calls.num_new
+    if not config.benchmarks_dir:
+        return None
+    detector = ContaminationDetector(config.benchmarks_dir)
+    skipped = ", ".join(detector.skipped_files)
+    logger.info(f"{detector.num_problems} benchmark problems{f'; no problems in {skipped}' if skipped else ''}")
+    return detector
 
 
 @contextlib.contextmanager
-def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
-    """The way to run programs, where a filter does."""
+def _open_code_execution(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
+    """Yield the function that runs programs for the execution filter, or None if the filter is off."""
     if not config.filters.execution:
         yield None
         return
@@ -148,24 +91,83 @@ def _trials(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
 
     sandbox = Sandbox.open(unsafe=config.filters.unsafe_no_sandbox)
     limits = {"timeout_s": config.filters.execution_timeout_s, "num_workers": config.filters.execution_workers}
-    with CodeExecution(sandbox, folder / EXECUTIONS_NAME, **limits) as trials:
-        yield trials
+    with CodeExecution(sandbox, folder / EXECUTIONS_NAME, **limits) as execution:
+        yield execution
 
 
-@contextlib.contextmanager
-def _a_full_disk_resumes() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, InputError) as error:
-        cause = error.__cause__ if isinstance(error, InputError) else error
-        if not (isinstance(cause, OSError) and cause.errno in FULL):
-            raise
-        reason = f"cannot write {cause.filename or 'the output'} ({cause.strerror}); make room, then the same command resumes"
-        raise StoppedEarlyError(reason) from error
+async def _evolve(
+    config: EvolveConfig,
+    teacher: "Teacher",
+    seeds: "SeedFile | SnippetFile",
+    seed_counts: "SeedCounts",
+    filters: "FilterChain",
+    ledger: "Ledger",
+    store: "RoundFileStore",
+) -> int:
+    """Evolve all rounds, and return the number of new calls."""
+    from wizardcoder_jax.evol_instruct.cost_estimate import estimate_cost
+    from wizardcoder_jax.evol_instruct.rounds import Rounds
+    from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
+    from wizardcoder_jax.llm_client.budget import Budget
+    from wizardcoder_jax.llm_client.ordered_map import steps_for
+
+    spent = ledger.totals()
+    budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
+    calls = TeacherCalls(teacher=teacher, config=config.teacher, ledger=ledger, budget=budget, run_seed=config.seed)
+    evolver = _build_evolver(config, calls, filters)
+    cost = estimate_cost(config, seed_counts, evolver)
+    logger.info(f"{seed_counts.num_seeds} seeds ({seed_counts.num_repeats} duplicates skipped), {config.rounds} rounds: {cost}")
+    logger.info(f"the ledger has {spent.requests} calls, ${spent.usd:.4f}")
+    async with contextlib.aclosing(teacher):
+        concurrency = steps_for(config.teacher.num_in_flight)
+        rounds = Rounds(evolver=evolver, store=store, concurrency=concurrency, filters=filters.sequential)
+        await rounds.run(seeds, seed_counts.num_seeds, config.rounds)
+    return calls.num_new
 
 
-def _say(line: str) -> None:
-    print(f"evolve: {line}", file=sys.stderr, flush=True)
+def _build_evolver(config: EvolveConfig, calls: "TeacherCalls", filters: "FilterChain") -> "RecordEvolver":
+    from wizardcoder_jax.evol_instruct.elimination_rules import INSTRUCTION_RULES, RESPONSE_RULES
+    from wizardcoder_jax.evol_instruct.evolution_prompt import EvolutionSampler
+    from wizardcoder_jax.evol_instruct.judges import INFORMATION_GAIN
+    from wizardcoder_jax.evol_instruct.oss_instruct import make_seed
+    from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
+
+    return RecordEvolver(
+        call_teacher=calls.ask,
+        sampler=EvolutionSampler(
+            run_seed=config.seed,
+            method_weights=config.method_weights,
+            breadth_rate=config.breadth_rate,
+            languages=config.languages,
+        ),
+        instruction_rules=(*INSTRUCTION_RULES, *filters.rules),
+        response_rules=(*RESPONSE_RULES, *filters.rules),
+        judges=(*((INFORMATION_GAIN,) if config.judge_information_gain else ()), *filters.judges),
+        seed_rules=filters.rules,
+        seed_judges=filters.seed_judges,
+        make_seed=make_seed if config.seeds_kind == "snippets" else None,
+    )
+
+
+def _write_results(config: EvolveConfig, folder: Path, store: "RoundFileStore", summary: dict[str, Any]) -> None:
+    from wizardcoder_jax.evol_instruct.dataset_exports import write_exports
+    from wizardcoder_jax.reports.lineage import write_lineage_page
+
+    store.write_results(summary)
+    write_exports(folder, config.exports)
+    if config.lineage:
+        write_lineage_page(folder)
+
+
+def _log_results(folder: Path, summary: dict[str, Any], num_new_calls: int) -> None:
+    from wizardcoder_jax.evol_instruct.run_folder import EVOLVED_NAME
+
+    usage = summary["usage"]
+    logger.info(
+        f"{summary['num_calls']} calls ({num_new_calls} new), {usage['prompt_tokens']} prompt and "
+        f"{usage['completion_tokens']} completion tokens, ${summary['cost_usd']:.4f}"
+    )
+    logger.info(f"{summary['num_records']} records -> {folder / EVOLVED_NAME}, {summary['num_rejected']} rejected")
 
 
 if __name__ == "__main__":

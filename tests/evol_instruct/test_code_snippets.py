@@ -91,7 +91,7 @@ def test_a_wrong_record_is_named_with_file_line_and_field(tmp_path, entry, named
 def test_what_holds_no_code_is_named(tmp_path):
     with pytest.raises(InputError, match="no file or folder"):
         list(SnippetFile(str(tmp_path / "nothing"), 0))
-    with pytest.raises(InputError, match="holds no snippets"):
+    with pytest.raises(InputError, match="has no snippets"):
         list(SnippetFile(str(tmp_path), 0))
     (tmp_path / "latin.py").write_bytes(b"# caf\xe9\n")
     with pytest.raises(InputError, match=r"latin.py: not UTF-8 at byte 5"):

@@ -20,10 +20,10 @@ def record(instruction="Do it.", task="generate", language=None, **fields):
 
 def test_the_papers_evolution_is_asked_for_and_answered_without_a_word_of_ours():
     parent = record("Sort {these}.")
-    draft = EvolutionSampler(run_seed=0).draft(parent, 1)
-    assert draft.prompt == draft.method.prompt("Sort {these}.")
-    assert draft.answer_prompt("Sort {those}.") == "Sort {those}."
-    assert (draft.language, draft.candidate("x", "stop").task) == (None, "generate")
+    request = EvolutionSampler(run_seed=0).sample(parent, 1)
+    assert request.prompt == request.method.prompt("Sort {these}.")
+    assert request.answer_prompt("Sort {those}.") == "Sort {those}."
+    assert (request.language, request.candidate("x", "stop").task) == (None, "generate")
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
@@ -53,26 +53,26 @@ def test_a_language_is_one_more_line_and_nothing_else_changes(task):
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_a_seeds_own_task_and_language_are_kept(task):
-    draft = EvolutionSampler(run_seed=0).draft(record(CODE, task, "go"), 1)
-    candidate = draft.candidate("x", "stop")
+    request = EvolutionSampler(run_seed=0).sample(record(CODE, task, "go"), 1)
+    candidate = request.candidate("x", "stop")
     assert (candidate.task, candidate.language, candidate.parent_instruction) == (task, "go", CODE)
-    assert LANGUAGE_NAMES["go"] in draft.prompt
+    assert LANGUAGE_NAMES["go"] in request.prompt
 
 
 def test_a_language_is_drawn_once_a_seed_evenly_and_only_to_generate():
-    recipe = EvolutionSampler(run_seed=1, languages=("python", "rust", "go"))
+    sampler = EvolutionSampler(run_seed=1, languages=("python", "rust", "go"))
     seeds = [record(f"Do {i}.") for i in range(600)]
-    drawn = {seed.id: recipe.draft(seed, 1).language for seed in seeds}
+    drawn = {seed.id: sampler.sample(seed, 1).language for seed in seeds}
     assert all(150 < count < 250 for count in Counter(drawn.values()).values()) and len(set(drawn.values())) == 3
     child = record("Harder.", id="evol-1", seed_id=seeds[0].id, language=drawn[seeds[0].id], round=1)
-    assert recipe.draft(child, 2).language == drawn[seeds[0].id]
-    assert recipe.draft(record(CODE, "explain", "java"), 1).language == "java"
+    assert sampler.sample(child, 2).language == drawn[seeds[0].id]
+    assert sampler.sample(record(CODE, "explain", "java"), 1).language == "java"
     assert any(
-        EvolutionSampler(run_seed=2, languages=recipe.languages).draft(seed, 1).language != drawn[seed.id] for seed in seeds
+        EvolutionSampler(run_seed=2, languages=sampler.languages).sample(seed, 1).language != drawn[seed.id] for seed in seeds
     )
 
 
-def test_settings_of_the_draw_reach_the_draft():
+def test_settings_of_the_draw_reach_the_request():
     parent = record()
-    assert EvolutionSampler(run_seed=0, breadth_rate=1.0).draft(parent, 1).method is BREADTH
-    assert EvolutionSampler(run_seed=0, method_weights=(0, 0, 0, 1, 0)).draft(parent, 1).method is METHODS[3]
+    assert EvolutionSampler(run_seed=0, breadth_rate=1.0).sample(parent, 1).method is BREADTH
+    assert EvolutionSampler(run_seed=0, method_weights=(0, 0, 0, 1, 0)).sample(parent, 1).method is METHODS[3]

@@ -30,7 +30,7 @@ def judged(response, reply="", task="generate", run=really_run):
     """(verdict, prompts that the teacher was asked, programs that were run)."""
     asked, ran = [], []
 
-    async def question(prompt, purpose):
+    async def ask_teacher(prompt, purpose):
         assert purpose == "tests"
         asked.append(prompt)
         return Completion(text=reply, finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m")
@@ -40,7 +40,7 @@ def judged(response, reply="", task="generate", run=really_run):
         return run(code, test)
 
     candidate = CandidateRecord(parent_instruction="p", instruction="Double a number.", response=response, task=task)
-    return asyncio.run(execution_judge(recorded).check(candidate, question)), asked, ran
+    return asyncio.run(execution_judge(recorded).check(candidate, ask_teacher)), asked, ran
 
 
 def test_an_answer_that_runs_and_passes_the_teachers_asserts_is_kept():

@@ -4,14 +4,8 @@ import pytest
 
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.core.record_files import read_records
-from wizardcoder_jax.evol_instruct.languages import (
-    ALIASES,
-    LANGUAGE_NAMES,
-    SUFFIXES,
-    detect_language,
-    has_code,
-    parse_language_name,
-)
+from wizardcoder_jax.evol_instruct.language_detection import detect_language, fenced_blocks, has_code
+from wizardcoder_jax.evol_instruct.languages import ALIASES, LANGUAGE_NAMES, SUFFIXES, parse_language_name
 
 CODE = {
     "python": "def add(a, b):\n    return a + b\n",
@@ -96,8 +90,6 @@ def test_code_is_found_in_a_text(text, holds):
 
 def test_what_real_answers_say_of_their_language_is_what_their_syntax_says():
     """gpt-3.5's fences against the same code without them: rarely contradicted, mostly confirmed."""
-    from wizardcoder_jax.evol_instruct.languages import fenced_blocks
-
     told = confirmed = contradicted = 0
     for _, entry in read_records(shared("evol/evol_round1_of_2k.json")):
         for name, code in fenced_blocks(entry["output"]):

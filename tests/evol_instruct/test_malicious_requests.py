@@ -225,10 +225,10 @@ def test_hardly_any_ordinary_instruction_is_dropped():
 def test_the_judge_drops_what_the_teacher_calls_malicious(reply, dropped):
     asked = []
 
-    async def question(prompt, purpose):
+    async def ask_teacher(prompt, purpose):
         asked.append((prompt, purpose))
         return Completion(text=reply, finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m")
 
     candidate = CandidateRecord(parent_instruction="", instruction="Do {this} thing.", response="done")
-    assert (asyncio.run(MALICIOUS_JUDGE.check(candidate, question)) is not None) == dropped
+    assert (asyncio.run(MALICIOUS_JUDGE.check(candidate, ask_teacher)) is not None) == dropped
     assert [(purpose, "Do {this} thing." in prompt) for prompt, purpose in asked] == [("malicious", True)]

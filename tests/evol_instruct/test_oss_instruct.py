@@ -25,11 +25,11 @@ def seeded(reply, finish_reason="stop", snippet=SNIPPET):
     """What comes of a reply, and the prompts that were asked."""
     asked = []
 
-    async def question(prompt, purpose):
+    async def ask_teacher(prompt, purpose):
         asked.append((purpose, prompt))
         return Completion(text=reply, finish_reason=finish_reason, prompt_tokens=1, completion_tokens=1, model="t-1")
 
-    return asyncio.run(make_seed(snippet, question)), asked
+    return asyncio.run(make_seed(snippet, ask_teacher)), asked
 
 
 def test_the_prompt_is_magicoders_with_the_snippet_in_it():
@@ -99,7 +99,7 @@ def test_snippets_go_through_the_rounds_as_seeds_do_and_carry_their_cost(tmp_pat
     """Round 0 is the problems that could be made, each with its call; round 1 evolves them; nothing is lost."""
     (tmp_path / "code.jsonl").write_text("".join(json.dumps({"snippet": f"x{i} = {i}"}) + "\n" for i in range(20)))
 
-    async def ask(prompt, *, purpose, record_id, round_):
+    async def call_teacher(prompt, *, purpose, record_id, round_):
         (number,) = re.findall(r"^x(\d+) = ", prompt, re.MULTILINE) or [None]
         made = GOOD.replace("two numbers", f"{number} numbers") if number and int(number) % 4 else "No idea."
         text = (
@@ -113,9 +113,9 @@ def test_snippets_go_through_the_rounds_as_seeds_do_and_carry_their_cost(tmp_pat
         return PaidAnswer(completion, 0.5, f"{purpose}/{record_id}/{round_}")
 
     snippets = SnippetFile(str(tmp_path / "code.jsonl"), 0)
-    evolution = RecordEvolver(ask=ask, recipe=EvolutionSampler(run_seed=0), judges=(), make_seed=make_seed)
+    evolver = RecordEvolver(call_teacher=call_teacher, sampler=EvolutionSampler(run_seed=0), judges=(), make_seed=make_seed)
     with RoundFileStore(tmp_path / "out") as files:
-        asyncio.run(Rounds(evolution=evolution, store=files, concurrency=8).run(snippets, 20, 1))
+        asyncio.run(Rounds(evolver=evolver, store=files, concurrency=8).run(snippets, 20, 1))
     read = {
         name: [entry for _, entry in read_records(tmp_path / "out" / name)] for name in ("rejected.jsonl", ROUND_0, ROUND_1)
     }

@@ -58,7 +58,7 @@ def test_a_wrong_seed_is_named_with_file_line_and_field(tmp_path, bad, named):
 
 
 def test_a_file_without_seeds_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no seeds"):
+    with pytest.raises(InputError, match="has no seeds"):
         read_seeds(written(tmp_path))
 
 

@@ -39,7 +39,7 @@ def test_an_answer_is_found_by_its_exact_messages(tmp_path):
 
 def test_a_missing_answer_is_named_with_its_file(tmp_path):
     teacher = ReplayTeacher(recording(tmp_path, entry("a", "1")))
-    with pytest.raises(InputError, match=r"teacher\.jsonl holds no answer to 'Write x") as caught:
+    with pytest.raises(InputError, match=r"teacher\.jsonl has no answer to 'Write x") as caught:
         complete(teacher, [{"role": "user", "content": "Write x" + "y" * 500 + "end"}])
     assert len(str(caught.value)) < 400 and "end'" in str(caught.value)
 

@@ -16,16 +16,16 @@ def evolved(parent, round_):
 def test_a_record_can_be_read_as_soon_as_it_is_written_and_after_the_round_is_over(tmp_path):
     round_file = RoundFile(tmp_path / "round-00.jsonl")
     early, late = RoundReader(round_file), RoundReader(round_file)
-    with round_file.writing():
+    with round_file.open_for_writing():
         assert early.peek() is None
         for i in range(3):
             round_file.add(seed(i))
-            assert early.peek() == seed(i) and early.take() == seed(i)
-            assert early.take() is None
+            assert early.peek() == seed(i) and early.pop() == seed(i)
+            assert early.pop() is None
         assert not (tmp_path / "round-00.jsonl").exists()
         round_file.add(seed(3))
-    assert early.take() == seed(3)
-    assert [late.take() for _ in range(5)] == [*map(seed, range(4)), None]
+    assert early.pop() == seed(3)
+    assert [late.pop() for _ in range(5)] == [*map(seed, range(4)), None]
     early.close()
     late.close()
     assert (tmp_path / "round-00.jsonl").read_text().count("\n") == 4
@@ -34,13 +34,13 @@ def test_a_record_can_be_read_as_soon_as_it_is_written_and_after_the_round_is_ov
 def test_the_newest_of_each_seed_is_known_when_the_round_before_has_decided(tmp_path):
     rounds = [RoundFile(tmp_path / f"round-0{i}.jsonl") for i in range(3)]
     newest = iter_newest_records(rounds)
-    with rounds[0].writing():
+    with rounds[0].open_for_writing():
         assert next(newest) is None
         rounds[0].add(seed(0))
         rounds[0].add(None)  # dropped: no slot in the pools
         rounds[0].add(seed(1))
         rounds[0].add(seed(2))
-    with rounds[1].writing(), rounds[2].writing():
+    with rounds[1].open_for_writing(), rounds[2].open_for_writing():
         for kept in (None, evolved(seed(1), 1), evolved(seed(2), 1)):
             rounds[1].add(kept)
         assert next(newest) is None  # round 2 has decided nothing

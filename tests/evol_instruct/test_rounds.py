@@ -68,7 +68,7 @@ class Memory:
         self.outcomes = collections.defaultdict(list)  # of each round
 
     @contextlib.contextmanager
-    def writing(self, round_):
+    def write_round(self, round_):
         assert round_ == len(self.results)
         result = RoundResult()
         self.outcomes[round_] = []
@@ -101,9 +101,9 @@ class Memory:
         return len(self.results[0].kept)
 
 
-def run(ask, seeds=SEEDS, rounds=1, concurrency=4, filters=(), **settings):
-    store, evolution = Memory(), RecordEvolver(ask=ask, recipe=EvolutionSampler(run_seed=0), **settings)
-    rounds_ = Rounds(evolution=evolution, store=store, concurrency=concurrency, filters=filters)
+def run(call_teacher, seeds=SEEDS, rounds=1, concurrency=4, filters=(), **settings):
+    store, evolver = Memory(), RecordEvolver(call_teacher=call_teacher, sampler=EvolutionSampler(run_seed=0), **settings)
+    rounds_ = Rounds(evolver=evolver, store=store, concurrency=concurrency, filters=filters)
     asyncio.run(rounds_.run(seeds, len(seeds), rounds))
     return store.results
 
@@ -169,7 +169,7 @@ def test_judging_can_be_switched_off():
 
 
 def test_an_extra_rule_screens_seeds_instructions_and_responses():
-    rule = Rule(name="no_seven", check=lambda candidate: "7" if "7" in candidate.newest else None)
+    rule = Rule(name="no_seven", check=lambda candidate: "7" if "7" in candidate.latest_text else None)
     seeds = [seed("Add 7."), seed("Add 2.", "x + 7"), seed("Fine")]
     extra = {
         "instruction_rules": (*INSTRUCTION_RULES, rule),
@@ -200,8 +200,8 @@ def test_an_error_of_the_teacher_ends_the_run():
 
 
 def test_judges_ask_in_order_and_what_they_ask_is_the_records():
-    async def no_seven(candidate, question):
-        return (await question(f"Seven? {candidate.newest}", "seven")).text
+    async def no_seven(candidate, ask_teacher):
+        return (await ask_teacher(f"Seven? {candidate.latest_text}", "seven")).text
 
     ask = Asked({**KIND, "seven": always("It has a 7.")})
     judges = (INFORMATION_GAIN, Judge(name="seven", check=no_seven))
@@ -215,8 +215,8 @@ def test_judges_ask_in_order_and_what_they_ask_is_the_records():
 
 
 def test_a_judge_may_screen_the_seeds():
-    async def long_enough(candidate, question):
-        return None if (await question(candidate.newest, "length")).text else "short"
+    async def long_enough(candidate, ask_teacher):
+        return None if (await ask_teacher(candidate.latest_text, "length")).text else "short"
 
     ask = Asked({**KIND, "length": lambda prompt: ("" if prompt == "x" else "yes", "stop")})
     zero, one = run(ask, [seed("A", "x"), seed("B", "y")], seed_judges=(Judge(name="short", check=long_enough),))
@@ -226,8 +226,8 @@ def test_a_judge_may_screen_the_seeds():
 
 
 def test_a_seed_may_be_made_of_something_else():
-    async def made(source, question):
-        text = (await question(source.id, "snippet")).text
+    async def made(source, ask_teacher):
+        text = (await ask_teacher(source.id, "snippet")).text
         record = dataclasses.replace(seed(text), teacher="m")
         return record if text != "no" else Rejection(record=record, rule="unparsed", evidence="no")
 

@@ -1,8 +1,8 @@
 """Code snippets for OSS-Instruct: lines sampled from source files, or from records with code.
 
-Source: Magicoder, arXiv 2312.02120, section 2.1: 1 to 15 consecutive lines of a document, without duplicates and
-without snippets that have no letter (ise-uiuc/magicoder @6bba7f4, src/magicoder/generate_data.py; @725e130, collect_fragments.py). Documents of up to
-15 lines are taken whole here.
+Source: Magicoder, arXiv 2312.02120, section 2.1: 1 to 15 consecutive lines of a document, without duplicates and without
+snippets that have no letter (ise-uiuc/magicoder @6bba7f4, src/magicoder/generate_data.py; @725e130, collect_fragments.py).
+Documents of up to 15 lines are taken whole here.
 """
 
 import dataclasses
@@ -60,8 +60,7 @@ class SnippetFile:
         """Yield the snippets.
 
         Raises:
-            InputError: there are no files or snippets, a file is not text, or a record has no code (the message names file, line
-                and field).
+            InputError: there are no files or snippets, a file is not text, or a record has no code.
         """
         self.num_repeats = 0
         seen: set[int] = set()

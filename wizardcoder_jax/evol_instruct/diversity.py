@@ -1,7 +1,7 @@
 """Diversity of the instructions of a round: within the round, and compared with earlier rounds.
 
-Source: distinct-n is from Li et al., arXiv 1510.03055 (distinct n-grams / all n-grams). It falls with the size of the sample, so
-only samples of equal size can be compared.
+Source: distinct-n is from Li et al., arXiv 1510.03055 (distinct n-grams / all n-grams). It falls with the size of the sample,
+so only samples of equal size can be compared.
 """
 
 import itertools

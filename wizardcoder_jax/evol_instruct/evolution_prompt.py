@@ -51,7 +51,7 @@ class EvolutionSampler:
         run_seed: the seed of the run.
         method_weights: relative frequencies of methods 1 to 5.
         breadth_rate: share of evolutions that ask for a new instruction of the same domain instead.
-        languages: one is sampled for each seed with the task "generate", for all its rounds; if empty, seeds keep their language.
+        languages: one is sampled for each seed with the task "generate", for all its rounds; if empty, seeds keep their own.
     """
 
     run_seed: int

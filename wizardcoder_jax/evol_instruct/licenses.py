@@ -6,8 +6,8 @@ Source: Code Alpaca's README (sahil280114/codealpaca): CC BY-NC 4.0; OpenAI's te
 import re
 from collections.abc import Iterable
 
-# Ids of those seeds of Code Alpaca that start with "seed-00" to "seed-03" (one in 64 of both its 20k and its 2k records), without
-# "seed-0" and the last digits. A file with one of them was derived from Code Alpaca, whatever its name, order or size.
+# Ids of those seeds of Code Alpaca that start with "seed-00" to "seed-03" (one in 64 of both its 20k and its 2k records),
+# without "seed-0" and the last digits. A file with one of them was derived from Code Alpaca, whatever its name, order or size.
 _CODE_ALPACA = frozenset(
     re.findall(
         r"\w+",

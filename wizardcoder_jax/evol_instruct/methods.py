@@ -1,9 +1,9 @@
 """The evolution prompt and the five evolution methods of Code Evol-Instruct, with breadth as an optional sixth method.
 
-Source: WizardCoder, arXiv 2306.08568v2, section 3.1 (template and methods); method wording also in nickrosh/evol-teacher
-@8332fbf, generate_evol.py, which samples one method uniformly (the paper does not specify how). Breadth is WizardLM's (nlpxucan/WizardLM
-@8c877d4, Evol_Instruct/breadth.py), which WizardCoder left out. Its sentences are unchanged, except that its words for a prompt
-are replaced by the template's words for a question, as WizardCoder did with the other methods.
+Source: WizardCoder, arXiv 2306.08568v2, section 3.1 (template and methods); the wording of the methods is also in
+nickrosh/evol-teacher @8332fbf, generate_evol.py, which samples one method uniformly (the paper does not specify how). Breadth
+is WizardLM's (nlpxucan/WizardLM @8c877d4, Evol_Instruct/breadth.py), which WizardCoder left out. Its sentences are unchanged,
+except that its words for a prompt are replaced by the template's words for a question, as WizardCoder did with the others.
 """
 
 import dataclasses

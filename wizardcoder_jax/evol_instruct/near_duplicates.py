@@ -1,11 +1,11 @@
 """The filter of near-duplicates: records whose instruction or code is almost equal to that of an earlier record.
 
-It uses MinHash (Broder 1997) over word 3-grams of instructions and over code 5-grams with anonymized identifiers, with 8 bits per
-hash (b-bit MinHash, Li and König 2010) and banding for the search. A record takes about 300 bytes, whatever its length.
+It uses MinHash (Broder 1997) over word 3-grams of instructions and over code 5-grams with anonymized identifiers, with 8 bits
+per hash (b-bit MinHash, Li and König 2010) and banding for the search. A record takes about 300 bytes, whatever its length.
 
 An evolution is similar to its parent by design. In a round of gpt-3.5 over 2,017 seeds (nickrosh/evol-teacher), 20 % of the
-instructions have a similarity of at least 0.5 to some seed, 3 % of 0.7, 0.9 % of 0.85 and 0.6 % of 0.9. At 0.9, only a number or
-a word differs.
+instructions have a similarity of at least 0.5 to some seed, 3 % of 0.7, 0.9 % of 0.85 and 0.6 % of 0.9. At 0.9, only a number
+or a word differs.
 """
 
 import array

@@ -43,7 +43,7 @@ def claim_output_dir(output_dir: str, settings: dict[str, Any], *, overwrite: bo
     """
     if filesystem.is_remote(output_dir):
         raise InputError(
-            f"output_dir {output_dir} must be local, because the ledger is an SQLite file; copy the results when the run is done"
+            f"output_dir {output_dir} must be local, because the ledger is an SQLite file; copy the results after the run"
         )
     filesystem.ensure_dir(output_dir)
     folder = Path(output_dir)
