@@ -13,7 +13,7 @@ from wizardcoder_jax import evolve
 from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.config.presets import load_preset
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
-from wizardcoder_jax.llm_client.ordered_map import steps_for
+from wizardcoder_jax.llm_client.ordered_map import concurrent_steps
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-loopback-0123456789abcdef"
@@ -173,11 +173,11 @@ def test_budgets_are_never_overshot_by_many_calls_in_flight(seeds, tmp_path):
             run(server, "requests", "--max-requests", 30)
         assert len(server.requests) == 30
     with LoopbackTeacher() as server:
-        with pytest.raises(StoppedEarlyError, match="--max-tokens 4000 leaves no room"):
+        with pytest.raises(StoppedEarlyError, match="--max-tokens 4000 is too low for"):
             run(server, "tokens", "--max-tokens", 4000)
         assert 0 < sum(map(tokens_of, server.requests)) <= 4000
     with LoopbackTeacher() as server:
-        with pytest.raises(StoppedEarlyError, match=r"--max-usd 0.2 leaves no room"):
+        with pytest.raises(StoppedEarlyError, match=r"--max-usd 0.2 is too low for"):
             run(server, "usd", "--max-usd", 0.2)
         answers = (answer(request["messages"][0]["content"])[0] for request in server.requests)
         assert 0.1 < sum(len(text.split()) for text in answers) * 1e-3 <= 0.2
@@ -265,10 +265,10 @@ def test_a_full_disk_stops_the_run_resumably_and_what_was_paid_for_is_kept(seeds
         stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert stopped.returncode == 75, stopped.stderr
         line = stopped.stderr.splitlines()[-1]
-        assert line.startswith("stopped: cannot write") and ("make room" in line or "free some space" in line)
+        assert line.startswith("stopped: cannot write") and ("free disk space" in line or "free some space" in line)
         assert "Traceback" not in stopped.stderr
         evolve.main(arguments(server, seeds, tmp_path / "out"))
-        assert num_calls <= len(server.requests) <= num_calls + steps_for(4)  # those in progress when the disk was full
+        assert num_calls <= len(server.requests) <= num_calls + concurrent_steps(4)  # those in progress when the disk was full
     assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
 
 
@@ -392,7 +392,7 @@ def test_a_replayed_run_equals_the_run_that_was_recorded(seeds, tmp_path):
 
 @pytest.mark.parametrize("folder", ["gs://bucket/out", "/dev/null/out"])
 def test_a_folder_that_cannot_hold_the_ledger_is_refused(seeds, folder):
-    with pytest.raises(InputError, match=r"must be local|cannot make"):
+    with pytest.raises(InputError, match=r"must be local|cannot create"):
         evolve.main(["--seeds", str(seeds), "--output-dir", folder])
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.loopback_teacher import answer
 from tests.helpers.processes import REPOSITORY, run_python
 from tests.helpers.teacher_process import TeacherProcess
-from wizardcoder_jax.llm_client.ordered_map import steps_for
+from wizardcoder_jax.llm_client.ordered_map import concurrent_steps
 
 KILLS = int(os.environ.get("WIZARDCODER_KILLS", "5"))  # 20 were run for the README
 TEMPLATES = ("Please increase the difficulty", "Here are two Instructions")
@@ -93,7 +93,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not_and_pays_once(a
         assert not (written + asked_now) - asked  # each call that was written is not made again
         evolved = {answer(prompt)[0] for prompt in prompts_in_ledger(killed)}
         assert {prompt for prompt in asked_now if not prompt.startswith(TEMPLATES)} <= evolved  # used once it was written
-    assert len(teacher.prompts()) <= asked.total() + KILLS * steps_for(CONCURRENCY)
+    assert len(teacher.prompts()) <= asked.total() + KILLS * concurrent_steps(CONCURRENCY)
     assert prompts_in_ledger(killed) == asked
     assert outputs(killed) == outputs(tmp_path / "whole")
     assert {path.name for path in outputs(killed)} >= {"evolved.jsonl", "rejected.jsonl", "summary.json", "data_card.md"}

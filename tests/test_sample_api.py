@@ -234,7 +234,10 @@ def test_a_server_that_stays_down_ends_the_run_with_status_75_and_it_resumes(arg
     [
         ((401, JSON, f"wrong key {KEY}".encode()), "check OPENAI_API_KEY"),
         ((403, JSON, b""), "check OPENAI_API_KEY"),
-        ((200, {"Content-Type": "text/html"}, b"<html>Welcome</html>"), "answered text/html, not JSON: <html>Welcome</html>"),
+        (
+            (200, {"Content-Type": "text/html"}, b"<html>Welcome</html>"),
+            "with text/html, not JSON: <html>Welcome</html>",
+        ),
         ((404, JSON, b"no such model"), "404: no such model; check --api.base-url"),
         ((200, JSON, b'{"choices": [{"index": 0}]}'), "without a message text"),
     ],
@@ -277,13 +280,13 @@ def test_limits_of_money_and_tokens_are_never_overshot(arguments, tmp_path):
     more = ["--protocol", "completion", "--max-length", "60", *prices]
     ledger = tmp_path / "samples.ledger.sqlite"
     with LoopbackTeacher() as server:
-        with pytest.raises(StoppedEarlyError, match=r"--api.max-usd 0.11 leaves no room"):
+        with pytest.raises(StoppedEarlyError, match=r"--api.max-usd 0.11 is too low for"):
             sample.main(arguments(server, *more, "--api.max-usd", "0.11"))
         with sqlite3.connect(ledger) as connection:
             num_calls, usd = connection.execute("SELECT COUNT(*), TOTAL(usd) FROM calls").fetchone()
         connection.close()
         assert 0.02 < usd <= 0.11 and num_calls == len(server.requests)
-        with pytest.raises(StoppedEarlyError, match=r"--api.max-tokens 120 leaves no room"):
+        with pytest.raises(StoppedEarlyError, match=r"--api.max-tokens 120 is too low for"):
             sample.main(arguments(server, *more, "--api.max-tokens", "120"))
         assert len(server.requests) < NUM_PROBLEMS
         sample.main(arguments(server, *more, "--api.max-tokens", "100000"))
@@ -298,7 +301,7 @@ def test_limits_of_money_and_tokens_are_never_overshot(arguments, tmp_path):
         (["--api.max-tokens", "-1"], "api.max_tokens must be >= 0"),
         (["--api.concurrency", "0"], "api.concurrency must be at least 1"),
         (["--protocol", "stored"], "has no prompt to sample with"),
-        (["--output", "gs://bucket/samples.jsonl"], "must be local"),
+        (["--output", "gs://bucket/samples.jsonl"], "must be a local path"),
     ],
 )
 def test_a_bad_setting_is_named_before_any_call(arguments, more, complaint):
@@ -313,7 +316,7 @@ def test_a_second_process_on_the_same_output_is_refused(arguments):
         command = [sys.executable, "-m", "wizardcoder_jax.sample", *arguments(server)]
         process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
         assert server.held.acquire(timeout=60)
-        with pytest.raises(InputError, match="another sample is at work"):
+        with pytest.raises(InputError, match="another sample command is writing"):
             sample.main(arguments(server))
         process.kill()
         process.wait()

@@ -109,7 +109,7 @@ async def _evolve(
     from wizardcoder_jax.evol_instruct.rounds import Rounds
     from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
     from wizardcoder_jax.llm_client.budget import Budget
-    from wizardcoder_jax.llm_client.ordered_map import steps_for
+    from wizardcoder_jax.llm_client.ordered_map import concurrent_steps
 
     spent = ledger.totals()
     budget = Budget(max_requests=config.max_requests, max_usd=config.max_usd, max_tokens=config.max_tokens, spent=spent)
@@ -119,7 +119,7 @@ async def _evolve(
     logger.info(f"{seed_counts.num_seeds} seeds ({seed_counts.num_repeats} duplicates skipped), {config.rounds} rounds: {cost}")
     logger.info(f"the ledger has {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
-        concurrency = steps_for(config.teacher.num_in_flight)
+        concurrency = concurrent_steps(config.teacher.num_in_flight)
         rounds = Rounds(evolver=evolver, store=store, concurrency=concurrency, filters=filters.sequential)
         await rounds.run(seeds, seed_counts.num_seeds, config.rounds)
     return calls.num_new

@@ -100,13 +100,13 @@ def _generate_rows(
 
 def _sample_api(config: SampleConfig, model: str, prompt_set: PromptSet) -> None:
     """Sample from a model behind a server, without jax. The ledger is kept, so repeating the command costs nothing."""
-    from wizardcoder_jax.llm_client.batch_sampling import Asking, ask_all, claimed_ledger
+    from wizardcoder_jax.llm_client.batch_sampling import RequestSettings, open_ledger, sample_all
 
     protocol = prompt_set.protocol
     in_chat = config.protocol == CHAT if protocol is None else protocol.needs_chat_template
-    asking = Asking(
+    asking = RequestSettings(
         model=model,
-        in_chat=in_chat,
+        is_chat=in_chat,
         temperature=config.temperature,
         top_p=config.top_p,
         extensions={
@@ -118,8 +118,8 @@ def _sample_api(config: SampleConfig, model: str, prompt_set: PromptSet) -> None
         max_answer_tokens=config.max_length,
         stops=() if in_chat else prompt_set.stops,  # a chat answer may begin with an explanation that contains a stop string
     )
-    with claimed_ledger(config.output, overwrite=config.overwrite) as ledger:
-        answers, usage = ask_all(asking, config.api, ledger, prompt_set.texts, config.num_samples)
+    with open_ledger(config.output, overwrite=config.overwrite) as ledger:
+        answers, usage = sample_all(asking, config.api, ledger, prompt_set.texts, config.num_samples)
         rows = []
         for name, answer in answers.items():
             raw = answer.text.encode("utf-8", "replace").decode()  # replaces lone surrogates, which UTF-8 cannot encode

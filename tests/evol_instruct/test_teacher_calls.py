@@ -8,7 +8,7 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
 from wizardcoder_jax.llm_client.budget import Budget
 from wizardcoder_jax.llm_client.completion import Completion
-from wizardcoder_jax.llm_client.ledger import Ledger, Spent
+from wizardcoder_jax.llm_client.ledger import Ledger, Spending
 
 PRICED = TeacherConfig(usd_per_million_prompt_tokens=1.0, usd_per_million_completion_tokens=2.0, max_tokens=100)
 
@@ -52,7 +52,7 @@ def test_cost_follows_from_the_tokens_and_is_in_the_totals(tmp_path):
     (answer,) = asked(path, CountingTeacher(), "p")
     assert answer.usd == pytest.approx((10 * 1.0 + 20 * 2.0) / 1e6)
     with Ledger(path) as ledger:
-        assert ledger.totals() == Spent(requests=1, usd=answer.usd, tokens=30)
+        assert ledger.totals() == Spending(requests=1, usd=answer.usd, tokens=30)
 
 
 def test_tokens_that_the_server_does_not_report_are_counted_at_their_worst(tmp_path):

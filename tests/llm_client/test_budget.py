@@ -4,18 +4,20 @@ import pytest
 
 from wizardcoder_jax.core.errors import StoppedEarlyError
 from wizardcoder_jax.llm_client.budget import Budget
-from wizardcoder_jax.llm_client.ledger import Spent
+from wizardcoder_jax.llm_client.ledger import Spending
+
+pytestmark = pytest.mark.quick
 
 
 def budget(max_requests=None, max_usd=None, max_tokens=None, **spent):
-    return Budget(max_requests=max_requests, max_usd=max_usd, max_tokens=max_tokens, spent=Spent(**spent))
+    return Budget(max_requests=max_requests, max_usd=max_usd, max_tokens=max_tokens, spent=Spending(**spent))
 
 
 def reserve(budget, usd, tokens=0):
     asyncio.run(budget.reserve(usd, tokens))
 
 
-def test_no_limit_is_no_limit():
+def test_calls_are_unlimited_by_default():
     free = budget()
     for _ in range(100):
         reserve(free, 1e6)
@@ -28,7 +30,7 @@ def test_calls_of_earlier_runs_count():
         reserve(budget(max_usd=1.0, usd=0.9), 0.2)
 
 
-def test_a_failed_call_gives_its_reservation_back():
+def test_a_failed_call_releases_its_reservation():
     one = budget(max_requests=1, max_usd=1.0)
     for _ in range(3):
         reserve(one, 1.0)
@@ -39,7 +41,7 @@ def test_a_failed_call_gives_its_reservation_back():
         reserve(one, 0.1)
 
 
-def test_a_call_waits_while_only_calls_in_flight_stand_in_its_way():
+def test_a_call_waits_for_reservations_of_calls_in_flight():
     async def run():
         shared = budget(max_usd=1.0)
         await shared.reserve(0.8)
@@ -53,7 +55,7 @@ def test_a_call_waits_while_only_calls_in_flight_stand_in_its_way():
 
 
 @pytest.mark.parametrize("usd_spent", [0.0625, 0.0, 0.125])
-def test_many_callers_use_the_limits_and_cannot_overshoot(usd_spent):
+def test_concurrent_callers_use_the_limits_fully_and_never_exceed_them(usd_spent):
     shared = budget(max_requests=40, max_usd=3.0)
     in_flight, spent, most_usd, num_calls = 0, 0.0, 0.0, 0
 
@@ -81,5 +83,5 @@ def test_tokens_in_flight_and_of_earlier_runs_count():
     limited.settle(0.0, requests=1, usd=0.0, reserved_tokens=50, tokens=10)
     reserve(limited, 0.0, tokens=50)
     limited.settle(0.0, requests=0, usd=0.0, reserved_tokens=50, tokens=0)
-    with pytest.raises(StoppedEarlyError, match=r"--max-tokens 100 leaves no room for a call of up to 51 .50 spent."):
+    with pytest.raises(StoppedEarlyError, match=r"--max-tokens 100 is too low for .* up to 51 tokens .50 spent."):
         reserve(limited, 0.0, tokens=51)

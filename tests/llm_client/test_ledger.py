@@ -8,10 +8,12 @@ from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.llm_client.completion import Completion
 from wizardcoder_jax.llm_client.ledger import Ledger, LedgerRow
 
+pytestmark = pytest.mark.quick
+
 
 def row(i, text="x"):
     completion = Completion(text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=2, model="m")
-    return LedgerRow(key=f"k{i}", purpose="evolve", record_id="r", number=i, asked="p", completion=completion, usd=0.5)
+    return LedgerRow(key=f"k{i}", purpose="evolve", record_id="r", number=i, messages="p", completion=completion, usd=0.5)
 
 
 def keys(path):
@@ -22,7 +24,7 @@ def keys(path):
         connection.close()
 
 
-def test_rows_that_come_together_share_a_transaction_and_each_is_there_when_its_put_returns(tmp_path):
+def test_concurrent_rows_share_a_transaction_and_each_is_durable_when_put_returns(tmp_path):
     path, commits = tmp_path / "ledger.sqlite", []
 
     async def put(ledger, i):
@@ -39,7 +41,7 @@ def test_rows_that_come_together_share_a_transaction_and_each_is_there_when_its_
         assert ledger.totals().requests == 200 and ledger.get("k7") == (row(7).completion, 0.5)
 
 
-def test_where_a_row_cannot_be_written_nothing_more_is_paid_for(tmp_path):
+def test_nothing_more_is_paid_for_after_a_row_could_not_be_written(tmp_path):
     path = tmp_path / "ledger.sqlite"
 
     async def put_all(ledger):
@@ -48,7 +50,7 @@ def test_where_a_row_cannot_be_written_nothing_more_is_paid_for(tmp_path):
         ledger._writer.execute("PRAGMA max_page_count = 10")  # a disk of 40 kB
         results = await asyncio.gather(*(ledger.put(row(i, "y" * 30_000)) for i in (1, 2)), return_exceptions=True)
         assert [type(result) for result in results] == [StoppedEarlyError] * 2 and "is full" in str(results[0])
-        with pytest.raises(StoppedEarlyError, match="make room"):
+        with pytest.raises(StoppedEarlyError, match="free disk space"):
             ledger.check()
         assert ledger.get("k0") is not None
 
@@ -60,7 +62,7 @@ def test_where_a_row_cannot_be_written_nothing_more_is_paid_for(tmp_path):
     assert keys(path) == {"k0", "k1"}
 
 
-def test_answers_that_wait_to_be_written_when_the_run_is_interrupted_are_written(tmp_path):
+def test_answers_waiting_to_be_written_are_written_when_the_run_is_interrupted(tmp_path):
     async def interrupted(ledger):
         waiting = [asyncio.ensure_future(ledger.put(row(i))) for i in range(3)]
         await asyncio.sleep(0)
@@ -83,7 +85,7 @@ def test_a_damaged_row_is_one_clear_error(tmp_path, content):
         ledger.get("k0")
 
 
-def test_a_table_of_other_columns_is_refused_before_anything_is_paid_for(tmp_path):
+def test_a_table_with_other_columns_is_rejected_before_anything_is_paid_for(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE calls (key TEXT PRIMARY KEY, answer TEXT)")
@@ -91,7 +93,7 @@ def test_a_table_of_other_columns_is_refused_before_anything_is_paid_for(tmp_pat
         Ledger(path)
 
 
-def test_a_ledger_of_an_earlier_release_is_read_and_written(tmp_path):
+def test_a_ledger_of_an_earlier_release_can_be_read_and_written(tmp_path):
     path = tmp_path / "ledger.sqlite"
     connection = sqlite3.connect(path)
     columns = "key TEXT PRIMARY KEY, purpose TEXT, record_id TEXT, round INTEGER, messages TEXT, completion TEXT, usd REAL"

@@ -8,10 +8,12 @@ from tests.helpers.loopback_teacher import LoopbackTeacher, chat_body
 from wizardcoder_jax.config import ApiConfig, TeacherConfig
 from wizardcoder_jax.core.errors import InputError, RefusedPromptError, StoppedEarlyError
 from wizardcoder_jax.evol_instruct.teachers.openai_teacher import OpenAITeacher
-from wizardcoder_jax.llm_client.circuit_breaker import FAILURES_TO_CLOSE
+from wizardcoder_jax.llm_client.circuit_breaker import FAILURES_TO_OPEN
 from wizardcoder_jax.llm_client.completion import Completion
 from wizardcoder_jax.llm_client.openai_client import OpenAIClient
 from wizardcoder_jax.llm_client.retries import MAX_RETRY_AFTER_S
+
+pytestmark = pytest.mark.quick
 
 KEY = "sk-loopback-0123456789abcdef"
 QUESTION = [{"role": "user", "content": "Write f."}]
@@ -24,7 +26,7 @@ def key(monkeypatch):
 
 
 class Delays(list):
-    """A sleep that does not wait; holds how long it was asked to."""
+    """A sleep that returns at once and records the requested seconds."""
 
     async def __call__(self, seconds):
         self.append(seconds)
@@ -42,7 +44,7 @@ def ask(server, delays=None, **settings):
 
 
 def complete_all(server, *requests, sleep=None, **settings):
-    """The completions of `requests`, one after the other, by one client."""
+    """The completions of `requests`, sent one after another by one client."""
 
     async def ask_all():
         client = OpenAIClient(ApiConfig(base_url=server.base_url, **settings), sleep=sleep or Delays())
@@ -52,7 +54,7 @@ def complete_all(server, *requests, sleep=None, **settings):
     return asyncio.run(ask_all())
 
 
-def test_the_answer_and_its_usage_come_back():
+def test_complete_returns_the_answer_and_its_usage():
     usage = {"prompt_tokens": 3, "completion_tokens": 2}
     with LoopbackTeacher([(200, JSON, chat_body("def f", "length", usage))]) as server:
         completion = ask(server, model="m", temperature=0.5, top_p=0.9, max_tokens=7)
@@ -69,7 +71,7 @@ def test_a_local_server_needs_no_key(monkeypatch):
     assert server.authorizations == [None]
 
 
-def test_usage_that_the_server_does_not_report_is_unknown_not_zero():
+def test_unreported_usage_is_none_rather_than_zero():
     with LoopbackTeacher([(200, JSON, chat_body("x"))]) as server:
         completion = ask(server)
     assert completion.prompt_tokens is None
@@ -81,7 +83,7 @@ def test_a_null_content_is_an_empty_text():
         assert ask(server).text == ""
 
 
-def test_retry_after_is_honoured():
+def test_retry_after_is_honored():
     delays = Delays()
     with LoopbackTeacher([(429, {"Retry-After": "0.5"}, b""), (429, {"Retry-After": "7"}, b"")]) as server:
         ask(server, delays)
@@ -89,21 +91,21 @@ def test_retry_after_is_honoured():
 
 
 @pytest.mark.parametrize("header", ["0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"])
-def test_a_retry_after_that_asks_for_no_time_is_no_leave_to_ask_at_once(header):
+def test_a_retry_after_without_a_pause_still_backs_off(header):
     delays = Delays()
     with LoopbackTeacher([(429, {"Retry-After": header}, b"")] * 3) as server:
         ask(server, delays)
     assert len(delays) == 3 and all(0.25 * 2**i <= delay for i, delay in enumerate(delays))
 
 
-def test_an_outage_of_20_seconds_is_outlasted_by_default():
+def test_the_default_retries_outlast_an_outage_of_20_seconds():
     delays = Delays()
     with LoopbackTeacher([(500, {}, b"")] * 6) as server:
         ask(server, delays)
     assert sum(delays) > 20
 
 
-def test_a_server_that_asks_for_too_long_a_wait_stops_the_run_resumably():
+def test_a_server_that_asks_for_too_long_a_pause_stops_the_run_resumably():
     with LoopbackTeacher([(429, {"Retry-After": str(MAX_RETRY_AFTER_S + 1)}, b"quota")]) as server:
         with pytest.raises(StoppedEarlyError, match="429"):
             ask(server)
@@ -125,20 +127,20 @@ def test_a_server_that_keeps_failing_stops_the_run_resumably():
         assert len(server.requests) == 3
 
 
-def test_an_address_where_nobody_listens_stops_the_run_resumably():
+def test_an_unreachable_address_stops_the_run_resumably():
     with LoopbackTeacher() as server:
         pass
     with pytest.raises(StoppedEarlyError, match="cannot be reached"):
         ask(server, max_attempts=2)
 
 
-def test_a_server_that_does_not_answer_in_time_is_retried():
-    with LoopbackTeacher(hold_after=0) as server, pytest.raises(StoppedEarlyError, match=r"no answer within 0.05 s"):
+def test_a_request_that_times_out_is_retried():
+    with LoopbackTeacher(hold_after=0) as server, pytest.raises(StoppedEarlyError, match=r"did not answer within 0.05 s"):
         ask(server, max_attempts=2, timeout_s=0.05)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_wrong_key_is_one_clear_line_and_nothing_is_retried(status):
+def test_a_wrong_key_is_one_clear_line_without_retries(status):
     with LoopbackTeacher([(status, JSON, f"wrong key {KEY[:8]}***".encode())]) as server:
         with pytest.raises(InputError, match="check OPENAI_API_KEY") as caught:
             ask(server)
@@ -156,7 +158,7 @@ def test_other_client_errors_are_final_and_quote_the_body_but_never_the_key():
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        (b"<html><body>Welcome</body></html>", "text/html, not JSON: <html>"),
+        (b"<html><body>Welcome</body></html>", "with text/html, not JSON: <html>"),
         (b"\xff\xfe", "not JSON"),
         (b'{"choices": [7]}', "without choices"),
         (b"[]", "without choices"),
@@ -165,7 +167,7 @@ def test_other_client_errors_are_final_and_quote_the_body_but_never_the_key():
         (b'{"choices": [{"message": {"content": 7}}]}', "without a message text"),
     ],
 )
-def test_an_answer_that_is_no_completion_is_named(body, named):
+def test_the_error_for_an_answer_that_is_not_a_completion_describes_it(body, named):
     with LoopbackTeacher([(200, {"Content-Type": "text/html"}, body)]) as server:
         with pytest.raises(InputError, match=named):
             ask(server)
@@ -173,12 +175,12 @@ def test_an_answer_that_is_no_completion_is_named(body, named):
 
 
 @pytest.mark.parametrize("url", ["http://me:pw@host/v1", "http://host/v1?api_key=x", "host:8000/v1", "ftp://host", ""])
-def test_an_unusable_address_is_refused_before_any_call(url):
+def test_an_invalid_address_is_rejected_before_any_call(url):
     with pytest.raises(InputError, match=r"base_url"):
         OpenAITeacher(TeacherConfig(base_url=url))
 
 
-def test_a_key_that_no_header_can_hold_is_refused(monkeypatch):
+def test_a_key_that_is_invalid_in_a_header_is_rejected(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-one\nsk-two")
     with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
         OpenAITeacher(TeacherConfig())
@@ -186,7 +188,7 @@ def test_a_key_that_no_header_can_hold_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [2**31, 10**30, 10**400, -1, 1.5, True, "12"])
-def test_a_count_of_tokens_that_cannot_be_is_unknown(count):
+def test_an_impossible_token_count_is_treated_as_unreported(count):
     body = chat_body("x", usage={"prompt_tokens": count, "completion_tokens": 3})
     with LoopbackTeacher([(200, JSON, body)]) as server:
         assert ask(server).prompt_tokens is None
@@ -195,19 +197,19 @@ def test_a_count_of_tokens_that_cannot_be_is_unknown(count):
 @pytest.mark.parametrize(
     "body", [b'{"choices": null}', b'{"choices": [{}]}', b'{"choices": [null]}', b'{"error": {"code": 502, "message": "busy"}}']
 )
-def test_an_answer_with_an_error_or_nothing_in_the_place_of_its_choice_is_asked_for_again(body):
+def test_an_answer_with_an_error_or_nothing_instead_of_a_choice_is_retried(body):
     with LoopbackTeacher([(200, JSON, body)]) as server:
         assert ask(server).text
         assert len(server.requests) == 2
 
 
-def test_what_a_server_says_is_quoted_without_control_characters():
+def test_quoted_answers_have_no_control_characters():
     with LoopbackTeacher([(404, JSON, b"no \x1b[31mmodel\x00")]) as server, pytest.raises(InputError) as caught:
         ask(server)
     assert "no ?[31mmodel?;" in str(caught.value)
 
 
-def test_an_answer_without_any_choice_is_asked_for_again():
+def test_an_answer_without_choices_is_retried():
     with LoopbackTeacher([(200, JSON, b'{"choices": []}')] * 2) as server:
         assert ask(server).text
         assert len(server.requests) == 3
@@ -224,7 +226,7 @@ def test_a_bare_prompt_goes_to_the_completions_endpoint():
     assert completion.text.startswith(("def f", "I am sorry")) and completion.prompt_tokens == 2
 
 
-def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
+def test_max_tokens_is_renamed_for_models_that_require_the_newer_name():
     refusal = b'{"error": {"message": "Unsupported parameter: max_tokens. Use max_completion_tokens instead."}}'
     with LoopbackTeacher([(400, JSON, refusal)]) as server:
         complete_all(server, *[{"model": "m", "messages": QUESTION, "max_tokens": 7}] * 2)
@@ -236,7 +238,7 @@ def test_a_model_that_calls_the_limit_otherwise_is_asked_again_with_its_name():
         assert len(server.requests) == 2
 
 
-def test_a_prompt_against_a_policy_fails_alone():
+def test_a_prompt_that_violates_a_policy_fails_alone():
     said = b'{"error": {"message": "The response was filtered", "type": null, "code": "content_filter", "status": 400}}'
     with LoopbackTeacher([(400, JSON, said)]) as server, pytest.raises(RefusedPromptError) as refused:
         ask(server)
@@ -244,7 +246,7 @@ def test_a_prompt_against_a_policy_fails_alone():
 
 
 def ask_together(server, num_callers, **settings):
-    """What each caller got: a completion's text or an error."""
+    """The result of each concurrent caller: a completion or an error."""
 
     async def ask_all():
         client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=num_callers, **settings), sleep=Delays())
@@ -255,20 +257,20 @@ def ask_together(server, num_callers, **settings):
     return asyncio.run(ask_all())
 
 
-def test_a_dead_server_is_tried_by_one_caller_for_all():
+def test_one_caller_probes_a_dead_server_for_all():
     with LoopbackTeacher([(500, {}, b"down")] * 1000) as server:
         results = ask_together(server, 16, max_attempts=8)
         num_requests = len(server.requests)
     assert all(isinstance(result, StoppedEarlyError) for result in results)
-    assert num_requests <= 16 + 8 + FAILURES_TO_CLOSE  # without the gate: 16 * 8
+    assert num_requests <= 16 + 8 + FAILURES_TO_OPEN  # without the circuit breaker: 16 * 8
 
 
-def test_a_server_that_comes_back_answers_all():
+def test_all_callers_are_answered_once_the_server_recovers():
     with LoopbackTeacher([(503, {}, b"down")] * 5) as server:
         assert all(isinstance(result, Completion) for result in ask_together(server, 8))
 
 
-def test_while_a_server_asks_to_wait_nobody_asks_it():
+def test_nobody_sends_requests_while_the_server_asks_for_a_pause():
     async def run(server):
         waiting, release = asyncio.Event(), asyncio.Event()
 
@@ -291,7 +293,7 @@ def test_while_a_server_asks_to_wait_nobody_asks_it():
         assert [request["prompt"] for request in server.requests] == ["a", "a", "b"]
 
 
-def test_answers_to_what_was_in_flight_do_not_shorten_the_wait():
+def test_answers_to_earlier_requests_do_not_shorten_the_pause():
     async def run(server):
         waiting, release = asyncio.Event(), asyncio.Event()
 
@@ -317,7 +319,7 @@ def test_answers_to_what_was_in_flight_do_not_shorten_the_wait():
         assert [request["prompt"] for request in server.requests] == ["before", "turned away", "turned away", "after"]
 
 
-def test_being_throttled_while_others_are_answered_is_no_failure():
+def test_being_throttled_while_others_are_answered_is_not_a_failed_attempt():
     turned_away = (429, {"Retry-After": "0"}, b"")
 
     async def run(server):
@@ -350,7 +352,7 @@ def test_being_throttled_while_others_are_answered_is_no_failure():
         b"",
     ],
 )
-def test_a_broken_answer_is_asked_for_again(raw):
+def test_a_broken_answer_is_retried(raw):
     with LoopbackTeacher([raw] * 2) as server:
         assert ask(server).text
         assert len(server.requests) == 3
@@ -359,18 +361,16 @@ def test_a_broken_answer_is_asked_for_again(raw):
     assert "\n" not in str(caught.value)
 
 
-def test_json_that_is_cut_off_is_asked_for_again():
+def test_truncated_json_is_retried():
     with LoopbackTeacher([(200, JSON, chat_body("x" * 100)[:60])] * 2) as server:
         assert ask(server).text
         assert len(server.requests) == 3
 
 
-def test_an_answer_that_drips_is_not_waited_for_longer_than_the_timeout():
-    with LoopbackTeacher(drip_s=0.1) as server:
-        began = time.monotonic()
-        with pytest.raises(StoppedEarlyError, match=r"no answer within 0.3 s"):
-            ask(server, max_attempts=2, timeout_s=0.3)
-        assert time.monotonic() - began < 10  # the body would take longer
+def test_the_timeout_also_limits_an_answer_that_arrives_slowly():
+    # The whole body would take longer.
+    with LoopbackTeacher(drip_s=0.1) as server, pytest.raises(StoppedEarlyError, match=r"did not answer within 0.3 s"):
+        ask(server, max_attempts=2, timeout_s=0.3)
 
 
 def test_a_redirect_is_not_followed_with_the_key():
@@ -383,7 +383,7 @@ def test_a_redirect_is_not_followed_with_the_key():
         assert other.requests == []
 
 
-def test_a_proxy_of_the_environment_is_used(monkeypatch):
+def test_the_proxy_of_the_environment_is_used(monkeypatch):
     with LoopbackTeacher() as proxy:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.delenv("no_proxy", raising=False)
@@ -400,7 +400,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
             ask(Server, max_attempts=1)
 
 
-def test_retries_count_against_the_limit_of_requests_and_a_closed_gate_is_respected_while_waiting_for_it():
+def test_retries_count_against_the_request_limit_and_waiting_callers_respect_the_circuit_breaker():
     async def run(server):
         config = ApiConfig(base_url=server.base_url, concurrency=8, requests_per_minute=600, max_attempts=20)
         async with contextlib.aclosing(OpenAIClient(config, sleep=lambda _: asyncio.sleep(0))) as client:
@@ -426,7 +426,7 @@ def test_retries_count_against_the_limit_of_requests_and_a_closed_gate_is_respec
         (413, b"<html>Request Entity Too Large</html>"),
     ],
 )
-def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wrong_setting(status, said):
+def test_a_prompt_too_long_for_the_model_fails_alone_but_a_short_one_reveals_a_wrong_setting(status, said):
     async def run(server):
         async with contextlib.aclosing(OpenAIClient(ApiConfig(base_url=server.base_url))) as client:
             requests = [{"model": "m", "prompt": text} for text in ("x" * 5000, "short")]
@@ -435,5 +435,5 @@ def test_a_prompt_too_long_for_the_model_fails_alone_and_a_short_one_shows_a_wro
     with LoopbackTeacher([(status, JSON, said)]) as server:
         [[refused], [answered]] = asyncio.run(run(server))
         assert isinstance(refused, RefusedPromptError) and isinstance(answered, Completion)
-    with LoopbackTeacher([(status, JSON, said)]) as server, pytest.raises(InputError, match="decoding settings"):
+    with LoopbackTeacher([(status, JSON, said)]) as server, pytest.raises(InputError, match="sampling settings"):
         ask(server)

@@ -5,6 +5,8 @@ import pytest
 
 from wizardcoder_jax.llm_client.ordered_map import WINDOW_PER_CALLER, map_in_order
 
+pytestmark = pytest.mark.quick
+
 
 def run(step, items, concurrency):
     async def collect():
@@ -27,7 +29,7 @@ def test_no_items_give_no_results():
     assert run(squared, [], 4) == []
 
 
-def test_items_run_at_the_same_time():
+def test_items_run_concurrently():
     waiting, together = [], asyncio.Event()
 
     async def meet(n):
@@ -39,7 +41,7 @@ def test_items_run_at_the_same_time():
     run(meet, range(4), 4)
 
 
-def test_a_slow_item_holds_up_no_more_than_the_window():
+def test_a_slow_item_delays_no_more_than_the_window():
     taken, release = [], asyncio.Event()
 
     def items():
@@ -65,7 +67,7 @@ def test_a_slow_item_holds_up_no_more_than_the_window():
     asyncio.run(check())
 
 
-def test_an_error_stops_new_items_lets_those_in_progress_end_and_hands_on_what_came_before():
+def test_after_an_error_items_in_progress_finish_and_earlier_results_are_still_yielded():
     started, ended, handed_on, failed = [], [], [], asyncio.Event()
 
     async def step(n):
@@ -90,7 +92,7 @@ def test_an_error_stops_new_items_lets_those_in_progress_end_and_hands_on_what_c
     assert handed_on == [0, 1]
 
 
-def test_leaving_the_loop_cancels_what_is_in_progress():
+def test_leaving_the_loop_cancels_items_in_progress():
     cancelled = []
 
     async def step(n):

@@ -6,16 +6,18 @@ import pytest
 from tests.helpers import virtual_time
 from wizardcoder_jax.llm_client.rate_limits import RateLimiter
 
+pytestmark = pytest.mark.quick
+
 MINUTE_S = 60.0
 
 
 def send_all(tokens, *, concurrency, latency_s=lambda draw: 0.3, **limits):
-    """(time, tokens at most, tokens used) of each request, by callers that ask as fast as they may."""
+    """(time, tokens used) of each request, sent by callers as fast as the limits allow."""
     sent, draw = [], random.Random(0)
 
     async def caller(rates, waiting):
         for most, used in waiting:
-            async with rates.turn:
+            async with rates.lock:
                 while (delay_s := rates.delay_s(most)) > 0:
                     await rates.wait(delay_s)
                 ticket = rates.take(most)
@@ -33,7 +35,7 @@ def send_all(tokens, *, concurrency, latency_s=lambda draw: 0.3, **limits):
 
 
 def most_in_a_minute(sent, amount):
-    """The greatest sum of `amount` over any 60 s, the ends included."""
+    """The maximum sum of `amount` over any 60 s, both ends included."""
     most = total = start = 0
     for time_s, used in sent:
         total += amount(used)
@@ -55,13 +57,13 @@ def test_no_minute_has_more_requests_than_the_limit_and_the_limit_is_used(limit,
     assert sent[-1][0] - sent[0][0] <= 1.1 * number / fastest
 
 
-def test_requests_are_spaced_out_and_not_sent_in_one_burst():
+def test_requests_are_spaced_out_rather_than_sent_in_a_burst():
     sent = send_all([(10, 10)] * 600, concurrency=256, requests_per_minute=600)
     assert sum(time_s < 5 for time_s, _ in sent) <= 600 * 6 / 60 + 1
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_minute_has_more_tokens_than_the_limit_whatever_the_answers_are(seed):
+def test_no_minute_has_more_tokens_than_the_limit_for_any_answers(seed):
     draw = random.Random(seed)
     most = [draw.randint(1, 3000) for _ in range(1500)]
     tokens = [(m, draw.randint(0, m)) for m in most]
@@ -73,12 +75,12 @@ def test_no_minute_has_more_tokens_than_the_limit_whatever_the_answers_are(seed)
     assert most_in_a_minute(sent, lambda used: 1) <= 90
 
 
-def test_room_that_answers_leave_is_used_at_once():
+def test_tokens_that_answers_release_are_used_at_once():
     sent = send_all([(1000, 10)] * 100, concurrency=8, tokens_per_minute=2000)
-    assert sent[-1][0] < 100 * 0.3  # two at a time; 50 minutes if they counted at their worst
+    assert sent[-1][0] < 100 * 0.3  # two at a time; it would take 50 minutes if calls counted with their maximum
 
 
-def test_a_call_larger_than_the_limit_goes_alone():
+def test_a_call_larger_than_the_limit_is_sent_alone():
     sent = send_all([(10, 10), (5000, 20), (10, 10)], concurrency=3, tokens_per_minute=100)
     assert [used for _, used in sent] == [10, 20, 10]
     assert sent[1][0] >= MINUTE_S

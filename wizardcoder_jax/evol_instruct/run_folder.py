@@ -19,7 +19,7 @@ from wizardcoder_jax.evol_instruct.records import Record, Rejection
 from wizardcoder_jax.evol_instruct.round_file import RoundFile, iter_newest_records, to_json_line
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
 from wizardcoder_jax.evol_instruct.run_summary import describe_files
-from wizardcoder_jax.llm_client.ledger import held, remove_ledger
+from wizardcoder_jax.llm_client.ledger import exclusive_lock, remove_ledger
 
 LEDGER_NAME = "ledger.sqlite"
 EXECUTIONS_NAME = "executions.sqlite"  # results of programs, if the execution filter is on
@@ -48,7 +48,7 @@ def claim_output_dir(output_dir: str, settings: dict[str, Any], *, overwrite: bo
     filesystem.ensure_dir(output_dir)
     folder = Path(output_dir)
     descriptor = os.open(folder, os.O_RDONLY)
-    with held(descriptor, f"another evolve is running in {folder}; wait for it or choose another --output-dir"):
+    with exclusive_lock(descriptor, f"another evolve is running in {folder}; wait for it or choose another --output-dir"):
         _prepare(folder, settings, overwrite)
         yield folder
 

@@ -48,7 +48,7 @@ class TeacherCalls:
         return await self._calls.ask(
             functools.partial(self._complete, messages, f"{self._run_seed}/{record_id}/{round_}/{purpose}"),
             identity=[self._teacher.identity, self._decoding],
-            asked=messages,
+            messages=messages,
             purpose=purpose,
             record_id=record_id,
             number=round_,

@@ -1,1 +1,1 @@
-"""Asking models behind OpenAI-compatible servers: requests, retries, the gate, budgets, the ledger of paid answers."""
+"""Requests to models behind OpenAI-compatible servers: retries, rate limits, budgets and the ledger of paid answers."""

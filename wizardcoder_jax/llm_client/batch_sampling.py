@@ -1,4 +1,4 @@
-"""Answers of a model behind a server to many prompts, several a prompt; each is paid for once, whatever happens to the run."""
+"""Several samples for each of many prompts from a model behind a server. Each answer is paid for once, even after a crash."""
 
 import asyncio
 import contextlib
@@ -15,31 +15,31 @@ from wizardcoder_jax.core.filesystem import ensure_dir, is_remote
 from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.llm_client.budget import Budget
 from wizardcoder_jax.llm_client.completion import Completion
-from wizardcoder_jax.llm_client.ledger import Ledger, Spent, held, remove_ledger
+from wizardcoder_jax.llm_client.ledger import Ledger, Spending, exclusive_lock, remove_ledger
 from wizardcoder_jax.llm_client.openai_client import OpenAIClient
-from wizardcoder_jax.llm_client.ordered_map import map_in_order, steps_for
+from wizardcoder_jax.llm_client.ordered_map import concurrent_steps, map_in_order
 from wizardcoder_jax.llm_client.paid_calls import PaidAnswer, PaidCalls
 
-MAX_STOPS = 4  # that OpenAI's API takes; the protocol's cleaner cuts at the others
+MAX_STOPS = 4  # OpenAI's API takes at most 4 stop strings; the protocol's cleaner cuts at the others
 PURPOSE = "sample"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asking:
-    """How each prompt is put to the server.
+class RequestSettings:
+    """What the requests of one run have in common.
 
     Attributes:
-        model: the name that the server knows it by.
-        in_chat: whether a prompt is a user message, or text to go on from.
-        temperature, top_p: of the draws; temperature 0 is greedy.
-        extensions: further settings that some servers know (vLLM, our own), by their names in a request.
-        seed: of sample 0; sample i has seed + i.
-        max_answer_tokens: where an answer is cut.
-        stops: strings at which an answer may end; the first MAX_STOPS are sent.
+        model: the server's name for the model.
+        is_chat: whether a prompt is sent as a user message, rather than as text to complete.
+        temperature, top_p: sampling parameters; temperature 0 is greedy.
+        extensions: further sampling parameters that some servers know (vLLM, ours), under their names in a request.
+        seed: seed of sample 0; sample i has seed + i.
+        max_answer_tokens: maximum length of an answer.
+        stops: strings that end an answer; the first MAX_STOPS are sent.
     """
 
     model: str
-    in_chat: bool
+    is_chat: bool
     temperature: float
     top_p: float
     seed: int
@@ -47,15 +47,15 @@ class Asking:
     stops: tuple[str, ...] = ()
     extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def request(self, prompt: str, index: int) -> dict[str, Any]:
-        """The body that asks for sample `index`."""
-        asked = {"messages": [{"role": "user", "content": prompt}]} if self.in_chat else {"prompt": prompt}
-        return {**self.settings(index), **asked}
+    def request_body(self, prompt: str, index: int) -> dict[str, Any]:
+        """Return the body of the request for sample `index` of a prompt."""
+        content = {"messages": [{"role": "user", "content": prompt}]} if self.is_chat else {"prompt": prompt}
+        return {**self.parameters(index), **content}
 
-    def settings(self, index: int) -> dict[str, Any]:
-        """The body without the prompt."""
+    def parameters(self, index: int) -> dict[str, Any]:
+        """Return the body without the prompt."""
         stops = {"stop": list(self.stops[:MAX_STOPS])} if self.stops else {}
-        # Some servers take a temperature or a top_p, not both; greedy needs no top_p.
+        # Some servers accept temperature or top_p, but not both; greedy decoding needs no top_p.
         top_p = {} if self.temperature == 0 and self.top_p == 1 else {"top_p": self.top_p}
         return {
             "model": self.model,
@@ -69,66 +69,83 @@ class Asking:
 
 
 def ledger_path(output: str) -> Path:
-    """Where the paid answers behind a samples file are kept: samples.jsonl -> samples.ledger.sqlite."""
+    """Return the path of the ledger behind a samples file: samples.jsonl -> samples.ledger.sqlite."""
     stem = output.removesuffix(".gz")
     return Path(stem.removesuffix(Path(stem).suffix) + ".ledger.sqlite")
 
 
 @contextlib.contextmanager
-def claimed_ledger(output: str, *, overwrite: bool) -> Iterator[Ledger]:
-    """Opens the ledger of a samples file and holds it, so that no second process pays for the same answers.
+def open_ledger(output: str, *, overwrite: bool) -> Iterator[Ledger]:
+    """Open the ledger of a samples file under a lock, so that no second process pays for the same answers.
 
     Raises:
-        InputError: it is not local, is no ledger, or another process holds it.
+        InputError: the path is not local, the file is not a ledger, or another process has the lock.
     """
     if is_remote(output):
-        raise InputError(f"--output {output} must be local: paid answers are kept in a sqlite file beside it; copy it after")
+        raise InputError(
+            f"--output {output} must be a local path, because paid answers are stored in a sqlite file next to it; "
+            "copy the file afterwards"
+        )
     path = ledger_path(output)
     ensure_dir(path.parent)
     lock_path = path.with_name(f".{path.name}.lock")
     descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-    with held(descriptor, f"another sample is at work on {output}; wait for it or choose another --output"):
+    with exclusive_lock(descriptor, f"another sample command is writing {output}; wait for it or choose another --output"):
         if overwrite:
             remove_ledger(path)
         with Ledger(path) as ledger:
             yield ledger
 
 
-def ask_all(
-    asking: Asking, config: ApiConfig, ledger: Ledger, prompts: Mapping[str, str], num_samples: int
+def sample_all(
+    settings: RequestSettings, config: ApiConfig, ledger: Ledger, prompts: Mapping[str, str], num_samples: int
 ) -> tuple[dict[tuple[str, int], Completion], dict[str, Any]]:
-    """All answers, by (task id, sample index), and what they cost.
+    """Sample `num_samples` answers to each prompt.
+
+    Args:
+        settings: what the requests have in common.
+        config: the server and its limits.
+        ledger: the answers so far; answers in it are not requested again.
+        prompts: task id -> prompt.
+        num_samples: samples per prompt.
+
+    Returns:
+        The answers by (task id, sample index), and their usage and cost.
 
     Raises:
         InputError: the server, the key or a request is not usable.
-        StoppedEarlyError: a limit is reached, or the server kept failing; what was answered is in the ledger.
+        StoppedEarlyError: a limit is reached, or the server kept failing; finished answers are in the ledger.
     """
     wanted = [(task_id, i) for task_id in prompts for i in range(num_samples)]
     limits = {"max_requests": config.max_requests, "max_usd": config.max_usd, "max_tokens": config.max_tokens}
-    budget = Budget(**limits, spent=ledger.totals(), flags=f"--{config.section}.")
+    budget = Budget(**limits, spent=ledger.totals(), flag_prefix=f"--{config.section}.")
     calls = PaidCalls(
         prices=config,
         num_in_flight=config.concurrency,
-        max_answer_tokens=asking.max_answer_tokens,
+        max_answer_tokens=settings.max_answer_tokens,
         ledger=ledger,
         budget=budget,
     )
-    answers = asyncio.run(_ask_all(asking, config, calls, prompts, wanted))
+    answers = asyncio.run(_sample_all(settings, config, calls, prompts, wanted))
     return dict(zip(wanted, (answer.completion for answer in answers), strict=True)), _usage(answers, ledger.totals())
 
 
-async def _ask_all(
-    asking: Asking, config: ApiConfig, calls: PaidCalls, prompts: Mapping[str, str], wanted: Sequence[tuple[str, int]]
+async def _sample_all(
+    settings: RequestSettings,
+    config: ApiConfig,
+    calls: PaidCalls,
+    prompts: Mapping[str, str],
+    wanted: Sequence[tuple[str, int]],
 ) -> list[PaidAnswer]:
     async with contextlib.aclosing(OpenAIClient(config)) as client:
 
-        async def ask(name: tuple[str, int]) -> PaidAnswer:
+        async def sample(name: tuple[str, int]) -> PaidAnswer:
             task_id, i = name
-            request = asking.request(prompts[task_id], i)
+            body = settings.request_body(prompts[task_id], i)
             return await calls.ask(
-                functools.partial(client.complete, request),
-                identity=[client.identity, asking.settings(i)],
-                asked=request.get("messages") or request["prompt"],
+                functools.partial(client.complete, body),
+                identity=[client.identity, settings.parameters(i)],
+                messages=body.get("messages") or body["prompt"],
                 purpose=PURPOSE,
                 record_id=task_id,
                 number=i,
@@ -136,14 +153,14 @@ async def _ask_all(
 
         answers = []
         with Progress(PURPOSE, len(wanted), "answer") as progress:
-            async with contextlib.aclosing(map_in_order(ask, wanted, steps_for(config.concurrency))) as results:
+            async with contextlib.aclosing(map_in_order(sample, wanted, concurrent_steps(config.concurrency))) as results:
                 async for answer in results:
                     answers.append(answer)
                     progress.update(new=calls.num_new)
     return answers
 
 
-def _usage(answers: Sequence[PaidAnswer], spent: Spent) -> dict[str, Any]:
+def _usage(answers: Sequence[PaidAnswer], spent: Spending) -> dict[str, Any]:
     completions = [answer.completion for answer in answers]
     return {
         "served_by": sorted({completion.model for completion in completions}),

@@ -1,68 +1,68 @@
-"""The gate before a server: throttling and failures stop all callers, and one of them tries for all (circuit breaker)."""
+"""A circuit breaker: when a server throttles or keeps failing, all callers wait while one of them probes it."""
 
 import asyncio
 
-FAILURES_TO_CLOSE = 3  # in a row, over all callers; fewer may be the fault of one request
+FAILURES_TO_OPEN = 3  # consecutive failures over all callers; fewer may be due to a single request
 
 
 class CircuitBreaker:
-    """Open, closed or broken, for all callers of one event loop.
+    """The state of one server for all callers of one event loop: closed (requests pass), open (one caller probes) or failed.
 
-    The caller whose failure closes it goes on trying; the others wait until an answer comes, which opens it for all. Where
-    the server said how long to wait, only the answer of the caller that waited opens it: those that were in flight before
-    say nothing about it. Where that caller gives up, or any caller meets an error that no retry mends, the gate is broken:
-    everyone gets that error.
+    The caller whose failure opens the breaker keeps trying, while the others wait. Any answer closes it again, unless the
+    server asked for a pause: then only an answer to the probing caller does, because the others sent their requests before the
+    pause.
+    If the probing caller gives up, or if any caller meets an error that no retry can fix, every caller gets that error.
     """
 
     def __init__(self) -> None:
-        self._passable = asyncio.Event()  # to others than the one that tries
-        self._passable.set()
+        self._may_pass = asyncio.Event()  # for callers other than the probing one
+        self._may_pass.set()
         self._num_failures = 0  # since the last answer
         self._num_answers = 0
-        self._trying: asyncio.Task[object] | None = None  # while the gate is closed
+        self._probing: asyncio.Task[object] | None = None  # the probing caller, while the breaker is open
         self._is_throttled = False
-        self._broken: Exception | None = None
+        self._error: Exception | None = None
 
-    async def enter(self) -> None:
-        """Waits while the gate is closed for this caller.
-
-        Raises:
-            Exception: that which broke the gate, as a new one of its kind.
-        """
-        while not self.is_open():
-            await self._passable.wait()
-
-    def is_open(self) -> bool:
-        """Whether this caller may ask now.
+    async def wait(self) -> None:
+        """Wait while this caller may not send a request.
 
         Raises:
-            Exception: as `enter`.
+            Exception: a copy of the error that failed the breaker.
         """
-        if self._broken is not None:
-            raise type(self._broken)(*self._broken.args)
-        return self._trying is None or self._trying is asyncio.current_task()
+        while not self.allows_request():
+            await self._may_pass.wait()
+
+    def allows_request(self) -> bool:
+        """Return whether this caller may send a request now.
+
+        Raises:
+            Exception: as `wait`.
+        """
+        if self._error is not None:
+            raise type(self._error)(*self._error.args)
+        return self._probing is None or self._probing is asyncio.current_task()
 
     @property
     def num_answers(self) -> int:
-        """The answers that all callers have got so far."""
+        """Answers that all callers have received so far."""
         return self._num_answers
 
-    def answered(self) -> None:
-        """An answer came to this caller: opens the gate."""
+    def record_answer(self) -> None:
+        """Record that this caller got an answer, which closes the breaker."""
         self._num_answers += 1
         self._num_failures = 0
-        if self._trying is not None and not (self._is_throttled and self._trying is not asyncio.current_task()):
-            self._trying = None
-            self._passable.set()
+        if self._probing is not None and not (self._is_throttled and self._probing is not asyncio.current_task()):
+            self._probing = None
+            self._may_pass.set()
 
-    def failed(self, *, throttled: bool) -> None:
-        """An attempt of this caller failed; `throttled`: the server said how long to wait, which holds for everyone."""
+    def record_failure(self, *, throttled: bool) -> None:
+        """Record that an attempt of this caller failed; `throttled` if the server asked everyone to wait."""
         self._num_failures += 1
-        if self._trying is None and (throttled or self._num_failures >= FAILURES_TO_CLOSE):
-            self._trying, self._is_throttled = asyncio.current_task(), throttled
-            self._passable.clear()
+        if self._probing is None and (throttled or self._num_failures >= FAILURES_TO_OPEN):
+            self._probing, self._is_throttled = asyncio.current_task(), throttled
+            self._may_pass.clear()
 
-    def break_with(self, error: Exception) -> None:
-        """Ends all calls with `error`; the first error stays."""
-        self._broken = self._broken or error
-        self._passable.set()
+    def fail_all(self, error: Exception) -> None:
+        """End the calls of all callers with `error`. A later error does not replace it."""
+        self._error = self._error or error
+        self._may_pass.set()

@@ -1,7 +1,7 @@
-"""The ledger: every answer of a paid model, written durably before it is used, so that no call is ever paid for twice.
+"""The ledger of paid answers: each is stored durably before it is used, so that no call is ever paid for twice.
 
-One sqlite file, one row a call, in the order of writing. WAL with synchronous=FULL: a row that was written survives kill -9
-and power loss.
+It is an sqlite file with one row per call, in the order of writing. In WAL mode with synchronous=FULL a written row survives
+kill -9 and power loss.
 """
 
 import asyncio
@@ -22,16 +22,17 @@ from wizardcoder_jax.llm_client.completion import Completion, Message
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY,        -- hash of model, decoding settings and all that follows up to `messages`
+    key TEXT PRIMARY KEY,        -- hash of model, decoding settings and the columns up to `messages`
     purpose TEXT NOT NULL,       -- evolve, answer, judge, sample, ...
-    record_id TEXT NOT NULL,     -- the parent of the evolution, or the task
-    round INTEGER NOT NULL,      -- of the evolution, or the sample's index
+    record_id TEXT NOT NULL,     -- parent of the evolution, or task id
+    round INTEGER NOT NULL,      -- round of the evolution, or sample index
     messages TEXT NOT NULL,      -- JSON: the messages, or the bare prompt
     completion TEXT NOT NULL,    -- JSON: the fields of Completion
-    usd REAL NOT NULL            -- what the call cost
+    usd REAL NOT NULL            -- cost of the call
 )
 """
-# A text has no more tokens than bytes, its JSON no fewer bytes than the text: what a server did not say is not undercounted.
+# Token counts that a server did not report are bounded by bytes: a text has at most one token per byte, and its JSON is not
+# shorter than the text.
 _TOTALS = """
 SELECT COUNT(*), TOTAL(usd), TOTAL(
     COALESCE(json_extract(completion, '$.prompt_tokens'), LENGTH(messages))
@@ -39,71 +40,74 @@ SELECT COUNT(*), TOTAL(usd), TOTAL(
 ) FROM calls
 """
 _COLUMNS = "SELECT key, purpose, record_id, round, messages, completion, usd FROM calls LIMIT 0"
-_FULL = "cannot write the ledger ({error}); make room, then the same command resumes"
+_FULL = "cannot write the ledger ({error}); free disk space, then the same command resumes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What calls have cost."""
+class Spending:
+    """Number, cost and tokens of calls."""
 
     requests: int = 0
     usd: float = 0.0
-    tokens: int = 0  # of prompts and answers
+    tokens: int = 0  # tokens of prompts and answers
 
 
 @contextlib.contextmanager
-def held(descriptor: int, complaint: str) -> Iterator[None]:
-    """Holds an open file or folder, so that no second process pays for the same answers; closes it at the end.
+def exclusive_lock(descriptor: int, message: str) -> Iterator[None]:
+    """Lock an open file or folder, so that no second process pays for the same answers. Closes it at the end.
+
+    Args:
+        descriptor: file descriptor of the file or folder.
+        message: text of the error if another process has the lock.
 
     Raises:
-        InputError: another process holds it; in the words of `complaint`.
+        InputError: another process has the lock.
     """
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(complaint) from error
+            raise InputError(message) from error
         yield
     finally:
         os.close(descriptor)
 
 
 def remove_ledger(path: Path) -> None:
-    """Removes a ledger that nobody has open, with sqlite's files beside it; one that is not there is no matter."""
+    """Remove a ledger that no process has open, and sqlite's files next to it. Does nothing if it does not exist."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerRow:
-    """One answered call, as the ledger holds it."""
+    """One answered call, as it is stored in the ledger."""
 
     key: str
     purpose: str
     record_id: str
     number: int
-    asked: Sequence[Message] | str
+    messages: Sequence[Message] | str
     completion: Completion
     usd: float
 
     def values(self) -> tuple[Any, ...]:
-        """The columns, in the table's order."""
-        asked, completion = json.dumps(self.asked), json.dumps(vars(self.completion))
-        return self.key, self.purpose, self.record_id, self.number, asked, completion, self.usd
+        """Return the columns, in the order of the table."""
+        messages, completion = json.dumps(self.messages), json.dumps(vars(self.completion))
+        return self.key, self.purpose, self.record_id, self.number, messages, completion, self.usd
 
 
 class Ledger:
-    """Answers by key, until the context ends; for one event loop of one process at a time.
+    """Paid answers by key, for one event loop of one process at a time. Use it as a context manager.
 
-    Rows are written by a thread of the ledger's own: all that wait go into one transaction, whose flush to the disk they
-    share (group commit).
+    A separate thread writes the rows: all that wait go into one transaction and share its flush to disk (group commit).
 
     Args:
-        path: the sqlite file, made where it is missing.
+        path: the sqlite file, created if it does not exist.
 
     Raises:
-        InputError: the file is there but no ledger.
-        StoppedEarlyError: there is no room for it.
+        InputError: the file is not a ledger.
+        StoppedEarlyError: the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,11 +117,11 @@ class Ledger:
         self._failure: StoppedEarlyError | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         try:
-            self._writer = self._connected(path)
+            self._writer = self._connect(path)
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.execute(_SCHEMA)
-            self._reader = self._connected(path)
+            self._reader = self._connect(path)
             self._reader.execute(_COLUMNS)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -125,14 +129,14 @@ class Ledger:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> InputError:
-        return InputError(f"{self._path} cannot be used as the ledger ({error}); move it away, or give --overwrite")
+        return InputError(f"{self._path} cannot be used as the ledger ({error}); move it away, or replace it with --overwrite")
 
     @staticmethod
-    def _connected(path: Path) -> sqlite3.Connection:
+    def _connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
 
     def get(self, key: str) -> tuple[Completion, float] | None:
-        """The answer and its cost in USD, or None.
+        """Return the answer of a call and its cost in USD, or None if it is not in the ledger.
 
         Raises:
             InputError: the file is damaged.
@@ -144,12 +148,12 @@ class Ledger:
             raise self._unusable(error) from error
 
     def check(self) -> None:
-        """Raises StoppedEarlyError where an answer could not be written: none should be paid for any more."""
+        """Raise StoppedEarlyError if an earlier answer could not be written, because no more should be paid for then."""
         if self._failure is not None:
             raise StoppedEarlyError(*self._failure.args)
 
     async def put(self, row: LedgerRow) -> None:
-        """Writes an answer; it is durable when this returns.
+        """Store an answer; it is durable when this returns.
 
         Raises:
             StoppedEarlyError: it cannot be written, e.g. because the disk is full.
@@ -188,8 +192,8 @@ class Ledger:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
 
-    def totals(self) -> Spent:
-        """What all runs so far have spent.
+    def totals(self) -> Spending:
+        """Return the spending of all runs so far.
 
         Raises:
             InputError: the file is damaged.
@@ -198,7 +202,7 @@ class Ledger:
             totals = self._reader.execute(_TOTALS).fetchone()
         except sqlite3.DatabaseError as error:
             raise self._unusable(error) from error
-        return Spent(requests=totals[0], usd=totals[1], tokens=int(totals[2]))
+        return Spending(requests=totals[0], usd=totals[1], tokens=int(totals[2]))
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +210,7 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown()
         with contextlib.suppress(sqlite3.Error):
-            if self._waiting:  # interrupted: these are paid for
+            if self._waiting:  # the run was interrupted, but these answers are paid for
                 self._write([row for row, _ in self._waiting])
         self._reader.close()
-        self._writer.close()  # the last to close folds the write-ahead log into the file
+        self._writer.close()  # closing the last connection merges the write-ahead log into the file

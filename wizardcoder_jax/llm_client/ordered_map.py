@@ -1,4 +1,4 @@
-"""Runs one coroutine function over a stream of items, several at a time; the results come in the order of the items."""
+"""A concurrent map over a stream of items whose results come in the order of the items."""
 
 import asyncio
 import math
@@ -9,46 +9,46 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-STEPS_PER_REQUEST = 1.25  # while some write an answer down or check it, others keep the server busy
-WINDOW_PER_CALLER = 4  # items begun and not yet handed on, for each that runs: what one slow item may hold up
+STEPS_PER_REQUEST = 1.25  # while some steps write or check an answer, the others keep the server busy
+WINDOW_PER_CALLER = 4  # unfinished items per concurrent step: a bound on the results that one slow item can delay
 
 
-def steps_for(num_requests: int) -> int:
-    """Steps to have in progress together, for so many requests in flight."""
+def concurrent_steps(num_requests: int) -> int:
+    """Return how many steps to run concurrently to keep `num_requests` requests in flight."""
     return math.ceil(STEPS_PER_REQUEST * num_requests)
 
 
 async def map_in_order(
     step: Callable[[Item], Awaitable[Result]], items: Iterable[Item | None], concurrency: int
 ) -> AsyncGenerator[Result, None]:
-    """Yields step(item) for each item, `concurrency` at a time; items are taken from their source as they are needed.
+    """Yield step(item) for each item, in the order of the items. Items are taken from their source as they are needed.
 
-    Results wait for those of earlier items, at most WINDOW_PER_CALLER times `concurrency` of them. The first error stops new
-    items; items in progress are finished first, because their answers are paid for, and the results before the error are
-    still yielded. Leaving the loop cancels what is in progress.
+    Results wait for those of earlier items, at most WINDOW_PER_CALLER * `concurrency` of them. After the first error no new
+    item is started, but items in progress are finished, because their answers are paid for, and the results before the error
+    are still yielded. Leaving the loop cancels the items in progress.
 
     Args:
-        step: makes a result of an item.
-        items: may be read from a file; None where the next is not known before another result has been handed on.
-        concurrency: items in progress together.
+        step: computes the result of an item.
+        items: source of the items, e.g. a file. None means that the next item is not known before another result was yielded.
+        concurrency: maximum number of items in progress.
     """
     source = iter(items)
-    begun: deque[asyncio.Task[Result]] = deque()  # in the order of the items
-    ended = asyncio.Event()
+    started: deque[asyncio.Task[Result]] = deque()  # in the order of the items
+    finished = asyncio.Event()
     num_running, has_failed, has_more = 0, False, True
 
-    def end(task: asyncio.Task[Result]) -> None:
+    def finish(task: asyncio.Task[Result]) -> None:
         nonlocal num_running, has_failed
         num_running -= 1
         has_failed = has_failed or task.cancelled() or task.exception() is not None
-        ended.set()
+        finished.set()
 
     async def run(item: Item) -> Result:
         return await step(item)
 
     try:
         while True:
-            while has_more and not has_failed and num_running < concurrency and len(begun) < WINDOW_PER_CALLER * concurrency:
+            while has_more and not has_failed and num_running < concurrency and len(started) < WINDOW_PER_CALLER * concurrency:
                 try:
                     item = next(source)
                 except StopIteration:
@@ -57,18 +57,18 @@ async def map_in_order(
                 if item is None:
                     break
                 task = asyncio.create_task(run(item))
-                task.add_done_callback(end)
-                begun.append(task)
+                task.add_done_callback(finish)
+                started.append(task)
                 num_running += 1
-            while begun and begun[0].done() and not (has_failed and num_running):
-                yield begun.popleft().result()
-            if not begun:
+            while started and started[0].done() and not (has_failed and num_running):
+                yield started.popleft().result()
+            if not started:
                 if has_more and not has_failed:
                     continue
                 return
-            ended.clear()
-            await ended.wait()
+            finished.clear()
+            await finished.wait()
     finally:
-        for task in begun:
+        for task in started:
             task.cancel()
-        await asyncio.gather(*begun, return_exceptions=True)
+        await asyncio.gather(*started, return_exceptions=True)

@@ -1,20 +1,20 @@
-"""Attempts that failed and may succeed later: what they say, and how long to wait."""
+"""Failed attempts that may succeed later, and how long to wait before the next one."""
 
 import datetime
 import email.utils
 import random
 
-FIRST_DELAY_S = 0.5  # before the second attempt; doubles with each further one
+FIRST_DELAY_S = 0.5  # before the second attempt; doubles with each further attempt
 MAX_DELAY_S = 60.0
-MAX_RETRY_AFTER_S = 300.0  # a server that asks for longer is not waited for
+MAX_RETRY_AFTER_S = 300.0  # if a server asks for a longer pause, the run stops and can be resumed
 
 
 class RetryableError(Exception):
-    """An attempt failed, another may not.
+    """An attempt failed, but another may succeed.
 
     Attributes:
-        retry_after_s: what the server asked to wait.
-        throttled: whether the server asks for fewer requests, and nothing else is wrong.
+        retry_after_s: pause that the server asked for, in seconds.
+        throttled: whether the server only asks for fewer requests.
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None, throttled: bool = False) -> None:
@@ -22,21 +22,21 @@ class RetryableError(Exception):
         self.retry_after_s, self.throttled = retry_after_s, throttled
 
 
-def delay_s(attempt: int, retry_after_s: float | None) -> float:
-    """How long to wait after the attempt of that number, from 1; what the server asked for, where it asked for any time."""
+def retry_delay_s(attempt: int, retry_after_s: float | None) -> float:
+    """Return how long to wait after an attempt, counted from 1; a pause that the server asked for takes precedence."""
     if retry_after_s:
         return retry_after_s
-    longest_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
-    return longest_s * random.uniform(0.75, 1.0)  # jitter: callers that failed together do not come back together
+    max_delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
+    return max_delay_s * random.uniform(0.75, 1.0)  # jitter, so that callers that failed together do not retry together
 
 
-def retry_after_s(header: str | None) -> float | None:
-    """Seconds that a Retry-After header (a number or a date) asks to wait."""
+def parse_retry_after(header: str | None) -> float | None:
+    """Return the seconds that a Retry-After header (a number or a date) asks to wait, or None if it is missing or invalid."""
     if header is None:
         return None
     try:
         seconds = float(header)
-        return max(0.0, seconds) if seconds == seconds else None  # "nan" is a float too
+        return max(0.0, seconds) if seconds == seconds else None  # "nan" parses as a float
     except ValueError:
         pass
     try:

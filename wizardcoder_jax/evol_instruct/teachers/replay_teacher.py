@@ -11,7 +11,7 @@ from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.record_files import read_records
-from wizardcoder_jax.llm_client.completion import MOST_TOKENS, Completion, Message
+from wizardcoder_jax.llm_client.completion import MAX_TOKENS, Completion, Message
 
 SHOWN_CHARS = 80
 
@@ -75,7 +75,7 @@ def _completion(location: str, entry: dict[str, Any]) -> Completion:
 
 
 def _is_count(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value <= MOST_TOKENS)
+    return value is None or (type(value) is int and 0 <= value <= MAX_TOKENS)
 
 
 def _is_message(message: object) -> bool:
