@@ -136,7 +136,7 @@ def test_code_alpaca_is_recognised_by_name_and_by_its_records(seeds, tmp_path):
     for summary in (summary_of(named), summary_of(seeds, rounds)):
         assert header(render_data_card(summary))["license"] == "cc-by-nc-4.0"
         assert "no commercial use" in render_data_card(summary)
-    assert "not stated" in render_data_card(summary_of(seeds)) and not is_code_alpaca(seed_id("Write function 1.", "f1"))
+    assert "unknown; find out the license" in render_data_card(summary_of(seeds)) and not is_code_alpaca(seed_id("Write function 1.", "f1"))
     assert is_code_alpaca_name("Code-Alpaca 2k.jsonl") and not is_code_alpaca_name("alpaca.json")
 
 
@@ -189,8 +189,8 @@ def test_hostile_names_and_evidence_stay_text_in_the_card(seeds, tmp_path):
     without_code = re.sub(r"`[^`\n]*`|^    .*$", "", body, flags=re.MULTILINE)
     assert "<script>" not in without_code and "heading" not in without_code
     assert (
-        "Found by: substring 1. Problems of: `'<script` 1." in body
-        and "1 records dropped that share text with 164 benchmark problems" in body
+        "Found by: substring 1. Benchmarks: `'<script` 1." in body
+        and "1 records dropped because they share text with one of 164 benchmark problems" in body
     )
     widths = {line.count("|") for line in body.split("\n") if line.startswith("| rejected by") or line.startswith("| `")}
     assert len(widths) == 1

@@ -1,4 +1,4 @@
-"""What a run made, for readers: data_card.md, a function of summary.json; also the card of a dataset on the hub."""
+"""The data card of a run for human readers: data_card.md, rendered from summary.json, which is also a Hub dataset card."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,57 +21,58 @@ _DIVERSITY = {
     "distinct_1": "distinct-1 of instructions",
     "distinct_2": "distinct-2 of instructions",
     "mean_pairwise_jaccard": "mean pairwise Jaccard (word pairs)",
-    "new_vocabulary": "share of words that earlier rounds lack",
+    "new_vocabulary": "share of words that are new in this round",
 }
 _ROUND_0 = {
-    "instructions": "Round 0 is the seeds.",
-    "snippets": "Round 0 is the problems that the teacher made of the seeds, which are snippets of code.",
+    "instructions": "Round 0 consists of the seeds.",
+    "snippets": "Round 0 consists of problems that the teacher invented, inspired by the seeds, which are code snippets.",
 }
 _RISKS = (
-    "The teacher's mistakes, style and biases are in every record; responses are as the teacher wrote them, and code in them "
-    "is unverified unless the execution filter is named below.",
-    "A teacher may recite texts and code that it was trained on, with licences of their own.",
-    "Decontamination finds what shares text or the shape of code with known problems; paraphrases and translations may remain.",
-    "Requests for malicious code are dropped by rule `malicious_request` where it is on, and kept apart in malicious.jsonl; "
-    "what no rule recognises remains.",
-    "Difficulty and diversity are measured on a sample, by counting; they say how rounds differ, not how good a record is.",
+    "Every record may have the teacher's mistakes, style and biases. Responses are unedited, and their code is unverified unless "
+    "the execution filter is on.",
+    "A teacher may reproduce texts and code from its training data, which have their own licenses.",
+    "Decontamination finds records that share text or code structure with known problems. Paraphrases and translations may "
+    "remain.",
+    "If the rule `malicious_request` is on, requests for malicious code are dropped and written to malicious.jsonl only. Requests "
+    "that it does not recognize remain.",
+    "Difficulty and diversity are simple counts on a sample. They show how rounds differ, not how good a record is.",
 )
 
 
 def render_data_card(summary: dict[str, Any]) -> str:
-    """The content of data_card.md."""
+    """Return the content of data_card.md."""
     sections = [
         _header(summary),
-        ["# Data card", "", "Instructions and responses made by Code Evol-Instruct (WizardCoder, arXiv 2306.08568)."],
+        ["# Data card", "", "Instructions and responses generated with Code Evol-Instruct (WizardCoder, arXiv 2306.08568)."],
         _content(summary),
-        ["## Licences and terms", "", *_licences(summary)],
+        ["## Licenses and terms", "", *_licences(summary)],
         ["## Teacher", "", *_teacher(summary)],
         ["## Rounds", "", *_rounds(summary["rounds"]), "", _ROUND_0[summary["seeds"]["kind"]]],
         ["## Methods", "", *_methods(summary["rounds"])],
         ["## Filters", "", *_filters(summary["rounds"])],
         ["## Contamination", "", *_contamination(summary["decontamination"])],
-        ["## Lengths, difficulty, diversity", "", *_measures(summary["rounds"])],
+        ["## Lengths, difficulty and diversity", "", *_measures(summary["rounds"])],
         ["## Known risks", "", *(f"- {risk}" for risk in _RISKS)],
-        ["## How to make it again", "", *_again(summary)],
+        ["## How to reproduce it", "", *_reproduction(summary)],
     ]
     return "\n".join(line for section in sections for line in [*section, ""])
 
 
 def inline_code(text: object) -> str:
-    """`text` as inline code of Markdown, on one line: nothing in it is markup."""
+    """Return `text` as Markdown inline code on one line, so that no part of it is markup."""
     line = " ".join(str(text).split()).replace("`", "'").replace("|", "\u00a6")
     return f"`{line or ' '}`"
 
 
 def _header(summary: dict[str, Any]) -> list[str]:
-    """The YAML block that the hub reads; its lines are ours, but for quoted names."""
+    """Return the YAML block for the Hub; values from outside are quoted."""
     licence = (summary["seeds"]["licence"] or "unknown").lower()
     number = summary["num_records"]
-    known = licence in (*_HUB_LICENCES, "unknown")
+    is_known = licence in (*_HUB_LICENCES, "unknown")
     return [
         "---",
-        f"license: {licence if known else 'other'}",
-        *([] if known else [f"license_name: {json.dumps(summary['seeds']['licence'])}"]),
+        f"license: {licence if is_known else 'other'}",
+        *([] if is_known else [f"license_name: {json.dumps(summary['seeds']['licence'])}"]),
         "task_categories:",
         "- text-generation",
         "language:",
@@ -98,7 +99,7 @@ def _content(summary: dict[str, Any]) -> list[str]:
     return [
         f"- Records: {summary['num_records']} (all rounds together), {summary['num_rejected']} rejected",
         f"- Seeds: {inline_code(seeds['file'])}, sha256 {inline_code(seeds['sha256'])}, "
-        f"{summary['num_duplicate_seeds']} repeats left out",
+        f"{summary['num_duplicate_seeds']} duplicates skipped",
         *files,
         f"- Calls: {summary['num_calls']}, ${summary['cost_usd']:.4f}, "
         f"{usage['prompt_tokens']} prompt and {usage['completion_tokens']} completion tokens",
@@ -109,34 +110,34 @@ def _content(summary: dict[str, Any]) -> list[str]:
 def _licences(summary: dict[str, Any]) -> list[str]:
     seeds = summary["seeds"]
     if seeds["is_code_alpaca"]:
-        said = (
-            f"{inline_code(seeds['licence'])}. They are Code Alpaca's, published under CC BY-NC 4.0: no commercial use, "
-            "and what is made of them carries the same condition"
+        license_text = (
+            f"{inline_code(seeds['licence'])}. They are from Code Alpaca, published under CC BY-NC 4.0: no commercial use, "
+            "also of derived works"
         )
     elif seeds["licence"]:
-        said = f"{inline_code(seeds['licence'])}, as --seed-licence states"
+        license_text = f"{inline_code(seeds['licence'])}, from --seed-licence"
     else:
-        said = "not stated; ask their source, and name it with --seed-licence (Code Alpaca's seeds, for one, are CC-BY-NC-4.0)"
+        license_text = "unknown; find out the license of their source, and state it with --seed-licence (e.g. CC-BY-NC-4.0 for Code Alpaca)"
     if summary["teacher"]["terms"] == "openai":
         terms = (
-            "OpenAI's terms of use: its output may not be used to develop models that compete with OpenAI's; who uses these "
-            "records is bound by them"
+            "OpenAI's terms of use: its output may not be used to develop models that compete with OpenAI's, which applies to "
+            "all users of these records"
         )
     else:
-        terms = "as stated by the teacher's provider or the model's licence; some forbid training other models on the output"
-    return [f"- Licence of the seeds: {said}.", f"- Terms of the teacher: {terms}."]
+        terms = "those of the teacher's provider or the license of the model; some forbid training other models on the output"
+    return [f"- License of the seeds: {license_text}.", f"- Terms of the teacher: {terms}."]
 
 
 def _teacher(summary: dict[str, Any]) -> list[str]:
     teacher = summary["teacher"]
-    named = ", ".join(inline_code(name) for name in summary["teachers"]) or "none"
+    names = ", ".join(inline_code(name) for name in summary["teachers"]) or "none"
     if teacher["kind"] == "replay":
-        return ["- Teacher: recorded answers (replay)", f"- It names itself: {named}"]
-    at = f" at {inline_code(teacher['base_url'])}" if "base_url" in teacher else ", run by this program"
+        return ["- Teacher: recorded answers (replay)", f"- Model names in the answers: {names}"]
+    at = f" at {inline_code(teacher['base_url'])}" if "base_url" in teacher else ", run locally"
     return [
         f"- Teacher: {inline_code(teacher['model'])}{at}",
         f"- Decoding: temperature {teacher['temperature']}, top_p {teacher['top_p']}, up to {teacher['max_tokens']} tokens",
-        f"- It names itself: {named}",
+        f"- Model names in the answers: {names}",
     ]
 
 
@@ -145,7 +146,7 @@ def _rounds(rounds: Sequence[dict[str, Any]]) -> list[str]:
         [
             *(entry["round"], entry["pool"], entry["kept"], _percent(entry["kept"], entry["pool"])),
             *(entry["usage"]["prompt_tokens"], entry["usage"]["completion_tokens"]),
-            *(_listed(entry["tasks"]), _listed(entry["languages"])),
+            *(_format_counts(entry["tasks"]), _format_counts(entry["languages"])),
         ]
         for entry in rounds
     ]
@@ -183,19 +184,19 @@ def _filters(rounds: Sequence[dict[str, Any]]) -> list[str]:
         for rule in rules
     ]
     num_malicious = sum(entry["rejected"].get(MALICIOUS_REQUEST, 0) for entry in rounds)
-    apart = f"{num_malicious} of them are requests for malicious code; their texts are in malicious.jsonl alone."
+    malicious_line = f"{num_malicious} of them are requests for malicious code; their texts are in malicious.jsonl only."
     lines = _table(["rejected by", *(f"round {entry['round']}" for entry in rounds)], rows)
-    return [*lines, "", apart] if num_malicious else lines
+    return [*lines, "", malicious_line] if num_malicious else lines
 
 
 def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
     if decontamination is None:
         return ["Not checked (no --benchmarks-dir)."]
     dropped = sum(decontamination["dropped"].values())
-    lines = [f"{dropped} records dropped that share text with {decontamination['num_problems']} benchmark problems."]
+    lines = [f"{dropped} records dropped because they share text with one of {decontamination['num_problems']} benchmark problems."]
     if decontamination["tiers"]:
         benchmarks = {inline_code(name): number for name, number in decontamination["benchmarks"].items()}
-        found = f"Found by: {_listed(decontamination['tiers'])}. Problems of: {_listed(benchmarks)}. For instance:"
+        found = f"Found by: {_format_counts(decontamination['tiers'])}. Benchmarks: {_format_counts(benchmarks)}. Examples:"
         lines += ["", found, ""]
         lines += [
             f"- {inline_code(example['id'])}: {inline_code(example['evidence'])}" for example in decontamination["examples"]
@@ -208,34 +209,34 @@ def _measures(rounds: Sequence[dict[str, Any]]) -> list[str]:
     for part in ("instruction", "output"):
         lengths = [entry["lengths"][part] for entry in rounds]
         name = "characters of the instruction" if part == "instruction" else "characters of the response"
-        rows.append([f"{name}: median (10 to 90 %)", *(_spread(own) for own in lengths)])
+        rows.append([f"{name}: median (10 to 90 %)", *(_format_quantiles(own) for own in lengths)])
     for key, name in _MEASURES.items():
-        rows.append([f"{name}: mean (gain over the parent)", *(_gain(entry["difficulty"][key]) for entry in rounds)])
+        rows.append([f"{name}: mean (change from the parent)", *(_format_mean(entry["difficulty"][key]) for entry in rounds)])
     for key, name in _DIVERSITY.items():
-        rows.append([name, *(_number(entry["diversity"][key]) for entry in rounds)])
-    rows.append(["records measured for difficulty and diversity", *(entry["num_sampled"] for entry in rounds)])
+        rows.append([name, *(_format_number(entry["diversity"][key]) for entry in rounds)])
+    rows.append(["records in the sample for difficulty and diversity", *(entry["num_sampled"] for entry in rounds)])
     return _table(["measure", *(f"round {entry['round']}" for entry in rounds)], rows)
 
 
-def _again(summary: dict[str, Any]) -> list[str]:
-    # Indented, not fenced: no text of a setting can end the block.
-    return [f"    {' '.join(summary['command'].split())}", "", "With the run's ledger.sqlite in DIR every answer is replayed."]
+def _reproduction(summary: dict[str, Any]) -> list[str]:
+    # Indented instead of fenced: no text in a setting can end the block.
+    return [f"    {' '.join(summary['command'].split())}", "", "If DIR contains the ledger.sqlite of the run, all answers are replayed."]
 
 
-def _spread(own: dict[str, Any]) -> str:
+def _format_quantiles(own: dict[str, Any]) -> str:
     return "-" if own["p50"] is None else f"{own['p50']} ({own['p10']} to {own['p90']})"
 
 
-def _gain(own: dict[str, Any]) -> str:
-    gained = "" if own["change"] is None else f" ({own['change']:+g})"
-    return f"{_number(own['mean'])}{gained}"
+def _format_mean(own: dict[str, Any]) -> str:
+    change = "" if own["change"] is None else f" ({own['change']:+g})"
+    return f"{_format_number(own['mean'])}{change}"
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def _listed(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in counts.items()) or "-"
 
 
