@@ -370,7 +370,9 @@ def test_records_that_hold_a_benchmark_problem_are_dropped_with_evidence(seeds, 
         assert not any("LARGEST" in request["messages"][0]["content"] for request in server.requests)
     dropped = [entry for entry in read(tmp_path / "out" / "rejected.jsonl") if entry["rule"] == "contaminated"]
     assert [entry["round"] for entry in dropped] == [0] and "B/3" in dropped[0]["evidence"]
-    assert "1 records dropped because they share text with one of 1 benchmark" in (tmp_path / "out" / "data_card.md").read_text()
+    assert (
+        "1 records dropped because they share text with one of 1 benchmark" in (tmp_path / "out" / "data_card.md").read_text()
+    )
 
 
 def test_a_replayed_run_equals_the_run_that_was_recorded(seeds, tmp_path):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
     from wizardcoder_jax.evol_instruct.cost_estimate import SeedCounts
-    from wizardcoder_jax.evol_instruct.execution_filter import Run
+    from wizardcoder_jax.evol_instruct.execution_filter import RunProgram
     from wizardcoder_jax.evol_instruct.filter_chain import FilterChain
     from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
     from wizardcoder_jax.evol_instruct.records import SeedFile
@@ -80,7 +80,7 @@ def _open_contamination_detector(config: EvolveConfig) -> "ContaminationDetector
 
 
 @contextlib.contextmanager
-def _open_code_execution(config: EvolveConfig, folder: Path) -> "Iterator[Run | None]":
+def _open_code_execution(config: EvolveConfig, folder: Path) -> "Iterator[RunProgram | None]":
     """Yield the function that runs programs for the execution filter, or None if the filter is off."""
     if not config.filters.execution:
         yield None

@@ -7,7 +7,7 @@ import pytest
 
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.evol_instruct.code_execution import CodeExecution
-from wizardcoder_jax.evol_instruct.execution_filter import Ending
+from wizardcoder_jax.evol_instruct.execution_filter import ExecutionResult
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 from wizardcoder_jax.sandbox.verdict import Verdict
 
@@ -87,7 +87,7 @@ def test_a_sandbox_that_failed_is_tried_again_by_the_next_run(tmp_path):
 def test_real_programs_end_in_the_sandbox_as_the_filter_expects(tmp_path, code, test, reason):
     with CodeExecution(Sandbox.open(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as trials:
         ending = asyncio.run(trials(code, test))
-    assert isinstance(ending, Ending) and ending.reason == reason
+    assert isinstance(ending, ExecutionResult) and ending.reason == reason
 
 
 def test_a_damaged_file_of_endings_is_named(tmp_path):

@@ -136,7 +136,9 @@ def test_code_alpaca_is_recognised_by_name_and_by_its_records(seeds, tmp_path):
     for summary in (summary_of(named), summary_of(seeds, rounds)):
         assert header(render_data_card(summary))["license"] == "cc-by-nc-4.0"
         assert "no commercial use" in render_data_card(summary)
-    assert "unknown; find out the license" in render_data_card(summary_of(seeds)) and not is_code_alpaca(seed_id("Write function 1.", "f1"))
+    assert "unknown; look it up" in render_data_card(summary_of(seeds)) and not is_code_alpaca(
+        seed_id("Write function 1.", "f1")
+    )
     assert is_code_alpaca_name("Code-Alpaca 2k.jsonl") and not is_code_alpaca_name("alpaca.json")
 
 

@@ -3,7 +3,13 @@ import asyncio
 import pytest
 
 from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
-from wizardcoder_jax.evol_instruct.execution_filter import Ending, compiles, execution_judge, parse_asserts, python_program
+from wizardcoder_jax.evol_instruct.execution_filter import (
+    ExecutionResult,
+    compiles,
+    execution_judge,
+    extract_python,
+    parse_asserts,
+)
 from wizardcoder_jax.evol_instruct.judges import Inconclusive
 from wizardcoder_jax.llm_client.completion import Completion
 
@@ -18,12 +24,12 @@ def really_run(code, test):
     try:
         exec(compile(f"{code}\n{test}", "answer", "exec"), {"__name__": "answer"})
     except AssertionError as error:
-        return Ending(reason="assertion", detail=str(error))
+        return ExecutionResult(reason="assertion", detail=str(error))
     except SyntaxError as error:
-        return Ending(reason="syntax", detail=str(error))
+        return ExecutionResult(reason="syntax", detail=str(error))
     except Exception as error:
-        return Ending(reason=f"exception:{type(error).__name__}", detail=str(error))
-    return Ending(reason="passed", detail="")
+        return ExecutionResult(reason=f"exception:{type(error).__name__}", detail=str(error))
+    return ExecutionResult(reason="passed", detail="")
 
 
 def judged(response, reply="", task="generate", run=really_run):
@@ -100,7 +106,7 @@ def test_what_the_surroundings_lack_is_no_fault_of_the_answer(response, reason):
     ],
 )
 def test_each_ending_has_its_verdict(reason, response, verdict):
-    assert judged(response, run=lambda code, test: Ending(reason=reason, detail="d"))[0] == verdict
+    assert judged(response, run=lambda code, test: ExecutionResult(reason=reason, detail="d"))[0] == verdict
 
 
 def test_a_reply_without_usable_asserts_leaves_compiling_and_running():
@@ -139,7 +145,7 @@ def test_answers_to_other_tasks_are_not_run(task):
     ],
 )
 def test_the_python_of_an_answer_is_found(response, program):
-    assert python_program(response) == program
+    assert extract_python(response) == program
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs the programs of answers in the sandbox, each once, and stores their endings: for evolve's execution filter."""
+"""Runs the programs of answers in the sandbox, each once, and stores their results: for evolve's execution filter."""
 
 import asyncio
 import contextlib
@@ -11,21 +11,21 @@ from typing import Self
 
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 from wizardcoder_jax.core.program import Program
-from wizardcoder_jax.evol_instruct.execution_filter import Ending
+from wizardcoder_jax.evol_instruct.execution_filter import ExecutionResult
 from wizardcoder_jax.sandbox.program_runner import ProgramRunner
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 from wizardcoder_jax.sandbox.verdict import SANDBOX
 
 
 class CodeExecution:
-    """Runs programs and stores their endings; use it as a context manager, in one event loop.
+    """Runs programs and stores their results; use it as a context manager, in one event loop.
 
-    Even a program whose ending depends on time or chance has only one: the first, which is stored in a file, so that a
+    Even a program whose result depends on time or chance has only one: the first, which is stored in a file, so that a
     resumed run produces the same records.
 
     Args:
         sandbox: runs the programs; stopped at the end.
-        file: an SQLite file of endings.
+        file: an SQLite file of results.
         timeout_s: CPU seconds of one program.
         num_workers: number of programs that run at once.
 
@@ -37,34 +37,34 @@ class CodeExecution:
     def __init__(self, sandbox: Sandbox, file: Path, *, timeout_s: float, num_workers: int) -> None:
         self._runner = ProgramRunner(sandbox, timeout_s=timeout_s, num_workers=num_workers)
         self._timeout_s, self._file = timeout_s, file
-        self._running: dict[bytes, asyncio.Future[Ending]] = {}
+        self._running: dict[bytes, asyncio.Future[ExecutionResult]] = {}
         with _explain_errors(file):
-            self._endings = sqlite3.connect(file, isolation_level=None)
-            self._endings.execute("PRAGMA journal_mode = WAL")
-            self._endings.execute("PRAGMA synchronous = NORMAL")
-            self._endings.execute(
+            self._results = sqlite3.connect(file, isolation_level=None)
+            self._results.execute("PRAGMA journal_mode = WAL")
+            self._results.execute("PRAGMA synchronous = NORMAL")
+            self._results.execute(
                 "CREATE TABLE IF NOT EXISTS endings (key BLOB PRIMARY KEY, reason TEXT, detail TEXT) WITHOUT ROWID"
             )
 
-    async def __call__(self, code: str, test: str) -> Ending:
+    async def __call__(self, code: str, test: str) -> ExecutionResult:
         """Return how `code`, followed by `test` in the same interpreter, ends."""
         program = Program(candidate=code, test=test)
         key = hashlib.sha256(f"{program.digest()} {self._timeout_s}".encode()).digest()
-        stored = self._endings.execute("SELECT reason, detail FROM endings WHERE key = ?", (key,)).fetchone()
+        stored = self._results.execute("SELECT reason, detail FROM endings WHERE key = ?", (key,)).fetchone()
         if stored is not None:
-            return Ending(reason=stored[0], detail=stored[1])
+            return ExecutionResult(reason=stored[0], detail=stored[1])
         if key not in self._running:
             self._running[key] = asyncio.ensure_future(self._run(key, program))
         return await asyncio.shield(self._running[key])
 
-    async def _run(self, key: bytes, program: Program) -> Ending:
+    async def _run(self, key: bytes, program: Program) -> ExecutionResult:
         try:
             verdict = await asyncio.wrap_future(self._runner.submit(program))
-            ending = Ending(reason=verdict.reason, detail=verdict.detail.encode("utf-8", "replace").decode())
-            if ending.reason != SANDBOX:  # if the sandbox failed, the next run tries again
+            result = ExecutionResult(reason=verdict.reason, detail=verdict.detail.encode("utf-8", "replace").decode())
+            if result.reason != SANDBOX:  # if the sandbox failed, the next run tries again
                 with _explain_errors(self._file):
-                    self._endings.execute("INSERT OR IGNORE INTO endings VALUES (?, ?, ?)", (key, ending.reason, ending.detail))
-            return ending
+                    self._results.execute("INSERT OR IGNORE INTO endings VALUES (?, ?, ?)", (key, result.reason, result.detail))
+            return result
         finally:
             del self._running[key]
 
@@ -73,7 +73,7 @@ class CodeExecution:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._runner.close()
-        self._endings.close()
+        self._results.close()
 
 
 @contextlib.contextmanager
@@ -83,4 +83,4 @@ def _explain_errors(file: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise StoppedEarlyError(f"cannot write {file} ({error}); free disk space, then the same command resumes") from error
-        raise InputError(f"{file} cannot be used to store the endings of programs ({error}); move it away") from error
+        raise InputError(f"{file} cannot be used to store the results of programs ({error}); move it away") from error

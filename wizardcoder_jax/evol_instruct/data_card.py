@@ -8,7 +8,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST
 from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-_HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "bsd-3-clause", "gpl-3.0"}
+_HUB_LICENSES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "bsd-3-clause", "gpl-3.0"}
 _MEASURES = {
     "instruction_words": "words of the instruction",
     "instruction_sentences": "sentences of the instruction",
@@ -28,13 +28,13 @@ _ROUND_0 = {
     "snippets": "Round 0 consists of problems that the teacher invented, inspired by the seeds, which are code snippets.",
 }
 _RISKS = (
-    "Every record may have the teacher's mistakes, style and biases. Responses are unedited, and their code is unverified unless "
-    "the execution filter is on.",
+    "Every record may have the teacher's mistakes, style and biases. Responses are unedited, and their code is unverified "
+    "unless the execution filter is on.",
     "A teacher may reproduce texts and code from its training data, which have their own licenses.",
     "Decontamination finds records that share text or code structure with known problems. Paraphrases and translations may "
     "remain.",
-    "If the rule `malicious_request` is on, requests for malicious code are dropped and written to malicious.jsonl only. Requests "
-    "that it does not recognize remain.",
+    "If the rule `malicious_request` is on, requests for malicious code are dropped and written to malicious.jsonl only. "
+    "Requests that it does not recognize remain.",
     "Difficulty and diversity are simple counts on a sample. They show how rounds differ, not how good a record is.",
 )
 
@@ -45,7 +45,7 @@ def render_data_card(summary: dict[str, Any]) -> str:
         _header(summary),
         ["# Data card", "", "Instructions and responses generated with Code Evol-Instruct (WizardCoder, arXiv 2306.08568)."],
         _content(summary),
-        ["## Licenses and terms", "", *_licences(summary)],
+        ["## Licenses and terms", "", *_licenses(summary)],
         ["## Teacher", "", *_teacher(summary)],
         ["## Rounds", "", *_rounds(summary["rounds"]), "", _ROUND_0[summary["seeds"]["kind"]]],
         ["## Methods", "", *_methods(summary["rounds"])],
@@ -66,12 +66,12 @@ def inline_code(text: object) -> str:
 
 def _header(summary: dict[str, Any]) -> list[str]:
     """Return the YAML block for the Hub; values from outside are quoted."""
-    licence = (summary["seeds"]["licence"] or "unknown").lower()
+    license_ = (summary["seeds"]["licence"] or "unknown").lower()
     number = summary["num_records"]
-    is_known = licence in (*_HUB_LICENCES, "unknown")
+    is_known = license_ in (*_HUB_LICENSES, "unknown")
     return [
         "---",
-        f"license: {licence if is_known else 'other'}",
+        f"license: {license_ if is_known else 'other'}",
         *([] if is_known else [f"license_name: {json.dumps(summary['seeds']['licence'])}"]),
         "task_categories:",
         "- text-generation",
@@ -107,7 +107,7 @@ def _content(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _licences(summary: dict[str, Any]) -> list[str]:
+def _licenses(summary: dict[str, Any]) -> list[str]:
     seeds = summary["seeds"]
     if seeds["is_code_alpaca"]:
         license_text = (
@@ -117,7 +117,7 @@ def _licences(summary: dict[str, Any]) -> list[str]:
     elif seeds["licence"]:
         license_text = f"{inline_code(seeds['licence'])}, from --seed-licence"
     else:
-        license_text = "unknown; find out the license of their source, and state it with --seed-licence (e.g. CC-BY-NC-4.0 for Code Alpaca)"
+        license_text = "unknown; look it up at their source, and state it with --seed-licence (Code Alpaca has CC-BY-NC-4.0)"
     if summary["teacher"]["terms"] == "openai":
         terms = (
             "OpenAI's terms of use: its output may not be used to develop models that compete with OpenAI's, which applies to "
@@ -193,7 +193,8 @@ def _contamination(decontamination: dict[str, Any] | None) -> list[str]:
     if decontamination is None:
         return ["Not checked (no --benchmarks-dir)."]
     dropped = sum(decontamination["dropped"].values())
-    lines = [f"{dropped} records dropped because they share text with one of {decontamination['num_problems']} benchmark problems."]
+    num_problems = decontamination["num_problems"]
+    lines = [f"{dropped} records dropped because they share text with one of {num_problems} benchmark problems."]
     if decontamination["tiers"]:
         benchmarks = {inline_code(name): number for name, number in decontamination["benchmarks"].items()}
         found = f"Found by: {_format_counts(decontamination['tiers'])}. Benchmarks: {_format_counts(benchmarks)}. Examples:"
@@ -220,7 +221,8 @@ def _measures(rounds: Sequence[dict[str, Any]]) -> list[str]:
 
 def _reproduction(summary: dict[str, Any]) -> list[str]:
     # Indented instead of fenced: no text in a setting can end the block.
-    return [f"    {' '.join(summary['command'].split())}", "", "If DIR contains the ledger.sqlite of the run, all answers are replayed."]
+    command = " ".join(summary["command"].split())
+    return [f"    {command}", "", "If DIR contains the ledger.sqlite of the run, all answers are replayed."]
 
 
 def _format_quantiles(own: dict[str, Any]) -> str:

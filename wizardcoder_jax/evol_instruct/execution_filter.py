@@ -30,15 +30,15 @@ PROMPT = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ending:
+class ExecutionResult:
     """How a program ended: "passed", "assertion", "exception:<Type>", "syntax", "timeout", "memory", "exit" or "sandbox"."""
 
     reason: str
     detail: str  # a short text for people
 
 
-Run = Callable[[str, str], Awaitable[Ending]]
-"""Runs code (first argument), then a test in the same interpreter; equal arguments always have the same ending."""
+RunProgram = Callable[[str, str], Awaitable[ExecutionResult]]
+"""Runs code (first argument), then a test in the same interpreter; equal arguments always have the same result."""
 
 _NEEDS_BY_EXCEPTION = {  # exceptions that show what the sandbox lacks
     "ModuleNotFoundError": "needs_package",
@@ -56,7 +56,7 @@ _NEEDS_BY_EXCEPTION = {  # exceptions that show what the sandbox lacks
     "NewConnectionError": "needs_network",
     "OperationalError": "needs_database",
 }
-_INCONCLUSIVE = {"exit": "exits", "sandbox": "not_run"}  # endings that say nothing about the answer
+_INCONCLUSIVE = {"exit": "exits", "sandbox": "not_run"}  # results that say nothing about the answer
 _ENDLESS = re.compile(  # signs of a program that is meant to run forever or to wait
     r"\b(?:mainloop|serve_forever|run_forever|sleep|app\.run|uvicorn\.run|pause)\(|^while (?:True|1):", re.MULTILINE
 )
@@ -67,7 +67,7 @@ _NEEDS_BY_CODE = (  # signs of a program that needs what the sandbox lacks; it i
 _SET_UP = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)  # statements allowed between asserts
 
 
-def python_program(response: str) -> str | None:
+def extract_python(response: str) -> str | None:
     """Return the Python of an answer as one program, None if there is none.
 
     If the longest code block compiles, all blocks that compile are joined. Otherwise the longest block is the program, and
@@ -142,26 +142,26 @@ def _kept_asserts(text: str) -> str:
     return "\n".join(kept) if num_asserts else ""
 
 
-def execution_judge(run: Run) -> Judge:
+def execution_judge(run_program: RunProgram) -> Judge:
     """Return the judge that runs an answer's Python, for evolved records and seeds."""
 
-    async def check(candidate: CandidateRecord, question: AskTeacher) -> str | Inconclusive | None:
-        code = python_program(candidate.response or "") if candidate.task in CHECKED_TASKS else None
+    async def check(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | Inconclusive | None:
+        code = extract_python(candidate.response or "") if candidate.task in CHECKED_TASKS else None
         if code is None:
             return Inconclusive(reason="no_python")
         lacking = next((reason for reason, sign in _NEEDS_BY_CODE if sign.search(code)), None)
         if lacking is not None and compiles(code):
             return Inconclusive(reason=lacking)
-        verdict = _verdict(code, await run(code, ""))
+        verdict = _verdict(code, await run_program(code, ""))
         if verdict is not None or not _defines(code):
             return verdict
-        reply = (await question(PROMPT.format(instruction=candidate.instruction, code=code.strip()), PURPOSE)).text
+        reply = (await ask_teacher(PROMPT.format(instruction=candidate.instruction, code=code.strip()), PURPOSE)).text
         asserts = parse_asserts(reply)
         if not asserts:
             return Inconclusive(reason="no_asserts")
-        ending = await run(code, asserts)
+        result = await run_program(code, asserts)
         # The code alone ran without a NameError, so the asserts use an undefined name: the teacher's mistake.
-        return Inconclusive(reason="bad_asserts") if ending.reason == "exception:NameError" else _verdict(code, ending)
+        return Inconclusive(reason="bad_asserts") if result.reason == "exception:NameError" else _verdict(code, result)
 
     return Judge(name=EXECUTION, check=check)
 
@@ -171,9 +171,9 @@ def _defines(code: str) -> bool:
     return tree is not None and any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
 
 
-def _verdict(code: str, ending: Ending) -> str | Inconclusive | None:
-    kind, _, exception = ending.reason.partition(":")
-    if ending.reason == "passed":
+def _verdict(code: str, result: ExecutionResult) -> str | Inconclusive | None:
+    kind, _, exception = result.reason.partition(":")
+    if result.reason == "passed":
         return None
     if kind in _INCONCLUSIVE:
         return Inconclusive(reason=_INCONCLUSIVE[kind])
@@ -181,4 +181,4 @@ def _verdict(code: str, ending: Ending) -> str | Inconclusive | None:
         return Inconclusive(reason=_NEEDS_BY_EXCEPTION[exception])
     if kind == "timeout" and _ENDLESS.search(code):
         return Inconclusive(reason="runs_on")
-    return excerpt(f"{ending.reason}: {ending.detail}" if ending.detail else ending.reason, 160)
+    return excerpt(f"{result.reason}: {result.detail}" if result.detail else result.reason, 160)

@@ -6,7 +6,7 @@ from wizardcoder_jax.config import FiltersConfig
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.contamination.contamination_judge import contamination_judge
 from wizardcoder_jax.evol_instruct.elimination_rules import Rule
-from wizardcoder_jax.evol_instruct.execution_filter import Run, execution_judge
+from wizardcoder_jax.evol_instruct.execution_filter import RunProgram, execution_judge
 from wizardcoder_jax.evol_instruct.judges import Judge
 from wizardcoder_jax.evol_instruct.malicious_requests import MALICIOUS_JUDGE, MALICIOUS_RULE
 from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
@@ -29,19 +29,21 @@ class FilterChain:
     sequential: tuple[NearDuplicates, ...]
 
 
-def build_filter_chain(config: FiltersConfig, detector: ContaminationDetector | None, run: Run | None) -> FilterChain:
+def build_filter_chain(
+    config: FiltersConfig, detector: ContaminationDetector | None, run_program: RunProgram | None
+) -> FilterChain:
     """Build the filters enabled in the settings.
 
     Args:
         config: the settings.
         detector: finds benchmark problems; None to skip decontamination.
-        run: runs programs; required if `config.execution` is set.
+        run_program: runs programs; required if `config.execution` is set.
     """
     rules = () if config.malicious == "off" else (MALICIOUS_RULE,)
     rules += () if detector is None else (detector.rule,)
     teacher_judges = (MALICIOUS_JUDGE,) if config.malicious == "judge" else ()
     teacher_judges += (contamination_judge(detector),) if detector is not None and config.judge_contamination else ()
-    execution_judges = (execution_judge(run),) if config.execution and run is not None else ()
+    execution_judges = (execution_judge(run_program),) if config.execution and run_program is not None else ()
     sequential = (NearDuplicates(config.near_duplicate_threshold),) if config.near_duplicates else ()
     return FilterChain(
         rules=rules, seed_judges=teacher_judges, judges=(*teacher_judges, *execution_judges), sequential=sequential

@@ -49,7 +49,7 @@ _CODE_ALPACA = frozenset(
         """,
     )
 )
-CODE_ALPACA_LICENCE = "CC-BY-NC-4.0"
+CODE_ALPACA_LICENSE = "CC-BY-NC-4.0"
 _OPENAI_MODEL = re.compile(r"(?:gpt-|chatgpt|o[134]\b|text-davinci|openai/(?!gpt-oss))(?!oss)", re.IGNORECASE)
 
 

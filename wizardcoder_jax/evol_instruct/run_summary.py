@@ -11,7 +11,7 @@ from typing import Any
 from wizardcoder_jax.config import EvolveConfig
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED
 from wizardcoder_jax.evol_instruct.file_hash import file_sha256
-from wizardcoder_jax.evol_instruct.licenses import CODE_ALPACA_LICENCE, is_code_alpaca_name, is_openai
+from wizardcoder_jax.evol_instruct.licenses import CODE_ALPACA_LICENSE, is_code_alpaca_name, is_openai
 from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
 from wizardcoder_jax.evol_instruct.records import Usage
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
@@ -85,12 +85,12 @@ def _teacher(config: EvolveConfig, teachers: Sequence[str]) -> dict[str, Any]:
 def _seeds(config: EvolveConfig, rounds: Sequence[RoundStatistics], sha256: str) -> dict[str, Any]:
     name = os.path.basename(os.path.normpath(config.seeds))
     is_code_alpaca = is_code_alpaca_name(name) or any(entry.has_code_alpaca for entry in rounds)
-    licence = config.seed_licence or (CODE_ALPACA_LICENCE if is_code_alpaca else None)
+    license_ = config.seed_licence or (CODE_ALPACA_LICENSE if is_code_alpaca else None)
     return {
         "file": name,
         "kind": config.seeds_kind,
         "sha256": sha256,
-        "licence": licence,
+        "licence": license_,
         "is_code_alpaca": is_code_alpaca,
     }
 
