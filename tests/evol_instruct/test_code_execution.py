@@ -98,7 +98,7 @@ def test_a_damaged_file_of_endings_is_named(tmp_path):
 
 def test_a_full_disk_stops_the_run_which_can_go_on_later(tmp_path):
     async def ended(trials):
-        trials._endings.execute("PRAGMA max_page_count = 2")
+        trials._results.execute("PRAGMA max_page_count = 2")
         return await asyncio.gather(*(trials(f"{i}" * 9000, "") for i in range(200)))
 
     with pytest.raises(StoppedEarlyError, match=r"e\.sqlite .* free disk space"):  # noqa: SIM117
