@@ -11,7 +11,7 @@ Hardware: a TPU v5e 4x8 slice (32 chips); compiled ahead of time, not run.
 Expected: HumanEval pass@1 59.8 greedy, 57.3 at T=0.2 (published, protocol wizardcoder-humaneval-v1); not measured here.
 """
 
-from wizardcoder_jax.config import OptimConfig, RegularisationConfig, TrainConfig
+from wizardcoder_jax.config import OptimConfig, RegularizationConfig, TrainConfig
 
 config = TrainConfig(
     base="bigcode/starcoder",
@@ -28,7 +28,7 @@ config = TrainConfig(
     loss_group=16,
     compute_dtype="bfloat16",
     remat="full",
-    regularisation=RegularisationConfig(dropout=0.1),
+    regularisation=RegularizationConfig(dropout=0.1),
     optim=OptimConfig(peak_lr=2e-5, warmup_steps=30),
     checkpoint_every_steps=50,
     keep_checkpoints=2,

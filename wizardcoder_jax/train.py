@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         subject = TrainingSetup.open(config)
     with clock.phase("data"):
         data = prepare_data(config, files, subject.tokenizer)
-        batches = Batches(data.train, config.batch_size, config.seed, config.group)
+        batches = Batches(data.train, config.batch_size, config.seed, config.loss_group_size)
         batches.check(0, config.num_steps)
         require_same_settings({**_told(config), "data": data.fingerprint})
     with clock.phase("start"):

@@ -5,11 +5,11 @@ import optax
 import pytest
 
 from tests.helpers.tiny_steps import Training, config, rows
-from wizardcoder_jax.config import RegularisationConfig
+from wizardcoder_jax.config import RegularizationConfig
 
 # Without a memory the first moments are the gradients.
 CONFIG = config({"b1": 0.0})
-NOISY = RegularisationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-3, label_smoothing=0.1)
+NOISY = RegularizationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-3, label_smoothing=0.1)
 
 
 def loss_and_grads(settings):
@@ -19,7 +19,7 @@ def loss_and_grads(settings):
     return float(metrics.loss), {name: np.asarray(param[...], np.float64) for name, param in grads.items()}
 
 
-@pytest.mark.parametrize("regularisation", [RegularisationConfig(), NOISY], ids=["plain", "noisy"])
+@pytest.mark.parametrize("regularisation", [RegularizationConfig(), NOISY], ids=["plain", "noisy"])
 def test_loss_and_gradients_are_the_same_for_every_number_of_microbatches(regularisation):
     settings = dataclasses.replace(CONFIG, regularisation=regularisation)
     loss, grads = loss_and_grads(settings)

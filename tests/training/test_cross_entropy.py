@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.splash_cases import architecture, parameters, rows
-from wizardcoder_jax.config import RegularisationConfig, TrainConfig
+from wizardcoder_jax.config import RegularizationConfig, TrainConfig
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.transformer import abstract_transformer
 from wizardcoder_jax.training.objectives.cross_entropy import (
@@ -93,7 +93,7 @@ def test_other_seeds_draw_otherwise(model):
 
 
 def test_options_of_the_settings_are_theirs_and_the_plain_ones_add_nothing():
-    added = RegularisationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-4, label_smoothing=0.1)
+    added = RegularizationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-4, label_smoothing=0.1)
     options = LossOptions.of(TrainConfig(regularisation=added, attention="dot", loss_chunk=256))
     wanted = {"dtype": jnp.dtype("bfloat16"), "remat": "full", "attention": "dot", "chunk": 256, **dataclasses.asdict(added)}
     assert dataclasses.asdict(options) == wanted

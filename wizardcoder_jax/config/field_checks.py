@@ -1,9 +1,9 @@
-"""What settings of several doors have in common."""
+"""Types and checks that the settings of several commands share."""
 
 import os
 from typing import Literal
 
-Dtype = Literal["float32", "bfloat16", "float16"]  # the last is understood, and refused
+Dtype = Literal["float32", "bfloat16", "float16"]  # require_range rejects float16 and says why
 Protocol = Literal[
     "wizardcoder-humaneval-v1",
     "wizardcoder-humaneval-v2",
@@ -43,16 +43,16 @@ Split = Literal["test", "train", "validation", "prompt", "all"]
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises ValueError with `message` unless `condition` holds."""
+    """Raise ValueError with `message` unless `condition` holds."""
     if not condition:
         raise ValueError(message)
 
 
 def require_range(name: str, dtype: Dtype) -> None:
-    """Raises ValueError for float16."""
-    require(dtype != "float16", f"{name} float16 has too small a range for these models; use bfloat16, of the same size")
+    """Raise ValueError for float16, whose range is too small."""
+    require(dtype != "float16", f"{name} float16 has too small a range for these models; use bfloat16, which has the same size")
 
 
 def default_cache_dir() -> str:
-    """Where packed data and compiled programs are kept between runs: $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder in $XDG_CACHE_HOME or ~/.cache that stores packed data and compiled programs between runs."""
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "wizardcoder_jax")

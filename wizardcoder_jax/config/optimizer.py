@@ -1,4 +1,4 @@
-"""Settings of the optimizer: which weights it moves, how, and when it does not."""
+"""Settings of the optimizer, of low-rank adapters and of skipped steps."""
 
 import dataclasses
 from typing import Literal
@@ -10,20 +10,20 @@ LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimizer and its learning rate. The defaults are WizardCoder's: AdamW, warmup, cosine to 0."""
+    """The optimizer and its learning rate. The defaults are WizardCoder's: AdamW, warmup, cosine decay to 0."""
 
-    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"  # muon: matrices of the blocks; adamw for the rest
-    peak_lr: float = 2e-5  # learning rate after warmup
-    warmup_steps: int = 30  # steps from 0 to peak_lr
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"  # after the warmup; wsd: constant, then linear decay
-    decay_fraction: float = 0.1  # wsd: the last share of the steps, over which the rate falls
-    final_lr_fraction: float = 0.0  # of peak_lr, at the last step of a schedule that falls
+    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"  # muon updates the matrices of the blocks, and adamw the rest
+    peak_lr: float = 2e-5  # peak learning rate
+    warmup_steps: int = 30  # steps of linear warmup from 0
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"  # after warmup; wsd: constant, then linear decay
+    decay_fraction: float = 0.1  # wsd: fraction of the steps at the end over which the rate decays
+    final_lr_fraction: float = 0.0  # final learning rate of a decaying schedule, as a fraction of peak_lr
     b1: float = 0.9  # decay of the first moment (muon: momentum)
     b2: float = 0.999  # decay of the second moment
-    eps: float = 1e-8  # added to the root of the second moment
-    weight_decay: float = 0.0  # decoupled
-    clip_norm: float | None = None  # global gradient norm limit; the original has none
-    moment_dtype: Literal["float32", "bfloat16", "int8"] = "float32"  # how moments are held; int8: in blocks with a scale each
+    eps: float = 1e-8  # added to the square root of the second moment
+    weight_decay: float = 0.0  # decoupled weight decay
+    clip_norm: float | None = None  # maximum global gradient norm; the original has none
+    moment_dtype: Literal["float32", "bfloat16", "int8"] = "float32"  # storage dtype of moments; int8: quantized in blocks
     ema_decay: float | None = None  # also keep an exponential moving average of the weights, e.g. 0.999
 
     def __post_init__(self) -> None:
@@ -39,33 +39,33 @@ class OptimConfig:
         require(self.ema_decay is None or 0 < self.ema_decay < 1, f"optim.ema_decay must be in (0, 1), got {self.ema_decay}")
         require(
             self.name != "adafactor" or self.moment_dtype == "float32",
-            "adafactor holds rows and columns of moments, in float32 alone; leave out --optim.moment-dtype",
+            "adafactor stores its factored moments in float32 only; remove --optim.moment-dtype",
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685) in place of training the weights themselves."""
+    """Low-rank adapters (arXiv 2106.09685), trained instead of the weights."""
 
-    rank: int | None = None  # of the adapters; None trains the weights
-    alpha: float = 16.0  # an adapter's output is scaled by alpha / rank
-    targets: tuple[str, ...] = LORA_TARGETS  # projections that get one
-    base_weights: Literal["float32", "bfloat16", "int8", "nf4"] = "bfloat16"  # how the frozen weights are held; nf4 is QLoRA
+    rank: int | None = None  # rank of the adapters; None: train the weights
+    alpha: float = 16.0  # adapters' outputs are scaled by alpha / rank
+    targets: tuple[str, ...] = LORA_TARGETS  # projections that get an adapter
+    base_weights: Literal["float32", "bfloat16", "int8", "nf4"] = "bfloat16"  # dtype of the stored frozen weights; nf4: QLoRA
 
     def __post_init__(self) -> None:
         require(self.rank is None or self.rank >= 1, f"lora.rank must be at least 1, got {self.rank}")
         require(self.alpha > 0, f"lora.alpha must be > 0, got {self.alpha}")
         unknown = [target for target in self.targets if target not in LORA_TARGETS]
-        require(not unknown, f"lora.targets {', '.join(unknown)} unknown; there are {', '.join(LORA_TARGETS)}")
-        require(bool(self.targets), "lora.targets is empty")
+        require(not unknown, f"unknown lora.targets {', '.join(unknown)}; known are {', '.join(LORA_TARGETS)}")
+        require(bool(self.targets), "lora.targets is empty; name at least one of " + ", ".join(LORA_TARGETS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """Steps that are skipped: weights and moments stay as they are. A loss or gradient that is not finite always is."""
+    """Steps that are skipped, leaving weights and moments unchanged. Steps with a non-finite loss or gradient always are."""
 
-    spike_factor: float | None = None  # skip a gradient norm above so many times its running mean
-    max_skipped: int = 10  # stop after so many skipped steps in a row
+    spike_factor: float | None = None  # skip steps whose gradient norm exceeds this multiple of its running mean
+    max_skipped: int = 10  # stop after this number of consecutive skipped steps
 
     def __post_init__(self) -> None:
         require(self.spike_factor is None or self.spike_factor > 1, f"guard.spike_factor must be > 1, got {self.spike_factor}")

@@ -8,14 +8,14 @@ from wizardcoder_jax.config.train import TrainConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanConfig(TrainConfig):
-    """A train preset + a topology -> whether it fits, how fast it would be; flags of train hold too."""
+    """Predict whether a training run fits a slice of accelerators, and how fast it is. Takes the options of train, too."""
 
-    topology: str = "v5e:4x8"  # chips: v4, v5e, v5p or v6e and the shape of a slice (v5p:2x4x4), or h100 and a number (h100:8)
-    mesh: str = "auto"  # devices: DATAxMODEL; auto searches mesh, strategy, remat, microbatch, loss chunk
-    fast: bool = False  # the train step's memory alone, within a minute
-    decode_batch_size: int = 64  # answers that the sampler decodes together
-    decode_length: int = 2048  # tokens of prompt and answer together
-    output: str | None = None  # where plan.json goes
+    topology: str = "v5e:4x8"  # v4, v5e, v5p or v6e and the shape of a slice (v5p:2x4x4), or h100 and a number of GPUs (h100:8)
+    mesh: str = "auto"  # devices: DATAxMODEL; auto: search mesh, strategy, remat, microbatch and loss chunk
+    fast: bool = False  # compute only the memory of the training step, within a minute
+    decode_batch_size: int = 64  # answers that the sampler decodes concurrently
+    decode_length: int = 2048  # maximum tokens of prompt and answer together
+    output: str | None = None  # file for the plan (JSON)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -24,5 +24,5 @@ class PlanConfig(TrainConfig):
 
     @property
     def train(self) -> TrainConfig:
-        """The settings of train among them."""
+        """The settings of train that these contain."""
         return TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})

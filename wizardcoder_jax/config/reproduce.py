@@ -9,25 +9,25 @@ from wizardcoder_jax.config.train import TrainConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One benchmark, measured before and after training."""
+    """A benchmark that is run before and after training."""
 
-    benchmark: str
-    limit: int | None = None  # only the first so many problems
+    benchmark: str  # name, see evaluate
+    limit: int | None = None  # use only the first N problems
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproduceConfig:
-    """The whole loop: evolve -> train -> sample and evaluate, before and after -> export -> report."""
+    """Run the whole loop: evolve, train, sample and evaluate before and after training, export, report."""
 
-    output_dir: str  # where every stage writes
-    evolve: EvolveConfig | None  # None trains on train.data as it is; its output_dir is set by the loop
-    train: TrainConfig  # its output_dir, and data where something is evolved, are set by the loop
-    measurements: tuple[Measurement, ...] = (Measurement(benchmark="mini"),)  # what is measured before and after training
-    protocol: Protocol = "wizardcoder-humaneval-v1"  # of the scores before and after
-    baseline_protocol: Protocol = "chat"  # the base model's own way of being asked
-    max_length: int = 512  # tokens of prompt and answer together, when sampling
-    sample_batch_size: int = 32  # answers decoded together
-    overwrite: bool = False  # start anew instead of resuming
+    output_dir: str  # folder for the output of every stage
+    evolve: EvolveConfig | None  # None: train on train.data as it is. The loop sets its output_dir
+    train: TrainConfig  # the loop sets its output_dir, and its data if something is evolved
+    measurements: tuple[Measurement, ...] = (Measurement(benchmark="mini"),)  # benchmarks to run before and after training
+    protocol: Protocol = "wizardcoder-humaneval-v1"  # protocol of the scores before and after training
+    baseline_protocol: Protocol = "chat"  # additional protocol for the base model: the one it was made for
+    max_length: int = 512  # maximum tokens of prompt and answer together, when sampling
+    sample_batch_size: int = 32  # answers decoded concurrently
+    overwrite: bool = False  # start over instead of resuming
 
     def __post_init__(self) -> None:
-        require(bool(self.measurements), "measurements names no benchmark")
+        require(bool(self.measurements), "measurements is empty; name at least one benchmark")

@@ -7,21 +7,21 @@ from wizardcoder_jax.config.field_checks import Dtype, default_cache_dir, requir
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """Model -> OpenAI-compatible server and chat page. A key for it comes from WIZARDCODER_API_KEY."""
+    """Serve a model: OpenAI-compatible API and chat page. Set WIZARDCODER_API_KEY to require a key."""
 
     model: str  # checkpoint folder, Hugging Face folder, hub id or .gguf file
-    host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 lets other machines in
-    port: int = 8000  # 0 picks a free one
-    served_name: str | None = None  # the model's name for clients; by default the last part of --model
-    max_length: int | None = None  # tokens of prompt and answer together; by default 2048, or the model's positions if fewer
-    batch_size: int = 16  # answers made together
-    max_queue: int = 256  # answers that may wait for their turn; what is beyond is told to come again (429)
-    max_body_bytes: int = 4 * 2**20  # of a request
-    drain_s: float = 30.0  # how long answers in progress may take when the server is told to end
+    host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 accepts connections from other machines
+    port: int = 8000  # port to listen on; 0: any free port
+    served_name: str | None = None  # the model's name for clients; default: the last part of --model
+    max_length: int | None = None  # maximum tokens of prompt and answer; default: 2048, or the model's positions if fewer
+    batch_size: int = 16  # answers generated concurrently
+    max_queue: int = 256  # answers that may wait; further requests get HTTP 429
+    max_body_bytes: int = 4 * 2**20  # maximum size of a request
+    drain_s: float = 30.0  # time for answers in progress to finish when the server shuts down
     mesh: str = "1x1"  # devices: DATAxMODEL
-    compute_dtype: Dtype = "float32"  # of weights, activations and KV cache
-    int8_weights: bool = False  # hold the blocks' kernels in int8: half the bytes of bfloat16, a little less accurate
-    cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # compiled programs
+    compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache
+    int8_weights: bool = False  # store the blocks' kernels in int8: half the size of bfloat16, slightly less accurate
+    cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # folder of compiled programs
 
     def __post_init__(self) -> None:
         require(0 <= self.port <= 65535, f"port must be from 0 to 65535, got {self.port}")
@@ -30,5 +30,5 @@ class ServeConfig:
         require(self.max_queue >= 0, f"max_queue must be at least 0, got {self.max_queue}")
         require(self.max_body_bytes >= 1, f"max_body_bytes must be at least 1, got {self.max_body_bytes}")
         require(0 <= self.drain_s < float("inf"), f"drain_s must be a number >= 0, got {self.drain_s}")
-        require(self.served_name != "", "served_name is empty; leave it out, or name the model")
+        require(self.served_name != "", "served_name is empty; remove it, or name the model")
         require_range("compute_dtype", self.compute_dtype)

@@ -12,13 +12,13 @@ Remat = Literal[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RegularisationConfig:
-    """What is added to the objective or to the activations; all off by default."""
+class RegularizationConfig:
+    """Regularization of the objective and the activations; all of it is off by default."""
 
-    dropout: float = 0.0  # of embeddings, attention probabilities and what blocks add; GPTBigCode's own value is 0.1
-    neftune_alpha: float = 0.0  # noise on the embeddings (arXiv 2310.05914), 5 to 15
-    z_loss: float = 0.0  # times the square of log Z (arXiv 2204.02311), e.g. 1e-4
-    label_smoothing: float = 0.0  # share of each target that is spread over the vocabulary
+    dropout: float = 0.0  # dropout of embeddings, attention probabilities and residual branches; GPTBigCode's default is 0.1
+    neftune_alpha: float = 0.0  # noise on the embeddings (arXiv 2310.05914), usually 5 to 15
+    z_loss: float = 0.0  # weight of (log Z)^2 in the loss (arXiv 2204.02311), e.g. 1e-4
+    label_smoothing: float = 0.0  # probability of each target that is spread over the vocabulary
 
     def __post_init__(self) -> None:
         for name in ("dropout", "label_smoothing"):
@@ -29,18 +29,18 @@ class RegularisationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """What is measured while training goes on: loss on records held out, and pass@1 on a benchmark (the Evol Stop signal)."""
+    """Measurements during training: validation loss, and pass@1 on a benchmark (the Evol Stop signal)."""
 
-    every_steps: int = 50  # and after the last step
-    fraction: float = 0.0  # share of the records that is held out for the loss, chosen by record id
-    benchmark: str | None = None  # answered greedily and scored in the sandbox, e.g. mini-dev
+    every_steps: int = 50  # steps between measurements; they are also made after the last step
+    fraction: float = 0.0  # fraction of the records that is set aside for the validation loss, chosen by record id
+    benchmark: str | None = None  # benchmark to answer greedily and score in the sandbox, e.g. mini-dev
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
-    limit: int | None = None  # only the first so many problems
-    protocol: Protocol = "wizardcoder-humaneval-v1"  # of the answers
-    max_length: int = 1024  # tokens of prompt and answer together
-    batch_size: int = 16  # answers decoded together
-    num_logged: int = 2  # answers that are logged as they are
-    num_workers: int = 2  # programs run at once
+    limit: int | None = None  # use only the first N problems
+    protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt and answer cleaner
+    max_length: int = 1024  # maximum tokens of prompt and answer together
+    batch_size: int = 16  # answers decoded concurrently
+    num_logged: int = 2  # answers to log in full
+    num_workers: int = 2  # programs that run concurrently
 
     def __post_init__(self) -> None:
         require(0 <= self.fraction < 1, f"validation.fraction must be in [0, 1), got {self.fraction}")
@@ -52,46 +52,46 @@ class ValidationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Instruction data + base weights -> checkpoints. The defaults are WizardCoder-15B's."""
+    """Fine-tune a model on instruction data. The defaults are WizardCoder-15B's."""
 
-    base: str = "bigcode/starcoder"  # checkpoint folder, Hugging Face folder, hub id or .gguf file to start from
+    base: str = "bigcode/starcoder"  # model to start from: checkpoint folder, Hugging Face folder, hub id or .gguf file
     data: tuple[str, ...] = ("data/evolved*.jsonl",)  # instruction files or globs: JSONL, JSON array or parquet
-    task: str | None = None  # MODULE:NAME of a seqio Task or Mixture of yours, in place of data
-    output_dir: str = "runs/wizardcoder_15b"  # where checkpoints/, config.json, metrics.jsonl and TensorBoard events go
+    task: str | None = None  # MODULE:NAME of your own seqio Task or Mixture, instead of data
+    output_dir: str = "runs/wizardcoder_15b"  # folder for checkpoints/, config.json, metrics.jsonl and TensorBoard events
     mesh: str = "1x1"  # devices: DATAxMODEL
-    strategy: Literal["fsdp", "fsdp_tensor"] = "fsdp"  # what the mesh axes mean; see sharding.py
+    strategy: Literal["fsdp", "fsdp_tensor"] = "fsdp"  # sharding over the mesh axes; see core/sharding.py
     num_steps: int = 200  # optimizer steps
-    batch_size: int = 512  # sequences a step
-    accumulation: int = 8  # microbatches a step is split into
-    max_length: int = 2048  # tokens a sequence
-    layout: Literal["packed", "padded"] = "packed"  # many examples a sequence, or one (as objective original always has it)
-    objective: Literal["token_mean", "original"] = "token_mean"  # original: as the published script tokenises, masks, averages
-    loss_group: int | None = None  # original: sequences of one mean (there: 16); by default batch_size / accumulation
-    pad_token: str | None = "[PAD]"  # added with the mean embedding where the tokenizer has no padding token, as the original
-    compute_dtype: Dtype = "bfloat16"  # of activations and matmuls; master weights are float32
-    remat: Remat = "full"  # what of each layer is computed again in the backward pass, not kept; see models/remat.py
-    loss_chunk: int | None = (
-        None  # places of a row whose logits exist at a time, max_length: all; by default 1,024 tokens' worth
-    )
-    attention: Literal["auto", "dot", "splash", "cudnn"] = "auto"  # splash is of TPU, cudnn of GPU; auto: where it fits
-    regularisation: RegularisationConfig = RegularisationConfig()
-    seed: int = 0  # of the order of the data, of dropout and noise
+    batch_size: int = 512  # sequences per step
+    accumulation: int = 8  # microbatches per step
+    max_length: int = 2048  # tokens per sequence
+    layout: Literal["packed", "padded"] = "packed"  # several examples per sequence, or one (objective original always uses one)
+    objective: Literal["token_mean", "original"] = "token_mean"  # original: as in the published script
+    loss_group: int | None = None  # original: sequences per mean (16 in the script); default: batch_size / accumulation
+    pad_token: str | None = "[PAD]"  # added, with the mean embedding, if the tokenizer has no padding token; as in the original
+    compute_dtype: Dtype = "bfloat16"  # dtype of activations and matmuls; master weights are float32
+    remat: Remat = "full"  # activations to recompute in the backward pass or offload to the host; see models/remat.py
+    loss_chunk: int | None = None  # positions per sequence whose logits are computed at once; default: about 1,024 tokens
+    attention: Literal["auto", "dot", "splash", "cudnn"] = "auto"  # splash: TPU, cudnn: GPU; auto: the fastest one possible
+    regularisation: RegularizationConfig = RegularizationConfig()
+    seed: int = 0  # seed of data order, dropout and noise
     optim: OptimConfig = OptimConfig()
-    freeze: tuple[str, ...] = ()  # weights that stay as they are: patterns of their dotted names, e.g. tokens or *.attention.*
-    freeze_layers: int = 0  # the first so many blocks stay as they are
+    freeze: tuple[str, ...] = ()  # weights to freeze: patterns of their dotted names, e.g. tokens or *.attention.*
+    freeze_layers: int = 0  # freeze the first N blocks
     lora: LoraConfig = LoraConfig()
     guard: GuardConfig = GuardConfig()
     validation: ValidationConfig = ValidationConfig()
-    checkpoint_every_steps: int = 50  # and after the last step
-    keep_checkpoints: int = 2  # newest ones that are kept
-    keep_every_steps: int | None = None  # checkpoints of these steps are kept for good
-    async_checkpoints: bool = True  # write them while training goes on; on CPU that holds a second copy of the state
+    checkpoint_every_steps: int = 50  # steps between checkpoints; one is also written after the last step
+    keep_checkpoints: int = 2  # number of newest checkpoints to keep
+    keep_every_steps: int | None = None  # never delete the checkpoints of multiples of this step
+    async_checkpoints: bool = (
+        True  # by default, written during training; on CPU this takes memory for a second copy of the state
+    )
     log_every_steps: int = 1  # steps between lines of metrics.jsonl
     wandb_project: str | None = None  # also log to Weights & Biases; the key comes from WANDB_API_KEY
-    profile_step: int | None = None  # first of profile_steps steps that are traced into OUTPUT_DIR/profile
-    profile_steps: int = 3  # steps of a trace
-    cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # packed data and compiled programs
-    overwrite: bool = False  # start anew instead of resuming
+    profile_step: int | None = None  # first step to trace into OUTPUT_DIR/profile
+    profile_steps: int = 3  # number of steps to trace
+    cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # folder of packed data and compiled programs
+    overwrite: bool = False  # start over instead of resuming
 
     def __post_init__(self) -> None:
         for name in (
@@ -109,7 +109,7 @@ class TrainConfig:
             require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
         require_range("compute_dtype", self.compute_dtype)
         require(self.max_length >= 2, f"max_length must be at least 2, got {self.max_length}")
-        require(bool(self.data) or self.task is not None, "data names no file, and there is no task")
+        require(bool(self.data) or self.task is not None, "data is empty; name files with --data, or give --task")
         require(self.freeze_layers >= 0, f"freeze_layers must be >= 0, got {self.freeze_layers}")
         require(
             self.batch_size % self.accumulation == 0,
@@ -117,23 +117,26 @@ class TrainConfig:
         )
         require(
             self.objective == "original" or self.loss_group is None,
-            "loss_group is of objective 'original' alone; token_mean averages over all tokens of a step",
+            "loss_group is only for objective 'original'; token_mean averages over all tokens of a step",
         )
         require(
-            self.batch_size % self.group == 0,
-            f"batch_size {self.batch_size} does not divide into loss groups of {self.group} sequences",
+            self.batch_size % self.loss_group_size == 0,
+            f"batch_size {self.batch_size} does not divide into loss groups of {self.loss_group_size} sequences",
         )
-        adapts = self.lora.rank is not None
-        require(not (adapts and (self.freeze or self.freeze_layers)), "lora freezes all weights already; leave out --freeze")
+        has_adapters = self.lora.rank is not None
+        require(
+            not (has_adapters and (self.freeze or self.freeze_layers)),
+            "lora freezes all weights; remove --freeze",
+        )
 
     @property
-    def packs(self) -> bool:
-        """Whether a sequence holds as many examples as fit."""
+    def is_packed(self) -> bool:
+        """Whether a sequence may contain several examples."""
         return self.layout == "packed" and self.objective == "token_mean"
 
     @property
-    def group(self) -> int:
-        """Sequences whose token mean is taken together: a step's, or under objective "original" a loss group's."""
+    def loss_group_size(self) -> int:
+        """Sequences over which the loss is averaged at once: those of a step, or of a loss group for objective "original"."""
         if self.objective == "token_mean":
             return self.batch_size
         return self.loss_group or self.batch_size // self.accumulation

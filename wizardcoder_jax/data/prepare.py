@@ -75,7 +75,7 @@ def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerP
         "template": wizardcoder_prompt(with_input("{instruction}", "{input}")),
         "max_length": config.max_length,
         "objective": config.objective,
-        "packs": config.packs,
+        "packs": config.is_packed,
         "held_out": config.validation.fraction,
         "seed": config.seed if len(content) > 1 and config.task else None,  # draws the fractional repeats of a mixture
     }
@@ -96,7 +96,7 @@ def _make(sources: Sequence[DataSource], config: TrainConfig, tokenizer: Tokeniz
     for side, held_out in sides.items():
         items, item_ids = _items(corpus, sources, held_out, config)
         examples = (np.cumsum(corpus.is_kept) - 1)[items]
-        rows, width = build_rows(store, corpus.num_supervised[kept], examples, item_ids, config.max_length, config.packs)
+        rows, width = build_rows(store, corpus.num_supervised[kept], examples, item_ids, config.max_length, config.is_packed)
         arrays |= {f"{side}_{name}": getattr(rows, name) for name in _names(Rows)}
         facts[side] = {"width": width, "counts": dataclasses.asdict(_count(corpus, held_out, rows, width))}
     return CachedArrays(arrays=arrays, facts=facts)
