@@ -1,7 +1,7 @@
-"""Runs every attack, or every honest program, in one tier as the present user; prints what happened as JSON.
+"""Runs attacks or honest programs in one tier as the present user and prints what happened as JSON.
 
-Arguments: the tier, and "attacks" or "honest". A script of its own, so that it can be started as another user, with a Python
-that has nothing but its standard library.
+Arguments: the tier, then "attacks", "attacks representative" or "honest". It is a script, so that it can be started as
+another user, with a Python that has only its standard library.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.helpers.attacks import PERSISTENCE, attacks
+from tests.helpers.attacks import PERSISTENCE, REPRESENTATIVE, attacks
 from tests.helpers.honest_programs import honest_programs
 from wizardcoder_jax.core.program import Program
 from wizardcoder_jax.sandbox.limits import Limits
@@ -27,22 +27,27 @@ from wizardcoder_jax.sandbox.program_runner import ProgramRunner
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(memory_bytes=600 << 20, tmp_bytes=64 << 20, num_processes=32)
-TIMEOUT_S = 0.6
+TIMEOUT_S = 0.6  # CPU seconds of an attack, many of which run up to the limit
+HONEST_TIMEOUT_S = 30.0
+DISAPPEAR_S = 30.0
 
 
 class Host:
-    """What an escape would find: a secret, listeners, a victim; and whether anything came of it."""
+    """What an escape would find: a secret, listeners and a victim process; detects whether any of them was reached."""
 
     def __init__(self, folder):
+        os.chmod(folder, 0o755)
         self.folder = folder
         self.secret = os.path.join(folder, "secret")
         with open(self.secret, "w") as file:
             file.write("secret")
         os.chmod(self.secret, 0o644)
         os.environ["SECRET_TOKEN"] = "secret"
-        self.abstract = f"x{secrets.token_hex(8)}"  # no digit may follow the \0
+        self.abstract = f"x{secrets.token_hex(8)}"  # a digit after \0 would change the escape sequence
         self.heard = []
-        self.victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        # Its own standard streams: if this script fails, the victim must not keep the caller waiting.
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.victim = subprocess.Popen(["sleep", "3600"], start_new_session=True, **streams)
         unix = os.path.join(folder, "listening")
         self.sockets = [
             self.listener(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
@@ -96,7 +101,7 @@ class Host:
         ]
 
     def effects(self):
-        """What changed: a line each."""
+        """Return one line for each change."""
         now = self.state()
         found = [f"{before!r} became {after!r}" for before, after in zip(self.before, now, strict=True) if before != after]
         return found + [f"heard on {name}" for name in self.heard]
@@ -109,7 +114,14 @@ class Host:
 
 
 def left_behind(uids, known):
-    """Processes of those users that were not there before."""
+    """Return the new processes of those users, once they have had time to disappear."""
+    deadline = time.monotonic() + DISAPPEAR_S
+    while (found := new_processes(uids, known)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def new_processes(uids, known):
     found = []
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):
@@ -120,44 +132,56 @@ def left_behind(uids, known):
     return found
 
 
-def substituted(text, names):
+def substitute(text, names):
     for name, value in names.items():
         text = text.replace(name, value)
     return text
 
 
-def run_attacks(tier):
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as work:
-        os.chmod(folder, 0o755)
-        host = Host(folder)
+def run_attacks(tier, selection=None):
+    """Run the attacks; return verdicts, and everything that the attacks changed or left behind."""
+    chosen = {name: attacks()[name] for name in REPRESENTATIVE} if selection else attacks()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as work,
+        contextlib.closing(Host(folder)) as host,
+    ):
         known = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
         tempfile.tempdir = work
         os.chmod(work, 0o755)
         sandbox = Sandbox.open(tier=tier, limits=LIMITS)
-        verdicts = {}
-        programs = {}
-        for name, (candidate, test, entry_point) in attacks().items():
-            test = test.replace("TOKEN", secrets.token_hex(16))
-            programs[name] = Program(candidate=substituted(candidate, host.names), test=test, entry_point=entry_point)
-        for name, verdict in ProgramRunner(sandbox, timeout_s=TIMEOUT_S, num_workers=2).run_all(programs):
-            verdicts[name] = [verdict.reason, verdict.detail, verdict.seconds]
-        for name, (first, second) in PERSISTENCE.items():
-            sandbox.run(Program(candidate=first, test="f()", entry_point="f"), TIMEOUT_S)
-            verdict = sandbox.run(Program(candidate=second, test="assert f() is True", entry_point="f"), TIMEOUT_S)
-            verdicts[f"persistence: {name}"] = [verdict.reason, verdict.detail, verdict.seconds]
-        alive = sandbox.run(Program(candidate="def f(): return 1", test="assert f() == 1", entry_point="f"), TIMEOUT_S)
+        verdicts = run_each(sandbox, chosen, host.names) | run_pairs(sandbox)
+        alive = run_called(sandbox, "def f(): return 1", "assert f() == 1", HONEST_TIMEOUT_S)
         sandbox.stop()
-        time.sleep(0.2)
         uids = set(sandbox.uids) or {os.getuid()}
-        effects = host.effects()
-        host.close()
+        remaining = left_behind(uids, known | {os.getpid()})
         return {
-            "verdicts": verdicts,
-            "effects": effects,
-            "left_behind": left_behind(uids, known | {os.getpid()}),
+            "verdicts": {name: [verdict.reason, verdict.detail, verdict.seconds] for name, verdict in verdicts.items()},
+            "effects": host.effects(),
+            "left_behind": remaining,
             "folders": os.listdir(work),
             "alive": alive.passed,
         }
+
+
+def run_each(sandbox, chosen, names):
+    programs = {}
+    for name, (candidate, test, entry_point) in chosen.items():
+        test = test.replace("TOKEN", secrets.token_hex(16))
+        programs[name] = Program(candidate=substitute(candidate, names), test=test, entry_point=entry_point)
+    return dict(ProgramRunner(sandbox, timeout_s=TIMEOUT_S, num_workers=2).run_all(programs))
+
+
+def run_pairs(sandbox):
+    verdicts = {}
+    for name, (first, second) in PERSISTENCE.items():
+        run_called(sandbox, first, "f()", TIMEOUT_S)
+        verdicts[f"persistence: {name}"] = run_called(sandbox, second, "assert f() is True", TIMEOUT_S)
+    return verdicts
+
+
+def run_called(sandbox, candidate, test, timeout_s):
+    return sandbox.run(Program(candidate=candidate, test=test, entry_point="f"), timeout_s)
 
 
 def run_honest(tier):
@@ -165,12 +189,12 @@ def run_honest(tier):
     programs = {name: Program(**fields) for name, fields in honest_programs(tier).items()}
     found = {
         name: [verdict.reason, verdict.detail, verdict.forgeable]
-        for name, verdict in ProgramRunner(sandbox, timeout_s=6.0, num_workers=2).run_all(programs)
+        for name, verdict in ProgramRunner(sandbox, timeout_s=HONEST_TIMEOUT_S, num_workers=2).run_all(programs)
     }
     sandbox.stop()
     return {"verdicts": found}
 
 
 if __name__ == "__main__":
-    signal.alarm(900)
-    print(json.dumps({"attacks": run_attacks, "honest": run_honest}[sys.argv[2]](sys.argv[1])))
+    signal.alarm(1800)
+    print(json.dumps({"attacks": run_attacks, "honest": run_honest}[sys.argv[2]](sys.argv[1], *sys.argv[3:])))

@@ -1,10 +1,10 @@
 # ruff: noqa: E501
-"""Hostile programs: none may pass. What an escape would need of the host comes in as NAMES, see attack_runs.py."""
+"""Hostile programs, none of which may pass. attack_runs.py replaces NAMES with what an escape needs from the host."""
 
 FAKE_TEST = "expected = 'TOKEN'\nassert f(3) == expected"  # no candidate can know the token
-ESCAPED = "assert f() is True"  # a candidate that got out says so
+ESCAPED = "assert f() is True"  # an attack that escapes returns True
 
-# Leaving early, in every way.
+# Exiting early by every means.
 EXITS = {
     "module os._exit": "import os\nos._exit(0)",
     "module sys.exit": "import sys\nsys.exit(0)",
@@ -32,7 +32,7 @@ EXITS = {
     "never loads": "raise SystemExit(0)",
 }
 
-# Results that claim to be equal to anything.
+# Results that claim to equal anything.
 _ALWAYS = "__eq__ = lambda s, o: True\n  __ne__ = lambda s, o: False\n  __hash__ = lambda s: 0\n"
 EQUALS = {
     "always equal": f"class A:\n  {_ALWAYS}def f(x): return A()",
@@ -126,7 +126,7 @@ PATCH_TESTS = {
     "copy": "import copy\nx = [1]\nassert f(copy.deepcopy(x)) is x",
 }
 
-# Speaking the protocol, or to whoever listens.
+# Speaking the protocol, or writing to any descriptor.
 _FRAME = "import os, struct\ndef frame(b): return struct.pack('<Q', len(b)) + b\n"
 _SAYS = b'{"reason": "passed", "detail": ""}'
 PROTOCOL = {
@@ -163,7 +163,7 @@ PROTOCOL_TESTS = {
     "globals of a callback": "expected = 'TOKEN'\nassert f(lambda: expected[:0]) == expected",
 }
 
-# Getting out. `f` returns True where it did.
+# Escapes: `f` returns True if it succeeds.
 READS = {
     "secret file": "def f(): return bool(open('SECRET_FILE').read())",
     "shadow": "def f(): return bool(open('/etc/shadow').read())",
@@ -314,7 +314,7 @@ RESOURCE_TESTS = {
     "endless generator": "for x in f(): assert x == 1",
     "slow equality": "assert len(f()) == 10**9",
 }
-# One after the other on one worker: what the first leaves, the second must not find.
+# Two programs in sequence on one worker: the second must not find what the first leaves behind.
 PERSISTENCE = {
     "file": ("open('/tmp/left', 'w').write('x')\ndef f(): pass", "import os\ndef f(): return os.path.exists('/tmp/left')"),
     "work folder": ("open('left', 'w').write('x')\ndef f(): pass", "import os\ndef f(): return bool(os.path.exists('left'))"),
@@ -342,7 +342,7 @@ PERSISTENCE = {
         "import ctypes\ndef f(): return ctypes.CDLL(None).shmget(77, 4096, 0o666) >= 0",
     ),
 }
-# Against the shared interpreter of a whole program: the simple fakes must fail there too.
+# Simple fakes must also fail if candidate and test share an interpreter.
 WHOLE = {
     name: EXITS[name]
     for name in (
@@ -360,7 +360,7 @@ WHOLE = {
 
 
 def attacks():
-    """Name -> (candidate, test, entry point)."""
+    """Return name -> (candidate, test, entry point)."""
     found = {}
     for kind, group, tests, default in (
         ("exit", EXITS, {}, FAKE_TEST),
@@ -381,3 +381,17 @@ def attacks():
     for name, candidate in WHOLE.items():
         found[f"whole: {name}"] = (candidate, FAKE_TEST, None)
     return found
+
+
+REPRESENTATIVE = (  # at least one attack of each kind, all of them quick to end
+    *("exit: module os._exit", "exit: call sys.exit", "exit: atexit", "exit: kill itself", "exit: fork, both answer"),
+    *("equal: always equal", "equal: always equal int", "equal: mock ANY", "equal: always equal in a list"),
+    *("patch: abs", "patch: builtins dict", "patch: frames", "patch: gc test source", "patch: code swap", "patch: own memory"),
+    *("protocol: verdict to every descriptor", "protocol: answers in advance", "protocol: pickle", "protocol: named passed"),
+    *("read: secret file", "read: environment", "read: symlink", "read: cat", "write: over the secret", "write: chmod"),
+    *("write: usr", "write: socket outside", "network: tcp", "network: abstract unix", "network: through a child"),
+    *("kernel: ptrace", "kernel: user namespace", "kernel: clone3", "kernel: memfd", "kernel: setuid program"),
+    *("process: kill the victim", "process: kill -1", "process: daemon", "process: fork bomb", "process: holds the pipes"),
+    *("resource: memory of one", "resource: memory of many", "resource: one file", "resource: caught everything"),
+    *("compare: close to everything", "compare: equal on the right", "whole: module os._exit", "whole: verdict lines"),
+)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Odd but honest programs: all must pass, and in two processes unless they have no entry point."""
+"""Odd but honest programs: all must pass, in two processes unless they have no entry point."""
 
 import importlib.util
 
@@ -89,7 +89,7 @@ WHOLE = {  # in one interpreter with the test
     "whole, a test's class": ("def f(node): return node.value", "class Node:\n  value = 3\nassert f(Node()) == 3"),
     "whole, 20 MB": ("#" * 20_000_000, "assert True"),
 }
-OWN_PROCESSES_AND_FILES = {  # what Landlock cannot give
+OWN_PROCESSES_AND_FILES = {  # not available in Landlock
     "multiprocessing": ("import multiprocessing\nc = multiprocessing.get_context('fork')\ndef f():\n  q = c.Queue()\n  p = c.Process(target=q.put, args=(5,))\n  p.start()\n  found = q.get()\n  p.join()\n  return found", "assert f() == 5"),
     "a file in /tmp": ("def f():\n  open('/tmp/x', 'w').write('1')\n  return open('/tmp/x').read()", "assert f() == '1'"),
     "loopback": ("import socket\ndef f():\n  s = socket.create_server(('127.0.0.1', 0))\n  c = socket.create_connection(s.getsockname())\n  c.send(b'x')\n  return s.accept()[0].recv(1)", "assert f() == b'x'"),
@@ -97,7 +97,7 @@ OWN_PROCESSES_AND_FILES = {  # what Landlock cannot give
 
 
 def honest_programs(tier):
-    """Name -> fields of a Program."""
+    """Return name -> fields of a Program."""
     chosen = dict(CALLED)
     if tier == "bubblewrap":
         chosen |= OWN_PROCESSES_AND_FILES
