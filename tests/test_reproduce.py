@@ -112,7 +112,7 @@ def test_export_does_not_replace_a_folder_that_is_no_exported_model(base, tmp_pa
     (tmp_path / "notes.txt").write_text("mine")
     finished = run_python("-m", "wizardcoder_jax.export", "--checkpoint", base, "--output", tmp_path)
     assert finished.returncode == 2
-    assert "is no exported model" in finished.stderr
+    assert "is not an exported model" in finished.stderr
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

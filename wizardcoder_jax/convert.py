@@ -1,16 +1,18 @@
-"""Converts a model: Hugging Face folder, hub id or GGUF file -> checkpoint."""
+"""Convert a model to a checkpoint: Hugging Face folder, hub id or GGUF file -> checkpoint."""
 
+import logging
 import os
-import sys
 from collections.abc import Sequence
 
 from wizardcoder_jax.config import ConvertConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.core.filesystem import remove_folder
 
+logger = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes a checkpoint of step 0 that holds the model's weights as they are."""
+    """Write a checkpoint of step 0 with the model's weights, unchanged."""
     config = parse_command_line(ConvertConfig, argv)
 
     from wizardcoder_jax.checkpoints.manager import CheckpointManager
@@ -23,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     initialize_distributed()
     opened, mesh = open_model(config.model), make_mesh(config.mesh)
     if find_checkpoint(config.output) is not None and not config.overwrite:
-        print(f"{config.output} holds a checkpoint already; --overwrite replaces it", file=sys.stderr)
+        logger.info("%s already contains a checkpoint; replace it with --overwrite", config.output)
         return
     weights = opened.weights(RULES["fsdp"], mesh, None)
     card = CheckpointCard(
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         license=opened.lineage.license,
         checksums=weights.checksums,
     )
-    if is_main_process():  # only now, that there is something to put in its place
+    if is_main_process():  # not before the new weights are loaded
         remove_folder(os.path.join(config.output, "checkpoints"))
     barrier("the old checkpoint is gone")
     with CheckpointManager(config.output, keep=1) as checkpoints:

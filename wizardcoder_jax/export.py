@@ -1,4 +1,4 @@
-"""Exports a checkpoint: checkpoint -> Hugging Face folder."""
+"""Export a checkpoint to a Hugging Face folder."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the folder; an earlier export of that name is replaced once the new one is whole."""
+    """Write the folder; an earlier export of that name is replaced once the new one is complete."""
     config = parse_command_line(ExportConfig, argv)
     _check_output(config)
     results = [(path, read_json(path)) for path in config.results]
@@ -36,17 +36,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     dtype = None if config.dtype is None else jnp.dtype(config.dtype)
     export_folder(weights, tokenizer, config.output.rstrip("/"), dtype, max_shard_bytes, {"README.md": card})
     if is_main_process():
-        print(f"exported to {config.output}: transformers' AutoModelForCausalLM.from_pretrained loads it")
+        print(f"exported to {config.output}; load it with AutoModelForCausalLM.from_pretrained of transformers")
 
 
 def _check_output(config: ExportConfig) -> None:
     output = Path(config.output)
     if output.exists() and output.samefile("."):
-        raise InputError(f"{output} is the current folder, which an export would replace; name one inside it")
+        raise InputError(f"{output} is the current folder, which the export would replace; choose a folder inside it")
     if is_remote(config.output) or config.overwrite or not output.exists():
         return
     if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").exists()):
-        raise InputError(f"{output} exists and is no exported model; choose another --output, or --overwrite to replace it")
+        raise InputError(
+            f"{output} exists and is not an exported model; choose another --output, or replace it with --overwrite"
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class ByteTokenizer:
     def encode_batch(self, texts):
         return [self.encode(text) for text in texts]
 
-    def encode_whole(self, texts, max_length):
+    def encode_truncated(self, texts, max_length):
         return [(ids[:max_length], len(ids) > max_length) for ids in self.encode_batch(texts)]
 
 

@@ -90,6 +90,6 @@ def meshes(name, kind, expected_kind, **added):
 
 
 if __name__ == "__main__":
-    splash_attention.BLOCKS = (128,)  # several blocks a row
+    splash_attention.BLOCK_SIZES = (128,)  # several blocks a row
     layers.is_cpu_target = lambda: sys.argv[2] == "dot"  # beside the kernel for TPU, products as they are on TPU
     meshes(sys.argv[1], *sys.argv[2:4], **json.loads(sys.argv[4]))

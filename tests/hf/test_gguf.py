@@ -16,6 +16,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from tests.helpers import tiny_gguf
 from tests.helpers.tiny_gguf import BLOCKS, EMBED, HEADS, LAYERS, MLP, QUANTISED, Kind
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.logging_setup import configure_logging
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.gguf import GgufFile
 from wizardcoder_jax.hf.model_source import EMBEDDED, ModelSource
@@ -162,11 +163,11 @@ REFUSED = {  # what is changed: metadata and added tensors; and what the message
     "values of another size": ({"llama.attention.value_length": 32}, {}, r"value_length=32 differs from the 64"),
     "a window": ({"llama.attention.sliding_window": 16}, {}, r"sliding_window=16 changes the computation"),
     "layers that differ": ({"llama.attention.head_count_kv": [2, 1]}, {}, r"head_count_kv=\[2, 1\] must be a whole number"),
-    "a surplus tensor": ({}, SURPLUS, r"1 tensors belong to no parameter, e\.g\. blk\.0\.attn_q\.bias"),
+    "a surplus tensor": ({}, SURPLUS, r"1 tensors do not belong to the model, e\.g\. blk\.0\.attn_q\.bias"),
     "a type that is no weight": ({}, {"ids": np.arange(8, dtype=np.int32)}, r"ids is I32, which cannot be read"),
-    "an adapter": ({"general.type": "adapter"}, {}, r"general\.type='adapter' is no model"),
+    "an adapter": ({"general.type": "adapter"}, {}, r"general\.type='adapter' is not a model"),
     "another family": ({"general.architecture": "mamba"}, {}, r"GGUF architecture 'mamba' is not supported"),
-    "a part of a model": ({"split.count": 3}, {}, r"one of 3 parts of a model; join them"),
+    "a part of a model": ({"split.count": 3}, {}, r"one of 3 shards of a model; join them"),
     "a missing size": ({"llama.embedding_length": None}, {}, r"the key 'llama\.embedding_length' is missing"),
     "a missing epsilon": ({"llama.attention.layer_norm_rms_epsilon": None}, {}, r"rms_epsilon' is missing"),
     "a size of a wrong type": ({"llama.block_count": "2"}, {}, r"llama\.block_count='2' must be a whole number"),
@@ -197,9 +198,10 @@ def test_a_missing_tensor_is_named(tmp_path):
         source.weights(RULES["fsdp"], make_mesh("1x1"), None)
 
 
-def test_a_setting_without_effect_is_passed_over_with_a_note(tmp_path, capsys):
+def test_an_unknown_setting_without_effect_is_logged(tmp_path, capsys):
+    configure_logging()
     GgufFile(str(tiny_gguf.write_model(tmp_path / "model.gguf", llama__tensor_data_layout="Meta AI original pth")))
-    assert "passed over llama.tensor_data_layout" in capsys.readouterr().err
+    assert "ignored unknown keys that do not affect the model: llama.tensor_data_layout" in capsys.readouterr().err
 
 
 def test_a_big_endian_file_is_named(tmp_path):
@@ -211,7 +213,7 @@ def test_a_big_endian_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("place", "number", "message"),
     [
-        (4, 1, "GGUF version 1 cannot be read"),
+        (4, 1, "GGUF version 1 is not supported"),
         ("blk.0.attn_v.weight", 5, r"attn_v\.weight has 5 dims"),
         ("dim", 250, r"attn_v\.weight \[128, 250\] of type 2 cannot be read"),
         ("type", 77, r"attn_v\.weight \[128, 256\] of type 77 cannot be read"),

@@ -282,9 +282,9 @@ MALFORMED = {
     "another rule": ({"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre='tekken' cannot be rebuilt"),
     "a rule of a wrong type": ({"tokenizer.ggml.pre": ["gpt-2"]}, "cannot be rebuilt"),
     "no tokens": ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens is missing"),
-    "tokens that are numbers": ({"tokenizer.ggml.tokens": [1, 2]}, "tokenizer.ggml.tokens is of a wrong type"),
-    "a token twice": ({"tokenizer.ggml.tokens": ["a", "a"]}, "has a token twice"),
-    "types that are texts": ({"tokenizer.ggml.token_type": ["1"]}, "token_type is of a wrong type"),
+    "tokens that are numbers": ({"tokenizer.ggml.tokens": [1, 2]}, "tokenizer.ggml.tokens has the wrong type"),
+    "a token twice": ({"tokenizer.ggml.tokens": ["a", "a"]}, "has duplicates"),
+    "types that are texts": ({"tokenizer.ggml.token_type": ["1"]}, "token_type has the wrong type"),
     "too few types": ({"tokenizer.ggml.token_type": [1, 1]}, r"token_type has 2 entries, tokenizer.ggml.tokens \d+"),
     "too few scores": ({"tokenizer.ggml.scores": [0.0]}, r"scores has 1 entries, tokenizer.ggml.tokens \d+"),
     "no merges": ({"tokenizer.ggml.merges": None}, "tokenizer.ggml.merges is missing"),
@@ -296,7 +296,7 @@ MALFORMED = {
     "a flag that is none": ({"tokenizer.ggml.add_bos_token": 1}, "add_bos_token=1 must be true or false"),
     "an unnamed beginning": (
         {"tokenizer.ggml.bos_token_id": None, "tokenizer.ggml.add_bos_token": True},
-        "adds a bos_token that it does not name",
+        "adds a bos_token but does not define it",
     ),
 }
 

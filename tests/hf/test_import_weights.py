@@ -191,7 +191,7 @@ def test_a_tensor_that_does_not_fit_is_named(broken, change):
     safetensors.numpy.save_file(tensors, broken / "model.safetensors")
     expected = {
         "missing": f"the tensor {name} is missing",
-        "surplus": r"1 tensors belong to no parameter, e.g. model\.layers\.2\.extra\.weight",
+        "surplus": r"1 tensors do not belong to the model, e.g. model\.layers\.2\.extra\.weight",
         "wrongly shaped": rf"{name} has shape \[32, 80\], expected \[80, 32\]",
     }
     with pytest.raises(InputError, match=expected[change]):

@@ -100,7 +100,9 @@ def test_a_pickle_with_code_is_refused_and_not_run(folder, tmp_path, legacy):
     (folder / "model.safetensors").unlink()
     held = {"a": torch.zeros(2), "b": Payload(str(tmp_path / "run"))}
     torch.save(held, folder / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(InputError, match=r"pytorch_model\.bin: its pickle holds (posix|os)\.mkdir, not tensors alone; refused"):
+    with pytest.raises(
+        InputError, match=r"pytorch_model\.bin: its pickle contains (posix|os)\.mkdir, not only tensors; refused"
+    ):
         ModelSource(str(folder))
     assert not (tmp_path / "run").exists()
 
@@ -108,10 +110,10 @@ def test_a_pickle_with_code_is_refused_and_not_run(folder, tmp_path, legacy):
 @pytest.mark.parametrize(
     ("held", "complaint"),
     [
-        ([torch.zeros(2)], "holds a list, expected named tensors; refused"),
-        ({"model": {"a": torch.zeros(2)}}, "the entry 'model' is a dict, no tensor; refused"),
-        ({"a": torch.zeros(2), "epoch": 3}, "the entry 'epoch' is a int, no tensor; refused"),
-        ({1: torch.zeros(2)}, "the entry 1 is a Tensor, no tensor; refused"),
+        ([torch.zeros(2)], "contains a list, expected named tensors; refused"),
+        ({"model": {"a": torch.zeros(2)}}, "the entry 'model' is a dict, not a tensor; refused"),
+        ({"a": torch.zeros(2), "epoch": 3}, "the entry 'epoch' is a int, not a tensor; refused"),
+        ({1: torch.zeros(2)}, "the entry 1 is a Tensor, not a tensor; refused"),
         ({"a": torch.zeros(2, dtype=torch.int8)}, "the tensor a is int8, torch.strided on cpu; refused"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "the tensor a is float32, torch.sparse_coo on cpu; refused"),
     ],
@@ -127,7 +129,7 @@ def test_a_pickle_of_anything_but_named_tensors_is_refused(folder, held, complai
 def test_a_damaged_torch_file_is_named(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(content)
-    with pytest.raises(InputError, match=r"pytorch_model\.bin: .*(truncated or no file of tensors|no tensor; refused)"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: .*(truncated or not a file of tensors|not a tensor; refused)"):
         ModelSource(str(folder))
 
 
@@ -135,7 +137,7 @@ def test_a_truncated_torch_file_is_named(folder):
     as_bin(folder, "zip")
     file = folder / "pytorch_model.bin"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"pytorch_model\.bin: truncated or no file of tensors"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: truncated or not a file of tensors"):
         ModelSource(str(folder))
 
 
@@ -201,7 +203,7 @@ HEADERS = {
     "negative": (lambda entry: {**entry, "shape": [-80, -32]}, "has shape"),
     "short": (lambda entry: {**entry, "shape": [80, 31]}, "5120 bytes, expected 4960"),
     "boolean": (lambda entry: {**entry, "shape": [True, 2560]}, "has shape"),
-    "quantised": (lambda entry: {**entry, "dtype": "F8_E4M3"}, "is F8_E4M3, only F64, F32, F16, BF16 are read"),
+    "quantised": (lambda entry: {**entry, "dtype": "F8_E4M3"}, "is F8_E4M3, only F64, F32, F16, BF16 are supported"),
     "not an object": (lambda entry: 7, "not a safetensors file"),
     "beyond the end": (lambda entry: {**entry, "data_offsets": [10**9, 10**9 + 5120]}, r"the tensor \S+ starts at byte"),
 }

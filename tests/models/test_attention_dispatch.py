@@ -23,14 +23,14 @@ def mesh_of(device_kind, platform):
 @pytest.mark.parametrize(
     ("kind", "wrong", "complaint"),
     [
-        ("splash", {"length": 100}, "rows of 100 tokens, not of a multiple of 128"),
-        ("splash", {"head_dim": 80}, "head_dim 80, not a multiple of 64"),
+        ("splash", {"length": 100}, "rows of 100 tokens, which is not a multiple of 128"),
+        ("splash", {"head_dim": 80}, "head_dim 80, which is not a multiple of 64"),
         ("splash", {"dropout": 0.1}, "dropout 0.1 of attention probabilities"),
-        ("cudnn", {"length": 101}, "rows of 101 tokens, not of an even number"),
-        ("cudnn", {"head_dim": 100}, "head_dim 100, not a multiple of 8 up to 128"),
-        ("cudnn", {"head_dim": 192}, "head_dim 192, not a multiple of 8 up to 128"),
+        ("cudnn", {"length": 101}, "rows of 101 tokens, which is odd"),
+        ("cudnn", {"head_dim": 100}, "head_dim 100, which is not a multiple of 8 up to 128"),
+        ("cudnn", {"head_dim": 192}, "head_dim 192, which is not a multiple of 8 up to 128"),
         ("cudnn", {"dropout": 0.1}, "dropout 0.1 of attention probabilities"),
-        ("cudnn", {"dtype": jnp.dtype("float32")}, "compute_dtype float32, which the kernel lacks"),
+        ("cudnn", {"dtype": jnp.dtype("float32")}, "compute_dtype float32"),
     ],
 )
 def test_where_a_kernel_does_not_fit_it_is_refused_in_one_line(kind, wrong, complaint):

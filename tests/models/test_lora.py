@@ -202,7 +202,7 @@ def test_targets_alone_have_adapters():
 
 
 def test_targets_of_which_the_model_has_none_are_one_clear_line():
-    with pytest.raises(InputError, match=r"lora.targets gate: this model has none of them; it has query.*down"):
+    with pytest.raises(InputError, match=r"lora.targets gate: no such projection in this model; it has query.*down"):
         adapted_model("gpt_bigcode", "float32", targets=("gate",))
 
 

@@ -16,7 +16,7 @@ from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr(splash_attention, "BLOCKS", (128,))
+    monkeypatch.setattr(splash_attention, "BLOCK_SIZES", (128,))
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

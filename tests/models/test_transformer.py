@@ -245,7 +245,7 @@ def tiny_arch(**changes):
         ({"num_kv_heads": 3}, "num_heads 4 .* num_kv_heads 3"),
         ({"head_dim": 7}, "even head_dim, got 7"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
-        ({"sliding_window": 0}, "sliding_window must be at least 1 or absent, got 0"),
+        ({"sliding_window": 0}, "sliding_window must be at least 1 or None, got 0"),
     ],
 )
 def test_an_impossible_architecture_is_named(changes, complaint):

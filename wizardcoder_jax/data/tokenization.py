@@ -59,8 +59,8 @@ def tokenize_original(
     """
     texts = [f"{prompt}{output}{tokenizer.eos_token}" for prompt, output in zip(prompts, outputs, strict=True)]
     found = []
-    alone = tokenizer.encode_whole(prompts, max_length)
-    for (ids, is_cut), (prompt, _) in zip(tokenizer.encode_whole(texts, max_length), alone, strict=True):
+    alone = tokenizer.encode_truncated(prompts, max_length)
+    for (ids, is_cut), (prompt, _) in zip(tokenizer.encode_truncated(texts, max_length), alone, strict=True):
         num_unlearnt = sum(token != tokenizer.pad_id for token in prompt)
         found.append(
             TokenizedExample(tokens=np.asarray(ids, np.int32), loss_mask=np.arange(len(ids)) >= num_unlearnt, is_cut=is_cut)

@@ -11,7 +11,7 @@ class TokenizerProtocol(Protocol):
         """The ids of each text, without special tokens added before or after."""
         ...
 
-    def encode_whole(self, texts: Sequence[str], max_length: int) -> Sequence[tuple[Sequence[int], bool]]:
+    def encode_truncated(self, texts: Sequence[str], max_length: int) -> Sequence[tuple[Sequence[int], bool]]:
         """For each text its first ids, with the special tokens (BOS) that the tokenizer adds, and whether some were cut off.
 
         The same ids as transformers' tokenizer(text, truncation=True, max_length=max_length): at most `max_length`, special

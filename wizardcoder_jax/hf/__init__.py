@@ -1,1 +1,1 @@
-"""Hugging Face in and out: architectures, weights, tokenizers, GGUF. No torch."""
+"""Import and export of Hugging Face models: weights, tokenizers, model cards, GGUF. Only .bin files need torch."""

@@ -1,4 +1,4 @@
-"""A model out: a Hugging Face folder, written tensor by tensor from arrays that may be spread over many hosts."""
+"""Export to a Hugging Face folder, tensor by tensor, from arrays that may be spread over many hosts."""
 
 import contextlib
 import itertools
@@ -37,10 +37,10 @@ from wizardcoder_jax.models.transformer import Transformer
 
 
 def parse_size(size: str) -> int:
-    """Bytes of a size like 5GB, 500MB or 123.
+    """Parse a size like 5GB, 500MB or 123 to bytes.
 
     Raises:
-        InputError: it is not one.
+        InputError: it does not have this form.
     """
     units = {"GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1, "": 1}
     number = size.upper().rstrip("GMKB")
@@ -56,33 +56,33 @@ def export_folder(
     output: str,
     dtype: jnp.dtype | None,
     max_shard_bytes: int,
-    more_files: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a Hugging Face folder that transformers loads; it appears under its name only once it is whole.
+    """Write a Hugging Face folder that transformers can load.
 
-    On an object store, which cannot rename, its config.json appears last. Every process of the run calls this; each writes
-    some of the shards, into a folder that all of them see.
+    The folder is renamed to `output` once it is complete. Object stores cannot rename; there, config.json is written last.
+    Every process of the run must call this. Each writes some of the shards, to storage that all processes share.
 
     Args:
-        weights: the model, and the checksums that its tensors have where they are known.
-        tokenizer: written beside it.
-        output: the folder, local or gs://, replaced if it exists.
+        weights: the model, and the checksums of its tensors if they are known.
+        tokenizer: the model's tokenizer, which is written too.
+        output: the folder, local or gs://; replaced if it exists.
         dtype: of the weights; None keeps the model's.
-        max_shard_bytes: of one safetensors file.
-        more_files: other files of the folder, name -> text.
+        max_shard_bytes: maximum size of a safetensors file.
+        extra_files: more files to write, name -> text.
 
     Raises:
-        InputError: the folder cannot be written (an earlier one stays as it was), or a tensor is damaged.
+        InputError: the folder cannot be written (an existing one is left unchanged), or a tensor is damaged.
     """
     arch = weights.model.arch
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     known = {name: i for name, i in ids.items() if i is not None}
     config = {**write_config(arch, str(jnp.dtype(dtype or weights.model.tokens.dtype))), **known}
     with _replacing(output) as folder:
-        found = _write_shards(weights, folder, dtype, max_shard_bytes)
+        checksums = _write_shards(weights, folder, dtype, max_shard_bytes)
         if is_main_process():
-            files = {**tokenizer.to_files(), **(more_files or {})}
-            files[CHECKSUM_FILE] = _json({"algorithm": "xxh3_128", "tensors": found})
+            files = {**tokenizer.to_files(), **(extra_files or {})}
+            files[CHECKSUM_FILE] = _json({"algorithm": "xxh3_128", "tensors": checksums})
             files["generation_config.json"] = _json({**known, "do_sample": False})
             files["config.json"] = _json(config)
             for name, text in files.items():
@@ -96,10 +96,10 @@ def _json(value: object) -> str:
 
 @contextlib.contextmanager
 def _replacing(output: str) -> Iterator[str]:
-    """A folder to write into, which takes the place of `output` once every process has left the block without an error."""
+    """Yield a folder to write to; it replaces `output` once all processes have left the block without an error."""
     if is_remote(output):
         if is_main_process():
-            remote_path(os.path.join(output, "config.json")).unlink(missing_ok=True)  # from now on it is not whole
+            remote_path(os.path.join(output, "config.json")).unlink(missing_ok=True)  # marks the folder as incomplete
         barrier("export begins")
         yield output
         return
@@ -107,7 +107,7 @@ def _replacing(output: str) -> Iterator[str]:
     temporary, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
     try:
         if is_main_process():
-            shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
+            shutil.rmtree(temporary, ignore_errors=True)  # left by an export that was killed
             ensure_dir(temporary)
         barrier("export begins")
         yield os.fspath(temporary)
@@ -118,7 +118,7 @@ def _replacing(output: str) -> Iterator[str]:
             temporary.rename(target)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror or error}; what stood there is as it was") from error
+        raise InputError(f"{output} cannot be written: {error.strerror or error}; its previous content is unchanged") from error
     finally:
         if is_main_process():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -135,8 +135,8 @@ def _create(folder: str, name: str) -> Iterator[IO[bytes]]:
 
 
 def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_shard_bytes: int) -> Checksums:
-    """Writes this process's shards, and the index; returns the checksums of all tensors."""
-    model, found = weights.model, {}
+    """Write this process's shards and the index; return the checksums of all tensors."""
+    model, checksums = weights.model, {}
     shapes = hf_shapes(model.arch, model)
     destinations = tensor_destinations(model.arch)
     dtypes = {name: np.dtype(dtype or get_param(model, to.mapping.params[0]).dtype) for name, to in destinations.items()}
@@ -152,48 +152,49 @@ def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_sh
             with _create(folder, shard.file) if is_mine else contextlib.nullcontext() as file:
                 writer = ShardWriter(file, shard) if file is not None else None
                 for name, tensor in itertools.islice(tensors, len(shard.tensors)):
-                    found[name] = checksum(tensor)
-                    _check(name, found[name], weights.checksums)
+                    checksums[name] = checksum(tensor)
+                    _check(name, checksums[name], weights.checksums)
                     if writer is not None:
                         writer.write(name, tensor)
                     progress.update(tensor.nbytes)
-    return found
+    return checksums
 
 
-def _check(name: str, found: str, expected: Checksums | None) -> None:
-    """Compares with the tensor as it was imported, where that is known and has not been converted since."""
-    before = (expected or {}).get(name, found)
-    if before != found and before.split(":")[0] == found.split(":")[0]:
+def _check(name: str, actual: str, imported: Checksums | None) -> None:
+    """Compare a checksum with that of the imported tensor, if it is known and the dtype is still the same."""
+    expected = (imported or {}).get(name, actual)
+    if expected != actual and expected.split(":")[0] == actual.split(":")[0]:
         raise InputError(
-            f"the checkpoint is damaged: {name} has checksum {found}, it was imported with {before}; convert again"
+            f"the checkpoint is damaged: {name} has checksum {actual}, but had {expected} at import; convert the model again"
         )
 
 
 def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (name, tensor) of every Hugging Face tensor of `model`, in `dtype` (None: as held).
+    """Yield (name, tensor) for every Hugging Face tensor of `model`, in `dtype` (None: the stored dtype).
 
-    Tensors are gathered one at a time; every process of the run must take all of them.
+    Tensors are gathered one at a time, so every process of the run must iterate over all of them.
     """
-    gather: dict[TensorMapping, Callable[..., jax.Array]] = {}
-    for name, place in tensor_destinations(model.arch).items():
-        arrays = [get_param(model, path)[...] for path in place.mapping.params]
-        if place.mapping not in gather:
-            gather[place.mapping] = _gatherer(place.mapping, model.arch, dtype, arrays[0].sharding)
-        tensor = gather[place.mapping](arrays, 0 if place.layer is None else place.layer)
+    gather_fns: dict[TensorMapping, Callable[..., jax.Array]] = {}
+    for name, destination in tensor_destinations(model.arch).items():
+        arrays = [get_param(model, path)[...] for path in destination.mapping.params]
+        mapping = destination.mapping
+        if mapping not in gather_fns:
+            gather_fns[mapping] = _make_gather(mapping, model.arch, dtype, arrays[0].sharding)
+        tensor = gather_fns[mapping](arrays, 0 if destination.layer is None else destination.layer)
         yield name, np.asarray(tensor.addressable_data(0)).view(dtype or arrays[0].dtype)
 
 
-def _gatherer(
-    row: TensorMapping, arch: ArchConfig, dtype: jnp.dtype | None, held: jax.sharding.Sharding
+def _make_gather(
+    mapping: TensorMapping, arch: ArchConfig, dtype: jnp.dtype | None, sharding: jax.sharding.Sharding
 ) -> Callable[..., jax.Array]:
-    """The program that makes one tensor of `row` (its bits), whole on every device."""
+    """Compile a function that returns the bits of one Hugging Face tensor, replicated on every device."""
 
     def gather(arrays: list[jax.Array], layer: jax.Array) -> jax.Array:
         bits = [as_bits(array) for array in arrays]
-        parts = [jax.lax.dynamic_index_in_dim(a, layer, 0, keepdims=False) for a in bits] if row.per_layer else bits
+        parts = [jax.lax.dynamic_index_in_dim(a, layer, 0, keepdims=False) for a in bits] if mapping.per_layer else bits
         if dtype is not None and dtype != arrays[0].dtype:
             parts = [as_bits(jax.lax.bitcast_convert_type(part, arrays[0].dtype).astype(dtype)) for part in parts]
-        return row.pattern.to_hf(parts, arch)
+        return mapping.pattern.to_hf(parts, arch)
 
-    whole = NamedSharding(held.mesh, PartitionSpec()) if isinstance(held, NamedSharding) else None
-    return jax.jit(gather, out_shardings=whole)
+    replicated = NamedSharding(sharding.mesh, PartitionSpec()) if isinstance(sharding, NamedSharding) else None
+    return jax.jit(gather, out_shardings=replicated)

@@ -1,10 +1,10 @@
 """GGUF files of the Llama family: architecture, weights and tokenizer.
 
 Keys and tensor names are those of ggml-org/llama.cpp (gguf-py/gguf/constants.py and tensor_mapping.py, src/llama-arch.cpp;
-as in llama-cpp-python 0.3.36), whose defaults for keys that a file leaves out are ours too.
+as in llama-cpp-python 0.3.36); the defaults of missing keys are llama.cpp's as well.
 """
 
-import sys
+import logging
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.config_fields import ConfigFields
 from wizardcoder_jax.models.families.registry import FAMILIES
 
-_NAMES = {  # Hugging Face name -> GGUF name
+logger = logging.getLogger(__name__)
+
+_GGUF_NAMES = {  # Hugging Face name -> GGUF name
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
@@ -36,40 +38,41 @@ _ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_
 
 
 class GgufFile:
-    """One GGUF file, as a source of tensors under their Hugging Face names.
+    """A GGUF file as a TensorSource: its tensors under their Hugging Face names.
 
     Raises:
-        InputError: no GGUF file, a truncated one, not of the Llama family, or something in it that would change the maths.
+        InputError: the file is not a GGUF file, is truncated, is not of the Llama family, or has settings that change the
+            model's computation in a way that we do not support.
     """
 
     def __init__(self, path: str) -> None:
-        self.place = path
+        self.location = path
         self._reader = GgufReader(path)
         metadata = self._reader.metadata
         if (kind := metadata.get("general.type", "model")) != "model":
-            raise InputError(f"{path}: general.type={kind!r:.40} is no model")
+            raise InputError(f"{path}: general.type={kind!r:.40} is not a model")
         if (family := metadata.get("general.architecture")) != "llama":
             raise InputError(f"{path}: GGUF architecture {family!r:.40} is not supported (only 'llama')")
         self._vocabulary = read_vocabulary(metadata, path)
         self.arch = self._read_arch(ConfigFields(_settings(metadata), path))
         layers = range(self.arch.num_layers)
-        ours = {gguf_name.format(i=i): name.format(i=i) for name, gguf_name in _NAMES.items() for i in layers}
-        self._theirs = {ours.get(name, name): name for name in self._reader.tensors}
+        hf_names = {gguf_name.format(i=i): name.format(i=i) for name, gguf_name in _GGUF_NAMES.items() for i in layers}
+        self._gguf_names = {hf_names.get(name, name): name for name in self._reader.tensors}
 
     def _read_arch(self, fields: ConfigFields) -> ArchConfig:
-        d, n = fields.count("llama.embedding_length"), fields.count("llama.attention.head_count")
-        head_dim = fields.optional_count("llama.attention.key_length") or d // n
-        if head_dim == d // n and d % n:
-            raise fields.error(f"an embedding of {d} does not divide into {n} heads")
+        embed_dim, num_heads = fields.count("llama.embedding_length"), fields.count("llama.attention.head_count")
+        head_dim = fields.optional_count("llama.attention.key_length") or embed_dim // num_heads
+        if head_dim == embed_dim // num_heads and embed_dim % num_heads:
+            raise fields.error(f"an embedding of {embed_dim} does not divide into {num_heads} heads")
         for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
             if (dim := fields.count(key, default=head_dim)) != head_dim:
-                raise fields.error(f"{key}={dim} differs from the {head_dim} dims of a head, which is not supported")
+                raise fields.error(f"{key}={dim} differs from the head size {head_dim}, which is not supported")
         read: dict[str, Any] = {
             "vocab_size": len(self._vocabulary.tokens),
-            "embed_dim": d,
+            "embed_dim": embed_dim,
             "num_layers": fields.count("llama.block_count", maximum=_MAX_LAYERS),
-            "num_heads": n,
-            "num_kv_heads": fields.count("llama.attention.head_count_kv", default=n),
+            "num_heads": num_heads,
+            "num_kv_heads": fields.count("llama.attention.head_count_kv", default=num_heads),
             "head_dim": head_dim,
             "mlp_dim": fields.count("llama.feed_forward_length"),
             "max_positions": fields.count("llama.context_length"),
@@ -80,40 +83,40 @@ class GgufFile:
             "bos_id": self._vocabulary.ids.get("bos_token"),
             "eos_id": self._vocabulary.ids.get("eos_token"),
         }
-        _refuse_the_rest(fields, self.place)
+        _check_unread(fields, self.location)
         try:
             return ArchConfig(**FAMILIES["llama"].arch_fields, **read)
         except ValueError as error:
             raise fields.error(str(error)) from error
 
     def _read_rope_scale(self, fields: ConfigFields) -> float:
-        """The divisor of positions; without a type a factor means linear scaling, and scale_linear is its name of old."""
-        scales = fields.choice("llama.rope.scaling.type", table={"none": False, "linear": True}, default="linear")
+        """Read the divisor of positions. A factor without a type means linear scaling; scale_linear is its old name."""
+        is_scaled = fields.choice("llama.rope.scaling.type", table={"none": False, "linear": True}, default="linear")
         factor = _number(fields, "llama.rope.scale_linear", 1.0)
         factor = _number(fields, "llama.rope.scaling.factor", factor)
         fields.require("llama.rope.scaling.attn_factor", 1.0)
-        for key in ("original_context_length", "finetuned"):  # only other types go by them
+        for key in ("original_context_length", "finetuned"):  # only other types of scaling use them
             fields.value(f"llama.rope.scaling.{key}")
         for name in _ROPE_FACTORS:
             if name in self._reader.tensors:
-                raise fields.error(f"{name} scales rotary frequencies one by one (as in Llama 3.1), which is not supported")
-        return factor if scales else 1.0
+                raise fields.error(f"{name} scales each rotary frequency separately (as in Llama 3.1), which is not supported")
+        return factor if is_scaled else 1.0
 
     def names(self) -> list[str]:
         """See TensorSource."""
-        return list(self._theirs)
+        return list(self._gguf_names)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """See TensorSource."""
-        return self._reader.tensors[self._theirs[name]].shape
+        return self._reader.tensors[self._gguf_names[name]].shape
 
     def dtype(self, name: str) -> np.dtype:
-        """See TensorSource; whatever the file holds comes as float32."""
+        """See TensorSource; tensors of all types are dequantized to float32."""
         return np.dtype(np.float32)
 
     def read(self, name: str) -> np.ndarray:
         """See TensorSource."""
-        array = self._reader.read(self._theirs[name])
+        array = self._reader.read(self._gguf_names[name])
         if name.endswith("q_proj.weight"):
             return _unpermute(array, self.arch.num_heads)
         if name.endswith("k_proj.weight"):
@@ -121,38 +124,38 @@ class GgufFile:
         return array
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, rebuilt from the file's metadata."""
-        return build_tokenizer(self._vocabulary, self.place)
+        """Rebuild the tokenizer from the file's metadata."""
+        return build_tokenizer(self._vocabulary, self.location)
 
 
 def _settings(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The keys llama.*; one that lists the same number for every layer stands as that number."""
+    """Return the keys llama.*; a list with the same number for every layer is replaced by that number."""
     settings = {key: value for key, value in metadata.items() if key.startswith("llama.")}
-    same = {key: value[0] for key, value in settings.items() if isinstance(value, list) and len(set(value)) == 1}
-    return {**settings, **same}
+    uniform = {key: value[0] for key, value in settings.items() if isinstance(value, list) and len(set(value)) == 1}
+    return {**settings, **uniform}
 
 
 def _number(fields: ConfigFields, key: str, default: float | None = None) -> float:
-    """A number above 0, as the decimal that it was published with: the file holds the nearest float32."""
+    """Read a number above 0. Files store the nearest float32; this returns the shortest decimal, as in the published config."""
     found = fields.value(key)
     value: Any = default if found is None else found
     if value is None:
         raise fields.error(f"the key {key!r} is missing")
-    if type(value) not in (int, float) or not 0 < value < np.finfo(np.float32).max:  # a NaN is not, either
+    if type(value) not in (int, float) or not 0 < value < np.finfo(np.float32).max:  # NaN fails too
         raise fields.error(f"{key}={value!r:.40} must be a finite number above 0")
     return float(str(np.float32(value)))
 
 
-def _refuse_the_rest(fields: ConfigFields, place: str) -> None:
-    """Refuses settings of the architecture that nobody has read and that are not off; notes the others."""
+def _check_unread(fields: ConfigFields, location: str) -> None:
+    """Reject settings of the architecture that have not been read and are not neutral; log the others."""
     fields.require("llama.attention.causal", True)
-    fields.value("llama.vocab_size")  # the shape of the embedding is compared with the list of tokens
-    if noted := fields.check_unread():
-        print(f"note: {place}: passed over {', '.join(sorted(noted))}, of no effect as far as known", file=sys.stderr)
+    fields.value("llama.vocab_size")  # ignored: the import compares the shape of the embedding with the list of tokens
+    if ignored := fields.check_unread():
+        logger.info("%s: ignored unknown keys that do not affect the model: %s", location, ", ".join(sorted(ignored)))
 
 
 def _unpermute(weight: np.ndarray, num_heads: int) -> np.ndarray:
-    """Query or key rows [N*H, D] in transformers' rotate-half order; GGUF holds the pairs of each head interleaved."""
+    """Reorder query or key rows [N*H, D] from GGUF, where rotary pairs are interleaved, to transformers' rotate-half order."""
     rows, columns = weight.shape
     by_pair = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
     return by_pair.swapaxes(1, 2).reshape(rows, columns)

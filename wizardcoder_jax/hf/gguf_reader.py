@@ -1,7 +1,7 @@
-"""The GGUF container: metadata, and tensors that are read and dequantised one at a time.
+"""A reader of the GGUF container: metadata, and tensors that are read and dequantized one at a time.
 
-The layout is that of ggml-org/ggml, docs/gguf.md (versions 2 and 3, little-endian). The file is read by offset, never mapped
-into memory, so that what has been read does not stay there; the dequantisation is the `gguf` package's.
+The layout is that of ggml-org/ggml, docs/gguf.md (versions 2 and 3, little-endian). The file is read by offset
+and not mapped into memory, where pages that have been read would stay. Dequantization uses the `gguf` package.
 """
 
 import dataclasses
@@ -17,26 +17,26 @@ from wizardcoder_jax.core.errors import InputError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 _STRING, _ARRAY = 8, 9
-_NUMBERS = {  # number of the type in the file -> numpy type
+_NUMBERS = {  # type code in the file -> numpy type
     **{0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"},
 }
 _MAX_DIMS = 4
 _MAX_NAME = 255  # characters
-_CHUNK_BYTES = 2**20  # float32 bytes dequantised at once: what stays in a core's cache is twice as fast
+_CHUNK_BYTES = 2**20  # float32 bytes dequantized at a time: twice as fast if they fit a core's cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """Where one tensor lies and what it is."""
+    """Type, shape and location of a tensor in the file."""
 
     kind: gguf.GGMLQuantizationType
-    shape: tuple[int, ...]  # slowest dim first, as numpy has it
+    shape: tuple[int, ...]  # slowest dim first, as in numpy
     offset: int  # from the start of the file
     num_bytes: int
 
     @property
     def num_rows(self) -> int:
-        """Rows of `shape[-1]` numbers each."""
+        """The number of rows of `shape[-1]` elements."""
         return math.prod(self.shape[:-1])
 
 
@@ -45,10 +45,11 @@ class GgufReader:
 
     Attributes:
         metadata: key -> int, float, bool, str, or a list of them.
-        tensors: name -> info, in the file's order.
+        tensors: name -> info, in the order of the file.
 
     Raises:
-        InputError: no GGUF file, a truncated one, or one that we cannot read (big-endian, a part of several, unknown types).
+        InputError: the file is not a GGUF file, is truncated, or cannot be read (big-endian, one of several shards, unknown
+            types).
     """
 
     def __init__(self, path: str) -> None:
@@ -63,16 +64,16 @@ class GgufReader:
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path}: truncated or not a GGUF file ({error})") from error
+            raise InputError(f"{path}: truncated or not a GGUF file ({error}); download it again") from error
         if (parts := self.metadata.get("split.count", 1)) not in (0, 1):
-            raise InputError(f"{path}: one of {parts} parts of a model; join them with llama-gguf-split --merge")
+            raise InputError(f"{path}: one of {parts} shards of a model; join them with llama-gguf-split --merge")
 
     def _read_infos(self, cursor: "_Cursor", num_tensors: int) -> dict[str, TensorInfo]:
         found: dict[str, tuple[int, tuple[int, ...], int]] = {}
         for _ in range(num_tensors):
             name, num_dims = cursor.name(), cursor.number("<u4")
             if not 1 <= num_dims <= _MAX_DIMS or name in found:
-                raise ValueError(f"the tensor {name} has {num_dims} dims or stands there twice")
+                raise ValueError(f"the tensor {name} has {num_dims} dims or occurs twice")
             shape = tuple(cursor.number("<u8") for _ in range(num_dims))[::-1]
             found[name] = (cursor.number("<u4"), shape, cursor.number("<u8"))
         alignment = self.metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
@@ -97,76 +98,76 @@ class GgufReader:
         return TensorInfo(kind=known, shape=shape, offset=start + offset, num_bytes=num_bytes)
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor, dequantised: float32, its rows as they lie in the file.
+        """Read and dequantize one tensor: float32, rows in the order of the file.
 
         Raises:
-            InputError: the file has become shorter.
+            InputError: the file is truncated.
         """
         info = self.tensors[name]
-        whole = np.empty((info.num_rows, info.shape[-1]), np.float32)
+        array = np.empty((info.num_rows, info.shape[-1]), np.float32)
         row_bytes = info.num_bytes // max(1, info.num_rows)
-        step = max(1, _CHUNK_BYTES // max(1, whole.itemsize * info.shape[-1]))
+        step = max(1, _CHUNK_BYTES // max(1, array.itemsize * info.shape[-1]))
         with open(self.path, "rb") as file:
             file.seek(info.offset)
             for start in range(0, info.num_rows, step):
-                rows = whole[start : start + step]
+                rows = array[start : start + step]
                 data = np.fromfile(file, np.uint8, len(rows) * row_bytes)
                 if data.size != len(rows) * row_bytes:
                     raise InputError(f"{self.path}: truncated within {name}")
                 rows[:] = gguf.quants.dequantize(data[None], info.kind).reshape(rows.shape)
-        return whole.reshape(info.shape)
+        return array.reshape(info.shape)
 
 
 def _check_start(file: BinaryIO, path: str) -> None:
-    """Reads magic and version.
+    """Check magic number and version.
 
     Raises:
-        ValueError: it is no GGUF file.
-        InputError: it is one of a kind that we do not read.
+        ValueError: the file is not a GGUF file.
+        InputError: its byte order or version is not supported.
     """
     if file.read(4) != MAGIC:
         raise ValueError(f"it does not begin with {MAGIC.decode()}")
     version = file.read(4)
-    if len(version) == 4 and version[:2] == b"\0\0":  # a small number with its bytes swapped
+    if len(version) == 4 and version[:2] == b"\0\0":  # a small version number with swapped bytes
         raise InputError(f"{path}: a big-endian GGUF file cannot be read; convert it with gguf-convert-endian")
     if int.from_bytes(version, "little") not in VERSIONS:
-        raise InputError(f"{path}: GGUF version {int.from_bytes(version, 'little')} cannot be read, only {VERSIONS}")
+        raise InputError(f"{path}: GGUF version {int.from_bytes(version, 'little')} is not supported, only {VERSIONS}")
 
 
 class _Cursor:
-    """Reads one value after another, never past the end of the file."""
+    """Reads consecutive values of a file's header, never past the end of the file."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file, self.end, self.position = file, end, file.tell()
 
     def take(self, num_bytes: int) -> bytes:
-        """The next bytes; ValueError where there are not so many."""
+        """Read `num_bytes` bytes; raise ValueError if the file ends before."""
         if self.position + num_bytes > self.end:
             raise ValueError(f"it ends at byte {self.end}, within its header")
         self.position += num_bytes
         return self._file.read(num_bytes)
 
     def number(self, kind: str) -> Any:
-        """One number of a numpy type."""
+        """Read one number of a numpy type."""
         return self.numbers(kind, 1)[0]
 
     def numbers(self, kind: str, count: int) -> list[Any]:
-        """Numbers of a numpy type, as Python's."""
+        """Read `count` numbers of a numpy type, as Python numbers."""
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind).tolist()
 
     def text(self) -> str:
-        """A length and so many bytes of UTF-8."""
+        """Read a string: its length in bytes, then UTF-8."""
         return self.take(self.number("<u8")).decode("utf-8")
 
     def name(self) -> str:
-        """A text that is the name of a key or of a tensor; ValueError where it cannot be."""
+        """Read the name of a key or tensor; raise ValueError if it cannot be one."""
         name = self.text()
         if len(name) > _MAX_NAME or not name.isprintable():
-            raise ValueError(f"a name of {len(name)} characters before byte {self.position}")
+            raise ValueError(f"invalid name of {len(name)} characters before byte {self.position}")
         return name
 
     def texts(self, count: int) -> list[str]:
-        """Texts, one after another."""
+        """Read `count` strings."""
         return [self.text() for _ in range(count)]
 
 
@@ -175,7 +176,7 @@ def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Any]:
     for _ in range(num_keys):
         key, kind = cursor.name(), cursor.number("<u4")
         if key in metadata:
-            raise ValueError(f"the key {key} stands there twice")
+            raise ValueError(f"the key {key} occurs twice")
         is_list = kind == _ARRAY
         if is_list:
             kind = cursor.number("<u4")
@@ -185,6 +186,6 @@ def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Any]:
         elif kind in _NUMBERS:
             values = cursor.numbers(_NUMBERS[kind], count)
         else:
-            raise ValueError(f"the key {key} is of the unknown type {kind}")
+            raise ValueError(f"the key {key} has the unknown type {kind}")
         metadata[key] = values if is_list else values[0]
     return metadata

@@ -1,9 +1,9 @@
 """The tokenizer of a GGUF file, rebuilt from its metadata with the `tokenizers` package.
 
-The Llama family has two kinds: byte-level BPE ("gpt2"), where tokenizer.ggml.pre names the rule that splits text into words,
-and SentencePiece BPE ("llama"), whose merges follow from the scores of its pieces. Keys, names and rules are llama.cpp's
-(ggml-org/llama.cpp, src/llama-vocab.cpp and conversion/base.py, as in llama-cpp-python 0.3.36); where it writes a rule in
-another form than the published tokenizer.json of the models, ours is the published one, so that transformers agrees.
+The Llama family has two kinds: byte-level BPE ("gpt2"), for which tokenizer.ggml.pre names the pre-tokenizer, and SentencePiece
+BPE ("llama"), whose merges follow from the scores of its pieces. Keys, names and rules are llama.cpp's (ggml-org/llama.cpp,
+src/llama-vocab.cpp and conversion/base.py, as in llama-cpp-python 0.3.36). If the published tokenizer.json of a model writes a
+rule in another form, we use the published one, so that ids equal those of transformers.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.families.config_fields import ConfigFields
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # of gguf.TokenType
-_SPECIAL_IDS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}  # ours -> theirs
-_SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}  # where a file of that kind names none
-_SPACE = "\u2581"  # SentencePiece's mark
+_SPECIAL_IDS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}  # our name -> GGUF name
+_SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}  # defaults of that kind
+_SPACE = "\u2581"  # SentencePiece's mark for spaces
 
 
 def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -34,8 +34,8 @@ _LLAMA3_PATTERN = (
 _DIGITS_ALONE = [pre_tokenizers.Digits(individual_digits=True), _GPT2]
 _LLAMA3 = [_split(_LLAMA3_PATTERN), _BYTES]
 _DEEPSEEK_PATTERNS = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+"]
-_SPLITTINGS = {  # tokenizer.ggml.pre -> steps
-    "default": [_GPT2],  # llama.cpp's stopgap for rules that it does not know; read as transformers reads it
+_PRE_TOKENIZERS = {  # tokenizer.ggml.pre -> steps
+    "default": [_GPT2],  # llama.cpp's name for rules that it does not know; transformers reads it as GPT-2
     "gpt-2": [_GPT2],
     "smollm": _DIGITS_ALONE,
     "starcoder": _DIGITS_ALONE,
@@ -50,49 +50,46 @@ _SPLITTINGS = {  # tokenizer.ggml.pre -> steps
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What a file says of its tokenizer, checked.
-
-    Raises (from `read_vocabulary`): InputError.
-    """
+    """The tokenizer metadata of a file, validated."""
 
     kind: str  # "gpt2" or "llama"
-    pre: str  # of _SPLITTINGS; of no meaning for "llama"
+    pre: str  # a key of _PRE_TOKENIZERS; not used for "llama"
     tokens: list[str]
-    types: list[int]  # one a token
-    merges: list[tuple[str, str]]  # the earlier the sooner
-    ids: dict[str, int]  # name as in `Tokenizer.special_tokens` -> token id
+    types: list[int]  # of each token
+    merges: list[tuple[str, str]]  # in order of priority
+    ids: dict[str, int]  # name in `Tokenizer.special_tokens` -> token id
     adds_bos: bool
     adds_eos: bool
-    adds_space: bool  # before the text; "llama" only
+    adds_space: bool  # before the text; only used for "llama"
     chat_template: str | None
 
     @property
     def is_sentencepiece(self) -> bool:
-        """Whether it is of the kind "llama"."""
+        """Whether the tokenizer is SentencePiece BPE."""
         return self.kind == "llama"
 
 
-def read_vocabulary(metadata: dict[str, Any], place: str) -> Vocabulary:
-    """The tokenizer that the keys tokenizer.* describe.
+def read_vocabulary(metadata: dict[str, Any], location: str) -> Vocabulary:
+    """Read the keys tokenizer.*.
 
     Args:
         metadata: of the file.
-        place: its name, for messages.
+        location: the name of the file, for messages.
 
     Raises:
-        InputError: a key is missing or malformed, or text is split by rules that we do not rebuild.
+        InputError: a key is missing or malformed, or the pre-tokenizer is not supported.
     """
-    fields = ConfigFields(metadata, place)
+    fields = ConfigFields(metadata, location)
     kind, pre = fields.value("tokenizer.ggml.model"), fields.value("tokenizer.ggml.pre")
-    if kind != "llama" and (kind != "gpt2" or not isinstance(pre, str) or pre not in _SPLITTINGS):
+    if kind != "llama" and (kind != "gpt2" or not isinstance(pre, str) or pre not in _PRE_TOKENIZERS):
         raise fields.error(
             f"tokenizer.ggml.model={kind!r:.40} with tokenizer.ggml.pre={pre!r:.40} cannot be rebuilt "
-            f"(only 'llama', and 'gpt2' with one of {', '.join(_SPLITTINGS)}); use the model's Hugging Face folder"
+            f"(only 'llama', and 'gpt2' with one of {', '.join(_PRE_TOKENIZERS)}); use the model's Hugging Face folder"
         )
-    tokens = _listed(fields, "tokenizer.ggml.tokens", str)
+    tokens = _read_list(fields, "tokenizer.ggml.tokens", str)
     if not tokens or len(set(tokens)) < len(tokens):
-        raise fields.error("tokenizer.ggml.tokens is missing, empty or has a token twice")
-    types = _listed(fields, "tokenizer.ggml.token_type", int, len(tokens)) or [_NORMAL] * len(tokens)
+        raise fields.error("tokenizer.ggml.tokens is missing, empty or has duplicates")
+    types = _read_list(fields, "tokenizer.ggml.token_type", int, len(tokens)) or [_NORMAL] * len(tokens)
     if kind == "llama":
         fields.require("tokenizer.ggml.remove_extra_whitespaces", False)
         fields.require("tokenizer.ggml.precompiled_charsmap", [])
@@ -104,20 +101,20 @@ def read_vocabulary(metadata: dict[str, Any], place: str) -> Vocabulary:
         types=types,
         merges=_read_merges(fields, kind, tokens, types),
         ids=_read_ids(fields, kind, len(tokens)),
-        adds_bos=fields.flag("tokenizer.ggml.add_bos_token", kind == "llama" or _SPLITTINGS[pre] is _LLAMA3),
+        adds_bos=fields.flag("tokenizer.ggml.add_bos_token", kind == "llama" or _PRE_TOKENIZERS[pre] is _LLAMA3),
         adds_eos=fields.flag("tokenizer.ggml.add_eos_token", False),
         adds_space=fields.flag("tokenizer.ggml.add_space_prefix", True),
         chat_template=template if isinstance(template, str) else None,
     )
 
 
-def _listed(fields: ConfigFields, key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
-    """The list under `key`; empty where there is none."""
+def _read_list(fields: ConfigFields, key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
+    """Return the list under `key`; empty if the key is absent."""
     values = fields.value(key)
     if values is None:
         return []
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-        raise fields.error(f"{key} is of a wrong type")
+        raise fields.error(f"{key} has the wrong type")
     if length is not None and len(values) != length:
         raise fields.error(f"{key} has {len(values)} entries, tokenizer.ggml.tokens {length}")
     return values
@@ -125,13 +122,13 @@ def _listed(fields: ConfigFields, key: str, kind: type | tuple[type, ...], lengt
 
 def _read_ids(fields: ConfigFields, kind: str, num_tokens: int) -> dict[str, int]:
     ids = {}
-    for name, theirs in _SPECIAL_IDS.items():
-        key = f"tokenizer.ggml.{theirs}_token_id"
+    for name, gguf_name in _SPECIAL_IDS.items():
+        key = f"tokenizer.ggml.{gguf_name}_token_id"
         found = fields.token_id(key)
         if found is None and kind == "llama":
             found = _SENTENCEPIECE_IDS.get(name)
         if found is not None and found >= num_tokens:
-            raise fields.error(f"{key}={found}, but there are {num_tokens} tokens")
+            raise fields.error(f"{key}={found}, but there are only {num_tokens} tokens")
         if found is not None:
             ids[name] = found
     if "eos_token" not in ids:
@@ -140,28 +137,28 @@ def _read_ids(fields: ConfigFields, kind: str, num_tokens: int) -> dict[str, int
 
 
 def _read_merges(fields: ConfigFields, kind: str, tokens: list[str], types: list[int]) -> list[tuple[str, str]]:
-    scores = _listed(fields, "tokenizer.ggml.scores", (int, float), len(tokens))
-    listed = _listed(fields, "tokenizer.ggml.merges", str)
+    scores = _read_list(fields, "tokenizer.ggml.scores", (int, float), len(tokens))
+    listed = _read_list(fields, "tokenizer.ggml.merges", str)
     merges = [(merge[:1] + first, second) for merge in listed for first, _, second in [merge[1:].partition(" ")]]
     known = set(tokens)
     for first, second in merges:
         if not {first, second, first + second} <= known:
             raise fields.error(
-                f"tokenizer.ggml.merges joins {first!r:.40} and {second!r:.40}, which are no tokens or make none"
+                f"tokenizer.ggml.merges joins {first!r:.40} and {second!r:.40}, which are not tokens or do not form one"
             )
     if merges:
         return merges
     if kind == "gpt2" or not scores:
         raise fields.error(f"the key tokenizer.ggml.{'merges' if kind == 'gpt2' else 'scores'} is missing or empty")
     pieces = {token: score for token, score, kind in zip(tokens, scores, types, strict=True) if kind == _NORMAL}
-    return _merges_of_scores(pieces)
+    return _merges_from_scores(pieces)
 
 
-def _merges_of_scores(pieces: dict[str, float]) -> list[tuple[str, str]]:
-    """Every way to make a piece of two others, the best piece first.
+def _merges_from_scores(pieces: dict[str, float]) -> list[tuple[str, str]]:
+    """Return all merges of two pieces to a third, in order of the third piece's score.
 
-    SentencePiece joins whatever two neighbours make the piece of the best score. Of the ways to make the same piece, the one
-    with the longest first part goes first, which is what transformers' converter does.
+    SentencePiece merges the two neighbors that form the piece with the best score. Merges to the same piece are ordered by the
+    length of the first part, longest first, as in transformers' converter.
     """
     found = []
     for piece, score in pieces.items():
@@ -171,15 +168,15 @@ def _merges_of_scores(pieces: dict[str, float]) -> list[tuple[str, str]]:
     return [(first, second) for _, _, first, second in found]
 
 
-def build_tokenizer(vocabulary: Vocabulary, place: str) -> Tokenizer:
-    """The tokenizer proper.
+def build_tokenizer(vocabulary: Vocabulary, location: str) -> Tokenizer:
+    """Build the tokenizer.
 
     Args:
-        vocabulary: as the file describes it.
-        place: the file's name, for messages.
+        vocabulary: the tokenizer metadata of the file.
+        location: the name of the file, for messages.
 
     Raises:
-        InputError: the file's merges or special tokens do not make one.
+        InputError: the merges or special tokens are inconsistent.
     """
     tokens, types, ids = vocabulary.tokens, vocabulary.types, vocabulary.ids
     try:
@@ -191,14 +188,14 @@ def build_tokenizer(vocabulary: Vocabulary, place: str) -> Tokenizer:
             elif kind == _USER_DEFINED:
                 backend.add_tokens([AddedToken(token, normalized=False)])
     except Exception as error:  # the tokenizers package raises bare Exception
-        raise InputError(f"{place}: malformed tokenizer ({error})") from error
+        raise InputError(f"{location}: malformed tokenizer ({error})") from error
     if vocabulary.adds_bos or vocabulary.adds_eos:
-        backend.post_processor = _around_the_text(vocabulary, place)
+        backend.post_processor = _special_token_template(vocabulary, location)
     return Tokenizer(backend, {name: tokens[i] for name, i in ids.items()}, vocabulary.chat_template)
 
 
 def _byte_level(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    steps = _SPLITTINGS[vocabulary.pre]
+    steps = _PRE_TOKENIZERS[vocabulary.pre]
     vocab = {token: i for i, token in enumerate(vocabulary.tokens)}
     backend = tokenizers.Tokenizer(models.BPE(vocab, vocabulary.merges, ignore_merges=steps is _LLAMA3))
     if vocabulary.pre == "qwen2":
@@ -219,12 +216,12 @@ def _sentencepiece(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     return backend
 
 
-def _around_the_text(vocabulary: Vocabulary, place: str) -> processors.TemplateProcessing:
-    """Puts the tokens of begin and end around a text, where special tokens are asked for."""
+def _special_token_template(vocabulary: Vocabulary, location: str) -> processors.TemplateProcessing:
+    """Return a post-processor that adds BOS and EOS to a text if special tokens are requested."""
     names = {"bos_token": vocabulary.adds_bos, "eos_token": vocabulary.adds_eos}
     if missing := [name for name, is_added in names.items() if is_added and name not in vocabulary.ids]:
-        raise InputError(f"{place}: the tokenizer adds a {missing[0]} that it does not name")
-    before, after = ([vocabulary.tokens[vocabulary.ids[name]]] if is_added else [] for name, is_added in names.items())
-    special = [(token, vocabulary.tokens.index(token)) for token in [*before, *after]]
-    both = [[*before, f"${text}", *after] for text in "AB"]
+        raise InputError(f"{location}: the tokenizer adds a {missing[0]} but does not define it")
+    prefix, suffix = ([vocabulary.tokens[vocabulary.ids[name]]] if is_added else [] for name, is_added in names.items())
+    special = [(token, vocabulary.tokens.index(token)) for token in [*prefix, *suffix]]
+    both = [[*prefix, f"${text}", *suffix] for text in "AB"]
     return processors.TemplateProcessing(single=both[0], pair=[*both[0], *both[1]], special_tokens=special)

@@ -1,7 +1,7 @@
-"""Weights in: from a source of Hugging Face tensors straight into the arrays of a sharded Transformer, tensor by tensor.
+"""Import of Hugging Face tensors into the arrays of a sharded Transformer, tensor by tensor.
 
-What a host holds at any time is its own share of the model and about two tensors. Nothing is gathered, and no layer stack
-is assembled on the host: each tensor goes to its place in the stacked parameter on the devices.
+A host needs memory for its own share of the model and for about two tensors. Nothing is gathered, and no stack of layers is
+assembled on the host: each tensor is written to its layer of the stacked parameter on the devices.
 """
 
 import functools
@@ -29,50 +29,50 @@ CHECKSUM_FILE = "checksums.json"  # in an exported folder: {"algorithm": "xxh3_1
 
 
 def checksum(tensor: np.ndarray) -> str:
-    """The dtype of a tensor and the hash of its bytes, e.g. bfloat16:0a1b2c3d..."""
+    """Return the dtype of a tensor and the hash of its bytes, e.g. bfloat16:0a1b2c3d..."""
     return f"{tensor.dtype.name}:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)}"
 
 
 class Weights(NamedTuple):
-    """A model, and the checksums of the Hugging Face tensors that it holds unchanged (None where they are not known)."""
+    """A model, and the checksums of its Hugging Face tensors as imported (None if they are not known)."""
 
     model: Transformer
     checksums: Checksums | None
 
 
 class TensorDestination(NamedTuple):
-    """Where a Hugging Face tensor goes."""
+    """The mapping and the layer of a Hugging Face tensor."""
 
     mapping: TensorMapping
     layer: int | None  # None for a tensor outside the layers
 
 
 def get_param(model: Transformer, path: str) -> Any:
-    """The nnx.Param of `model` at a dotted path, e.g. "blocks.mlp.up.kernel"."""
-    found: Any = model
+    """Return the nnx.Param of `model` at a dotted path, e.g. "blocks.mlp.up.kernel"."""
+    node: Any = model
     for name in path.split("."):
-        found = getattr(found, name)
-    return found
+        node = getattr(node, name)
+    return node
 
 
 def tensor_destinations(arch: ArchConfig) -> dict[str, TensorDestination]:
-    """Every Hugging Face tensor of an architecture, by name, in the order of export."""
+    """Return the destinations of all Hugging Face tensors of an architecture, by name, in the order of export."""
     found: dict[str, TensorDestination] = {}
-    for row in tensor_mappings(arch):
-        layers = range(arch.num_layers) if row.per_layer else [None]
-        found.update((row.hf_name.format(i=layer), TensorDestination(row, layer)) for layer in layers)
+    for mapping in tensor_mappings(arch):
+        layers = range(arch.num_layers) if mapping.per_layer else [None]
+        found.update((mapping.hf_name.format(i=layer), TensorDestination(mapping, layer)) for layer in layers)
     return found
 
 
 def hf_shapes(arch: ArchConfig, model: Transformer) -> dict[str, tuple[int, ...]]:
-    """The shape of every Hugging Face tensor of `model` (weights or shapes of them)."""
+    """Return the shapes of all Hugging Face tensors of `model`, which may be abstract."""
     destinations = tensor_destinations(arch)
     return {name: to.mapping.pattern.hf_shape(_layer_shapes(to, model), arch) for name, to in destinations.items()}
 
 
-def _layer_shapes(place: TensorDestination, model: Transformer) -> list[tuple[int, ...]]:
-    shapes = [get_param(model, path).shape for path in place.mapping.params]
-    return shapes if place.layer is None else [shape[1:] for shape in shapes]
+def _layer_shapes(destination: TensorDestination, model: Transformer) -> list[tuple[int, ...]]:
+    shapes = [get_param(model, path).shape for path in destination.mapping.params]
+    return shapes if destination.layer is None else [shape[1:] for shape in shapes]
 
 
 def import_weights(
@@ -83,52 +83,54 @@ def import_weights(
     dtype: jnp.dtype | None = None,
     expected: Checksums | None = None,
 ) -> Weights:
-    """A model with the weights of `source`, each put where the rules say as soon as it is read.
+    """Load a model from `source`; each tensor is moved to the devices as soon as it is read.
 
     Args:
-        source: tensors under their HF names.
-        arch: the architecture they are of.
+        source: tensors under their Hugging Face names.
+        arch: the architecture of the model.
         rules: how tensors are split over the mesh.
-        mesh: the devices; a host reads every tensor and keeps what its own devices hold.
-        dtype: of the weights; None keeps the source's (of a stack of layers, the widest).
-        expected: checksums that the tensors must have; None to check none.
+        mesh: the devices; a host reads every tensor and keeps the shards of its own devices.
+        dtype: of the weights; None keeps the source's (for a stack of layers, the widest).
+        expected: checksums that the tensors must have; None skips the check.
 
     Raises:
-        InputError: a tensor is missing, surplus, of a wrong shape or checksum (named).
+        InputError: a tensor is missing, unknown, or has the wrong shape or checksum; the message names it.
     """
     model = abstract_transformer(arch, rules)
-    wanted, shapes = tensor_destinations(arch), hf_shapes(arch, model)
+    destinations, shapes = tensor_destinations(arch), hf_shapes(arch, model)
     names = [name for name in source.names() if not name.endswith(BUFFER_SUFFIXES)]
     has_tied_head = arch.tie_embeddings and TIED_HEAD in names
     _check_names(source, {name for name in names if not (has_tied_head and name == TIED_HEAD)}, shapes)
-    for row in tensor_mappings(arch):
-        held = [source.dtype(name) for name in shapes if wanted[name].mapping is row]
-        for path in row.params:
+    for mapping in tensor_mappings(arch):
+        dtypes = [source.dtype(name) for name in shapes if destinations[name].mapping is mapping]
+        for path in mapping.params:
             param = get_param(model, path)
             sharding = rules.sharding(mesh, param.shape, param.axes)
-            whole = jax.ShapeDtypeStruct(param.shape, dtype or functools.reduce(np.promote_types, held), sharding=sharding)
-            param.set_value(_zeros(whole) if row.per_layer else whole)
+            stored_dtype = dtype or functools.reduce(np.promote_types, dtypes)
+            abstract = jax.ShapeDtypeStruct(param.shape, stored_dtype, sharding=sharding)
+            param.set_value(_zeros(abstract) if mapping.per_layer else abstract)
     found: Checksums = {}
     total = sum(num_bytes(source.dtype(name), shape) for name, shape in shapes.items())
     with Progress("load weights", total, "B") as progress:
         for name, tensor in _read_ahead(source, names):
             found[name] = checksum(tensor)
             if expected is not None and expected.get(name, found[name]) != found[name]:
-                raise InputError(f"{source.place}: the tensor {name} is damaged (checksum {found[name]}, not {expected[name]})")
-            if name in wanted:
-                _put(tensor, wanted[name], model, arch)
+                mismatch = f"checksum {found[name]}, expected {expected[name]}"
+                raise InputError(f"{source.location}: the tensor {name} is damaged ({mismatch}); download it again")
+            if name in destinations:
+                _put(tensor, destinations[name], model)
                 progress.update(tensor.nbytes)
             del tensor  # before the next one is read
-    table = next(row.hf_name for row in tensor_mappings(arch) if row.params == ("tokens",))
-    if has_tied_head and found.pop(TIED_HEAD) != found[table]:
+    embedding = next(mapping.hf_name for mapping in tensor_mappings(arch) if mapping.params == ("tokens",))
+    if has_tied_head and found.pop(TIED_HEAD) != found[embedding]:
         raise InputError(
-            f"{source.place}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
+            f"{source.location}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
         )
     return Weights(model, found)
 
 
 def _read_ahead(source: TensorSource, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields every tensor; the next is read meanwhile, if the two together are no larger than the largest."""
+    """Yield every tensor, and read the next one meanwhile if the two together are not larger than the largest tensor."""
     sizes = {name: num_bytes(source.dtype(name), source.shape(name)) for name in names}
     largest = max(sizes.values())
     with ThreadPoolExecutor(1) as reader:
@@ -144,30 +146,30 @@ def _read_ahead(source: TensorSource, names: list[str]) -> Iterator[tuple[str, n
 def _check_names(source: TensorSource, names: set[str], shapes: dict[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
         if name not in names:
-            raise InputError(f"{source.place}: the tensor {name} is missing")
+            raise InputError(f"{source.location}: the tensor {name} is missing")
         if source.shape(name) != shape:
-            raise InputError(f"{source.place}: {name} has shape {list(source.shape(name))}, expected {list(shape)}")
+            raise InputError(f"{source.location}: {name} has shape {list(source.shape(name))}, expected {list(shape)}")
     if surplus := names - shapes.keys():
-        raise InputError(f"{source.place}: {len(surplus)} tensors belong to no parameter, e.g. {min(surplus)}")
+        raise InputError(f"{source.location}: {len(surplus)} tensors do not belong to the model, e.g. {min(surplus)}")
 
 
-def _zeros(whole: jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.jit(lambda: jnp.zeros(whole.shape, whole.dtype), out_shardings=whole.sharding)()
+def _zeros(abstract: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(abstract.shape, abstract.dtype), out_shardings=abstract.sharding)()
 
 
-def _put(tensor: np.ndarray, place: TensorDestination, model: Transformer, arch: ArchConfig) -> None:
-    """Writes one tensor into the parameters that it belongs to, and waits for the devices: no more tensors are held then."""
-    parts = place.mapping.pattern.to_ours(tensor, _layer_shapes(place, model))
-    for path, part in zip(place.mapping.params, parts, strict=True):
+def _put(tensor: np.ndarray, destination: TensorDestination, model: Transformer) -> None:
+    """Write one tensor to its parameters, and wait for the devices, so that the host can free it."""
+    parts = destination.mapping.pattern.to_ours(tensor, _layer_shapes(destination, model))
+    for path, part in zip(destination.mapping.params, parts, strict=True):
         param = get_param(model, path)
         whole = param.get_value()
-        if place.layer is None:
+        if destination.layer is None:
             take = lambda index, part=part, dtype=whole.dtype: part[index].astype(dtype, copy=False)  # noqa: E731
             value = jax.make_array_from_callback(whole.shape, whole.sharding, take)
         else:
             sharding = NamedSharding(whole.sharding.mesh, PartitionSpec(*whole.sharding.spec[1:]))
             piece = jax.make_array_from_callback(part.shape, sharding, lambda index, part=part: part[index])
-            value = _write_layer(whole, piece, jnp.int32(place.layer))
+            value = _write_layer(whole, piece, jnp.int32(destination.layer))
         param.set_value(jax.block_until_ready(value))
 
 
@@ -178,5 +180,5 @@ def _write_layer(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Ar
 
 
 def as_bits(array: jax.Array) -> jax.Array:
-    """The same bits as integers: XLA on CPU moves bfloat16 through float32, which quiets NaNs."""
+    """Reinterpret the bits as integers: XLA on CPU copies bfloat16 through float32, which changes signaling NaNs."""
     return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{8 * array.dtype.itemsize}"))

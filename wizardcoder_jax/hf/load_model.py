@@ -72,7 +72,7 @@ def open_model(model: str) -> OpenedModel:
     step_dir = find_checkpoint(model)
     if step_dir is None:
         source = ModelSource(model)
-        return OpenedModel(arch=source.arch, tokenizer=source.tokenizer, lineage=source.lineage, origin=source)
+        return OpenedModel(arch=source.arch, tokenizer=source.tokenizer, lineage=source.provenance, origin=source)
     card = read_card(step_dir)
     tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
     lora = None if card.lora is None else LoraConfig(**{**card.lora, "targets": tuple(card.lora["targets"])})

@@ -1,4 +1,4 @@
-"""The model card of an exported model: README.md with the metadata that the hub reads, scores among it."""
+"""The model card of an exported model: README.md with metadata for the hub, including benchmark scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.provenance import LICENSE_NOTES, Provenance
 from wizardcoder_jax.models.arch import ArchConfig
 
-_DATASETS = {  # benchmark -> the hub's id of its problems, and its name
+_DATASETS = {  # benchmark -> hub id of its problems, display name
     "humaneval": ("openai/openai_humaneval", "HumanEval"),
     "humaneval+": ("evalplus/humanevalplus", "HumanEval+"),
     "mbpp": ("google-research-datasets/mbpp", "MBPP"),
@@ -17,40 +17,41 @@ _DATASETS = {  # benchmark -> the hub's id of its problems, and its name
     "mbpp+": ("evalplus/mbppplus", "MBPP+"),
     "ds1000": ("xlangai/DS-1000", "DS-1000"),
 }
-_HUB_LICENSES = ("apache-2.0", "mit", "bigcode-openrail-m", "llama2")  # others are "other" with a name
+_HUB_LICENSES = ("apache-2.0", "mit", "bigcode-openrail-m", "llama2")  # all others become "other" with a license_name
 
 
-def model_card(name: str, arch: ArchConfig, lineage: Provenance, results: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """README.md of an exported model.
+def model_card(name: str, arch: ArchConfig, provenance: Provenance, results: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """Return README.md of an exported model.
 
     Args:
         name: of the model.
         arch: its architecture.
-        lineage: its base and licence.
-        results: (place, content) of results.json files of `evaluate`.
+        provenance: its base model and license.
+        results: (path, content) of results.json files of `evaluate`.
 
     Raises:
-        InputError: a results file is none.
+        InputError: a file does not contain results.
     """
-    scores = [score for place, result in results for score in _scores(place, result)]
-    is_known = lineage.license is None or lineage.license in _HUB_LICENSES
+    scores = [score for path, result in results for score in _scores(path, result)]
+    is_hub_license = provenance.license is None or provenance.license in _HUB_LICENSES
     data = ModelCardData(
-        base_model=lineage.base_model,
+        base_model=provenance.base_model,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["code", "wizardcoder", "wizardcoder_jax"],
         model_name=name,
         eval_results=scores or None,
-        license=lineage.license if is_known else "other",
-        license_name=None if is_known else lineage.license,
+        license=provenance.license if is_hub_license else "other",
+        license_name=None if is_hub_license else provenance.license,
     )
-    base = f"[{lineage.base_model}](https://huggingface.co/{lineage.base_model})" if lineage.base_model else "a local model"
-    lines = [f"---\n{data.to_yaml()}\n---", f"# {name}"]
-    lines.append(f"{arch.num_params:,} parameters ({arch.family}), context of {arch.max_positions} tokens, from {base}.")
+    base = provenance.base_model
+    derived_from = f"[{base}](https://huggingface.co/{base})" if base else "a local model"
+    size = f"{arch.num_params:,} parameters ({arch.family}), context length {arch.max_positions} tokens"
+    lines = [f"---\n{data.to_yaml()}\n---", f"# {name}", f"{size}, derived from {derived_from}."]
     lines += ["## Use", _USE.format(name=name)]
     if results:
         lines += ["## Scores", _table(results)]
-    lines += ["## Licence", _license_note(lineage)]
+    lines += ["## License", _license_note(provenance)]
     return "\n\n".join(lines) + "\n"
 
 
@@ -64,17 +65,17 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=256)[0]))
 ```
 
-The chat template makes the prompt that the model expects."""
+The chat template produces the prompt that the model was trained with."""
 
 
-def _license_note(lineage: Provenance) -> str:
-    if lineage.license is None:
-        return "The licence of the base model is not known here; find it before passing these weights on."
-    note = LICENSE_NOTES.get(lineage.license, "Read what it asks of those who pass on a fine-tuned model.")
-    return f"These weights derive from a base model under {lineage.license}, which holds for them too. {note}"
+def _license_note(provenance: Provenance) -> str:
+    if provenance.license is None:
+        return "The license of the base model is unknown; check it before you distribute these weights."
+    note = LICENSE_NOTES.get(provenance.license, "Read its terms before you distribute a fine-tuned model.")
+    return f"These weights are derived from a base model under {provenance.license}, which also applies to them. {note}"
 
 
-def _scores(place: str, result: dict[str, Any]) -> list[EvalResult]:
+def _scores(path: str, result: dict[str, Any]) -> list[EvalResult]:
     try:
         benchmark, protocol = result["benchmark"], result["protocol"]
         dataset, shown = _DATASETS.get(benchmark, (benchmark, benchmark))
@@ -94,7 +95,7 @@ def _scores(place: str, result: dict[str, Any]) -> list[EvalResult]:
             for k, value in result["pass_at_k"].items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{place}: no results of evaluate (results.json): {error}") from error
+        raise InputError(f"{path}: not a results.json file of evaluate ({error})") from error
 
 
 def _table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:

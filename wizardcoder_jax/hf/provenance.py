@@ -1,4 +1,4 @@
-"""What a model descends from: the name of its base and the licence that comes with it."""
+"""The provenance of a model: its base model and its license."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import huggingface_hub
 
 from wizardcoder_jax.core.filesystem import exists, read_text
 
-_LICENSES = {  # of the published bases, by the beginning of their hub ids: what their model pages say
+_LICENSES = {  # of published base models, by prefixes of their hub ids; source: their model pages
     "bigcode/": "bigcode-openrail-m",
     "WizardLMTeam/WizardCoder-15B": "bigcode-openrail-m",
     "codellama/": "llama2",
@@ -19,28 +19,28 @@ _LICENSES = {  # of the published bases, by the beginning of their hub ids: what
     "Qwen/Qwen2.5-Coder": "apache-2.0",
     "HuggingFaceTB/SmolLM2": "apache-2.0",
 }
-LICENSE_NOTES = {  # what each asks of those who pass on a fine-tuned model
-    "bigcode-openrail-m": "Pass on the licence and its use restrictions (Attachment A) with all that derives from the model.",
-    "llama2": "Pass on the Llama 2 Community License and its attribution notice; its acceptable use policy applies.",
-    "deepseek": "Pass on the DeepSeek License Agreement and its use restrictions (Attachment A).",
-    "qwen-research": "Research and other non-commercial use only; pass on the licence, and state that the model was changed.",
-    "apache-2.0": "Pass on the licence and its notices, and state that the weights were changed.",
+LICENSE_NOTES = {  # obligations when distributing a fine-tuned model
+    "bigcode-openrail-m": "Include the license and its use restrictions (Attachment A) with everything derived from the model.",
+    "llama2": "Include the Llama 2 Community License and its attribution notice; its acceptable use policy applies.",
+    "deepseek": "Include the DeepSeek License Agreement and its use restrictions (Attachment A).",
+    "qwen-research": "Research and other non-commercial use only; include the license, and state that the model was modified.",
+    "apache-2.0": "Include the license and its notices, and state that the weights were modified.",
 }
 
 
 class Provenance(NamedTuple):
-    """None where it is not known."""
+    """The base model and the license of a model; None where unknown."""
 
     base_model: str | None  # hub id
-    license: str | None  # Hugging Face's name of it
+    license: str | None  # Hugging Face's identifier
 
 
 def read_provenance(model: str, folder: str, config: Mapping[str, Any]) -> Provenance:
-    """The lineage of a Hugging Face folder: what its model card says, and what is known of the published bases.
+    """Read the provenance of a Hugging Face folder from its model card and from what we know of published base models.
 
     Args:
-        model: what the user called it, perhaps a hub id.
-        folder: where its files are.
+        model: the MODEL argument of the user, possibly a hub id.
+        folder: the local folder.
         config: its config.json.
     """
     readme = os.path.join(folder, "README.md")
@@ -51,14 +51,14 @@ def read_provenance(model: str, folder: str, config: Mapping[str, Any]) -> Prove
     return with_known_license(Provenance(base_model, license if isinstance(license, str) else None))
 
 
-def with_known_license(lineage: Provenance) -> Provenance:
-    """The same, with the licence of a published base where none is named."""
-    known = (license for start, license in _LICENSES.items() if (lineage.base_model or "").startswith(start))
-    return lineage if lineage.license else lineage._replace(license=next(known, None))
+def with_known_license(provenance: Provenance) -> Provenance:
+    """Add the license of a published base model if no license is given."""
+    known = (license for start, license in _LICENSES.items() if (provenance.base_model or "").startswith(start))
+    return provenance if provenance.license else provenance._replace(license=next(known, None))
 
 
 def _front_matter(text: str) -> dict[str, Any]:
     try:
         return huggingface_hub.ModelCard(text, ignore_metadata_errors=True).data.to_dict()
-    except Exception:  # a model card is decoration: a malformed one (YAML's own errors) tells nothing
+    except Exception:  # the card is optional information, and malformed YAML raises many kinds of errors
         return {}

@@ -1,7 +1,7 @@
-"""The safetensors format, read and written one tensor at a time, on disks and object stores.
+"""Reading and writing safetensors files one tensor at a time, on disks and object stores.
 
-The library that goes with the format maps files into memory and writes whole shards from memory; neither keeps to one
-tensor's memory, and neither works on gs://. The format (huggingface/safetensors, README): 8 bytes, little endian, the length
+The safetensors library maps files into memory and writes whole shards from memory, so it needs more memory than one tensor, and
+it does not support gs://. The format (huggingface/safetensors, README): 8 bytes, little endian, the length
 of a JSON header; the header, {name: {"dtype", "shape", "data_offsets": [begin, end]}} and "__metadata__"; then the tensors
 without gaps, offsets counted from the end of the header.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import open_bytes
-from wizardcoder_jax.hf.tensor_source import collect, num_bytes, shard_files
+from wizardcoder_jax.hf.tensor_source import map_tensors_to_files, num_bytes, shard_files
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -31,7 +31,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
 class TensorEntry(NamedTuple):
-    """One tensor of a file."""
+    """Dtype, shape and location of a tensor in a file."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -40,23 +40,23 @@ class TensorEntry(NamedTuple):
 
 
 def read_header(path: str, file: IO[bytes]) -> dict[str, TensorEntry]:
-    """The tensors of an opened file by name, in the order in which they lie.
+    """Read the header of an open file: its tensors by name, in the order of their data.
 
     Raises:
-        InputError: it is truncated (naming the first tensor that is cut off) or not of the format.
+        InputError: the file is truncated (the message names the first tensor that is cut off) or malformed.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
     if length is None or length > min(size - 8, MAX_HEADER_BYTES):
-        raise InputError(f"{path}: truncated or not a safetensors file ({size} bytes); fetch it again")
+        raise InputError(f"{path}: truncated or not a safetensors file ({size} bytes); download it again")
     try:
         header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: truncated or not a safetensors file ({error}); fetch it again") from error
+        raise InputError(f"{path}: truncated or not a safetensors file ({error}); download it again") from error
     in_order = dict(sorted(entries.items(), key=lambda item: item[1].offset))
     end = 8 + length
     for name, entry in in_order.items():
@@ -64,15 +64,15 @@ def read_header(path: str, file: IO[bytes]) -> dict[str, TensorEntry]:
             raise InputError(f"{path}: not a safetensors file: the tensor {name} starts at byte {entry.offset}, expected {end}")
         end += entry.num_bytes
         if end > size:
-            raise InputError(f"{path}: truncated: the tensor {name} ends at byte {end}, the file at {size}; fetch it again")
+            raise InputError(f"{path}: truncated: the tensor {name} ends at byte {end}, the file at {size}; download it again")
     if end != size:
-        raise InputError(f"{path}: not a safetensors file: {size - end} bytes after the last tensor; fetch it again")
+        raise InputError(f"{path}: not a safetensors file: {size - end} bytes after the last tensor; download it again")
     return in_order
 
 
 def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
     if fields["dtype"] not in _DTYPES:
-        raise ValueError(f"{name} is {fields['dtype']}, only {', '.join(_DTYPES)} are read")
+        raise ValueError(f"{name} is {fields['dtype']}, only {', '.join(_DTYPES)} are supported")
     dtype, shape = _DTYPES[fields["dtype"]], tuple(fields["shape"])
     begin, end = fields["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
@@ -84,16 +84,16 @@ def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
 
 
 class SafetensorsSource:
-    """The tensors of a Hugging Face folder, local or gs://: model.safetensors, or shards with an index; a TensorSource.
+    """A TensorSource of a Hugging Face folder, local or gs://, with model.safetensors, or shards and an index.
 
     Raises:
-        InputError: no such files, or one is truncated, malformed or at odds with the index.
+        InputError: there are no such files, or one is truncated, malformed or does not match the index.
     """
 
     def __init__(self, folder: str) -> None:
-        self.place = folder
+        self.location = folder
         self._headers: dict[str, dict[str, TensorEntry]] = {}
-        self._files = collect(shard_files(folder, SINGLE_FILE, INDEX_FILE), self._list_names)
+        self._files = map_tensors_to_files(shard_files(folder, SINGLE_FILE, INDEX_FILE), self._list_names)
 
     def _list_names(self, path: str) -> list[str]:
         with open_bytes(path) as file:
@@ -118,27 +118,27 @@ class SafetensorsSource:
     def read(self, name: str) -> np.ndarray:
         """See TensorSource."""
         path, entry = self._files[name], self._find(name)
-        held = np.empty(entry.num_bytes, np.uint8)
+        buffer = np.empty(entry.num_bytes, np.uint8)
         try:
             with open_bytes(path) as file:
                 file.seek(entry.offset)
-                num_read = file.readinto(held.data)  # type: ignore[attr-defined]
+                num_read = file.readinto(buffer.data)  # type: ignore[attr-defined]
         except OSError as error:
             raise InputError(f"{path}: the tensor {name} cannot be read: {error.strerror or error}") from error
         if num_read != entry.num_bytes:
             raise InputError(f"{path}: truncated: the tensor {name} ended after {num_read} of {entry.num_bytes} bytes")
-        return held.view(entry.dtype).reshape(entry.shape)
+        return buffer.view(entry.dtype).reshape(entry.shape)
 
 
 class ShardPlan(NamedTuple):
-    """One file to write: its name and its tensors."""
+    """A file to write: its name and its tensors."""
 
     file: str
     tensors: dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 
 def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_shard_bytes: int) -> list[ShardPlan]:
-    """Distributes tensors, in their order, over files of at most `max_shard_bytes` (or of one tensor, if that is larger)."""
+    """Distribute tensors, in order, over files of at most `max_shard_bytes`; a larger tensor gets a file of its own."""
     shards: list[dict[str, tuple[np.dtype, tuple[int, ...]]]] = [{}]
     shard_bytes = 0
     for name, (dtype, shape) in tensors.items():
@@ -154,22 +154,22 @@ def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_sha
 
 
 def build_index(shards: Sequence[ShardPlan]) -> dict[str, Any]:
-    """The content of model.safetensors.index.json."""
+    """Return the content of model.safetensors.index.json."""
     sizes = [num_bytes(dtype, shape) for shard in shards for dtype, shape in shard.tensors.values()]
     weight_map = {name: shard.file for shard in shards for name in shard.tensors}
     return {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
 
 
 class ShardWriter:
-    """Writes one safetensors file: the header at once, then the tensors in the plan's order.
+    """Writes a safetensors file: the header first, then the tensors in the order of the plan.
 
     Args:
-        file: opened for writing.
-        plan: what it will hold.
+        file: a file open for writing.
+        plan: the tensors to write.
     """
 
     def __init__(self, file: IO[bytes], plan: ShardPlan) -> None:
-        self._file, self._left = file, list(plan.tensors)[::-1]
+        self._file, self._remaining = file, list(plan.tensors)[::-1]
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         offset = 0
         for name, (dtype, shape) in plan.tensors.items():
@@ -177,10 +177,10 @@ class ShardWriter:
             header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes, as the library writes them
+        text += b" " * (-len(text) % 8)  # so that tensors start at a multiple of 8 bytes, as in files of the library
         file.write(struct.pack("<Q", len(text)) + text)
 
     def write(self, name: str, tensor: np.ndarray) -> None:
-        """Adds the next tensor."""
-        assert name == self._left.pop(), f"{name} is not the next tensor of the plan"
+        """Write the next tensor of the plan."""
+        assert name == self._remaining.pop(), f"{name} is not the next tensor of the plan"
         self._file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)

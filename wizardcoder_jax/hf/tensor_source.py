@@ -1,4 +1,4 @@
-"""Where weights come from: named tensors under their Hugging Face names, read one at a time."""
+"""The interface of weight files: tensors under their Hugging Face names, read one at a time."""
 
 import json
 import math
@@ -13,73 +13,73 @@ from wizardcoder_jax.core.filesystem import exists, read_text
 
 
 class TensorSource(Protocol):
-    """Named tensors under their Hugging Face names."""
+    """Tensors under their Hugging Face names."""
 
-    place: str  # where they come from, for messages
+    location: str  # file or folder, for messages
 
     def names(self) -> list[str]:
-        """The names of all tensors, in the order in which they are best read."""
+        """Return the names of all tensors, in the best order for reading them."""
         ...
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one, without reading it."""
+        """Return the shape of a tensor without reading it."""
         ...
 
     def dtype(self, name: str) -> np.dtype:
-        """The dtype that `read` gives."""
+        """Return the dtype of the array that `read` returns."""
         ...
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor."""
+        """Read a tensor."""
         ...
 
 
 def num_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
-    """The size of a tensor."""
+    """Return the size of a tensor in bytes."""
     return math.prod(shape) * dtype.itemsize
 
 
 def shard_files(folder: str, single: str, index: str) -> dict[str, set[str] | None]:
-    """The weight files of a folder, each with the tensors that the index says it holds (None where there is no index).
+    """Return the weight files of a folder, each with its tensors according to the index (None without an index).
 
     Args:
         folder: local or gs://.
-        single: name of the one file of a model without an index.
-        index: name of the index of one with several.
+        single: file name of a model with a single file.
+        index: file name of the index of a model with several files.
 
     Raises:
         InputError: the index is malformed, or a file is missing.
     """
     path = os.path.join(folder, index)
     if not exists(path):
-        return {_present(os.path.join(folder, single)): None}
+        return {_require_file(os.path.join(folder, single)): None}
     try:
         weight_map = json.loads(read_text(path))["weight_map"]
-        held: dict[str, set[str]] = {}
+        names_by_file: dict[str, set[str]] = {}
         for name, file in weight_map.items():
             if os.path.basename(file) != file:
-                raise ValueError(f"{file!r} is no file name")
-            held.setdefault(file, set()).add(name)
+                raise ValueError(f"{file!r} is not a file name")
+            names_by_file.setdefault(file, set()).add(name)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: not an index of weight files ({error})") from error
-    return {_present(os.path.join(folder, file)): held[file] for file in sorted(held)}
+    return {_require_file(os.path.join(folder, file)): names_by_file[file] for file in sorted(names_by_file)}
 
 
-def _present(file: str) -> str:
+def _require_file(file: str) -> str:
     if not exists(file):
-        raise InputError(f"{file} is missing; a model folder holds one weight file, or all shards of its index")
+        raise InputError(f"{file} is missing; a model folder has one weight file, or all shards of its index")
     return file
 
 
-def collect(files: dict[str, set[str] | None], list_names: Callable[[str], list[str]]) -> dict[str, str]:
-    """Which file holds which tensor, in reading order.
+def map_tensors_to_files(files: dict[str, set[str] | None], list_names: Callable[[str], list[str]]) -> dict[str, str]:
+    """Return the file of each tensor, in reading order.
 
     Args:
-        files: as `shard_files` gives them.
-        list_names: the tensors in a file.
+        files: from `shard_files`.
+        list_names: returns the names of the tensors in a file.
 
     Raises:
-        InputError: a tensor is in two files, or not in the one that the index names.
+        InputError: a tensor is in two files, or not in the file that the index names.
     """
     found: dict[str, str] = {}
     for file, expected in files.items():
@@ -91,5 +91,5 @@ def collect(files: dict[str, set[str] | None], list_names: Callable[[str], list[
                 raise InputError(f"{file}: the tensor {name} is not in the index")
             found[name] = file
         if expected is not None and (missing := expected - set(names)):
-            raise InputError(f"{file}: the tensor {min(missing)} is missing, which the index says it holds")
+            raise InputError(f"{file}: the tensor {min(missing)} is missing, but the index lists it")
     return found

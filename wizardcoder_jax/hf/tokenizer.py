@@ -1,4 +1,4 @@
-"""Tokenizers as Hugging Face folders carry them: tokenizer.json, special tokens, chat template."""
+"""Tokenizers of Hugging Face folders: tokenizer.json, special tokens, chat template."""
 
 import hashlib
 import json
@@ -17,12 +17,18 @@ from wizardcoder_jax.core.filesystem import exists, read_text
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SENTENCEPIECE_SPACE = "\u2581"
-_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's tokens of single bytes
-_KEPT_SETTINGS = ("model_max_length", "padding_side", "truncation_side")  # of tokenizer_config.json, besides the tokens
+_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's byte tokens
+_EXPORTED_SETTINGS = (
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+)  # of tokenizer_config.json
 
 
-def _letter_bytes() -> dict[str, int]:
-    """The letters by which byte-level tokenizers write bytes: printable ones of Latin-1 are themselves, others follow U+0100.
+def _build_byte_decoder() -> dict[str, int]:
+    """Return the byte of each character that byte-level tokenizers use for bytes.
+
+    Printable Latin-1 characters stand for themselves, the other bytes follow from U+0100.
 
     Source: openai/gpt-2 (src/encoder.py, bytes_to_unicode).
     """
@@ -31,21 +37,21 @@ def _letter_bytes() -> dict[str, int]:
     return {**{chr(byte): byte for byte in printable}, **{chr(0x100 + i): byte for i, byte in enumerate(others)}}
 
 
-_LETTER_BYTES = _letter_bytes()
+_BYTE_DECODER = _build_byte_decoder()
 
 
-def _refuse(message: str) -> NoReturn:
+def _raise_template_error(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
 class Tokenizer:
-    """Text to ids and back.
+    """A tokenizer with its special tokens and chat template.
 
     Args:
-        backend: the tokenizer proper.
-        special_tokens: "eos_token" and, where they are, "bos_token", "unk_token", "pad_token" -> text.
+        backend: the tokenizer of the `tokenizers` package.
+        special_tokens: "eos_token" and, if they exist, "bos_token", "unk_token", "pad_token" -> text.
         chat_template: Jinja source, or None for a model without one.
-        settings: entries of tokenizer_config.json that go where the tokenizer goes.
+        settings: further entries of tokenizer_config.json for export.
 
     Raises:
         InputError: there is no end-of-text token.
@@ -65,24 +71,24 @@ class Tokenizer:
         eos = self.special_tokens.get("eos_token")
         eos_id = backend.token_to_id(eos) if eos else None
         if eos_id is None:
-            raise InputError(f"the tokenizer has no end-of-text token (eos_token={eos!r}); name it in tokenizer_config.json")
+            raise InputError(f"the tokenizer has no end-of-text token (eos_token={eos!r}); set it in tokenizer_config.json")
         self.eos_id: int = eos_id
-        self._truncating: tokenizers.Tokenizer | None = None  # a copy that cuts, as encode_whole last needed it
-        self._template: jinja2.Template | None = None  # compiled when first needed
+        self._truncating: tokenizers.Tokenizer | None = None  # a copy with truncation, cached by encode_truncated
+        self._template: jinja2.Template | None = None  # compiled on first use
 
     @property
     def eos_token(self) -> str:
-        """Text of the end-of-text token."""
+        """The text of the end-of-text token."""
         return self.special_tokens["eos_token"]
 
     @property
     def bos_id(self) -> int | None:
-        """Id of the begin-of-text token, None where there is none."""
+        """The id of the begin-of-text token, or None."""
         return self._special_id("bos_token")
 
     @property
     def pad_id(self) -> int | None:
-        """Id of the padding token, None where there is none."""
+        """The id of the padding token, or None."""
         return self._special_id("pad_token")
 
     def _special_id(self, kind: str) -> int | None:
@@ -91,27 +97,29 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Ids in all, special tokens too: one more than the largest."""
+        """The largest id plus one, special tokens included."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that decides which ids a text has, and of the end-of-text id."""
+        """A hash of everything that determines the ids of a text, and of the end-of-text id."""
         return hashlib.sha256(f"{self._backend.to_str()}\0{self.eos_id}".encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, nothing added."""
+        """Encode `text` without adding special tokens."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, nothing added; on several cores."""
+        """Encode texts in parallel, without adding special tokens."""
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_whole(self, texts: Sequence[str], max_length: int) -> list[tuple[list[int], bool]]:
-        """For each text its first ids, with the special tokens (BOS) that the tokenizer adds, and whether some were cut off.
+    def encode_truncated(self, texts: Sequence[str], max_length: int) -> list[tuple[list[int], bool]]:
+        """Encode texts with the special tokens (BOS) that the tokenizer adds, truncated to `max_length` ids including them.
 
-        At most `max_length` ids, special tokens included: what transformers' tokenizer(text, truncation=True,
-        max_length=max_length) gives.
+        Equals transformers' tokenizer(text, truncation=True, max_length=max_length).
+
+        Returns:
+            For each text its ids, and whether it was truncated.
         """
         if self._truncating is None or (self._truncating.truncation or {}).get("max_length") != max_length:
             self._truncating = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -120,40 +128,40 @@ class Tokenizer:
         return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens left out, spaces as they are."""
+        """Decode `ids`, skipping special tokens and keeping all spaces."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
 
     def token_id(self, text: str) -> int | None:
-        """Id of the token with this text, None where there is none."""
+        """Return the id of the token with this text, or None."""
         return self._backend.token_to_id(text)
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token stands for: part of a character, it may be; its name where it is a special token."""
+        """Return the bytes of a token, which may be part of a character; for a special token, its text."""
         name = self._backend.id_to_token(token) or ""
         if token in self._backend.get_added_tokens_decoder():
             return name.encode()
         if (byte := _BYTE_NAME.fullmatch(name)) is not None:
             return bytes([int(byte[1], 16)])
-        if all(letter in _LETTER_BYTES for letter in name) and "ByteLevel" in repr(self._backend.decoder):
-            return bytes(_LETTER_BYTES[letter] for letter in name)
+        if all(char in _BYTE_DECODER for char in name) and "ByteLevel" in repr(self._backend.decoder):
+            return bytes(_BYTE_DECODER[char] for char in name)
         return name.replace(_SENTENCEPIECE_SPACE, " ").encode()
 
     def chat_prompt(self, message: str) -> str:
-        """The prompt that asks `message` as the only user turn.
+        """Return the prompt for a conversation with `message` as its only user turn.
 
         Raises:
-            InputError: the model has no chat template, or it fails.
+            InputError: the model has no chat template, or rendering it fails.
         """
-        return self.chat_prompt_of([{"role": "user", "content": message}])
+        return self.apply_chat_template([{"role": "user", "content": message}])
 
-    def chat_prompt_of(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The prompt that asks for the answer to a conversation.
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Render the chat template for a conversation, up to the assistant's next answer.
 
         Args:
-            messages: "role" ("system", "user" or "assistant") and "content" of each.
+            messages: each with "role" ("system", "user" or "assistant") and "content".
 
         Raises:
-            InputError: the model has no chat template, or it fails.
+            InputError: the model has no chat template, or rendering it fails.
         """
         if self.chat_template is None:
             raise InputError("this model has no chat template; use another --protocol, e.g. wizardcoder-humaneval-v1")
@@ -162,18 +170,18 @@ class Tokenizer:
                 environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
                     trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
                 )
-                environment.globals["raise_exception"] = _refuse  # as transformers offers it to templates
+                environment.globals["raise_exception"] = _raise_template_error  # as in transformers
                 self._template = environment.from_string(self.chat_template)
             return self._template.render(messages=messages, add_generation_prompt=True, **self.special_tokens)
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise InputError(f"the model's chat template fails: {error}") from error
 
     def with_chat_template(self, chat_template: str) -> "Tokenizer":
-        """The same tokenizer with another chat template."""
+        """Return the tokenizer with another chat template."""
         return Tokenizer(self._backend, self.special_tokens, chat_template, self._settings)
 
     def with_pad_token(self, text: str | None) -> "Tokenizer":
-        """The same tokenizer with a padding token, which gets the next id if there is no such token; itself if it has one."""
+        """Return the tokenizer with a padding token, which gets the next id if it is new; unchanged if it already has one."""
         if text is None or self.pad_id is not None:
             return self
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -181,11 +189,11 @@ class Tokenizer:
         return Tokenizer(backend, {**self.special_tokens, "pad_token": text}, self.chat_template, self._settings)
 
     def to_files(self) -> dict[str, str]:
-        """The files of a Hugging Face folder, name -> text, that transformers 4 and 5 both load."""
+        """Return the tokenizer files of a Hugging Face folder, name -> text, for transformers 4 and 5."""
         config: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",  # both read tokenizer.json as it stands
+            "tokenizer_class": "PreTrainedTokenizerFast",  # both versions read tokenizer.json without changes
             "clean_up_tokenization_spaces": False,
-            # Without it transformers 4 hands out token_type_ids, which GPTBigCode would embed and add.
+            # Without this, transformers 4 also returns token_type_ids, which GPTBigCode would embed and add.
             "model_input_names": ["input_ids", "attention_mask"],
             **self._settings,
             **self.special_tokens,
@@ -199,67 +207,67 @@ class Tokenizer:
         }
 
 
-def tokenizer_from_files(files: Mapping[str, str], place: str, eos_id: int | None) -> Tokenizer:
-    """The tokenizer in the files of a Hugging Face folder (name -> text).
+def tokenizer_from_files(files: Mapping[str, str], location: str, eos_id: int | None) -> Tokenizer:
+    """Load the tokenizer from the files of a Hugging Face folder.
 
     Args:
-        files: at least tokenizer.json.
-        place: where they come from, for messages.
-        eos_id: the model's end-of-text id, for folders whose tokenizer does not name the token.
+        files: name -> text; at least tokenizer.json.
+        location: where they come from, for messages.
+        eos_id: the model's end-of-text id, used if the tokenizer files do not define the token.
 
     Raises:
         InputError: tokenizer.json is missing or malformed.
     """
     if "tokenizer.json" not in files:
-        raise InputError(f"{place}: tokenizer.json is missing")
+        raise InputError(f"{location}: tokenizer.json is missing")
     try:
         backend = tokenizers.Tokenizer.from_str(files["tokenizer.json"])
         config = json.loads(files.get("tokenizer_config.json", "{}"))
         special = {name: _token_text(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
-        settings = {name: config[name] for name in _KEPT_SETTINGS if name in config}
-        if more := [_token_text(token) for token in _more_special_tokens(config)]:
-            settings["additional_special_tokens"] = more
+        settings = {name: config[name] for name in _EXPORTED_SETTINGS if name in config}
+        if additional := [_token_text(token) for token in _additional_special_tokens(config)]:
+            settings["additional_special_tokens"] = additional
         if _adds_bos(config) and "bos_token" in special:
-            _begin_with(backend, special["bos_token"])
+            _add_bos_to_post_processor(backend, special["bos_token"])
     except Exception as error:  # the tokenizers package raises bare Exception
-        raise InputError(f"{place}: malformed tokenizer ({error})") from error
+        raise InputError(f"{location}: malformed tokenizer ({error})") from error
     if "eos_token" not in special and eos_id is not None and (eos := backend.id_to_token(eos_id)) is not None:
         special["eos_token"] = eos
     template = files.get("chat_template.jinja", config.get("chat_template"))
     return Tokenizer(backend, special, template if isinstance(template, str) else None, settings)
 
 
-def _more_special_tokens(config: dict[str, Any]) -> list[Any]:
-    """Special tokens without a part of their own, as transformers 4 and 5 each write them."""
-    named = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
-    return list(named.values()) if isinstance(named, dict) else list(named)
+def _additional_special_tokens(config: dict[str, Any]) -> list[Any]:
+    """Return special tokens other than bos, eos, unk and pad, under the keys of transformers 4 and 5."""
+    tokens = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
+    return list(tokens.values()) if isinstance(tokens, dict) else list(tokens)
 
 
 def _adds_bos(config: dict[str, Any]) -> bool:
-    """Whether the class that reads the folder begins each text with the begin-of-text token, whatever tokenizer.json says."""
+    """Return whether the tokenizer class of transformers adds the begin-of-text token regardless of tokenizer.json."""
     is_llama = "Llama" in str(config.get("tokenizer_class", ""))
     return bool(config.get("add_bos_token", True)) if is_llama else False
 
 
-def _begin_with(backend: tokenizers.Tokenizer, bos: str) -> None:
-    """Has tokenizer.json itself say it, since export names a class that adds nothing."""
+def _add_bos_to_post_processor(backend: tokenizers.Tokenizer, bos: str) -> None:
+    """Make tokenizer.json add the begin-of-text token, since export uses a class that adds nothing."""
     bos_id = backend.token_to_id(bos)
     if bos_id is None or backend.encode("").ids[:1] == [bos_id]:
         return
     template = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, bos_id)])
-    before = backend.post_processor
-    backend.post_processor = template if before is None else processors.Sequence([before, template])  # type: ignore[assignment]
+    previous = backend.post_processor
+    backend.post_processor = template if previous is None else processors.Sequence([previous, template])  # type: ignore[assignment]
 
 
 def _token_text(token: Any) -> str:
     text = token["content"] if isinstance(token, dict) else token
     if not isinstance(text, str):
-        raise ValueError(f"{token!r} is no special token")
+        raise ValueError(f"{token!r} is not a special token")
     return text
 
 
 def tokenizer_from_folder(folder: str, eos_id: int | None) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder, local or gs://; arguments and errors as for `tokenizer_from_files`."""
+    """Load the tokenizer of a Hugging Face folder, local or gs://; arguments and errors as for `tokenizer_from_files`."""
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     paths = {name: os.path.join(folder, name) for name in names}
     files = {name: read_text(path) for name, path in paths.items() if exists(path)}

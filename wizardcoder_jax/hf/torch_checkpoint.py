@@ -1,4 +1,4 @@
-"""PyTorch's own files (pytorch_model.bin), tensors only: nothing else that a pickle can hold is ever loaded."""
+"""Reading pytorch_model.bin. Only tensors are loaded, never other objects that a pickle can contain."""
 
 import re
 import zipfile
@@ -9,27 +9,27 @@ import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import is_remote, open_bytes
-from wizardcoder_jax.hf.tensor_source import collect, shard_files
+from wizardcoder_jax.hf.tensor_source import map_tensors_to_files, shard_files
 
 SINGLE_FILE, INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 class TorchSource:
-    """The tensors of a folder's pytorch_model.bin, or of shards with an index, local or gs://; a TensorSource.
+    """A TensorSource of a folder, local or gs://, with pytorch_model.bin, or shards and an index.
 
-    Files of today's zip format are mapped into memory, and anew for each tensor, so that the pages of those read before
-    leave memory; older files, and those on gs://, are held one whole shard at a time.
+    Files in the current zip format are mapped into memory separately for each tensor, so that the pages of earlier ones are
+    freed. Of older files, and of files on gs://, one whole shard is loaded at a time.
 
     Raises:
-        InputError: no such files, torch is not installed, or one is truncated or holds anything but tensors.
+        InputError: there are no such files, torch is not installed, or a file is truncated or contains anything but tensors.
     """
 
     def __init__(self, folder: str) -> None:
-        self.place = folder
-        self._whole: tuple[str, dict[str, Any]] | None = None
-        self._about: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        self._files = collect(shard_files(folder, SINGLE_FILE, INDEX_FILE), self._list_names)
+        self.location = folder
+        self._loaded_shard: tuple[str, dict[str, Any]] | None = None
+        self._info: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        self._files = map_tensors_to_files(shard_files(folder, SINGLE_FILE, INDEX_FILE), self._list_names)
 
     def names(self) -> list[str]:
         """See TensorSource."""
@@ -37,22 +37,22 @@ class TorchSource:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """See TensorSource."""
-        return self._about[name][1]
+        return self._info[name][1]
 
     def dtype(self, name: str) -> np.dtype:
         """See TensorSource."""
-        return self._about[name][0]
+        return self._info[name][0]
 
     def read(self, name: str) -> np.ndarray:
         """See TensorSource."""
         import torch
 
         tensor = self._load(self._files[name])[name].detach().contiguous()
-        array = tensor.reshape(-1).view(torch.uint8).numpy().copy()  # numpy has no bfloat16 of torch's
+        array = tensor.reshape(-1).view(torch.uint8).numpy().copy()  # torch cannot convert bfloat16 to numpy
         return array.view(self.dtype(name)).reshape(self.shape(name))
 
     def _list_names(self, path: str) -> list[str]:
-        import_error = f"{path}: reading .bin files needs torch: pip install torch  (or convert the model to safetensors)"
+        import_error = f"{path}: .bin files need torch; run: pip install torch  (or convert the model to safetensors)"
         try:
             import torch
         except ImportError as error:
@@ -60,36 +60,36 @@ class TorchSource:
         tensors = self._load(path)
         for name, tensor in tensors.items():
             if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-                raise InputError(f"{path}: the entry {name!r} is a {type(tensor).__name__}, no tensor; refused")
+                raise InputError(f"{path}: the entry {name!r} is a {type(tensor).__name__}, not a tensor; refused")
             kind = str(tensor.dtype).removeprefix("torch.")
             if kind not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
                 raise InputError(f"{path}: the tensor {name} is {kind}, {tensor.layout} on {tensor.device}; refused")
-            self._about[name] = np.dtype(_DTYPES[kind]), tuple(tensor.shape)
+            self._info[name] = np.dtype(_DTYPES[kind]), tuple(tensor.shape)
         return list(tensors)
 
     def _load(self, path: str) -> dict[str, Any]:
         import torch
 
-        if self._whole is not None and self._whole[0] == path:
-            return self._whole[1]
-        self._whole = None
+        if self._loaded_shard is not None and self._loaded_shard[0] == path:
+            return self._loaded_shard[1]
+        self._loaded_shard = None
         try:
             if not is_remote(path) and zipfile.is_zipfile(path):
                 return _as_dict(path, torch.load(path, map_location="cpu", weights_only=True, mmap=True))
             with open_bytes(path) as file:
-                self._whole = path, _as_dict(path, torch.load(file, map_location="cpu", weights_only=True))
-            return self._whole[1]
+                self._loaded_shard = path, _as_dict(path, torch.load(file, map_location="cpu", weights_only=True))
+            return self._loaded_shard[1]
         except InputError:
             raise
-        except Exception as error:  # pickle, zip and torch's own errors, RuntimeError and OSError among them
+        except Exception as error:  # errors of pickle, zip and torch, including RuntimeError and OSError
             forbidden = re.search(r"GLOBAL (\S+)", str(error))
             if forbidden is not None:
-                raise InputError(f"{path}: its pickle holds {forbidden[1]}, not tensors alone; refused") from error
+                raise InputError(f"{path}: its pickle contains {forbidden[1]}, not only tensors; refused") from error
             reason = str(error).strip().split("\n")[0]
-            raise InputError(f"{path}: truncated or no file of tensors ({reason}); fetch it again") from error
+            raise InputError(f"{path}: truncated or not a file of tensors ({reason}); download it again") from error
 
 
 def _as_dict(path: str, loaded: Any) -> dict[str, Any]:
     if not isinstance(loaded, dict):
-        raise InputError(f"{path}: holds a {type(loaded).__name__}, expected named tensors; refused")
+        raise InputError(f"{path}: contains a {type(loaded).__name__}, expected named tensors; refused")
     return loaded

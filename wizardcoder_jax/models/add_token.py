@@ -1,4 +1,4 @@
-"""More tokens for a model that has its weights already."""
+"""Adding a token to a model that already has weights."""
 
 import dataclasses
 
@@ -12,16 +12,16 @@ from wizardcoder_jax.models.transformer import Transformer
 
 
 def arch_with_token(arch: ArchConfig, token_id: int) -> ArchConfig:
-    """The architecture of `add_token`'s model."""
+    """Return the architecture of the model that `add_token` returns."""
     return dataclasses.replace(arch, vocab_size=max(arch.vocab_size, token_id + 1))
 
 
 def add_token(model: Transformer, token_id: int, mesh: Mesh) -> Transformer:
-    """The model with a row for `token_id` in its embedding and its output head: the mean of the rows before it.
+    """Initialize the rows of `token_id` in embedding and output head with the mean of the rows before it.
 
-    The vocabulary grows where it ends before the token; all other weights are shared with `model`.
+    The vocabulary grows if it ends before the token; all other weights are shared with `model`.
     Source: smart_tokenizer_and_embedding_resize in WizardCoder's training script (nlpxucan/WizardLM @cd4b4cc,
-    WizardCoder/src/train_wizardcoder.py), there in float32.
+    WizardCoder/src/train_wizardcoder.py), which computes in float32.
     """
     grown = nnx.clone(model)
     grown.arch = arch_with_token(model.arch, token_id)

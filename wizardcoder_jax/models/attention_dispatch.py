@@ -1,4 +1,4 @@
-"""Which way attention over packed rows goes: by two products, or by a kernel of the accelerator."""
+"""The choice of the attention back end for packed rows: plain matrix products, or a fused kernel of the accelerator."""
 
 from typing import Literal, NamedTuple
 
@@ -16,52 +16,53 @@ KERNELS = {"splash": splash_attend, "cudnn": cudnn_attend}
 
 
 class Segments(NamedTuple):
-    """Who sees whom in packed rows, without saying it for every pair."""
+    """The attention mask of packed rows for a fused kernel: causal, within segments, without a [T, T] array."""
 
     ids: jax.Array  # [B, T] int32
-    window: int | None  # a token sees this many latest ones; None: all earlier ones of its segment
-    kernel: Literal["splash", "cudnn"]  # that computes it
+    window: int | None  # a token attends to this many latest tokens; None: to all earlier ones of its segment
+    kernel: Literal["splash", "cudnn"]  # the kernel to use
 
 
 def select_backend(
     kind: AttentionBackend, *, length: int, head_dim: int, dropout: float, dtype: jnp.dtype
 ) -> Literal["dot", "splash", "cudnn"]:
-    """The way that attention goes.
+    """Select the attention back end.
 
     Args:
-        kind: "splash" or "cudnn" demands that kernel, "auto" takes the one of the accelerator where it fits.
-        length: T, places of a row.
+        kind: "splash" or "cudnn" requires that kernel; "auto" uses the accelerator's kernel if it supports the shapes.
+        length: T, positions per row.
         head_dim: H.
-        dropout: of attention probabilities, which neither kernel has.
+        dropout: rate of dropout of attention probabilities, which neither kernel supports.
         dtype: of activations.
 
     Raises:
-        InputError: a kernel is demanded where it does not fit.
+        InputError: the required kernel does not support these shapes.
     """
     wanted = kind if kind != "auto" else "splash" if is_tpu_target() else "cudnn" if is_gpu_target() else "dot"
     if wanted == "dot":
         return "dot"
     if wanted == "splash":
-        misfits = unsupported_by_splash(length=length, head_dim=head_dim, dropout=dropout)
+        unsupported = unsupported_by_splash(length=length, head_dim=head_dim, dropout=dropout)
     else:
-        misfits = unsupported_by_cudnn(length=length, head_dim=head_dim, dropout=dropout, dtype=dtype)
-    if misfits and kind != "auto":
-        raise InputError(f"attention {kind!r} does not fit {'; '.join(misfits)}; use 'dot' or 'auto'")
-    return "dot" if misfits else wanted
+        unsupported = unsupported_by_cudnn(length=length, head_dim=head_dim, dropout=dropout, dtype=dtype)
+    if unsupported and kind != "auto":
+        raise InputError(f"attention {kind!r} does not support {'; '.join(unsupported)}; use 'dot' or 'auto'")
+    return "dot" if unsupported else wanted
 
 
 def attend_packed(
     queries: jax.Array, keys: jax.Array, values: jax.Array, segments: Segments, rules: ShardingRules
 ) -> jax.Array:
-    """Softmax attention by a kernel, scores in float32; every device attends with its own rows and query heads.
+    """Compute softmax attention with a fused kernel; each device handles its own rows and query heads.
 
-    Padding is a segment like any other: each of its places sees itself at least, so that no softmax is over nothing.
+    Scores are in float32. Padding is a segment like any other: each of its positions attends at least to itself, so that
+    no softmax is empty.
 
     Args:
-        queries: [B, T, N, H], times 1/sqrt(H); the G = N/K heads that share a kv head lie side by side.
+        queries: [B, T, N, H], multiplied by 1/sqrt(H); the G = N/K heads that share a kv head are adjacent.
         keys: [B, T, K, H].
         values: [B, T, K, H].
-        segments: who sees whom.
+        segments: the attention mask.
         rules: how tensors are split over the mesh.
 
     Returns:
@@ -69,12 +70,12 @@ def attend_packed(
     """
     group = queries.shape[2] // keys.shape[2]
 
-    def part(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array, kv_heads: jax.Array) -> jax.Array:
+    def attend_shard(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array, kv_heads: jax.Array) -> jax.Array:
         keys, values = (local_kv_heads(array, kv_heads, group, axis=2) for array in (keys, values))
         return KERNELS[segments.kernel](queries, keys, values, ids, segments.window)
 
     heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
     axes = (heads, kv_heads, kv_heads, ("batch", None), ("heads",))
-    # a kernel does not say over which mesh axes its results vary, so that cannot be checked
-    run = rules.shard_map(part, axes, (queries.shape, heads), check_vma=False)
+    # The kernels do not declare over which mesh axes their results vary, so JAX cannot check it.
+    run = rules.shard_map(attend_shard, axes, (queries.shape, heads), check_vma=False)
     return run(queries, keys, values, segments.ids, jnp.arange(queries.shape[2]) // group)

@@ -1,4 +1,4 @@
-"""Int8 kernels, for inference and under adapters: half the bytes of bfloat16, which is what a decode step waits for."""
+"""Int8 kernels, for inference and under adapters: half the bytes of bfloat16, and decoding is bound by reading weights."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -6,32 +6,32 @@ from flax import nnx
 from wizardcoder_jax.models.layers import Projection
 from wizardcoder_jax.models.transformer import Transformer
 
-_STEPS = 127  # of an int8 number on either side of zero
+_MAX_INT8 = 127
 
 
 def quantize_int8(model: Transformer) -> Transformer:
-    """The same model with the kernels of its blocks in int8, symmetric, with one scale an output channel.
+    """Quantize the kernels of all blocks to int8, symmetrically, with one scale for each output channel.
 
-    A kernel's number is its int8 times the scale of its output channel, which is the channel's largest magnitude over
-    `_STEPS`: no number is off by more than half a scale, and zero stays zero. Embeddings, output head, norms and biases stay
-    as they are, adapters too. Works on stacked and unstacked blocks and inside jit. The kernels of the result cannot be
-    trained, but adapters over them can; to export them, `model/lora.merged` makes them float again.
+    A weight is its int8 value times the scale of its output channel, which is the channel's largest magnitude divided by 127:
+    the rounding error is at most half a scale, and zero stays zero. Embeddings, output head, norms, biases and adapters are
+    not changed. Works on stacked and unstacked blocks and inside jit. The quantized kernels cannot be trained, but adapters
+    over them can; `models.lora.merge_adapters` returns them to floating point for export.
     """
     model = nnx.clone(model)
     for _, module in nnx.iter_modules(model.blocks):
         if isinstance(module, Projection):
-            _quantise(module, model)
+            _quantize(module, model)
     return model
 
 
-def _quantise(projection: Projection, model: Transformer) -> None:
+def _quantize(projection: Projection, model: Transformer) -> None:
     assert isinstance(projection.kernel, nnx.Param)
     kernel, axes = projection.kernel[...].astype(jnp.float32), projection.kernel.axes
-    lead = kernel.ndim - len(axes)  # 1 where layers are stacked
-    inputs = tuple(range(lead, lead + projection.num_in))
-    scale = jnp.max(jnp.abs(kernel), axis=inputs) / _STEPS
-    divisor = jnp.expand_dims(jnp.where(scale == 0, 1, scale), inputs)
-    steps = jnp.round(kernel / divisor).astype(jnp.int8)
+    num_leading = kernel.ndim - len(axes)  # 1 for stacked layers
+    input_dims = tuple(range(num_leading, num_leading + projection.num_in))
+    scale = jnp.max(jnp.abs(kernel), axis=input_dims) / _MAX_INT8
+    divisor = jnp.expand_dims(jnp.where(scale == 0, 1, scale), input_dims)
+    quantized = jnp.round(kernel / divisor).astype(jnp.int8)
     axes_out = axes[projection.num_in :]
-    projection.kernel = nnx.Param(model.rules.constrain(steps, *axes), axes=axes)
+    projection.kernel = nnx.Param(model.rules.constrain(quantized, *axes), axes=axes)
     projection.scale = nnx.data(nnx.Param(model.rules.constrain(scale, *axes_out), axes=axes_out))

@@ -1,4 +1,4 @@
-"""Projections, norms, the MLP, the look-up of rows: parameters with shape, logical axes and initialiser on one line."""
+"""Projections, norms, the MLP and embedding lookup. Parameters have shape, logical axes and initializer on one line."""
 
 import functools
 import math
@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from wizardcoder_jax.core.sharding import COMPUTE_AXES, Axes, ShardingRules, is_cpu_target
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.nf4 import Nf4Kernel
-from wizardcoder_jax.models.remat import UP, keep
+from wizardcoder_jax.models.remat import UP
 
 
 class Initializer:
-    """Makes the parameters of one model, each from its own key; a leading dim for layers that are stacked.
+    """Creates the parameters of a model, each from its own key, with a leading dim for stacked layers.
 
     Args:
         key: a PRNG key.
@@ -27,17 +28,17 @@ class Initializer:
         self._key, self._lead, self._count = key, lead, 0
 
     def normal(self, shape: tuple[int, ...], axes: Axes, stddev: float = 0.02) -> nnx.Param:
-        """A parameter drawn from N(0, stddev^2)."""
+        """Draw a parameter from N(0, stddev^2)."""
         self._count += 1
         key = jax.random.fold_in(self._key, self._count)
         return nnx.Param(stddev * jax.random.normal(key, self._lead + shape, jnp.float32), axes=axes)
 
     def constant(self, shape: tuple[int, ...], axes: Axes, value: float) -> nnx.Param:
-        """A parameter filled with `value`."""
+        """Create a parameter filled with `value`."""
         return nnx.Param(jnp.full(self._lead + shape, value, jnp.float32), axes=axes)
 
     def stacked(self, num_layers: int) -> "Initializer":
-        """The initialiser of `num_layers` blocks at once."""
+        """Return an initializer that creates the parameters of `num_layers` stacked blocks."""
         return Initializer(jax.random.fold_in(self._key, 0), (num_layers,))
 
 
@@ -45,10 +46,10 @@ class Projection(nnx.Module):
     """x @ kernel + bias over the last `num_in` dims of x, in x's dtype; with an adapter, x @ (kernel + a b lora_scale) + bias.
 
     Args:
-        init: makes the parameters.
+        init: creates the parameters.
         shape: input dims, then output dims.
         axes: logical axes of `shape`.
-        num_in: how many dims of `shape` are input dims.
+        num_in: number of input dims in `shape`.
         use_bias: whether there is a bias over the output dims.
         rules: how tensors are split over the mesh.
     """
@@ -57,7 +58,7 @@ class Projection(nnx.Module):
         self, init: Initializer, shape: tuple[int, ...], axes: Axes, num_in: int, use_bias: bool, rules: ShardingRules
     ) -> None:
         self.kernel: nnx.Param | Nf4Kernel = init.normal(shape, axes, stddev=1 / math.sqrt(math.prod(shape[:num_in])))
-        self.scale: nnx.Param | None = None  # [*out] float32: what a step of an int8 kernel is worth (models/int8.py)
+        self.scale: nnx.Param | None = None  # [*out] float32, the scale of an int8 kernel (models/int8.py)
         self.bias = init.constant(shape[num_in:], axes[num_in:], 0.0) if use_bias else None
         self.lora_a: nnx.Param | None = None  # [*in, R] float32 (models/lora.py)
         self.lora_b: nnx.Param | None = None  # [R, *out] float32
@@ -66,10 +67,10 @@ class Projection(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., *in] -> [..., *out]."""
-        return self._finished(x, self._product(x))
+        return self._add_adapter_and_bias(x, self._product(x))
 
-    def _finished(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """`y`, x's product with the kernel, with what else there is."""
+    def _add_adapter_and_bias(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Add the adapter's output for `x` and the bias to `y`, the product of `x` with the kernel."""
         if self.lora_a is not None and self.lora_b is not None:
             a = self.rules.all_gather(self.lora_a[...].astype(x.dtype), *self.axes[: self.num_in], None)
             b = self.rules.all_gather(self.lora_b[...].astype(x.dtype), None, *self.axes[self.num_in :])
@@ -79,9 +80,9 @@ class Projection(nnx.Module):
         return y + self.rules.all_gather(self.bias[...].astype(x.dtype), *self.axes[self.num_in :])
 
     def dense_kernel(self) -> jax.Array:
-        """What the kernel and the adapter of one layer amount to: [*in, *out] float32."""
-        held = self.kernel
-        kernel = held.dense(jnp.float32) if isinstance(held, Nf4Kernel) else held[...].astype(jnp.float32)
+        """Return the kernel of one layer, dequantized and with the adapter merged: [*in, *out] float32."""
+        stored = self.kernel
+        kernel = stored.dense(jnp.float32) if isinstance(stored, Nf4Kernel) else stored[...].astype(jnp.float32)
         if self.scale is not None:
             kernel = kernel * self.scale[...]
         if self.lora_a is None or self.lora_b is None:
@@ -89,64 +90,64 @@ class Projection(nnx.Module):
         return kernel + jnp.tensordot(self.lora_a[...] * self.lora_scale, self.lora_b[...], 1, precision="highest")
 
     def _product(self, x: jax.Array) -> jax.Array:
-        """The product with the kernel. What int8 or NF4 stands for is made anew for the backward pass, as it is larger."""
+        """Multiply with the kernel. The backward pass dequantizes int8 and NF4 kernels again, since floats need more memory."""
         if isinstance(self.kernel, Nf4Kernel):
             product = lambda x, kernel: jnp.tensordot(x, kernel.dense(x.dtype), self.num_in)  # noqa: E731
             return jax.checkpoint(product)(x, self.kernel)
         if self.scale is None:
-            return self._product_of_floats(x, self.kernel[...])
+            return self._float_product(x, self.kernel[...])
 
-        def product_of_steps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        def int8_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
             kernel = self.rules.all_gather(kernel, *self.axes).astype(x.dtype)
             return jnp.tensordot(x, kernel, self.num_in)
 
-        return (jax.checkpoint(product_of_steps)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
+        return (jax.checkpoint(int8_product)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
-    def _held_rows(self) -> jax.Array | None:
-        """The kernel [D, ...], where it is of floats and devices hold rows of it, of which each needs all columns."""
+    def _row_split_kernel(self) -> jax.Array | None:
+        """Return the kernel [D, ...] if it is in floating point and split by rows only; None otherwise, and on CPU."""
         if is_cpu_target() or self.scale is not None or isinstance(self.kernel, Nf4Kernel) or self.axes[0] != "embed":
             return None
         kernel: jax.Array = self.kernel[...]
         split = [axis for axis, dim in zip(self.axes, kernel.shape, strict=True) if axis and self.rules.mesh_axes(axis, dim)]
         return kernel if split == ["embed"] else None
 
-    def _product_of_floats(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def _float_product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         embed = self.axes.index("embed")
         if is_cpu_target() or not self.rules.mesh_axes("embed", kernel.shape[embed]):
             return jnp.tensordot(x, self.rules.all_gather(kernel.astype(x.dtype), *self.axes), self.num_in)
         kernel = cast_weight(kernel, x.dtype)
         if embed < self.num_in:
             return jnp.tensordot(x, self.rules.all_gather(kernel, *self.axes), self.num_in)
-        # Devices hold rows of "embed": with them in front, what is gathered lies as the products forward and backward read it.
-        # The barrier keeps the compiler from turning the dims again, which would be a copy of the kernel.
+        # The kernel is split along "embed". With that dim in front, the gathered kernel has the layout that the forward and
+        # backward products read. The barrier keeps the compiler from transposing it back, which would copy the kernel.
         axes = ("embed", *self.axes[:embed])
-        rows = _as_it_lies(self.rules.constrain(jnp.moveaxis(kernel, embed, 0), *axes))
+        rows = _keep_layout(self.rules.constrain(jnp.moveaxis(kernel, embed, 0), *axes))
         return jnp.tensordot(
             x, self.rules.all_gather(rows, *axes), (tuple(range(-self.num_in, 0)), tuple(range(1, self.num_in + 1)))
         )
 
 
 def apply_fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
-    """What projections [D, *, H] make of x [..., D]: [..., *, H] each.
+    """Apply several projections [D, *, H] to x [..., D]; returns [..., *, H] for each.
 
-    Where devices hold rows of their kernels these are gathered and multiplied as one, which is few large exchanges and products
-    in place of many small ones; else apart.
+    Kernels that are split by rows are gathered and multiplied as one: one large transfer and product instead of several small
+    ones.
     """
-    kernels = [kernel for projection in projections if (kernel := projection._held_rows()) is not None]
+    kernels = [kernel for projection in projections if (kernel := projection._row_split_kernel()) is not None]
     if len(kernels) < len(projections):
         return [projection(x) for projection in projections]
     rules, ends = projections[0].rules, np.cumsum([kernel.shape[1] for kernel in kernels])[:-1]
     kernel: Any = cast_weight(jnp.concatenate(kernels, axis=1), x.dtype)
     products = jnp.split(jnp.tensordot(x, rules.all_gather(kernel, "embed", None, None), 1), ends, axis=-2)
-    return [projection._finished(x, y) for projection, y in zip(projections, products, strict=True)]
+    return [projection._add_adapter_and_bias(x, y) for projection, y in zip(projections, products, strict=True)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def cast_weight(weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """One layer's weight in the dtype of its product, made where it is used.
+    """Cast one layer's weight to the dtype of its product, at the place where it is used.
 
-    XLA would otherwise see that nothing else is done with the weights of all layers, and hold them all in that dtype besides.
-    It does not look through the bits of a number.
+    A plain cast of a scanned layer's weight would be moved out of the loop by XLA, which would then store the weights of all
+    layers in both dtypes. XLA does not move it across a bitcast.
     """
     if weight.dtype != jnp.float32 or dtype == weight.dtype:
         return weight.astype(dtype)
@@ -158,20 +159,20 @@ def _cast_forward(weight: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.A
     return cast_weight(weight, dtype), jnp.zeros((), weight.dtype)
 
 
-def _cast_backward(dtype: jnp.dtype, held: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
-    return (grad.astype(held.dtype),)
+def _cast_backward(dtype: jnp.dtype, weight: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    return (grad.astype(weight.dtype),)
 
 
 cast_weight.defvjp(_cast_forward, _cast_backward)
 
 
 @jax.custom_vjp
-def _as_it_lies(x: jax.Array) -> jax.Array:
-    """`x` behind a barrier; its gradient is behind none, so that it is summed over devices by parts."""
+def _keep_layout(x: jax.Array) -> jax.Array:
+    """Put an optimization barrier after `x`, but none before its gradient, which can then be reduce-scattered."""
     return jax.lax.optimization_barrier(x)
 
 
-_as_it_lies.defvjp(lambda x: (_as_it_lies(x), None), lambda _, grad: (grad,))
+_keep_layout.defvjp(lambda x: (_keep_layout(x), None), lambda _, grad: (grad,))
 
 
 class Norm(nnx.Module):
@@ -184,7 +185,7 @@ class Norm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D]."""
-        y, share = x.astype(jnp.float32), 1 / x.shape[-1]  # a mean is a sum of shares: on TPU dividing would be one step more
+        y, share = x.astype(jnp.float32), 1 / x.shape[-1]  # multiplying by 1/D saves a division on TPU
         if self.bias is not None:
             y = y - (y * share).sum(-1, keepdims=True)
         y = y * jax.lax.rsqrt((jnp.square(y) * share).sum(-1, keepdims=True) + self.eps)
@@ -206,28 +207,30 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, T, D] -> [B, T, D]."""
-        hidden = keep(self.rules.constrain(self.up(x), "batch", None, "mlp"), UP)
+        hidden = checkpoint_name(self.rules.constrain(self.up(x), "batch", None, "mlp"), UP)
         if self.gate is not None:
-            hidden = _gated(keep(self.gate(x), UP), hidden)
+            hidden = _gated(checkpoint_name(self.gate(x), UP), hidden)
         else:
-            hidden = _gelu(hidden, by_tanh=self.activation == "gelu_tanh")
+            hidden = _gelu(hidden, use_tanh=self.activation == "gelu_tanh")
         return self.down(hidden)
 
 
-def _gelu(x: jax.Array, *, by_tanh: bool) -> jax.Array:
-    """The gaussian error linear unit, in float32 at least, as torch computes it.
+def _gelu(x: jax.Array, *, use_tanh: bool) -> jax.Array:
+    """Compute GELU as torch does, in float32 at least.
 
-    By erf: of erfc, which jax.nn.gelu takes, TPUs compare the signs in a pass over the units of its own.
+    With erf instead of the erfc of jax.nn.gelu, for which TPUs need another pass over all units to compare signs.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    y = jax.nn.gelu(wide, approximate=True) if by_tanh else 0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
+    y = jax.nn.gelu(wide, approximate=True) if use_tanh else 0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
     return y.astype(x.dtype)
 
 
 @jax.custom_vjp
 def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
-    """silu(gate) up. Its gradients are products of what is held: XLA on CPU fuses them with the transposition for the matrix
-    products that follow, and would take an exponential by itself for each number there.
+    """Compute silu(gate) * up.
+
+    The gradients are written as products of saved arrays. XLA on CPU fuses them with the transposition for the following
+    matrix products, and would otherwise compute an exponential for every element there.
     """
     return gate * jax.nn.sigmoid(gate) * up
 
@@ -237,8 +240,8 @@ def _gated_forward(gate: jax.Array, up: jax.Array) -> tuple[jax.Array, tuple[jax
     return gate * share * up, (gate, up, share)
 
 
-def _gated_backward(held: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    gate, up, share = held
+def _gated_backward(saved: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    gate, up, share = saved
     return grad * up * share * (1 + gate * (1 - share)), grad * gate * share
 
 
@@ -246,28 +249,29 @@ _gated.defvjp(_gated_forward, _gated_backward)
 
 
 def embedding_lookup(table: jax.Array, indices: jax.Array, axis: str, rules: ShardingRules, dtype: jnp.dtype) -> jax.Array:
-    """Rows of a table [V, D], [B, T] -> [B, T, D]; a device that computes with a part of it adds the rows that are there.
+    """Look up rows of a table [V, D]: [B, T] -> [B, T, D]. If the table is split, each device contributes its own rows.
 
-    They have `dtype`'s precision, in which the table is gathered and its gradient summed over devices, as a kernel's is; the
-    gradient of the places of one device is summed in the table's own.
+    The result has `dtype`'s precision: as for kernels, the table is gathered and its gradient summed over devices in `dtype`.
+    On one device the gradient is summed in the table's own dtype.
 
     Args:
-        table: one row an index.
-        indices: int32.
-        axis: logical axis of the rows.
+        table: [V, D].
+        indices: [B, T] int32.
+        axis: logical axis of the table's rows.
         rules: how tensors are split over the mesh.
         dtype: of activations.
     """
-    part_of = COMPUTE_AXES[axis]
-    names = rules.mesh_axes(part_of, table.shape[0])
+    compute_axis = COMPUTE_AXES[axis]
+    mesh_axes = rules.mesh_axes(compute_axis, table.shape[0])
 
-    def part(table: jax.Array, rows: jax.Array, indices: jax.Array) -> jax.Array:
-        if not names:
+    def lookup_shard(table: jax.Array, rows: jax.Array, indices: jax.Array) -> jax.Array:
+        if not mesh_axes:
             return table[indices]
-        here = indices - rows[0]
-        found = table[jnp.clip(here, 0, len(rows) - 1)]
-        return jax.lax.psum(jnp.where(((here >= 0) & (here < len(rows)))[..., None], found, 0), names)
+        local = indices - rows[0]
+        found = table[jnp.clip(local, 0, len(rows) - 1)]
+        return jax.lax.psum(jnp.where(((local >= 0) & (local < len(rows)))[..., None], found, 0), mesh_axes)
 
-    in_axes, out = ((part_of, None), (part_of,), ("batch", None)), ((*indices.shape, table.shape[1]), ("batch", None, None))
-    all_gather = rules.all_gather(table.astype(dtype), axis, None).astype(jnp.promote_types(table.dtype, dtype))
-    return rules.shard_map(part, in_axes, out)(all_gather, jnp.arange(table.shape[0]), indices)
+    in_axes = ((compute_axis, None), (compute_axis,), ("batch", None))
+    out = ((*indices.shape, table.shape[1]), ("batch", None, None))
+    gathered = rules.all_gather(table.astype(dtype), axis, None).astype(jnp.promote_types(table.dtype, dtype))
+    return rules.shard_map(lookup_shard, in_axes, out)(gathered, jnp.arange(table.shape[0]), indices)

@@ -1,10 +1,10 @@
-"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685) over frozen weights, which may be quantised (QLoRA, arXiv 2305.14314).
+"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685) over frozen weights, optionally quantized (QLoRA, arXiv 2305.14314).
 
-Why not qwix: it finds weights by tracing a model on example inputs and replacing jax's operations meanwhile. Our projections
-have logical axes by which adapters are split, gather what they hold before they compute with it, and lie in stacks that are
-scanned; its adapters take the sharding of concrete arrays, so that no model of mere shapes could be adapted, which is what
-restoring and compiling ahead of time need. Its NF4 has a float scale a block and no double quantization, 4.5 bits a number
-where the paper has 4.127. And its merge would have to be ours in any case.
+Why not qwix: it finds weights by tracing a model on example inputs while it replaces JAX's operations. Our projections are
+stacked and scanned, gather their weights before they compute, and have logical axes by which adapters are split. Adapters of
+qwix take the sharding of concrete arrays, so it cannot adapt an abstract model, which restoring and compiling ahead of time
+need. Its NF4 has one float scale per block and no double quantization, 4.5 bits per weight instead of the paper's 4.127. And
+the merge would have to be ours anyway.
 """
 
 import functools
@@ -25,39 +25,39 @@ from wizardcoder_jax.models.layers import Projection
 from wizardcoder_jax.models.nf4 import Nf4Kernel
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
-ADAPTER_NAMES = ("lora_a", "lora_b")  # the parameters that are trained; all others are frozen
+ADAPTER_NAMES = ("lora_a", "lora_b")  # the trained parameters; all others are frozen
 
 
 def add_adapters_on_mesh(model: Transformer, lora: LoraConfig, key: jax.Array, mesh: Mesh) -> Transformer:
-    """`add_adapters`, compiled for the mesh. Of base weights that stay in float32 the buffers are taken over from `model`."""
-    donated = 0 if lora.base_weights == "float32" else ()  # in another dtype none fits
+    """Run `add_adapters`, compiled for the mesh. The buffers of base weights that stay in float32 are donated."""
+    donated = 0 if lora.base_weights == "float32" else ()  # buffers of another dtype cannot be reused
     with jax.set_mesh(mesh):
         return jax.jit(add_adapters, static_argnums=1, donate_argnums=donated)(model, lora, key)
 
 
 def abstract_lora_transformer(arch: ArchConfig, rules: ShardingRules, lora: LoraConfig) -> Transformer:
-    """An adapted model with shapes in place of weights."""
+    """Return a model with adapters that has shapes instead of weights."""
 
-    def made() -> Transformer:
-        key = jax.random.key(0)  # in here, since the current mesh may be one of devices that nothing can run on
+    def build() -> Transformer:
+        key = jax.random.key(0)  # inside eval_shape, since the devices of the current mesh may not exist
         return add_adapters(Transformer(arch, rules, key), lora, key)
 
-    return jax.eval_shape(made)
+    return jax.eval_shape(build)
 
 
 def add_adapters(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transformer:
-    """The model with adapters that add nothing yet, over weights as `lora.base_weights` says.
+    """Add adapters to the projections `lora.targets`, initialized so that they do not change the output, and freeze the rest.
 
-    An adapter is a [*in, R] and b [R, *out], float32, stacked as the kernels are. Drawn as by the authors' loralib
-    (layers.py, reset_parameters: kaiming_uniform with a = sqrt(5), as peft does, where the paper says Gaussian): a uniform
-    within 1/sqrt(inputs), b zero. A draw depends on the key and the projection's name, not on the mesh or other targets.
-    Of the frozen weights matrices are held as `base_weights`, where that is int8 or nf4 those outside the blocks in bfloat16;
-    vectors (norms, biases) stay as they are.
+    An adapter is a [*in, R] and b [R, *out], float32, stacked like the kernels. The initialization is that of the authors'
+    loralib and of peft (layers.py, reset_parameters: kaiming_uniform with a = sqrt(5); the paper says Gaussian): a is uniform
+    within 1/sqrt(inputs), b is zero. It depends on the key and the projection's name, not on the mesh or other targets.
+    Frozen matrices are stored as `lora.base_weights`; for int8 and nf4, those outside the blocks in bfloat16. Vectors (norms,
+    biases) are not changed.
 
     Args:
-        model: float weights, blocks stacked.
-        lora: rank and the rest.
-        key: of the draws.
+        model: floating-point weights, stacked blocks.
+        lora: the LoRA settings.
+        key: PRNG key of the initialization.
 
     Raises:
         InputError: the model has none of the targets.
@@ -70,18 +70,19 @@ def add_adapters(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transf
         if isinstance(module, Projection) and path[-1] in lora.targets
     }
     if not targets:
-        there = "query, key, value, out, up, down" + (", gate" if model.arch.mlp == "swiglu" else "")
-        raise InputError(f"lora.targets {', '.join(lora.targets)}: this model has none of them; it has {there}")
+        available = "query, key, value, out, up, down" + (", gate" if model.arch.mlp == "swiglu" else "")
+        raise InputError(f"lora.targets {', '.join(lora.targets)}: no such projection in this model; it has {available}")
     for name, projection in targets.items():
         _add_adapter(projection, jax.random.fold_in(key, zlib.crc32(name.encode())), lora.rank, lora.alpha)
-    return _frozen(model, lora)
+    return _convert_base_weights(model, lora)
 
 
 def _add_adapter(projection: Projection, key: jax.Array, rank: int, alpha: float) -> None:
     assert isinstance(projection.kernel, nnx.Param)
-    lead = projection.kernel.ndim - len(projection.axes)
-    cut = lead + projection.num_in
-    layers, inputs, outputs = (projection.kernel.shape[part] for part in (slice(lead), slice(lead, cut), slice(cut, None)))
+    kernel_shape, num_leading = projection.kernel.shape, projection.kernel.ndim - len(projection.axes)
+    first_output = num_leading + projection.num_in
+    layers, inputs = kernel_shape[:num_leading], kernel_shape[num_leading:first_output]
+    outputs = kernel_shape[first_output:]
     bound = 1 / math.sqrt(math.prod(inputs))
     a = jax.random.uniform(key, (*layers, *inputs, rank), jnp.float32, -bound, bound)
     b = jnp.zeros((*layers, rank, *outputs), jnp.float32)
@@ -91,8 +92,8 @@ def _add_adapter(projection: Projection, key: jax.Array, rank: int, alpha: float
     projection.lora_scale = alpha / rank
 
 
-def _frozen(model: Transformer, lora: LoraConfig) -> Transformer:
-    """The model with its matrices, adapters aside, held as `lora.base_weights`."""
+def _convert_base_weights(model: Transformer, lora: LoraConfig) -> Transformer:
+    """Convert all matrices except adapters to `lora.base_weights`."""
     dtype = jnp.dtype("float32" if lora.base_weights == "float32" else "bfloat16")
     for table in filter(None, (model.tokens, model.positions, model.head)):
         table.set_value(model.rules.constrain(table[...].astype(dtype), *table.axes))
@@ -109,18 +110,18 @@ def _frozen(model: Transformer, lora: LoraConfig) -> Transformer:
 
 @functools.partial(jax.jit, static_argnums=1)
 def merge_adapters(model: Transformer, dtype: jnp.dtype) -> Transformer:
-    """The plain model that an adapted one (or one in int8, or NF4) amounts to, blocks stacked.
+    """Merge adapters into the kernels and dequantize them; returns a plain model with stacked blocks in `dtype`.
 
-    A kernel becomes what it stands for, plus a b alpha/rank, computed layer by layer in float32.
+    Each kernel becomes its dequantized value plus a b alpha/rank, computed layer by layer in float32.
     """
-    plain, held = abstract_transformer(model.arch, model.rules), dict(nnx.iter_modules(model))
+    plain, modules = abstract_transformer(model.arch, model.rules), dict(nnx.iter_modules(model))
     for path, module in nnx.iter_modules(plain):
         for name, param in vars(module).items():
             if not isinstance(param, nnx.Param):
                 continue
             if isinstance(module, Projection) and name == "kernel":
-                value = jax.lax.map(lambda layer: layer.dense_kernel().astype(dtype), held[path])
+                value = jax.lax.map(lambda layer: layer.dense_kernel().astype(dtype), modules[path])
             else:
-                value = getattr(held[path], name)[...].astype(dtype)
+                value = getattr(modules[path], name)[...].astype(dtype)
             param.set_value(model.rules.constrain(value, *param.axes))
     return plain

@@ -1,9 +1,9 @@
-"""NF4, the four-bit numbers of QLoRA (Dettmers et al., arXiv 2305.14314), for kernels that are frozen.
+"""NF4, the 4-bit data type of QLoRA (Dettmers et al., arXiv 2305.14314), for frozen kernels.
 
-A number is one of 16 levels times the largest magnitude of its block of 64; two share a byte. The magnitudes are 8-bit in
-turn ("double quantization", section 3): what they are above or below their mean, in steps of a scale that 256 of them share.
-That is 4 + 8/64 + 32/(64 * 256) = 4.127 bits a number. The paper has 8-bit floats for the magnitudes; here they are evenly
-spaced int8, which is finer where they are all of a size, and costs the same.
+A weight is one of 16 levels times the largest magnitude in its block of 64 weights; two codes are packed in a byte. The
+magnitudes are quantized to 8 bits ("double quantization", section 3): their difference from the mean, in steps that 256
+magnitudes share. This takes 4 + 8/64 + 32/(64 * 256) = 4.127 bits per weight. The paper uses 8-bit floats for the magnitudes;
+here they are evenly spaced int8, which is more precise for magnitudes of similar size and takes the same memory.
 """
 
 import itertools
@@ -23,25 +23,25 @@ LEVELS = (
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
-BLOCK = 64  # numbers that share a magnitude
-GROUP = 256  # magnitudes that share a scale
-_STEPS = 127  # of a magnitude on either side of the mean
+BLOCK = 64  # weights that share a magnitude
+GROUP = 256  # magnitudes that share a step size
+_MAX_INT8 = 127
 
 
 class Nf4Kernel(nnx.Module):
     """A kernel (of one layer, or stacked with a leading dim) in NF4.
 
-    Blocks lie along the last dim that is not "embed", groups of magnitudes along "embed": splits of "embed" cut no block,
-    and the magnitudes are whole along it where they are computed with. A block is smaller where 64 does not divide its dim,
-    and a group where 256 does not.
+    Blocks run along the last dim that is not "embed", groups of magnitudes along "embed". Splitting "embed" over devices
+    therefore cuts no block, and the magnitudes are gathered along "embed" before the computation. Blocks are smaller if 64
+    does not divide their dim, and groups if 256 does not.
 
     Args:
         kernel: [*shape] or [L, *shape], of any float dtype.
-        axes: logical axes of `shape`, "embed" among them.
+        axes: logical axes of `shape`, including "embed".
         rules: how tensors are split over the mesh.
 
     Raises:
-        InputError: the dim along which blocks lie is odd, so that its numbers make no pairs.
+        InputError: the dim of the blocks is odd, so that codes cannot be packed in pairs.
     """
 
     def __init__(self, kernel: jax.Array, axes: Axes, rules: ShardingRules) -> None:
@@ -50,30 +50,31 @@ class Nf4Kernel(nnx.Module):
         self.grouped = axes.index("embed")
         lead = kernel.ndim - len(axes)
         if kernel.shape[lead + self.blocked] % 2:
-            raise InputError(f"nf4 packs numbers in pairs, and a kernel has {kernel.shape[lead:]}; choose other base_weights")
-        codes, scale, step, mean = jax.lax.map(self._packed, kernel) if lead else self._packed(kernel)
-        held = tuple(None if axis == "embed" else axis for axis in axes)
-        self.codes = nnx.Param(rules.constrain(codes, *axes), axes=axes)  # [*shape] with half the blocked dim, uint8
-        self.scale = nnx.Param(rules.constrain(scale, *axes), axes=axes)  # [*shape] with its blocks' number, int8
-        self.step = nnx.Param(rules.constrain(step, *held), axes=held)  # as scale, with its groups' number, float32
-        self.mean = nnx.Param(rules.constrain(mean), axes=())  # [], of the magnitudes, float32
+            shape = kernel.shape[lead:]
+            raise InputError(f"nf4 packs weights in pairs and cannot store a kernel of {shape}; choose other base_weights")
+        codes, scale, step, mean = jax.lax.map(self._quantize, kernel) if lead else self._quantize(kernel)
+        step_axes = tuple(None if axis == "embed" else axis for axis in axes)
+        self.codes = nnx.Param(rules.constrain(codes, *axes), axes=axes)  # uint8, as `shape` with half the blocked dim
+        self.scale = nnx.Param(rules.constrain(scale, *axes), axes=axes)  # int8, as `shape` with the number of blocks
+        self.step = nnx.Param(rules.constrain(step, *step_axes), axes=step_axes)  # float32, as scale with the number of groups
+        self.mean = nnx.Param(rules.constrain(mean), axes=())  # [] float32, of the magnitudes
 
     def dense(self, dtype: jnp.dtype) -> jax.Array:
-        """The kernel [*shape] of one layer, as far together as it is computed with; the bytes are what is gathered."""
+        """Return the dequantized kernel [*shape] of one layer, gathered for computation; the quantized bytes are gathered."""
         codes = self.rules.all_gather(self.codes[...], *self.axes)
         scale = self.rules.all_gather(self.scale[...], *self.axes)
-        steps = _cut(scale, self.grouped, self.step.shape[self.grouped])
+        steps = _split_dim(scale, self.grouped, self.step.shape[self.grouped])
         magnitudes = (steps * jnp.expand_dims(self.step[...], self.grouped + 1)).reshape(scale.shape) + self.mean[...]
-        pairs = _cut(codes, self.blocked, scale.shape[self.blocked])
+        pairs = _split_dim(codes, self.blocked, scale.shape[self.blocked])
         blocks = _level(jnp.concatenate([pairs & 15, pairs >> 4], axis=self.blocked + 1))
         kernel = (blocks * jnp.expand_dims(magnitudes, self.blocked + 1)).astype(dtype)
         shape = tuple(dim * (2 if i == self.blocked else 1) for i, dim in enumerate(codes.shape))
         return self.rules.all_gather(kernel.reshape(shape), *self.axes)
 
-    def _packed(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Codes, scale, step and mean of one layer's kernel."""
+    def _quantize(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Return codes, scale, step and mean of one layer's kernel."""
         along, size = self.blocked + 1, math.gcd(BLOCK, kernel.shape[self.blocked])
-        blocks = _cut(kernel.astype(jnp.float32), self.blocked, kernel.shape[self.blocked] // size)
+        blocks = _split_dim(kernel.astype(jnp.float32), self.blocked, kernel.shape[self.blocked] // size)
         magnitudes = jnp.max(jnp.abs(blocks), axis=along)
         parts = blocks / jnp.expand_dims(_nonzero(magnitudes), along)
         middles = [(low + high) / 2 for low, high in itertools.pairwise(LEVELS)]
@@ -82,14 +83,14 @@ class Nf4Kernel(nnx.Module):
         packed = (low | high << 4).reshape(tuple(dim // (2 if i == self.blocked else 1) for i, dim in enumerate(kernel.shape)))
         mean = magnitudes.mean()
         num_groups = magnitudes.shape[self.grouped] // math.gcd(GROUP, magnitudes.shape[self.grouped])
-        groups = _cut(magnitudes - mean, self.grouped, num_groups)
-        step = jnp.max(jnp.abs(groups), axis=self.grouped + 1) / _STEPS
+        groups = _split_dim(magnitudes - mean, self.grouped, num_groups)
+        step = jnp.max(jnp.abs(groups), axis=self.grouped + 1) / _MAX_INT8
         scale = jnp.round(groups / jnp.expand_dims(_nonzero(step), self.grouped + 1)).astype(jnp.int8)
         return packed, scale.reshape(magnitudes.shape), step, mean
 
 
-def _cut(array: jax.Array, dim: int, num: int) -> jax.Array:
-    """`array` with one dim cut into `num` equal pieces: two dims in place of it."""
+def _split_dim(array: jax.Array, dim: int, num: int) -> jax.Array:
+    """Reshape one dim of `array` to two, of `num` equal parts."""
     return array.reshape(*array.shape[:dim], num, -1, *array.shape[dim + 1 :])
 
 
@@ -98,9 +99,9 @@ def _nonzero(divisor: jax.Array) -> jax.Array:
 
 
 def _level(codes: jax.Array) -> jax.Array:
-    """The level of each code, by a tree of choices bit by bit: accelerators look up slowly, and choose fast."""
-    left: list[jax.Array] = [jnp.float32(level) for level in LEVELS]
+    """Return the level of each code with a tree of selects, bit by bit; accelerators are slow at table lookups."""
+    levels: list[jax.Array] = [jnp.float32(level) for level in LEVELS]
     for bit in range(4):
         is_set = (codes >> bit) & 1 == 1
-        left = [jnp.where(is_set, odd, even) for even, odd in zip(left[::2], left[1::2], strict=True)]
-    return left[0]
+        levels = [jnp.where(is_set, odd, even) for even, odd in zip(levels[::2], levels[1::2], strict=True)]
+    return levels[0]

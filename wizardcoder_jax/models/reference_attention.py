@@ -1,4 +1,4 @@
-"""Attention by two matrix products with all scores between them: for training off TPU, for decoding everywhere."""
+"""Attention with two matrix products and all scores between them: for training off TPU, and for decoding everywhere."""
 
 import functools
 import math
@@ -7,27 +7,28 @@ import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.core.sharding import ShardingRules
-from wizardcoder_jax.models.dropout import ATTENTION, Dropout, fold_keys, scale_kept
+from wizardcoder_jax.models.dropout import ATTENTION, Dropout, fold_in_rows, scale_kept
 
-NUM_CHUNKS, MIN_CHUNK = 4, 64  # of queries: four chunks spare three eighths of the scores
+NUM_CHUNKS, MIN_CHUNK = 4, 64  # of queries: four chunks skip three eighths of the scores
 
 
-def causal_mask(query_places: jax.Array, key_places: jax.Array, window: int | None) -> jax.Array:
-    """Whether a query at [..., T] sees a key at [S]: no later one, and of `window` places the last, its own among them.
+def causal_mask(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> jax.Array:
+    """Return whether a query at [..., T] attends to a key at [S].
 
-    The rule of the window is that of transformers (masking_utils.py, sliding_window_overlay): key > query - window.
+    A query attends to keys at its own and earlier positions, and to the last `window` of them only. The window follows
+    transformers (masking_utils.py, sliding_window_overlay): key > query - window.
 
     Returns:
         [..., T, S] bool.
     """
-    distance = query_places[..., :, None] - key_places
+    distance = query_positions[..., :, None] - key_positions
     return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 
 
 def packed_mask(segment_ids: jax.Array, window: int | None) -> jax.Array:
-    """Who sees whom in packed rows: [B, T] segment ids -> [B, T, T] bool, causal and within the segment."""
-    places = jnp.arange(segment_ids.shape[1])
-    return (segment_ids[:, :, None] == segment_ids[:, None, :]) & causal_mask(places, places, window)
+    """Return the attention mask of packed rows, causal and within segments: [B, T] segment ids -> [B, T, T] bool."""
+    positions = jnp.arange(segment_ids.shape[1])
+    return (segment_ids[:, :, None] == segment_ids[:, None, :]) & causal_mask(positions, positions, window)
 
 
 def attend(
@@ -38,18 +39,18 @@ def attend(
     rules: ShardingRules,
     dropout: Dropout | None = None,
 ) -> jax.Array:
-    """Softmax attention, scores in float32.
+    """Compute softmax attention, scores in float32.
 
-    Each device attends with its own query heads; key/value heads that the mesh cannot split are whole on every device, and
-    it takes from them those that its query heads share. Left to the compiler, they would be split and gathered again.
+    Each device handles its own query heads. Key/value heads that the mesh cannot split are replicated, and each device takes
+    the ones that its query heads share. Without the shard_map the compiler would split them and gather them again.
 
     Args:
-        queries: [B, T, N, H]; the G = N/K heads that share a kv head lie side by side.
+        queries: [B, T, N, H]; the G = N/K heads that share a kv head are adjacent.
         keys: [B, K, H, S].
         values: [B, K, S, H].
-        mask: [B, T, T] bool, True where a query sees a key, which is never a later one.
+        mask: [B, T, T] bool, True where a query attends to a key, which must not be later than the query.
         rules: how tensors are split over the mesh.
-        dropout: of the probabilities, or None.
+        dropout: of the attention probabilities, or None.
 
     Returns:
         [B, T, N, H].
@@ -61,8 +62,9 @@ def attend(
     args = (queries, keys, values, mask, jnp.arange(num_heads))
     if dropout is None:
         return rules.shard_map(functools.partial(_attend_in_chunks, group=group), axes, (queries.shape, heads))(*args)
-    part = functools.partial(attend_shard, group=group, rate=dropout.rate)
-    return rules.shard_map(part, (*axes, ("batch",)), (queries.shape, heads))(*args, dropout.at(ATTENTION))
+    function = functools.partial(attend_shard, group=group, rate=dropout.rate)
+    run = rules.shard_map(function, (*axes, ("batch",)), (queries.shape, heads))
+    return run(*args, dropout.keys_at(ATTENTION))
 
 
 def attend_shard(
@@ -75,24 +77,32 @@ def attend_shard(
     *,
     group: int,
     rate: float = 0.0,
-    least_rows: int = 1,
+    min_rows: int = 1,
 ) -> jax.Array:
-    """`attend` on one device: `heads` [N] says which query heads it has, `group` is the whole's G.
+    """Compute `attend` on one device.
 
-    `row_keys` [B] draw which probabilities are dropped at `rate`, every head's by itself; without them none is. A product of
-    one row a kv head is made with `least_rows` of them.
+    Args:
+        queries: [B, T, N, H] of the device, as for `attend`.
+        keys: [B, K, H, S].
+        values: [B, K, S, H].
+        mask: [B, T, S].
+        heads: [N], the indices of the device's query heads.
+        row_keys: [B] PRNG keys of dropout, independent for every head; None for no dropout.
+        group: G of the whole model.
+        rate: share of probabilities that dropout sets to 0.
+        min_rows: a product with a single row per kv head is padded to this many rows.
     """
     batch, length, num_heads, head_dim = queries.shape
     keys, values = (local_kv_heads(array, heads // group, group, axis=1) for array in (keys, values))
     grouped = queries.reshape(batch, length, keys.shape[1], -1, head_dim).swapaxes(1, 2)
     if length * grouped.shape[3] == 1:
-        grouped = jnp.pad(grouped, ((0, 0), (0, 0), (0, 0), (0, least_rows - 1), (0, 0)))
+        grouped = jnp.pad(grouped, ((0, 0), (0, 0), (0, 0), (0, min_rows - 1), (0, 0)))
     scores = jnp.einsum("BKTGH,BKHS->BKTGS", grouped, keys, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
     scores = jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if row_keys is not None:
         draw = lambda key: jax.random.bernoulli(key, 1 - rate, (length, mask.shape[-1]))  # noqa: E731
-        kept = jax.vmap(lambda head: jax.vmap(draw)(fold_keys(row_keys, head)), out_axes=1)(heads)  # [B, N, T, S]
+        kept = jax.vmap(lambda head: jax.vmap(draw)(fold_in_rows(row_keys, head)), out_axes=1)(heads)  # [B, N, T, S]
         kept = kept.reshape(batch, keys.shape[1], -1, *kept.shape[2:]).swapaxes(2, 3)
         probabilities = scale_kept(probabilities, kept, rate)
     attended = jnp.einsum("BKTGS,BKSH->BKTGH", probabilities, values)[:, :, :, : num_heads // keys.shape[1]]
@@ -102,27 +112,27 @@ def attend_shard(
 def _attend_in_chunks(
     queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, heads: jax.Array, *, group: int
 ) -> jax.Array:
-    """`attend_shard` where no query sees a later key: each chunk of queries has the keys up to its own end."""
+    """Compute `attend_shard` for a causal mask: each chunk of queries only takes the keys up to its own end."""
     length = queries.shape[1]
     chunk = length // NUM_CHUNKS if length % NUM_CHUNKS == 0 and length >= NUM_CHUNKS * MIN_CHUNK else length
     attended = []
     for end in range(chunk, length + 1, chunk):
         own = slice(end - chunk, end)
-        seen = (keys[..., :end], values[:, :, :end], mask[:, own, :end])
-        attended.append(attend_shard(queries[:, own], *seen, heads, group=group))
+        visible = (keys[..., :end], values[:, :, :end], mask[:, own, :end])
+        attended.append(attend_shard(queries[:, own], *visible, heads, group=group))
     return jnp.concatenate(attended, axis=1)
 
 
 def local_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -> jax.Array:
-    """The kv heads along `axis` that a device's query heads share; those that the mesh cannot split are whole on every device.
+    """Select the kv heads that a device's query heads share, if the mesh could not split them.
 
     Args:
         array: keys or values.
-        kv_heads: [N], which kv head each query head of the device has.
+        kv_heads: [N], the kv head of each query head of the device.
         group: G of the whole model.
-        axis: where the kv heads are.
+        axis: the dim of the kv heads in `array`.
     """
     num_heads = len(kv_heads)
     if not 1 < array.shape[axis] != num_heads // group:
         return array
-    return jnp.take(array, kv_heads[:: math.gcd(group, num_heads)], axis=axis)  # so many side by side have the same
+    return jnp.take(array, kv_heads[:: math.gcd(group, num_heads)], axis=axis)  # adjacent query heads share one

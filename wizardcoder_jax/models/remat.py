@@ -1,26 +1,25 @@
-"""What of a block is kept for the backward pass, and where; all else is computed again from it.
+"""Which activations of a block are saved for the backward pass, and where; all others are recomputed from them.
 
-Tensors are kept by name. What is on the host comes back while the blocks after it are differentiated; where a program has no
-host memory apart from the device's (on CPU), it is kept where it is.
+Activations are saved by name (`jax.ad_checkpoint.checkpoint_name`). Those that are offloaded to the host are copied back while
+the blocks after theirs are differentiated. If a program has no separate host memory (on CPU), they stay where they are.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 
 from wizardcoder_jax.config import Remat
 
-INPUT = "input"  # [B, T, D], what the block before hands on
+INPUT = "input"  # [B, T, D], the output of the previous block
 QKV = "qkv"  # queries, keys and values as attention takes them: [B, T, N + 2K, H] together
-ATTENDED = "attended"  # [B, T, N, H]; of the splash kernel also the logarithm of each softmax's sum, [B, N, T] float32
-MIDDLE = "middle"  # [B, T, D], the sum to which the MLP is added
-UP = "up"  # [B, T, F] before the activation; of a gated MLP the gate too
+ATTENDED = "attended"  # [B, T, N, H]; with the splash kernel also the log-sum-exp of each softmax, [B, N, T] float32
+MIDDLE = "middle"  # [B, T, D], the residual stream between attention and MLP
+UP = "up"  # [B, T, F] before the activation; for a gated MLP the gate as well
 
 
 class SavedActivations(NamedTuple):
-    """Names of what is kept besides the block's input."""
+    """Names of the activations that are saved in addition to the block's input."""
 
     on_device: tuple[str, ...] = ()
     on_host: tuple[str, ...] = ()
@@ -38,19 +37,14 @@ REMAT_POLICIES: dict[Remat, SavedActivations] = {
 }
 
 
-def keep(x: jax.Array, name: str) -> jax.Array:
-    """`x`, which `rematerialize` knows by name."""
-    return checkpoint_name(x, name)
-
-
 def rematerialize(function: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
-    """`function` of one block, of which the backward pass finds what `remat` keeps and computes the rest again."""
+    """Wrap the function of one block so that the backward pass recomputes what `remat` does not save."""
     if remat == "none":
         return function
-    kept = REMAT_POLICIES[remat]
+    saved = REMAT_POLICIES[remat]
     policy = jax.checkpoint_policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=list(kept.on_device),
-        names_which_can_be_offloaded=list(kept.on_host),
+        names_which_can_be_saved=list(saved.on_device),
+        names_which_can_be_offloaded=list(saved.on_host),
         offload_src="device",
         offload_dst="pinned_host",
     )

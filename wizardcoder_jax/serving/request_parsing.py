@@ -177,7 +177,7 @@ def _include_usage(fields: BodyFields, *, stream: bool) -> bool:
 def _chat_prompt(fields: BodyFields, tokenizer: Tokenizer) -> tuple[int, ...]:
     messages = read_messages(fields.get("messages"))
     try:
-        return tuple(tokenizer.encode(tokenizer.chat_prompt_of(messages)))
+        return tuple(tokenizer.encode(tokenizer.apply_chat_template(messages)))
     except InputError as error:
         raise RefusalError(str(error), param="messages") from error
 
