@@ -1,22 +1,19 @@
 """Serve a model: the OpenAI API over HTTP (completions, chat, streaming) and a chat page at /."""
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wizardcoder_jax.config import ServeConfig
 from wizardcoder_jax.config.command_line import parse_command_line, run_command
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 from wizardcoder_jax.serving.loopback import is_loopback
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from wizardcoder_jax.inference.engine import Engine
     from wizardcoder_jax.inference.open_engine import EngineLoader
 
 logger = logging.getLogger(__name__)
@@ -31,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.warning("%s is reachable from other machines, and clients need no key; set %s", config.host, KEY_VARIABLE)
 
     from wizardcoder_jax.inference.open_engine import open_engine
-    from wizardcoder_jax.serving.server_lifecycle import bind
+    from wizardcoder_jax.serving.server_lifecycle import bind_socket
 
-    with bind(config.host, config.port) as bound:
+    with bind_socket(config.host, config.port) as bound:
         loader = open_engine(
             config.model,
             config.mesh,
@@ -48,47 +45,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 async def _serve(config: ServeConfig, loader: "EngineLoader", bound: "socket", key: str | None) -> None:
-    from wizardcoder_jax.inference.async_engine import AsyncEngine
-    from wizardcoder_jax.inference.fim import fim_end_ids
-    from wizardcoder_jax.serving.admission import PROGRAMS, AdmissionLimits, Service
+    from wizardcoder_jax.serving.admission import AdmissionLimits
     from wizardcoder_jax.serving.http_routes import make_application
-    from wizardcoder_jax.serving.request_parsing import Served
-    from wizardcoder_jax.serving.server_lifecycle import Drain, address_of, heeding_signals, run
+    from wizardcoder_jax.serving.server_lifecycle import GracefulShutdown, handle_signals, serve_until_shutdown, url_of
+    from wizardcoder_jax.serving.start_service import start_service
 
-    tokenizer = loader.model.tokenizer
-    if tokenizer.chat_template is None:
-        tokenizer = tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
     name = config.served_name or os.path.basename(os.path.normpath(config.model))
-    served = Served(name=name, tokenizer=tokenizer, vocab_size=tokenizer.vocab_size, max_length=loader.sizes.max_length)
     limits = AdmissionLimits(num_slots=config.batch_size, max_queue=config.max_queue, max_body_bytes=config.max_body_bytes)
-    engines: list[Engine] = []
+    async with start_service(loader, name, limits) as service:
+        application = make_application(service, key, config.host if is_loopback(bound.getsockname()[0]) else None)
 
-    @contextlib.contextmanager
-    def make_engine() -> Iterator["Engine"]:
-        with loader.start(extra_eos_ids=fim_end_ids(loader.model.tokenizer), programs=PROGRAMS) as engine:
-            engines.append(engine)
-            yield engine
+        def announce() -> None:
+            logger.info("serve: %s answers with %s (chat page at /, API at /v1)", url_of(bound), name)
 
-    async_engine = AsyncEngine(make_engine)
-    service = Service(
-        async_engine, served, limits, lambda: sum(config.batch_size - engine.num_free_slots for engine in engines)
-    )
+        def stop_admission() -> None:
+            service.is_draining = True
 
-    application = make_application(service, key, config.host if is_loopback(bound.getsockname()[0]) else None)
-
-    def announce() -> None:
-        logger.info("serve: %s answers with %s (chat page at /, API at /v1)", address_of(bound), name)
-
-    def begin_drain() -> None:
-        service.is_draining = True
-
-    try:
-        await service.warm_up()
-        drain = Drain(begin_drain, service.is_idle, service.has_failed, config.drain_s)
-        with heeding_signals(drain):
-            await run(application, bound, drain, announce)
-    finally:
-        await async_engine.aclose()
+        shutdown = GracefulShutdown(stop_admission, service.is_idle, service.has_failed, config.drain_s)
+        with handle_signals(shutdown):
+            await serve_until_shutdown(application, bound, shutdown, announce)
     if service.has_failed.is_set():
         raise RuntimeError("the engine failed; see above")
 

@@ -1,5 +1,6 @@
-"""A server of a tiny model, as its users start it, in a process of its own."""
+"""Servers of a tiny model: in a thread of the test, or as users start them, in a process."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,24 +8,29 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
+from types import SimpleNamespace
 
 import torch
 
 from tests.helpers import tiny_models
+from tests.helpers.http_client import HttpClient
+from wizardcoder_jax.config import ServeConfig
 from wizardcoder_jax.core.filesystem import read_text
+from wizardcoder_jax.inference.open_engine import open_engine
+from wizardcoder_jax.serving import server_lifecycle
+from wizardcoder_jax.serving.admission import AdmissionLimits
+from wizardcoder_jax.serving.http_routes import make_application
+from wizardcoder_jax.serving.start_service import start_service
 
-START_S = 180
+START_S = 300
 POSITIONS = 16384
 
 
 def endless_model(folder, fim=False):
-    """A model whose greedy answers do not end by themselves."""
+    """Save a model whose greedy answers never end by themselves; `fim` adds fill-in-the-middle tokens."""
     theirs = tiny_models.llama(vocab_size=393, max_position_embeddings=POSITIONS)
     with torch.no_grad():
-        theirs.lm_head.weight[0] = 0.0  # of the end of text: others have likelier ones
+        theirs.lm_head.weight[0] = 0.0  # the end-of-text token: other tokens are more likely
     tiny_models.save_folder(theirs, folder)
     if fim:
         tokenizer = json.loads(read_text(str(folder / "tokenizer.json")))
@@ -35,23 +41,20 @@ def endless_model(folder, fim=False):
     return folder
 
 
-class Server:
-    """A context manager. `url` is known inside; `log` is what it wrote so far."""
+class ServerProcess(HttpClient):
+    """Context manager: `serve` in a process of its own. `url` is known inside; `log` is its standard error so far."""
 
     def __init__(self, model, *flags, **environment):
         self._command = [sys.executable, "-m", "wizardcoder_jax.serve", "--model", str(model), "--port", "0", *flags]
         self._environment = {**os.environ, **environment}
-        self.log = ""
+        self.log, self._changed = "", threading.Condition()
 
     def __enter__(self):
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=self._environment)
-        self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._ready.wait(START_S), f"it does not start: {self.log}"
-        found = re.search(r"serve: (http://\S+)", self.log)
-        assert found, self.log
-        self.url = found[1]
+        self.wait_for_log("serve: http")
+        self.url = re.search(r"serve: (http://\S+)", self.log)[1]
         return self
 
     def __exit__(self, *_):
@@ -62,45 +65,64 @@ class Server:
 
     def _read(self):
         for line in self.process.stderr:
-            self.log += line
-            if line.startswith("serve: http"):
-                self._ready.set()
-        self._ready.set()
+            with self._changed:
+                self.log += line
+                self._changed.notify_all()
 
-    def end(self, timeout_s=60):
-        """Asks it to end; the exit status."""
+    def wait_for_log(self, text):
+        """Wait until the server has logged `text`."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: text in self.log, START_S), self.log
+
+    def terminate(self):
+        """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout_s)
+        return self.process.wait(START_S)
 
-    def get(self, path, **headers):
-        """(status, headers, body) of a GET."""
-        return self._send(urllib.request.Request(self.url + path, headers=headers))
 
-    def post(self, path, body, **headers):
-        """(status, headers, body) of a POST; `body` as JSON, or bytes as they are."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        named = {"Content-Type": "application/json", **headers}
-        return self._send(urllib.request.Request(self.url + path, content, named))
+class ServerThread(HttpClient):
+    """Context manager: the same server in a thread of this process. `url` is known inside."""
 
-    def _send(self, request):
+    def __init__(self, model, **settings):
+        self._config = config = ServeConfig(model=str(model), port=0, **settings)
+        sizes = {"num_slots": config.batch_size, "max_queue": config.max_queue, "max_body_bytes": config.max_body_bytes}
+        self._limits = AdmissionLimits(**sizes)
+
+    def __enter__(self):
+        self._is_ready, self._failure = threading.Event(), None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._is_ready.wait(START_S), "the server does not start"
+        assert self._failure is None, self._failure
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._shutdown.set)
+        self._thread.join(START_S)
+        assert not self._thread.is_alive(), "the server does not end"
+
+    def _run(self):
         try:
-            with urllib.request.urlopen(request, timeout=120) as response:
-                status, headers, content = response.status, response.headers, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, headers, content = error.code, error.headers, error.read()
-        is_json = headers.get("Content-Type", "").startswith("application/json")
-        return status, headers, json.loads(content) if is_json else content.decode()
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._is_ready.set()
 
-    def metric(self, name):
-        """The value of a gauge or counter."""
-        found = re.search(rf"^wizardcoder_{re.escape(name)} (\S+)$", self.get("/metrics")[2], re.MULTILINE)
-        assert found, name
-        return float(found[1])
-
-    def wait_for(self, name, value, timeout_s=60):
-        """Until a metric has a value."""
-        deadline = time.monotonic() + timeout_s
-        while self.metric(name) != value:
-            assert time.monotonic() < deadline, (name, self.metric(name))
-            time.sleep(0.05)
+    async def _serve(self):
+        config = self._config
+        loader = open_engine(
+            config.model,
+            config.mesh,
+            num_slots=config.batch_size,
+            max_length=config.max_length,
+            compute_dtype=config.compute_dtype,
+            cache_dir=config.cache_dir,
+        )
+        self._loop, self._shutdown = asyncio.get_running_loop(), asyncio.Event()
+        with server_lifecycle.bind_socket(config.host, config.port) as bound:
+            self.url = server_lifecycle.url_of(bound)
+            async with start_service(loader, config.served_name or "tiny", self._limits) as service:
+                application = make_application(service, key=None, loopback_host=config.host)
+                shutdown = SimpleNamespace(wait=self._shutdown.wait)  # signals only reach the main thread
+                await server_lifecycle.serve_until_shutdown(application, bound, shutdown, self._is_ready.set)

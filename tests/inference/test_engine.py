@@ -12,7 +12,7 @@ from wizardcoder_jax.inference.memory import cache_capacities
 from wizardcoder_jax.inference.prefix_cache import CHUNK_SIZES, MAX_CACHED_PROMPTS, PrefixCache, common_prefix
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 from wizardcoder_jax.serving.admission import PROGRAMS
-from wizardcoder_jax.serving.request_parsing import MOST_TOP_LOGPROBS
+from wizardcoder_jax.serving.request_bodies import MAX_CHAT_LOGPROBS
 
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, n_positions=1100),
@@ -135,7 +135,7 @@ def test_so_many_programs_serve_whatever_is_asked_and_change_no_answer(model, pr
         "top_k": (None, 20),
         "min_p": (0.0, 0.1),
         "repetition_penalty": (1.0, 1.2),
-        "num_logprobs": (None, 0, MOST_TOP_LOGPROBS),
+        "num_logprobs": (None, 0, MAX_CHAT_LOGPROBS),
     }
     draw = lambda: SamplingParams(**{name: values[rng.integers(len(values))] for name, values in choices.items()})  # noqa: E731
     requests = [request(prompt, 12, i, params=draw()) for i, prompt in enumerate(prompts[7:19])]

@@ -224,7 +224,7 @@ def test_the_uniform_numbers_of_keys_positions_and_attempts_are_uniform_and_apar
     assert chi_square < 19 + 4 * np.sqrt(2 * 19)  # four standard deviations above its mean
 
 
-@pytest.mark.parametrize("params", [SamplingParams(temperature=1.0), SamplingParams(temperature=1.0, top_p=0.95)])
+@pytest.mark.parametrize("decoding", [SamplingParams(temperature=1.0), SamplingParams(temperature=1.0, top_p=0.95)])
 def test_a_choice_at_the_ends_of_the_uniform_range_is_a_real_token(decoding):
     logits = jnp.array([[0.0, 1.0, -jnp.inf, 2.0, -jnp.inf]])
     largest = jnp.nextafter(jnp.float32(1), jnp.float32(0))

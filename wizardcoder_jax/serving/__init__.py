@@ -1,1 +1,1 @@
-"""A model behind the OpenAI API over HTTP, with a chat page: many clients, one engine."""
+"""A model served over HTTP with the OpenAI API and a chat page: one engine for many clients."""

@@ -1,4 +1,4 @@
-"""The model that is served and its callers: who is let in, how many wait, what is counted."""
+"""The served model and the requests it accepts: admission limits, the queue, metrics, and the state of the server."""
 
 import asyncio
 import contextlib
@@ -9,92 +9,106 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from wizardcoder_jax.inference.async_engine import AsyncEngine
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams, SamplingSteps
-from wizardcoder_jax.serving.api_errors import RefusalError, unavailable
+from wizardcoder_jax.serving.api_errors import ApiError, shutting_down
 from wizardcoder_jax.serving.prometheus_metrics import Metrics
-from wizardcoder_jax.serving.request_parsing import MOST_TOP_LOGPROBS, ParsedRequest, Served
-from wizardcoder_jax.serving.streaming import Answering, Piece
+from wizardcoder_jax.serving.request_bodies import MAX_CHAT_LOGPROBS
+from wizardcoder_jax.serving.request_parsing import ParsedRequest, ServedModel
+from wizardcoder_jax.serving.streaming import AnswerStream, TextDelta
 
-MOST_RETRY_AFTER_S = 60
-# Whatever clients combine, so many programs are compiled for each length of the cache: everybody waits while one is.
+MAX_RETRY_AFTER_S = 60
+# Whatever parameters clients combine, only these programs are compiled for each length of the KV cache, because all requests
+# wait while a program is compiled.
 PROGRAMS = (
     SamplingSteps(),
     SamplingSteps(sampled=True, top_p=True),
     SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True),
-    SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True, num_logprobs=MOST_TOP_LOGPROBS),
+    SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True, num_logprobs=MAX_CHAT_LOGPROBS),
 )
-WARM_LENGTH = 4  # tokens of a first request: enough for every program to be compiled
+WARM_UP_LENGTH = 4  # tokens of the warm-up requests, enough to compile every program that they use
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdmissionLimits:
-    """What the server takes on."""
+    """Limits on what the server accepts at a time."""
 
-    num_slots: int  # answers made together
-    max_queue: int  # answers that wait
-    max_body_bytes: int  # of a request
+    num_slots: int  # answers generated together
+    max_queue: int  # answers that wait for a slot
+    max_body_bytes: int  # size of a request body
 
 
-class Service:
-    """Answers what is asked, as far as there is room.
+class InferenceService:
+    """Generate the answers to HTTP requests within the admission limits.
 
     Args:
-        engine: makes the answers.
+        engine: generates the answers.
         served: the model.
-        limits: how much there is room for.
-        num_held: answers that the engine has, in its slots and before them.
+        limits: the admission limits.
+        num_submitted: returns the number of answers that the engine has in its slots and in its queue.
     """
 
-    def __init__(self, engine: AsyncEngine, served: Served, limits: AdmissionLimits, num_held: Callable[[], int]) -> None:
-        self.served, self.limits, self.metrics, self.created = served, limits, Metrics(), int(time.time())
-        self._engine, self._num_held = engine, num_held
-        self._num_admitted = 0  # answers
-        self._mean_s = 1.0  # that a request takes
+    def __init__(
+        self, engine: AsyncEngine, served: ServedModel, limits: AdmissionLimits, num_submitted: Callable[[], int]
+    ) -> None:
+        self.served, self.limits, self.created = served, limits, int(time.time())
+        self._engine, self._num_submitted = engine, num_submitted
+        self._num_admitted = 0  # unfinished answers
+        self._mean_request_s = 1.0
         self.is_draining = False
         self.is_idle, self.has_failed = asyncio.Event(), asyncio.Event()
         self.is_idle.set()
+        self.metrics = Metrics(
+            {
+                "slots": ("answers that can be made together", lambda: limits.num_slots),
+                "slots_busy": ("answers that are being made", lambda: self._num_busy),
+                "queue_length": ("answers that wait for a slot", lambda: max(0, self._num_admitted - self._num_busy)),
+                "ready": ("whether requests are taken", lambda: int(self.is_ready)),
+            }
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new requests are accepted."""
+        return not (self.is_draining or self.has_failed.is_set())
+
+    @property
+    def _num_busy(self) -> int:
+        return min(self._num_submitted(), self.limits.num_slots)
 
     async def warm_up(self) -> None:
-        """Has the model loaded, and the programs compiled that most requests need."""
-        length = min(WARM_LENGTH, self.served.max_length)
+        """Load the model, and compile the programs that most requests need."""
+        length = min(WARM_UP_LENGTH, self.served.max_length)
         for params in (SamplingParams(), SamplingParams(temperature=1.0)):
             prompt = (self.served.tokenizer.eos_id,)
             await self._engine.generate(GenerationRequest(prompt=prompt, key=(0, 0), max_length=length, params=params))
 
-    def gauges(self) -> dict[str, tuple[str, int]]:
-        """What is so at present, for the metrics."""
-        num_busy = min(self._num_held(), self.limits.num_slots)
-        return {
-            "slots": ("answers that can be made together", self.limits.num_slots),
-            "slots_busy": ("answers that are being made", num_busy),
-            "queue_length": ("answers that wait for a slot", max(0, self._num_admitted - num_busy)),
-            "ready": ("whether requests are taken", int(not (self.is_draining or self.has_failed.is_set()))),
-        }
-
     @contextlib.asynccontextmanager
-    async def answering(self, asked: ParsedRequest) -> AsyncIterator[AsyncIterator[Piece]]:
-        """The pieces of the answers, until the context is left.
+    async def generate(self, parsed: ParsedRequest) -> AsyncIterator[AsyncIterator[TextDelta]]:
+        """Generate the answers to a request; leaving the context cancels those that are unfinished.
+
+        Yields:
+            The pieces of the answers.
 
         Raises:
-            RefusalError: there is no room, or the server is about to end.
+            ApiError: the queue is full, or the server is shutting down.
         """
-        requests = asked.requests(self.served.max_length)
-        started = time.monotonic()
-        with self._admitted(len(requests)):
-            async with Answering(self._engine, self.served.tokenizer.decode, requests, asked.stops) as answers:
-                self.metrics.prompt_tokens += asked.num_prompt_tokens
-                yield self._counted(answers.pieces(), started)
-        whole_s = time.monotonic() - started
-        self.metrics.whole_s.observe(whole_s)
-        self._mean_s += (whole_s - self._mean_s) / 8
+        requests = parsed.requests(self.served.max_length)
+        start = time.monotonic()
+        with self._admit(len(requests)):
+            async with AnswerStream(self._engine, self.served.tokenizer.decode, requests, parsed.stops) as stream:
+                self.metrics.prompt_tokens.inc(parsed.num_prompt_tokens)
+                yield self._measure(stream.deltas(), start)
+        request_s = time.monotonic() - start
+        self.metrics.request_s.observe(request_s)
+        self._mean_request_s += (request_s - self._mean_request_s) / 8
 
     @contextlib.contextmanager
-    def _admitted(self, num_answers: int) -> Iterator[None]:
-        room = self.limits.num_slots + self.limits.max_queue
+    def _admit(self, num_answers: int) -> Iterator[None]:
+        capacity = self.limits.num_slots + self.limits.max_queue
         if self.is_draining:
-            raise unavailable("the server is about to end")
-        if num_answers > room:
-            raise RefusalError(f"{num_answers} answers are more than this server takes on, {room}; ask for fewer at a time")
-        if self._num_admitted + num_answers > room:
+            raise shutting_down()
+        if num_answers > capacity:
+            raise ApiError(f"{num_answers} answers exceed the limit of {capacity} for one request; ask for fewer at a time")
+        if self._num_admitted + num_answers > capacity:
             raise self._queue_full()
         self._num_admitted += num_answers
         self.is_idle.clear()
@@ -105,20 +119,21 @@ class Service:
             if not self._num_admitted:
                 self.is_idle.set()
 
-    def _queue_full(self) -> RefusalError:
-        wait_s = min(MOST_RETRY_AFTER_S, max(1, math.ceil(self._mean_s)))
-        message = f"the queue is full ({self.limits.max_queue} answers wait); try again in {wait_s} s"
-        return RefusalError(message, status=429, kind="rate_limit_error", code="queue_full", retry_after_s=wait_s)
+    def _queue_full(self) -> ApiError:
+        wait_s = min(MAX_RETRY_AFTER_S, max(1, math.ceil(self._mean_request_s)))
+        message = f"the queue is full ({self.limits.max_queue} answers are waiting); try again in {wait_s} s"
+        return ApiError(message, status=429, kind="rate_limit_error", code="queue_full", retry_after_s=wait_s)
 
-    async def _counted(self, pieces: AsyncIterator[Piece], started: float) -> AsyncIterator[Piece]:
+    async def _measure(self, deltas: AsyncIterator[TextDelta], start: float) -> AsyncIterator[TextDelta]:
+        """Pass the pieces on, and record the metrics of their tokens."""
         is_first = True
         try:
-            async for piece in pieces:
-                self.metrics.completion_tokens += len(piece.tokens)
-                if is_first and piece.tokens:
-                    self.metrics.first_token_s.observe(time.monotonic() - started)
+            async for delta in deltas:
+                self.metrics.completion_tokens.inc(len(delta.tokens))
+                if is_first and delta.tokens:
+                    self.metrics.first_token_s.observe(time.monotonic() - start)
                     is_first = False
-                yield piece
+                yield delta
         except Exception:
             if self._engine.has_failed:
                 self.has_failed.set()

@@ -1,18 +1,18 @@
-"""What a client is told when its request cannot be answered: the error object of the OpenAI API."""
+"""Errors that are sent to a client as the error object of the OpenAI API."""
 
-INVALID = "invalid_request_error"
+INVALID_REQUEST = "invalid_request_error"
 
 
-class RefusalError(Exception):
-    """A request is refused.
+class ApiError(Exception):
+    """An HTTP error response.
 
     Args:
-        message: what is wrong, and how to mend it.
-        status: of HTTP.
+        message: what is wrong, and how to fix it.
+        status: the HTTP status.
         kind: "type" of the error object.
         param: the key of the request that is wrong.
-        code: for programs.
-        retry_after_s: when it may be tried again.
+        code: a machine-readable reason.
+        retry_after_s: seconds after which the client may try again.
 
     Source: the error object of OpenAI's API reference: message, type, param, code.
     """
@@ -22,7 +22,7 @@ class RefusalError(Exception):
         message: str,
         *,
         status: int = 400,
-        kind: str = INVALID,
+        kind: str = INVALID_REQUEST,
         param: str | None = None,
         code: str | None = None,
         retry_after_s: int | None = None,
@@ -32,10 +32,16 @@ class RefusalError(Exception):
         self.retry_after_s = retry_after_s
 
     def to_json(self) -> dict[str, object]:
-        """The body of the response."""
+        """Return the body of the response."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
-def unavailable(reason: str) -> RefusalError:
-    """The server answers nobody at present."""
-    return RefusalError(reason, status=503, kind="server_error", code="unavailable", retry_after_s=5)
+def shutting_down() -> ApiError:
+    """Return the error for requests that arrive while the server is shutting down."""
+    return ApiError("the server is shutting down", status=503, kind="server_error", code="unavailable", retry_after_s=5)
+
+
+def model_not_found(name: str, served_name: str) -> ApiError:
+    """Return the error for a request that names another model than the one that is served."""
+    message = f"the model {name[:100]!r} is not served here; use {served_name!r}"
+    return ApiError(message, status=404, param="model", code="model_not_found")

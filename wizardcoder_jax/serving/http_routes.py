@@ -1,10 +1,9 @@
-"""The routes over HTTP: who may come in, what is answered, and how errors are told."""
+"""The HTTP routes of the server, and the middleware that checks keys and hosts, reports errors and counts requests."""
 
 import asyncio
 import hmac
 import json
-import sys
-import traceback
+import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -12,28 +11,30 @@ from aiohttp.typedefs import Handler, Middleware
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.serving import chat_page, prometheus_metrics
-from wizardcoder_jax.serving.admission import Service
-from wizardcoder_jax.serving.api_errors import RefusalError, unavailable
-from wizardcoder_jax.serving.api_responses import Reply
-from wizardcoder_jax.serving.loopback import names_loopback
-from wizardcoder_jax.serving.request_parsing import ParsedRequest, no_such_model, read_asked
-from wizardcoder_jax.serving.streaming import Piece
+from wizardcoder_jax.serving.admission import InferenceService
+from wizardcoder_jax.serving.api_errors import ApiError, model_not_found, shutting_down
+from wizardcoder_jax.serving.api_responses import ResponseBuilder
+from wizardcoder_jax.serving.loopback import is_local_host_header
+from wizardcoder_jax.serving.request_parsing import ParsedRequest, parse_request
+from wizardcoder_jax.serving.streaming import TextDelta
 
-READ_TIMEOUT_S = 60  # for a whole body
-WRITE_TIMEOUT_S = 60  # for one piece, to a client that does not read
-CLIENT_CLOSED = 499  # status under which requests are counted whose client went away
+logger = logging.getLogger(__name__)
+READ_TIMEOUT_S = 60  # for a whole request body
+WRITE_TIMEOUT_S = 60  # for one chunk, to a client that does not read
+CLIENT_CLOSED = 499  # the status that requests are counted under whose client has disconnected
 
 
-def make_application(service: Service, key: str | None, loopback_host: str | None = None) -> web.Application:
-    """The server's application.
+def make_application(service: InferenceService, key: str | None, loopback_host: str | None = None) -> web.Application:
+    """Return the application of the server.
 
     Args:
-        service: answers.
-        key: that a client must show for /v1/; None for none.
-        loopback_host: the host that is bound, where only this machine reaches it; requests must name it. None for any name.
+        service: generates the answers.
+        key: that clients must send for /v1/; None if they need none.
+        loopback_host: the host that the server listens on if only this machine can reach it. Requests then have to name this
+            host or the machine itself. None accepts any Host header.
     """
     routes = _Routes(service)
-    middlewares = [_counting(service), _telling_errors(service), _naming(loopback_host), _admitting(key)]
+    middlewares = [_count_requests(service), _report_errors(service), _check_host(loopback_host), _check_key(key)]
     application = web.Application(middlewares=middlewares, client_max_size=service.limits.max_body_bytes)
     application.add_routes(
         [
@@ -50,17 +51,17 @@ def make_application(service: Service, key: str | None, loopback_host: str | Non
 
 
 class _Routes:
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: InferenceService) -> None:
         self._service = service
 
     async def health(self, request: web.Request) -> web.Response:
-        if self._service.is_draining or self._service.has_failed.is_set():
-            raise unavailable("the server is about to end")
+        if not self._service.is_ready:
+            raise shutting_down()
         return web.json_response({"status": "ok"})
 
     async def metrics(self, request: web.Request) -> web.Response:
-        text = self._service.metrics.text(self._service.gauges())
-        return web.Response(body=text.encode(), headers={"Content-Type": prometheus_metrics.CONTENT_TYPE})
+        headers = {"Content-Type": prometheus_metrics.CONTENT_TYPE}
+        return web.Response(body=self._service.metrics.text(), headers=headers)
 
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [self._model()]})
@@ -68,7 +69,7 @@ class _Routes:
     async def model(self, request: web.Request) -> web.Response:
         served = self._service.served
         if request.match_info["name"] != served.name:
-            raise no_such_model(request.match_info["name"], served.name)
+            raise model_not_found(request.match_info["name"], served.name)
         return web.json_response(self._model())
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
@@ -79,38 +80,42 @@ class _Routes:
 
     def _model(self) -> dict[str, object]:
         served = self._service.served
-        made = {"created": self._service.created, "owned_by": "wizardcoder_jax", "max_model_len": served.max_length}
-        return {"id": served.name, "object": "model", **made}
+        details = {"created": self._service.created, "owned_by": "wizardcoder_jax", "max_model_len": served.max_length}
+        return {"id": served.name, "object": "model", **details}
 
     async def _answer(self, request: web.Request, *, in_chat: bool) -> web.StreamResponse:
         service = self._service
-        content = await _read(request)
-        # In a thread: a long prompt takes a while to be split into tokens.
-        asked = await asyncio.to_thread(read_asked, content, in_chat=in_chat, served=service.served)
-        reply = Reply(asked, service.served.tokenizer, service.served.name)
-        async with service.answering(asked) as pieces:
-            if asked.stream:
-                return await _stream(request, asked, reply, pieces)
-            async for piece in pieces:
-                reply.add(piece)
-        return web.json_response(reply.whole())
+        content = await _read_body(request)
+        # In a thread, because tokenizing a long prompt takes a while.
+        parsed = await asyncio.to_thread(parse_request, content, in_chat=in_chat, served=service.served)
+        builder = ResponseBuilder(parsed, service.served.tokenizer, service.served.name)
+        async with service.generate(parsed) as deltas:
+            if parsed.stream:
+                return await _stream(request, parsed, builder, deltas)
+            async for delta in deltas:
+                builder.add(delta)
+        return web.json_response(builder.full_response())
 
 
-async def _read(request: web.Request) -> bytes:
-    if request.content_type != "application/json":  # which a page of another site cannot send without being asked about it
+async def _read_body(request: web.Request) -> bytes:
+    # A page of another site cannot send this content type without asking this server first (a CORS preflight request).
+    if request.content_type != "application/json":
         message = "Content-Type must be application/json"
-        raise RefusalError(message, status=415, code="unsupported_media_type")
+        raise ApiError(message, status=415, code="unsupported_media_type")
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise RefusalError("a compressed body is not supported", status=415, code="unsupported_media_type")
+        message = "compressed request bodies are not supported; send the body without Content-Encoding"
+        raise ApiError(message, status=415, code="unsupported_media_type")
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             return await request.read()
     except TimeoutError as error:
-        raise RefusalError(f"the body did not come within {READ_TIMEOUT_S} s", status=408) from error
+        raise ApiError(f"the request body did not arrive within {READ_TIMEOUT_S} s", status=408) from error
 
 
-async def _stream(request: web.Request, asked: ParsedRequest, reply: Reply, pieces: AsyncIterator[Piece]) -> web.StreamResponse:
-    """Server-sent events: a chunk each, then [DONE]."""
+async def _stream(
+    request: web.Request, parsed: ParsedRequest, builder: ResponseBuilder, deltas: AsyncIterator[TextDelta]
+) -> web.StreamResponse:
+    """Send the answers as server-sent events, one chunk each, and end with [DONE]."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"})
     await response.prepare(request)
 
@@ -119,109 +124,105 @@ async def _stream(request: web.Request, asked: ParsedRequest, reply: Reply, piec
             await response.write(f"data: {event}\n\n".encode())
 
     try:
-        async for piece in pieces:
-            for chunk in reply.add(piece):
+        async for delta in deltas:
+            for chunk in builder.add(delta):
                 await send(json.dumps(chunk))
-        if asked.include_usage:
-            await send(json.dumps(reply.usage_chunk()))
+        if parsed.include_usage:
+            await send(json.dumps(builder.usage_chunk()))
         await send("[DONE]")
-    except (TimeoutError, ConnectionError):  # the client does not read, or is gone
+    except (TimeoutError, ConnectionError):  # the client does not read, or has disconnected
         response.force_close()
         return response
-    except Exception as error:  # the status is sent: all that is left is to say so in the stream
-        _print(error)
-        await send(json.dumps(_internal().to_json()))
+    except Exception as error:  # the status has been sent already, so the stream itself has to report the error
+        await send(json.dumps(_log_internal_error(error).to_json()))
     await response.write_eof()
     return response
 
 
-def _naming(loopback_host: str | None) -> Middleware:
+def _check_host(loopback_host: str | None) -> Middleware:
     @web.middleware
-    async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         header = request.headers.get("Host", "")
-        if loopback_host is not None and not names_loopback(header, loopback_host):
-            message = f"this server is for its own machine, by the name {loopback_host} or localhost, not {header[:100]!r}"
-            raise RefusalError(message, status=403, code="wrong_host")
+        if loopback_host is not None and not is_local_host_header(header, loopback_host):
+            message = f"this server only serves its own machine, as {loopback_host} or localhost, and not as {header[:100]!r}"
+            raise ApiError(message, status=403, code="wrong_host")
         return await handler(request)
 
-    return named
+    return check
 
 
-def _admitting(key: str | None) -> Middleware:
+def _check_key(key: str | None) -> Middleware:
     @web.middleware
-    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if key is not None and request.path.startswith("/v1/"):
-            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-            is_right = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), key.encode())
-            if scheme.lower() != "bearer" or not is_right:
-                message = "no valid key; send it as Authorization: Bearer KEY"
-                raise RefusalError(message, status=401, code="invalid_api_key")
+            scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+            is_equal = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), key.encode())
+            if scheme.lower() != "bearer" or not is_equal:
+                message = "the key is missing or wrong; send it as Authorization: Bearer KEY"
+                raise ApiError(message, status=401, code="invalid_api_key")
         return await handler(request)
 
-    return admit
+    return check
 
 
-def _telling_errors(service: Service) -> Middleware:
+def _report_errors(service: InferenceService) -> Middleware:
     @web.middleware
-    async def tell(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except RefusalError as refusal:
-            return _told(refusal)
+        except ApiError as error:
+            return _error_response(error)
         except InputError as error:
-            return _told(RefusalError(str(error)))
-        except web.HTTPException as error:  # aiohttp's own: no such path, wrong method, too long a body
+            return _error_response(ApiError(str(error)))
+        except web.HTTPException as error:  # raised by aiohttp: no such path, wrong method, body too long
             if error.status < 400:
                 raise
-            return _told(_refusal_of(error, service.limits.max_body_bytes), error)
+            return _error_response(_from_http_exception(error, service.limits.max_body_bytes), error)
         except web.RequestPayloadError as error:
-            return _told(RefusalError(f"the body cannot be read: {' '.join(str(error).split())[:200]}"))
+            return _error_response(ApiError(f"the request body cannot be read: {' '.join(str(error).split())[:200]}"))
         except Exception as error:
-            _print(error)
-            return _told(_internal())
+            return _error_response(_log_internal_error(error))
 
-    return tell
+    return report
 
 
-def _counting(service: Service) -> Middleware:
+def _count_requests(service: InferenceService) -> Middleware:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else "other"  # not the client's own words
+        path = resource.canonical if resource is not None else "other"  # never a path that the client made up
         try:
             response = await handler(request)
         except asyncio.CancelledError:
-            service.metrics.requests[path, CLIENT_CLOSED] += 1
+            service.metrics.count_request(path, CLIENT_CLOSED)
             raise
-        service.metrics.requests[path, response.status] += 1
+        service.metrics.count_request(path, response.status)
         return response
 
     return count
 
 
-def _told(refusal: RefusalError, error: web.HTTPException | None = None) -> web.Response:
-    response = web.json_response(refusal.to_json(), status=refusal.status)
-    if refusal.retry_after_s is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after_s)
-    if refusal.status == 401:
+def _error_response(error: ApiError, http_exception: web.HTTPException | None = None) -> web.Response:
+    response = web.json_response(error.to_json(), status=error.status)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if error is not None and "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
+    if http_exception is not None and "Allow" in http_exception.headers:
+        response.headers["Allow"] = http_exception.headers["Allow"]
     return response
 
 
-def _refusal_of(error: web.HTTPException, max_body_bytes: int) -> RefusalError:
+def _from_http_exception(error: web.HTTPException, max_body_bytes: int) -> ApiError:
     messages = {
-        404: "there is no such path; see /v1/models, /v1/completions, /v1/chat/completions, /metrics, /healthz",
-        405: "this path has another method",
-        413: f"the body is longer than {max_body_bytes} bytes",
+        404: "no such path; see /v1/models, /v1/completions, /v1/chat/completions, /metrics, /healthz",
+        405: "this path does not support this HTTP method; the Allow header lists those it supports",
+        413: f"the request body is longer than {max_body_bytes} bytes",
     }
-    return RefusalError(messages.get(error.status, error.reason), status=error.status)
+    return ApiError(messages.get(error.status, error.reason), status=error.status)
 
 
-def _internal() -> RefusalError:
-    return RefusalError("the server failed; its log says why", status=500, kind="server_error")
-
-
-def _print(error: Exception) -> None:
-    sys.stderr.write("".join(traceback.format_exception(error)))
+def _log_internal_error(error: Exception) -> ApiError:
+    """Log an unexpected error, and return what the client is sent instead of it."""
+    logger.error("a request failed", exc_info=error)
+    return ApiError("internal server error; see the log of the server", status=500, kind="server_error")

@@ -1,66 +1,78 @@
-"""What the server has done, in the text format of Prometheus.
+"""Metrics of a server, exported in the text format of Prometheus."""
 
-Source of the format: prometheus.io, exposition formats, version 0.0.4.
-"""
+from collections.abc import Callable, Iterable, Iterator
 
-import bisect
-import collections
-from collections.abc import Mapping
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
-PREFIX = "wizardcoder_"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+NAMESPACE = "wizardcoder"
 FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-WHOLE_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-
-
-class Histogram:
-    """How many observations were at most as great as each bound.
-
-    Args:
-        bounds: in rising order.
-    """
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
-
-    def observe(self, value: float) -> None:
-        """Counts a value."""
-        self._counts[bisect.bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def lines(self, name: str, meaning: str) -> list[str]:
-        """As text."""
-        found, count = [f"# HELP {name} {meaning}", f"# TYPE {name} histogram"], 0
-        for bound, more in zip((*self._bounds, None), self._counts, strict=True):
-            count += more
-            found.append(f'{name}_bucket{{le="{"+Inf" if bound is None else f"{bound:g}"}"}} {count}')
-        return [*found, f"{name}_sum {self._sum:.6f}", f"{name}_count {count}"]
+REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """Counts of one server, since its start."""
+    """Counters, latencies and gauges of one server since its start, in a registry of their own.
 
-    def __init__(self) -> None:
-        self.requests: collections.Counter[tuple[str, int]] = collections.Counter()  # (path, status)
-        self.prompt_tokens = self.completion_tokens = 0
-        self.first_token_s, self.whole_s = Histogram(FIRST_TOKEN_S), Histogram(WHOLE_S)
+    Args:
+        gauges: name -> (description, function that returns the current value).
+    """
 
-    def text(self, gauges: Mapping[str, tuple[str, int]]) -> str:
-        """All that is known.
+    def __init__(self, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
+        self._requests = Counter("requests", "HTTP requests by path and status", ["path", "code"], **_OPTIONS)
+        self.prompt_tokens = Counter("prompt_tokens", "tokens of prompts", **_OPTIONS)
+        self.completion_tokens = Counter("completion_tokens", "tokens of completions", **_OPTIONS)
+        self.first_token_s = Histogram(
+            "time_to_first_token_seconds", "from a request to its first token", buckets=FIRST_TOKEN_S, **_OPTIONS
+        )
+        self.request_s = Histogram("request_seconds", "from a request to the end of its answers", buckets=REQUEST_S, **_OPTIONS)
+        counters = (self._requests, self.prompt_tokens, self.completion_tokens)
+        self._registry = CollectorRegistry()
+        self._registry.register(_Exporter([*counters, *_make_gauges(gauges), self.first_token_s, self.request_s]))
 
-        Args:
-            gauges: name -> (meaning, value) of what is so at present.
-        """
-        lines = [f"# HELP {PREFIX}requests_total HTTP requests by path and status", f"# TYPE {PREFIX}requests_total counter"]
-        for (path, status), count in sorted(self.requests.items()):
-            lines.append(f'{PREFIX}requests_total{{path="{path}",code="{status}"}} {count}')
-        counters = {"prompt": self.prompt_tokens, "completion": self.completion_tokens}
-        for kind, value in counters.items():
-            name = f"{PREFIX}{kind}_tokens_total"
-            lines += [f"# HELP {name} tokens of {kind}s", f"# TYPE {name} counter", f"{name} {value}"]
-        for name, (meaning, value) in gauges.items():
-            name = PREFIX + name
-            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f"{name} {value}"]
-        lines += self.first_token_s.lines(f"{PREFIX}time_to_first_token_seconds", "from a request to its first token")
-        lines += self.whole_s.lines(f"{PREFIX}request_seconds", "from a request to the end of its answers")
-        return "\n".join(lines) + "\n"
+    def count_request(self, path: str, status: int) -> None:
+        """Count an HTTP request."""
+        self._requests.labels(path=path, code=str(status)).inc()
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+
+_OPTIONS = {"namespace": NAMESPACE, "registry": None}
+
+
+def _make_gauges(gauges: dict[str, tuple[str, Callable[[], float]]]) -> Iterator[Gauge]:
+    for name, (description, function) in gauges.items():
+        gauge = Gauge(name, description, **_OPTIONS)
+        gauge.set_function(function)
+        yield gauge
+
+
+class _Exporter(Collector):
+    """Export metrics in a fixed order, with the samples and labels that dashboards of earlier versions select.
+
+    prometheus_client would also export when each series was created, and write a bucket's bound of 1 as le="1.0".
+    """
+
+    def __init__(self, metrics: Iterable[MetricWrapperBase]) -> None:
+        self._metrics = tuple(metrics)
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._metrics:
+            for family in metric.collect():
+                samples = [_shorten_bound(sample) for sample in family.samples if not sample.name.endswith("_created")]
+                is_labeled = family.type == "counter"  # histograms are in the order of their bounds
+                family.samples = sorted(samples, key=lambda sample: tuple(sample.labels.values())) if is_labeled else samples
+                yield family
+
+
+def _shorten_bound(sample: Sample) -> Sample:
+    if "le" not in sample.labels:
+        return sample
+    bound = float(sample.labels["le"])
+    return sample._replace(labels={**sample.labels, "le": "+Inf" if bound == float("inf") else f"{bound:g}"})

@@ -1,27 +1,28 @@
-"""The life of the server: it listens when the model is ready, finishes what it has begun when it is told to end, and ends."""
+"""The life cycle of the server: bind the address, serve when the model is ready, drain on a signal, and shut down."""
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
 from wizardcoder_jax.core.errors import InputError
 
+logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-KEEPALIVE_S = 75  # an idle connection
-BACKLOG = 1024  # connections that wait to be taken
+KEEPALIVE_S = 75  # of an idle connection
+BACKLOG = 1024  # connections that wait to be accepted
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that has the address and does not listen yet: that the address is taken is known before a model is loaded.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to the address but does not listen yet, so that errors appear before a model is loaded.
 
     Raises:
-        InputError: the address cannot be had.
+        InputError: the address is in use, or cannot be bound for another reason.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -39,65 +40,77 @@ def bind(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host} port {port} ({reason}); choose another --host or --port") from error
 
 
-def address_of(bound: socket.socket) -> str:
-    """The address for a browser."""
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def run(application: web.Application, bound: socket.socket, drain: "Drain", announce: Callable[[], None]) -> None:
-    """Serves until the drain is asked for or the engine fails, and then until what is in progress has ended."""
+class GracefulShutdown:
+    """The shutdown of a server, which first lets the requests in progress finish.
+
+    Args:
+        stop_admission: called once; no new requests are accepted afterwards.
+        is_idle: set while no request is in progress.
+        has_failed: set when requests in progress can no longer finish.
+        drain_s: how long to wait for requests in progress.
+    """
+
+    def __init__(
+        self, stop_admission: Callable[[], None], is_idle: asyncio.Event, has_failed: asyncio.Event, drain_s: float
+    ) -> None:
+        self._stop_admission, self._is_idle, self._has_failed = stop_admission, is_idle, has_failed
+        self._drain_s = drain_s
+        self._is_requested = asyncio.Event()
+
+    def handle_signal(self, number: int) -> None:
+        """Request the shutdown at the first signal, and end the process at the second."""
+        if self._is_requested.is_set():
+            os._exit(128 + number)
+        self._stop_admission()
+        self._is_requested.set()
+        logger.info("serve: finishing requests in progress, at most %g s; signal once more to end at once", self._drain_s)
+
+    async def wait(self) -> None:
+        """Wait until the shutdown is requested and the requests in progress have finished, or the engine has failed."""
+        await _wait_for_any(self._is_requested, self._has_failed)
+        if self._is_idle.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await _wait_for_any(self._is_idle, self._has_failed)
+        except TimeoutError:
+            logger.warning("some answers did not finish within %g s and are cut off", self._drain_s)
+
+
+async def serve_until_shutdown(
+    application: web.Application, bound: socket.socket, shutdown: GracefulShutdown, announce: Callable[[], None]
+) -> None:
+    """Serve an application until the shutdown has completed.
+
+    Args:
+        application: the application.
+        bound: the socket to listen on.
+        shutdown: decides when to end.
+        announce: called when the server is listening.
+    """
     settings = {"handler_cancellation": True, "auto_decompress": False, "keepalive_timeout": KEEPALIVE_S}
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, **settings)
     await runner.setup()
     try:
         await web.SockSite(runner, bound, backlog=BACKLOG).start()
         announce()
-        await drain.wait()
+        await shutdown.wait()
     finally:
         await runner.cleanup()
 
 
-class Drain:
-    """The end of a server.
-
-    Args:
-        begin: nothing new is taken from now on.
-        is_idle: nothing is in progress.
-        has_failed: there is nothing to wait for.
-        drain_s: how long to wait for what is in progress.
-    """
-
-    def __init__(self, begin: Callable[[], None], is_idle: asyncio.Event, has_failed: asyncio.Event, drain_s: float) -> None:
-        self._begin, self._is_idle, self._has_failed, self._drain_s = begin, is_idle, has_failed, drain_s
-        self._is_asked = asyncio.Event()
-
-    def signalled(self, number: int) -> None:
-        """The first signal asks for an end, the second ends the process."""
-        if self._is_asked.is_set():
-            os._exit(128 + number)
-        self._begin()
-        self._is_asked.set()
-        sys.stderr.write(f"serve: finishing what is in progress, at most {self._drain_s:g} s; once more to end at once\n")
-
-    async def wait(self) -> None:
-        """Until all is over."""
-        await _first_of(self._is_asked, self._has_failed)
-        if self._is_idle.is_set():
-            return
-        try:
-            async with asyncio.timeout(self._drain_s):
-                await _first_of(self._is_idle, self._has_failed)
-        except TimeoutError:
-            sys.stderr.write(f"serve: not all answers were finished in {self._drain_s:g} s; they are cut off\n")
-
-
 @contextlib.contextmanager
-def heeding_signals(drain: Drain) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask for the drain, in the main thread's loop."""
+def handle_signals(shutdown: GracefulShutdown) -> Iterator[None]:
+    """Let SIGTERM and SIGINT request the shutdown, in the event loop of the main thread."""
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
-        loop.add_signal_handler(number, drain.signalled, number)
+        loop.add_signal_handler(number, shutdown.handle_signal, number)
     try:
         yield
     finally:
@@ -105,7 +118,7 @@ def heeding_signals(drain: Drain) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _first_of(*events: asyncio.Event) -> None:
+async def _wait_for_any(*events: asyncio.Event) -> None:
     tasks = [asyncio.create_task(event.wait()) for event in events]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The engine's answers to one HTTP request, as pieces of text in the order in which they are made."""
+"""The answers to one HTTP request as a stream of text pieces, in the order in which they are generated."""
 
 import asyncio
 import contextlib
@@ -7,20 +7,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Self
 
 from wizardcoder_jax.inference.async_engine import AsyncEngine
+from wizardcoder_jax.inference.engine import RequestUpdate
 from wizardcoder_jax.inference.request import GenerationRequest, Logprob
-from wizardcoder_jax.serving.incremental_text import Transcript
+from wizardcoder_jax.serving.detokenizer import IncrementalDetokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What is new in one answer.
+class TextDelta:
+    """The next piece of one answer.
 
     Attributes:
-        index: of the answer within its request.
-        text: what its tokens add; characters and stop strings that are not complete are held back.
-        tokens: new ones, up to that which completes a stop string.
-        logprobs: of the tokens, where they were asked for.
-        finish_reason: "stop" or "length" in the last piece.
+        index: of the answer within its HTTP request.
+        text: the new text; incomplete characters and possible beginnings of stop strings are held back.
+        tokens: the new tokens, up to the one that completes a stop string.
+        logprobs: of the tokens, if the request asked for them.
+        finish_reason: "stop" or "length" in the last piece, else None.
     """
 
     index: int
@@ -30,13 +31,13 @@ class Piece:
     finish_reason: str | None = None
 
 
-class Answering:
-    """All answers to one HTTP request at once; a context manager, which gives up those that are not ended when it is left.
+class AnswerStream:
+    """All answers to one HTTP request, generated concurrently. Leaving the context cancels those that are unfinished.
 
     Args:
-        engine: makes them.
-        decode: tokens -> text.
-        requests: one an answer.
+        engine: generates the answers.
+        decode: converts tokens to text.
+        requests: one per answer.
         stops: strings that end an answer.
     """
 
@@ -48,11 +49,11 @@ class Answering:
         stops: Sequence[str],
     ) -> None:
         self._engine, self._decode, self._requests, self._stops = engine, decode, requests, stops
-        self._heard: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[TextDelta | Exception] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._follow(index)) for index in range(len(self._requests))]
+        self._tasks = [asyncio.create_task(self._generate(index)) for index in range(len(self._requests))]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -60,44 +61,47 @@ class Answering:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """The pieces of all answers, until each has its last.
+    async def deltas(self) -> AsyncIterator[TextDelta]:
+        """Yield the pieces of all answers until every answer has finished.
 
         Raises:
-            InputError: a request cannot be answered.
-            Exception: that which ended the engine.
+            InputError: a request is invalid.
+            Exception: the error that ended the engine.
         """
-        num_left = len(self._requests)
-        while num_left:
-            piece = await self._heard.get()
-            if isinstance(piece, Exception):
-                raise piece
-            num_left -= piece.finish_reason is not None
-            yield piece
+        num_unfinished = len(self._requests)
+        while num_unfinished:
+            delta = await self._queue.get()
+            if isinstance(delta, Exception):
+                raise delta
+            num_unfinished -= delta.finish_reason is not None
+            yield delta
 
-    async def _follow(self, index: int) -> None:
+    async def _generate(self, index: int) -> None:
         try:
-            transcript = Transcript(self._decode, self._stops)
+            detokenizer = IncrementalDetokenizer(self._decode, self._stops)
             async with contextlib.aclosing(self._engine.stream(self._requests[index], owner=self)) as stream:
                 async for update in stream:
-                    num_used, text = 0, ""
-                    while num_used < len(update.tokens) and not transcript.is_stopped:
-                        text += transcript.add(update.tokens[num_used])
-                        num_used += 1
-                    reason = update.generation.finish_reason if update.generation is not None else None
-                    if reason is not None and not transcript.is_stopped:
-                        text += transcript.end()
-                    reason = "stop" if transcript.is_stopped else reason
-                    self._heard.put_nowait(
-                        Piece(
-                            index=index,
-                            text=text,
-                            tokens=tuple(update.tokens[:num_used]),
-                            logprobs=update.logprobs[:num_used],
-                            finish_reason=reason,
-                        )
-                    )
-                    if reason is not None:
+                    delta = _to_delta(index, update, detokenizer)
+                    self._queue.put_nowait(delta)
+                    if delta.finish_reason is not None:
                         return
-        except Exception as error:  # the engine's, whatever it is
-            self._heard.put_nowait(error)
+        except Exception as error:  # any error of the engine is raised by `deltas`
+            self._queue.put_nowait(error)
+
+
+def _to_delta(index: int, update: RequestUpdate, detokenizer: IncrementalDetokenizer) -> TextDelta:
+    """Convert new tokens to text, as far as they are before a stop string."""
+    num_used, text = 0, ""
+    while num_used < len(update.tokens) and not detokenizer.is_stopped:
+        text += detokenizer.add(update.tokens[num_used])
+        num_used += 1
+    finish_reason = update.generation.finish_reason if update.generation is not None else None
+    if finish_reason is not None and not detokenizer.is_stopped:
+        text += detokenizer.end()
+    return TextDelta(
+        index=index,
+        text=text,
+        tokens=tuple(update.tokens[:num_used]),
+        logprobs=update.logprobs[:num_used],
+        finish_reason="stop" if detokenizer.is_stopped else finish_reason,
+    )

@@ -1,4 +1,4 @@
-"""Text from tokens, one after the other: what is handed out joins to the whole, and no stop string is ever in it."""
+"""Incremental detokenization: the pieces join to the whole text, and never contain a stop string."""
 
 import random
 
@@ -8,7 +8,9 @@ from tokenizers import decoders, models
 
 from tests.helpers import tiny_models
 from wizardcoder_jax.hf.tokenizer import Tokenizer
-from wizardcoder_jax.serving.incremental_text import MOST_UNCERTAIN, Transcript
+from wizardcoder_jax.serving.detokenizer import MAX_UNCERTAIN, IncrementalDetokenizer
+
+pytestmark = pytest.mark.quick
 
 TEXTS = [
     "def add(a, b):\n    return a + b",
@@ -19,12 +21,12 @@ TEXTS = [
 ]
 
 
-def byte_level():
+def byte_level_tokenizer():
     return Tokenizer(tiny_models.train_tokenizer(), {"eos_token": tiny_models.EOS}, None)
 
 
-def byte_fallback():
-    """Llama's kind: pieces of text with a mark for spaces, and single bytes for what has none."""
+def byte_fallback_tokenizer():
+    """A tokenizer like Llama's: pieces of text with a mark for spaces, and single bytes for all other characters."""
     names = [
         "</s>",
         *(f"<0x{byte:02X}>" for byte in range(256)),
@@ -40,64 +42,64 @@ def byte_fallback():
     return Tokenizer(backend, {"eos_token": "</s>"}, None)
 
 
-def told(tokenizer, tokens, stops=()):
-    """(the pieces, whether it was stopped)"""
-    transcript, pieces = Transcript(tokenizer.decode, stops), []
+def detokenize(tokenizer, tokens, stops=()):
+    """Return the pieces, and whether a stop string ended the text."""
+    detokenizer, pieces = IncrementalDetokenizer(tokenizer.decode, stops), []
     for token in tokens:
-        pieces.append(transcript.add(token))
-        if transcript.is_stopped:
+        pieces.append(detokenizer.add(token))
+        if detokenizer.is_stopped:
             return pieces, True
-    return [*pieces, transcript.end()], transcript.is_stopped
+    return [*pieces, detokenizer.end()], detokenizer.is_stopped
 
 
-@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+@pytest.mark.parametrize("make", [byte_level_tokenizer, byte_fallback_tokenizer])
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_pieces_join_to_the_text_and_hold_no_broken_character(make, text):
+def test_pieces_join_to_the_text_and_contain_no_split_character(make, text):
     tokenizer = make()
-    if make is byte_fallback:
+    if make is byte_fallback_tokenizer:
         text = text.replace(" ", "\u2581")
     tokens = tokenizer.encode(text)
-    pieces, _ = told(tokenizer, tokens)
+    pieces, _ = detokenize(tokenizer, tokens)
     assert "".join(pieces) == tokenizer.decode(tokens)
     assert "\ufffd" not in "".join(pieces)
 
 
-def test_random_bytes_join_to_what_the_tokenizer_makes_of_the_whole():
-    tokenizer, draw = byte_level(), random.Random(0)
+def test_pieces_of_random_bytes_join_to_the_text_of_the_whole_sequence():
+    tokenizer, rng = byte_level_tokenizer(), random.Random(0)
     for _ in range(300):
-        tokens = [draw.randrange(tokenizer.vocab_size) for _ in range(draw.randrange(1, 120))]
-        assert "".join(told(tokenizer, tokens)[0]) == tokenizer.decode(tokens)
+        tokens = [rng.randrange(tokenizer.vocab_size) for _ in range(rng.randrange(1, 120))]
+        assert "".join(detokenize(tokenizer, tokens)[0]) == tokenizer.decode(tokens)
 
 
-def test_bytes_that_never_become_a_character_are_handed_out_at_last():
-    tokenizer = byte_level()
+def test_bytes_that_never_form_a_character_are_returned_eventually():
+    tokenizer = byte_level_tokenizer()
     (token,) = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i) == b"\xff"]
-    transcript = Transcript(tokenizer.decode)
-    assert any(transcript.add(token) for _ in range(MOST_UNCERTAIN + 1))
+    detokenizer = IncrementalDetokenizer(tokenizer.decode)
+    assert any(detokenizer.add(token) for _ in range(MAX_UNCERTAIN + 1))
 
 
 @pytest.mark.parametrize("stop", ["return", "\n\n", "🦙", "é ", "a", "aab"])
 def test_a_text_ends_before_the_first_stop_string_wherever_tokens_end(stop):
-    tokenizer, draw = byte_level(), random.Random(1)
+    tokenizer, rng = byte_level_tokenizer(), random.Random(1)
     for _ in range(100):
-        words = [draw.choice(["a", "b", "return", " ret", "urn", "\n", "🦙", "é", " "]) for _ in range(30)]
+        words = [rng.choice(["a", "b", "return", " ret", "urn", "\n", "🦙", "é", " "]) for _ in range(30)]
         tokens = [token for word in words for token in tokenizer.encode(word)]
         whole = tokenizer.decode(tokens)
-        pieces, is_stopped = told(tokenizer, tokens, (stop, "never there"))
+        pieces, is_stopped = detokenize(tokenizer, tokens, (stop, "does not occur"))
         assert "".join(pieces) == whole.split(stop)[0]
         assert is_stopped == (stop in whole)
 
 
-def test_of_several_stop_strings_the_first_in_the_text_counts():
-    tokenizer = byte_level()
+def test_the_earliest_of_several_stop_strings_ends_the_text():
+    tokenizer = byte_level_tokenizer()
     tokens = tokenizer.encode("one two three")
-    assert "".join(told(tokenizer, tokens, ("three", "two", "wo"))[0]) == "one "
+    assert "".join(detokenize(tokenizer, tokens, ("three", "two", "wo"))[0]) == "one "
 
 
-@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+@pytest.mark.parametrize("make", [byte_level_tokenizer, byte_fallback_tokenizer])
 def test_the_bytes_of_tokens_are_those_of_the_text(make):
     tokenizer = make()
     for text in ["abc (def): é", "🦙 日本"]:
-        tokens = tokenizer.encode(text if make is byte_level else text.replace(" ", "\u2581"))
+        tokens = tokenizer.encode(text if make is byte_level_tokenizer else text.replace(" ", "\u2581"))
         assert b"".join(map(tokenizer.token_bytes, tokens)).decode() == text
     assert tokenizer.token_bytes(tokenizer.eos_id) == tokenizer.eos_token.encode()
