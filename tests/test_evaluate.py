@@ -19,7 +19,7 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.fixture(scope="module")
-def isolated():
+def sandboxed():
     try:
         Sandbox.open()
     except InputError as error:
@@ -43,9 +43,9 @@ def write_lines(path, records):
 
 @pytest.fixture
 def files(tmp_path):
-    """Three problems, two samples each: T/0 passes twice, T/1 once, T/2 never."""
+    """Write three problems with two samples each: T/0 passes twice, T/1 once, T/2 never."""
     write_lines(tmp_path / "problems.jsonl", [problem(i) for i in range(3)])
-    bodies = [["return 1", "return 0 + 1"], ["return 1", "return 2"], ["return None.x", "while True: pass"]]
+    bodies = [["return 1", "return 0 + 1"], ["return 1", "return 2"], ["return None.x", "return []"]]
     samples = [
         {"task_id": f"T/{i}", "sample_index": j, "completion": f"    {body}"}
         for i, own in enumerate(bodies)
@@ -58,7 +58,7 @@ def files(tmp_path):
 def arguments(folder, *more):
     named = {"benchmark-file": "problems.jsonl", "samples": "samples.jsonl", "output": "results.json"}
     paths = [part for flag, name in named.items() for part in (f"--{flag}", str(folder / name))]
-    return ["--benchmark", "humaneval", *paths, "--timeout-s", "0.5", "--num-workers", "2", *more]
+    return ["--benchmark", "humaneval", *paths, "--timeout-s", "10", "--num-workers", "2", *more]
 
 
 def results_of(folder):
@@ -69,8 +69,10 @@ def command(*args):
     return [sys.executable, "-m", "wizardcoder_jax.evaluate", *args]
 
 
-def test_samples_become_a_complete_results_file(isolated, files, capsys):
-    main(arguments(files, "--protocol", "stored", "--k", "1,2"))
+def test_samples_become_a_complete_results_file(sandboxed, files, capsys):
+    text = (files / "samples.jsonl").read_text()
+    (files / "samples.jsonl").write_text(text.replace("return []", "while True: pass"))
+    main(arguments(files, "--protocol", "stored", "--k", "1,2", "--timeout-s", "0.5"))
     results = results_of(files)
     assert results["pass_at_k"] == {"1": 0.5, "2": pytest.approx(2 / 3)}
     assert set(results["confidence_95"]) == {"1", "2"}
@@ -93,7 +95,7 @@ def test_samples_become_a_complete_results_file(isolated, files, capsys):
     assert "pass@1: 50.0 %" in capsys.readouterr().err
 
 
-def test_the_protocol_comes_from_the_samples_settings(isolated, files):
+def test_the_protocol_is_read_from_the_settings_of_the_samples(sandboxed, files):
     with pytest.raises(InputError, match=r"does not record its protocol .*samples\.meta\.json.*--protocol"):
         main(arguments(files))
     (files / "samples.meta.json").write_text('{"protocol": "completion", "model": "m"}\n')
@@ -102,7 +104,7 @@ def test_the_protocol_comes_from_the_samples_settings(isolated, files):
     assert (results["protocol"], results["samples_meta"]["model"]) == ("completion", "m")
 
 
-def test_raw_answers_are_cleaned_by_the_protocol(isolated, files):
+def test_raw_answers_are_cleaned_by_the_protocol(sandboxed, files):
     write_lines(files / "problems.jsonl", [problem(0) | {"prompt": 'def f():\n    """Returns 1."""\n'}])
     raw = "Sure!\n```python\ndef f():\n\treturn 1\n```\nThis works."
     write_lines(files / "samples.jsonl", [{"task_id": "T/0", "sample_index": 0, "completion": "nonsense(", "raw": raw}])
@@ -113,7 +115,7 @@ def test_raw_answers_are_cleaned_by_the_protocol(isolated, files):
     assert scores == {"wizardcoder-humaneval-v1": 1.0, "chat": 1.0, "completion": 0.0, "stored": 0.0}
 
 
-def test_a_limit_expects_only_the_first_problems(isolated, files):
+def test_with_a_limit_only_the_first_problems_need_samples(sandboxed, files):
     lines = (files / "samples.jsonl").read_text().splitlines()
     (files / "samples.jsonl").write_text("\n".join(lines[:4]))
     main(arguments(files, "--protocol", "stored", "--limit", "2"))
@@ -122,7 +124,7 @@ def test_a_limit_expects_only_the_first_problems(isolated, files):
         main(arguments(files, "--protocol", "stored"))
 
 
-def test_partial_scores_what_is_there_and_names_what_is_missing(isolated, files, capsys):
+def test_partial_scores_the_problems_with_samples_and_names_the_others(sandboxed, files, capsys):
     lines = (files / "samples.jsonl").read_text().splitlines()
     (files / "samples.jsonl").write_text("\n".join(lines[:4]))
     main(arguments(files, "--protocol", "stored", "--partial"))
@@ -131,14 +133,14 @@ def test_partial_scores_what_is_there_and_names_what_is_missing(isolated, files,
     assert "1 problems without a sample are left out" in capsys.readouterr().err
 
 
-def test_pass_at_more_than_the_samples_is_refused(files):
+def test_pass_at_k_needs_k_samples_per_problem(files):
     with pytest.raises(InputError, match="pass@10 needs 10 samples per problem; T/0 has 2"):
         main(arguments(files, "--protocol", "stored", "--k", "1,10"))
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """What is run, as a list of programs; `runs.stop_after` ends a run early as a crash would."""
+    """Record the programs that run; `runs.stop_after` ends a run early, as a crash would."""
 
     class Runs(list):
         stop_after = None
@@ -165,7 +167,7 @@ def crash_after(count, runs, folder):
     runs.stop_after = None
 
 
-def test_finished_verdicts_are_not_run_again(isolated, files, runs):
+def test_finished_verdicts_are_not_run_again(sandboxed, files, runs):
     crash_after(2, runs, files)
     before = list(runs)
     main(arguments(files, "--protocol", "stored"))
@@ -173,7 +175,7 @@ def test_finished_verdicts_are_not_run_again(isolated, files, runs):
     assert results_of(files)["pass_at_k"]["1"] == 0.5
 
 
-def test_a_changed_sample_is_run_again(isolated, files, runs):
+def test_a_changed_sample_is_run_again(sandboxed, files, runs):
     crash_after(5, runs, files)
     text = (files / "samples.jsonl").read_text()
     (files / "samples.jsonl").write_text(text.replace("    return 1", "    return 3").replace("return 2", "return 1"))
@@ -185,14 +187,14 @@ def test_a_changed_sample_is_run_again(isolated, files, runs):
     assert passed == {"T/0": [False, True], "T/1": [False, True], "T/2": [False, False]}
 
 
-def test_overwrite_starts_anew(isolated, files, runs):
+def test_overwrite_runs_every_program_again(sandboxed, files, runs):
     crash_after(2, runs, files)
     runs.clear()
     main(arguments(files, "--protocol", "stored", "--overwrite"))
     assert len(runs) == 6
 
 
-def test_equal_programs_run_once_and_count_each_time(isolated, files, runs):
+def test_equal_programs_run_once_and_each_sample_counts(sandboxed, files, runs):
     same = [{"task_id": "T/0", "completion": "    return 1"}] * 5
     write_lines(files / "samples.jsonl", same)
     main(arguments(files, "--protocol", "stored", "--limit", "1", "--k", "5"))
@@ -200,19 +202,19 @@ def test_equal_programs_run_once_and_count_each_time(isolated, files, runs):
     assert len(results_of(files)["problems"]["T/0"]) == 5
 
 
-def test_the_reference_solutions_pass_their_own_check(isolated, capsys):
+def test_the_reference_solutions_of_mini_pass_the_self_check(sandboxed, capsys):
     for name in ("mini", "mini-dev"):
         main(["--benchmark", name, "--self-check"])
         num = len(load_benchmark(name).problems)
         assert f"{num}/{num} reference solutions pass" in capsys.readouterr().err
 
 
-def test_humaneval_passes_its_own_check(isolated, capsys):
+def test_the_reference_solutions_of_humaneval_pass_the_self_check(sandboxed, capsys):
     main(["--benchmark", "humaneval", "--self-check", "--timeout-s", "10"])
     assert "164/164 reference solutions pass" in capsys.readouterr().err
 
 
-def test_a_failing_reference_solution_fails_the_self_check_by_name(isolated, files):
+def test_the_self_check_names_failing_reference_solutions_and_exits_with_status_1(sandboxed, files):
     write_lines(files / "problems.jsonl", [problem(0), problem(1, test="assert candidate() == 2")])
     done = subprocess.run(command(*arguments(files, "--self-check")), capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 1
@@ -221,18 +223,17 @@ def test_a_failing_reference_solution_fails_the_self_check_by_name(isolated, fil
 
 
 def test_bad_input_is_one_line_and_status_2(files):
-    for more, complaint in (
-        (["--protocol", "stored", "--k", "100"], "pass@100"),
-        (["--protocol", "stored", "--samples", "absent.jsonl"], "absent.jsonl"),
-        ([], "--protocol"),
-    ):
-        done = subprocess.run(command(*arguments(files, *more)), capture_output=True, text=True, cwd=REPOSITORY)
-        assert done.returncode == 2
-        assert complaint in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    done = subprocess.run(command(*arguments(files)), capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert "--protocol" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    for more, message in ((["--k", "100"], "pass@100"), (["--samples", "absent.jsonl"], "absent.jsonl")):
+        with pytest.raises(InputError, match=message) as caught:
+            main(arguments(files, "--protocol", "stored", *more))
+        assert "\n" not in str(caught.value)
     assert not (files / "results.json").exists()
 
 
-def test_without_isolation_it_refuses_unless_told_and_records_it(files):
+def test_without_isolation_programs_run_only_on_request_and_the_results_record_it(files):
     bare = {key: value for key, value in os.environ.items() if key != "PATH"} | {"PATH": str(files)}
     bare["WIZARDCODER_SANDBOX"] = "bubblewrap"  # not the next tier
     refused = subprocess.run(
@@ -246,7 +247,7 @@ def test_without_isolation_it_refuses_unless_told_and_records_it(files):
 
 
 @pytest.mark.parametrize(
-    ("more", "complaint"),
+    ("more", "message"),
     [
         (["--benchmark", "multipl-e-cobol"], "no benchmark 'multipl-e-cobol'"),
         (["--python", "no-such-python"], "--python no-such-python is not a program"),
@@ -254,12 +255,12 @@ def test_without_isolation_it_refuses_unless_told_and_records_it(files):
         (["--benchmark-version", "v1"], "--benchmark-version is for"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(files, more, complaint):
-    with pytest.raises(InputError, match=complaint):
+def test_settings_that_do_not_fit_the_benchmark_are_errors(files, more, message):
+    with pytest.raises(InputError, match=message):
         main(arguments(files, "--protocol", "stored", *more))
 
 
-def test_a_missing_toolchain_is_refused_before_anything_else(tmp_path):
+def test_a_missing_toolchain_is_reported_before_anything_is_read(tmp_path):
     args = command("--benchmark", "multipl-e-go", "--samples", "absent.jsonl", "--protocol", "completion")
     bare = {**os.environ, "PATH": str(tmp_path)}
     done = subprocess.run(args, capture_output=True, text=True, cwd=REPOSITORY, env=bare)
@@ -267,7 +268,7 @@ def test_a_missing_toolchain_is_refused_before_anything_else(tmp_path):
     assert done.stderr.strip() == "error: go programs cannot run: go is missing; apt-get install golang-go"
 
 
-def test_programs_in_another_language_are_scored_with_its_tools(isolated, files):
+def test_programs_in_another_language_are_scored_with_its_toolchain(sandboxed, files):
     record = {"language": "sh", "prompt": "f() {\n", "tests": "}\nset -e\n[[ $(f) = 1 ]]", "stop_tokens": ["\n}"]}
     write_lines(files / "problems.jsonl", [record | {"name": "A"}, record | {"name": "B"}])
     answers = {"A": "    echo 1\n}\nmore(", "B": "    echo 2\n}"}
@@ -278,14 +279,14 @@ def test_programs_in_another_language_are_scored_with_its_tools(isolated, files)
     assert "bash" in results["environment"]["toolchain"]
 
 
-def test_a_samples_file_cut_in_the_middle_of_a_line_is_one_line(files):
+def test_a_truncated_samples_file_is_reported_with_its_line(files):
     text = (files / "samples.jsonl").read_text()
     (files / "samples.jsonl").write_text(text[:-20])
     with pytest.raises(InputError, match=r"samples\.jsonl:6: malformed JSON"):
         main(arguments(files, "--protocol", "stored"))
 
 
-def test_answers_that_are_no_program_are_counted_failures(isolated, files):
+def test_answers_that_are_not_programs_count_as_failures(sandboxed, files):
     answers = ["", "\0", "\ud800", "é" * 10, "    return 1\n" + "#" * 5_000_000, "(" * 100_000]
     rows = [{"task_id": "T/0", "completion": answer} for answer in answers]
     write_lines(files / "samples.jsonl", rows)
@@ -297,14 +298,14 @@ def test_answers_that_are_no_program_are_counted_failures(isolated, files):
     assert passed == [False, False, False, False, True, False]
 
 
-def test_an_error_whose_text_fits_in_no_file_is_reported(isolated, files):
+def test_an_error_message_with_lone_surrogates_is_recorded(sandboxed, files):
     write_lines(files / "samples.jsonl", [{"task_id": "T/0", "completion": "    raise ValueError('\\ud800 \\x00')"}])
     main(arguments(files, "--protocol", "stored", "--limit", "1"))
     (entry,) = results_of(files)["problems"]["T/0"]
     assert entry["reason"] == "exception:ValueError" and "ud800" in entry["detail"]
 
 
-def test_a_list_of_lists_of_programs_is_scored(isolated, files):
+def test_a_bigcode_file_of_programs_is_scored(sandboxed, files):
     programs = [["def f(): return 1"], ["def f(): return 2"], ["def f(: 1"]]
     (files / "generations.json").write_text(json.dumps(programs))
     main(arguments(files, "--protocol", "stored", "--samples", str(files / "generations.json")))
@@ -321,7 +322,7 @@ def test_execution(solution):
 """
 
 
-def test_scores_are_also_given_of_the_problems_whose_reference_runs(isolated, files, capsys):
+def test_a_second_score_covers_the_problems_whose_reference_runs_here(sandboxed, files, capsys):
     references = ["y = 2", "import no_such_library_at_all", "y = 2"]
     problems = [
         {
@@ -349,7 +350,7 @@ def test_scores_are_also_given_of_the_problems_whose_reference_runs(isolated, fi
     assert "DS-1000/1 (exception:ModuleNotFoundError): No module named 'no_such_library_at_all'" in said
 
 
-def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isolated, files, monkeypatch):
+def test_a_call_over_its_limit_is_a_timeout_and_confirmed_alone(sandboxed, files, monkeypatch):
     record = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "entry_point": "f", "canonical_solution": "    return x\n"}
     write_lines(files / "problems.jsonl", [record | {"base_input": [[1]], "plus_input": [[2]], "atol": 0}])
     bodies = ["    return x", "    return 1", "    while True: pass"]
@@ -357,18 +358,19 @@ def test_a_call_that_is_far_too_slow_is_a_timeout_that_was_run_again_alone(isola
     monkeypatch.setattr(
         evalplus,
         "_checker_source",
-        lambda: Path(evalplus_check.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 0.2"),
+        lambda: Path(evalplus_check.__file__).read_text().replace("LOAD_FACTOR = 5.0", "LOAD_FACTOR = 1.0"),
     )
-    alone, run = [], Sandbox.run
-    monkeypatch.setattr(Sandbox, "run", lambda self, program, timeout_s: alone.append(program) or run(self, program, timeout_s))
+    runs, run = [], Sandbox.run
+    monkeypatch.setattr(Sandbox, "run", lambda self, program, timeout_s: runs.append(program) or run(self, program, timeout_s))
     main([*arguments(files, "--protocol", "stored", "--timeout-s", "20"), "--benchmark", "humaneval+"])
     assert [entry["reason"] for entry in results_of(files)["problems"]["HumanEval/0"]] == ["passed", "assertion", "timeout"]
-    assert alone[-1].candidate.endswith(bodies[2])
+    is_endless = [program.candidate.endswith(bodies[2]) for program in runs]
+    assert is_endless.count(True) == 2 and is_endless[-1]
     (entry,) = [entry for entry in results_of(files)["problems"]["HumanEval/0"] if entry["reason"] == "assertion"]
     assert entry["detail"] == "plus input 0: got 1, expected 2"
 
 
-def test_an_output_that_cannot_be_written_is_found_before_any_program_runs(isolated, files, monkeypatch):
+def test_an_output_that_cannot_be_written_is_reported_before_any_program_runs(sandboxed, files, monkeypatch):
     monkeypatch.setattr(ProgramRunner, "run_all", lambda *args: pytest.fail("ran programs"))
     (files / "plain").write_text("")
     for output in (files, files / "plain" / "results.json"):
@@ -376,19 +378,19 @@ def test_an_output_that_cannot_be_written_is_found_before_any_program_runs(isola
             main(arguments(files, "--protocol", "stored", "--output", str(output)))
 
 
-def test_an_interrupt_is_one_line_and_the_same_command_resumes(isolated, files):
+def test_an_interrupt_prints_one_line_and_keeps_the_finished_verdicts(sandboxed, files):
     sleepy = [
-        {"task_id": f"T/{i}", "completion": "    return 1" if i == 0 else "    __import__('time').sleep(60)"} for i in range(3)
+        {"task_id": f"T/{i}", "completion": "    return 1" if i == 0 else "    __import__('time').sleep(600)"} for i in range(3)
     ]
     write_lines(files / "samples.jsonl", sleepy)
-    args = command(*arguments(files, "--protocol", "stored"))
+    args = command(*arguments(files, "--protocol", "stored", "--timeout-s", "100"))
     process = subprocess.Popen(args, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
     journal = files / ".results.json.journal"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and not (journal.exists() and '"passed"' in journal.read_text()):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 75
     assert said.strip() == "stopped: interrupted; the same command resumes"
     assert '"passed"' in journal.read_text() and not (files / "results.json").exists()

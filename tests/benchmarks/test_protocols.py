@@ -9,10 +9,12 @@ from wizardcoder_jax.benchmarks.protocols import PROTOCOLS, get_protocol
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.instruction_template import HEADER
 
+pytestmark = pytest.mark.quick
+
 PROBLEM = Problem(task_id="T/0", prompt="def f():\n", entry_point="f", canonical_solution="", test="")
 
 
-def test_protocols_are_those_of_the_settings():
+def test_the_protocols_equal_the_choices_of_the_setting():
     assert tuple(PROTOCOLS) == typing.get_args(config.Protocol)
 
 
@@ -28,14 +30,14 @@ def test_wizardcoder_prompts_differ_by_one_blank_line():
     assert v2 == f"{HEADER}\n\n\n{ask}"
 
 
-def test_only_chat_protocols_need_a_template_and_answers_of_instruct_models_have_no_stop_words():
+def test_only_chat_protocols_need_a_template_and_only_two_protocols_have_stop_strings():
     assert [name for name, protocol in PROTOCOLS.items() if protocol.needs_chat_template] == ["chat", "evalplus"]
     assert [name for name, protocol in PROTOCOLS.items() if protocol.stops(PROBLEM)] == ["completion", "evalplus"]
     assert get_protocol("completion").prompt(PROBLEM) == PROBLEM.prompt
     assert PROBLEM.prompt.strip() in get_protocol("chat").prompt(PROBLEM)
 
 
-def test_stored_answers_cannot_be_sampled():
+def test_the_stored_protocol_cannot_be_sampled():
     with pytest.raises(InputError, match="stored"):
         get_protocol("stored").prompt(PROBLEM)
 
@@ -54,11 +56,11 @@ def test_the_mbppplus_prompt_shows_one_assert_in_a_fence_after_two_blank_lines()
 
 
 @pytest.mark.parametrize("name", ["wizardcoder-mbpp", "wizardcoder-mbppplus"])
-def test_an_mbpp_prompt_of_another_benchmark_is_refused(name):
+def test_the_mbpp_protocols_are_an_error_for_other_benchmarks(name):
     with pytest.raises(InputError, match=f"{name}.* is for the MBPP benchmarks; T/0"):
         get_protocol(name).prompt(PROBLEM)
 
 
-def test_an_answer_under_evalplus_begins_inside_a_fence():
+def test_an_evalplus_answer_begins_inside_a_fence():
     assert get_protocol("evalplus").answer_prefix.endswith(":\n```python\n")
     assert get_protocol("evalplus").prompt(PROBLEM) == get_protocol("chat").prompt(PROBLEM)

@@ -9,6 +9,8 @@ from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.samples_file import Sample, meta_path, read_meta, read_samples, write_evalplus, write_human_eval
 from wizardcoder_jax.core.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 
 def write_lines(path, *records):
     text = "".join((record if isinstance(record, str) else json.dumps(record)) + "\n" for record in records)
@@ -22,7 +24,7 @@ def problems():
     return empty, dataclasses.replace(empty, task_id="T/1")
 
 
-def test_every_layout_is_read(problems, tmp_path):
+def test_every_format_is_read(problems, tmp_path):
     ours = {"task_id": "T/0", "sample_index": 4, "completion": "c", "raw": "r", "num_tokens": 1, "finish_reason": "stop"}
     assert read_samples(write_lines(tmp_path / "ours.jsonl", ours), problems) == [
         Sample(task_id="T/0", sample_index=4, completion="c", raw="r")
@@ -40,7 +42,7 @@ def test_every_layout_is_read(problems, tmp_path):
     assert [(s.task_id, s.sample_index, s.solution) for s in bigcode] == [("T/0", 0, "a"), ("T/0", 1, "b"), ("T/1", 0, "c")]
 
 
-def test_a_task_may_be_named_by_its_number(problems, tmp_path):
+def test_a_task_can_be_given_by_its_number(problems, tmp_path):
     rows = [{"task_id": named, "completion": "c"} for named in (1, "1", "T/1", "t/1")]
     found = read_samples(write_lines(tmp_path / "s.jsonl", *rows), problems)
     assert [(sample.task_id, sample.sample_index) for sample in found] == [("T/1", i) for i in range(4)]
@@ -58,19 +60,19 @@ def test_the_files_of_a_folder_are_read_together(problems, tmp_path):
     assert meta_path("a/rows/") == "a/rows.meta.json"
 
 
-def test_rows_of_the_author_carry_the_answer_and_all_code(problems, tmp_path):
+def test_rows_of_the_original_scripts_are_read(problems, tmp_path):
     row = {"task_id": "T/0", "completion": "c", "all_code": "prompt c"}
     assert read_samples(write_lines(tmp_path / "s.jsonl", row), problems)[0].completion == "c"
 
 
-def test_bytes_that_are_not_utf8_are_named(problems, tmp_path):
+def test_bytes_that_are_not_utf8_are_an_error(problems, tmp_path):
     (tmp_path / "s.jsonl").write_bytes(json.dumps(GOOD).encode() + b'\n{"task_id": "T/1", "completion": "\xff"}\n')
     with pytest.raises(InputError, match=r"s\.jsonl: not UTF-8 at byte"):
         read_samples(str(tmp_path / "s.jsonl"), problems)
 
 
 @pytest.mark.parametrize("name", ["s.jsonl", "s.jsonl.gz"])
-def test_what_is_written_for_other_harnesses_is_read_again(problems, tmp_path, name):
+def test_files_for_other_harnesses_can_be_read_back(problems, tmp_path, name):
     path = str(tmp_path / name)
     write_human_eval(path, [("T/0", "    return '\u2028é'"), ("T/1", "")])
     assert [(s.task_id, s.completion) for s in read_samples(path, problems)] == [("T/0", "    return '\u2028é'"), ("T/1", "")]
@@ -82,7 +84,7 @@ GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
 
 
 @pytest.mark.parametrize(
-    ("record", "complaint"),
+    ("record", "message"),
     [
         (GOOD | {"task_id": "U/0"}, r"s\.jsonl:2: no task 'U/0'"),
         (GOOD, r"s\.jsonl:2: sample 0 of T/0 occurs twice"),
@@ -101,12 +103,12 @@ GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
         ('{"task_id": ' + "[" * 100_000, r"s\.jsonl:2: malformed JSON"),
     ],
 )
-def test_a_bad_sample_is_named_with_its_line(problems, tmp_path, record, complaint):
-    with pytest.raises(InputError, match=complaint):
+def test_a_bad_sample_is_reported_with_its_line(problems, tmp_path, record, message):
+    with pytest.raises(InputError, match=message):
         read_samples(write_lines(tmp_path / "s.jsonl", GOOD, record), problems)
 
 
-def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
+def test_an_empty_or_truncated_samples_file_is_an_input_error(problems, tmp_path):
     with pytest.raises(InputError, match="contains no sample"):
         read_samples(write_lines(tmp_path / "empty.jsonl"), problems)
     path = Path(write_lines(tmp_path / "cut.jsonl.gz", GOOD))
@@ -117,13 +119,13 @@ def test_an_empty_or_cut_samples_file_is_an_input_error(problems, tmp_path):
         read_samples(str(tmp_path / "absent.jsonl"), problems)
 
 
-def test_a_list_of_lists_that_is_nested_too_deep_is_an_input_error(problems, tmp_path):
+def test_a_file_that_is_nested_too_deeply_is_an_input_error(problems, tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"deep\.json: malformed JSON"):
         read_samples(str(tmp_path / "deep.json"), problems)
 
 
-def test_the_settings_of_a_samples_file_lie_beside_it(tmp_path):
+def test_the_settings_of_a_samples_file_are_next_to_it(tmp_path):
     assert meta_path("a/samples.jsonl") == meta_path("a/samples.jsonl.gz") == "a/samples.meta.json"
     assert read_meta(str(tmp_path / "samples.jsonl")) == {}
     for text in ('{"protocol": "chat"}\n{"more": 1}\n', '{\n  "protocol": "chat"\n}\n'):

@@ -12,25 +12,28 @@ from wizardcoder_jax.sandbox.sandbox import Sandbox
 from wizardcoder_jax.sandbox.verdict import Verdict
 
 
-class Counting:
-    """A sandbox whose programs are the names of what becomes of them."""
+class NamedEndings:
+    """A sandbox in which the name of a program decides how it ends."""
 
     def __init__(self):
-        self.ran, self.now, self.most, self.alone, self._lock = [], 0, 0, [], threading.Lock()
+        self.ran, self.num_running, self.max_running, self.alone, self._lock = [], 0, 0, [], threading.Lock()
         self.meet = threading.Barrier(2)
+
+    def check_tools(self, programs):
+        pass
 
     def run(self, program, timeout_s):
         with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
+            self.num_running += 1
+            self.max_running = max(self.max_running, self.num_running)
             self.ran.append(program.candidate)
         if program.candidate.startswith("together"):
-            self.meet.wait(30)
+            self.meet.wait(600)
         with self._lock:
             is_second = self.ran.count(program.candidate) > 1
             if is_second:
-                self.alone.append(self.now == 1)
-            self.now -= 1
+                self.alone.append(self.num_running == 1)
+            self.num_running -= 1
         reason = "timeout" if program.candidate.startswith("slow") and not is_second else "passed"
         reason = "sandbox" if program.candidate == "broken" else reason
         return Verdict(reason=reason, detail="", seconds=0.0)
@@ -40,34 +43,34 @@ class Counting:
 
 
 def run_all(sandbox, folder, *programs, num_workers=2):
-    async def gathered(trials):
-        return await asyncio.gather(*(trials(code, "") for code in programs))
+    async def gather(execute):
+        return await asyncio.gather(*(execute(code, "") for code in programs))
 
-    with CodeExecution(sandbox, folder / "e.sqlite", timeout_s=1.0, num_workers=num_workers) as trials:
-        return [ending.reason for ending in asyncio.run(gathered(trials))]
+    with CodeExecution(sandbox, folder / "e.sqlite", timeout_s=1.0, num_workers=num_workers) as execute:
+        return [ending.reason for ending in asyncio.run(gather(execute))]
 
 
-def test_programs_run_side_by_side_and_no_more_than_the_workers(tmp_path):
-    sandbox = Counting()
+def test_as_many_programs_run_at_once_as_there_are_workers(tmp_path):
+    sandbox = NamedEndings()
     assert run_all(sandbox, tmp_path, "together 1", "together 2", *map(str, range(20))) == ["passed"] * 22
-    assert sandbox.most == 2
+    assert sandbox.max_running == 2
 
 
-def test_a_timeout_beside_others_is_run_again_alone(tmp_path):
-    sandbox = Counting()
+def test_a_timeout_among_others_is_confirmed_alone(tmp_path):
+    sandbox = NamedEndings()
     assert run_all(sandbox, tmp_path, "slow 1", *map(str, range(9)), "slow 2") == ["passed"] * 11
     assert sandbox.alone == [True, True]
 
 
-def test_each_program_runs_once_and_its_first_ending_stays(tmp_path):
-    sandbox = Counting()
+def test_each_program_runs_once_and_its_first_ending_is_kept(tmp_path):
+    sandbox = NamedEndings()
     assert run_all(sandbox, tmp_path, "a", "a", "b") == ["passed"] * 3
     assert run_all(sandbox, tmp_path, "b", "a") == ["passed"] * 2
     assert sorted(sandbox.ran) == ["a", "b"]
 
 
-def test_a_sandbox_that_failed_is_tried_again_by_the_next_run(tmp_path):
-    sandbox = Counting()
+def test_after_a_sandbox_failure_the_next_run_tries_again(tmp_path):
+    sandbox = NamedEndings()
     assert run_all(sandbox, tmp_path, "broken", num_workers=1) == ["sandbox"]
     assert run_all(sandbox, tmp_path, "broken", num_workers=1) == ["sandbox"]
     assert sandbox.ran == ["broken", "broken"]
@@ -84,25 +87,26 @@ def test_a_sandbox_that_failed_is_tried_again_by_the_next_run(tmp_path):
         ("while True: pass", "", "timeout"),
     ],
 )
-def test_real_programs_end_in_the_sandbox_as_the_filter_expects(tmp_path, code, test, reason):
-    with CodeExecution(Sandbox.open(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as trials:
-        ending = asyncio.run(trials(code, test))
+def test_real_programs_have_the_endings_that_the_filter_expects(tmp_path, code, test, reason):
+    timeout_s = 0.3 if reason == "timeout" else 10.0
+    with CodeExecution(Sandbox.open(), tmp_path / "e.sqlite", timeout_s=timeout_s, num_workers=1) as execute:
+        ending = asyncio.run(execute(code, test))
     assert isinstance(ending, ExecutionResult) and ending.reason == reason
 
 
-def test_a_damaged_file_of_endings_is_named(tmp_path):
+def test_a_damaged_file_of_endings_is_an_error(tmp_path):
     (tmp_path / "e.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(InputError, match=r"e\.sqlite cannot be used .* move it away"):
-        run_all(Counting(), tmp_path, "1")
+        run_all(NamedEndings(), tmp_path, "1")
 
 
-def test_a_full_disk_stops_the_run_which_can_go_on_later(tmp_path):
-    async def ended(trials):
-        trials._results.execute("PRAGMA max_page_count = 2")
-        return await asyncio.gather(*(trials(f"{i}" * 9000, "") for i in range(200)))
+def test_a_full_disk_stops_the_run_so_that_it_can_resume(tmp_path):
+    async def run_many(execute):
+        execute._results.execute("PRAGMA max_page_count = 2")
+        return await asyncio.gather(*(execute(f"{i}" * 9000, "") for i in range(200)))
 
     with pytest.raises(StoppedEarlyError, match=r"e\.sqlite .* free disk space"):  # noqa: SIM117
-        with CodeExecution(Counting(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as trials:
-            asyncio.run(ended(trials))
+        with CodeExecution(NamedEndings(), tmp_path / "e.sqlite", timeout_s=1.0, num_workers=1) as execute:
+            asyncio.run(run_many(execute))
     with contextlib.closing(sqlite3.connect(tmp_path / "e.sqlite")) as endings:
         assert endings.execute("SELECT count(*) FROM endings").fetchone()[0] > 0

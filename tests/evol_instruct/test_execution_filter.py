@@ -13,14 +13,16 @@ from wizardcoder_jax.evol_instruct.execution_filter import (
 from wizardcoder_jax.evol_instruct.judges import Inconclusive
 from wizardcoder_jax.llm_client.completion import Completion
 
+pytestmark = pytest.mark.quick
+
 DOUBLE = "def double(x):\n    return 2 * x\n"
 SET_UP = "x = f(1)\nassert x"
 TEST = "def test_f():\n    x = f(1)\n    assert x == 2"
 FENCED = f"Here it is:\n\n```python\n{DOUBLE}```\n"
 
 
-def really_run(code, test):
-    """Runs programs of this test in this process."""
+def run_in_process(code, test):
+    """Run a program of this test in this process."""
     try:
         exec(compile(f"{code}\n{test}", "answer", "exec"), {"__name__": "answer"})
     except AssertionError as error:
@@ -32,8 +34,8 @@ def really_run(code, test):
     return ExecutionResult(reason="passed", detail="")
 
 
-def judged(response, reply="", task="generate", run=really_run):
-    """(verdict, prompts that the teacher was asked, programs that were run)."""
+def judged(response, reply="", task="generate", run=run_in_process):
+    """Return (verdict, prompts that the teacher received, programs that were run)."""
     asked, ran = [], []
 
     async def ask_teacher(prompt, purpose):
@@ -88,7 +90,7 @@ def test_an_answer_that_does_not_compile_run_or_pass_is_dropped(response, reply,
         ("```python\nraise EOFError\n```", "needs_input"),
     ],
 )
-def test_what_the_surroundings_lack_is_no_fault_of_the_answer(response, reason):
+def test_answers_that_need_what_the_sandbox_lacks_are_inconclusive(response, reason):
     verdict, asked, _ = judged(response)
     assert verdict == Inconclusive(reason=reason) and asked == []
 
@@ -109,13 +111,13 @@ def test_each_ending_has_its_verdict(reason, response, verdict):
     assert judged(response, run=lambda code, test: ExecutionResult(reason=reason, detail="d"))[0] == verdict
 
 
-def test_a_reply_without_usable_asserts_leaves_compiling_and_running():
+def test_a_reply_without_usable_asserts_is_inconclusive():
     assert judged(FENCED, "I cannot test this.")[0] == Inconclusive(reason="no_asserts")
     assert judged(FENCED, "assert True")[0] == Inconclusive(reason="no_asserts")
     assert judged(FENCED, "assert triple(2) == 6")[0] == Inconclusive(reason="bad_asserts")
 
 
-def test_the_teacher_is_asked_for_asserts_only_where_there_is_something_to_call():
+def test_the_teacher_is_asked_for_asserts_only_if_there_is_something_to_call():
     assert judged("```python\nprint(1 + 1)\n```") == (None, [], [("print(1 + 1)\n", "")])
 
 
@@ -167,7 +169,7 @@ def test_the_python_of_an_answer_is_found(response, program):
         ("", ""),
     ],
 )
-def test_asserts_are_parsed_out_of_a_reply(reply, test):
+def test_asserts_are_extracted_from_a_reply(reply, test):
     assert parse_asserts(reply) == test
 
 
