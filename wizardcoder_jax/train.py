@@ -1,4 +1,4 @@
-"""Fine-tunes a model on instruction data: base weights -> checkpoints."""
+"""Fine-tune a model on instruction data: base weights -> checkpoints."""
 
 import functools
 import importlib.metadata
@@ -16,112 +16,127 @@ from wizardcoder_jax.training.preemption import StopSignal
 
 if TYPE_CHECKING:
     from wizardcoder_jax.checkpoints.manager import CheckpointManager
-    from wizardcoder_jax.checkpoints.metadata import CheckpointCard
-    from wizardcoder_jax.training.run_log import Report
+    from wizardcoder_jax.data.batches import Batches
+    from wizardcoder_jax.training.callbacks.callback import Callback
+    from wizardcoder_jax.training.callbacks.evaluation_callback import Evaluator
+    from wizardcoder_jax.training.setup import TrainingSetup
     from wizardcoder_jax.training.train_step import TrainState
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains, or goes on training, the run in `output_dir`."""
+    """Start the run in `output_dir`, or resume it."""
     config = parse_command_line(TrainConfig, argv)
     stop, clock = StopSignal(), Stopwatch()
     with clock.phase("start"):
-        files = [] if config.task is not None else _data_files(config)
+        files = [] if config.task is not None else _find_data_files(config)
         import jax
 
         from wizardcoder_jax.checkpoints.manager import CheckpointManager
-        from wizardcoder_jax.core.distributed import AnyProcess, initialize_distributed, require_same_settings
+        from wizardcoder_jax.core.distributed import initialize_distributed, require_same_settings
         from wizardcoder_jax.data.batches import Batches
         from wizardcoder_jax.data.prepare import prepare_data
-        from wizardcoder_jax.training.eval_callbacks import EvalCallbacks
-        from wizardcoder_jax.training.global_batch import put_batch
-        from wizardcoder_jax.training.profiler import ProfilerWindow
-        from wizardcoder_jax.training.run_log import Report
+        from wizardcoder_jax.training.callbacks.evaluation_callback import make_evaluators
         from wizardcoder_jax.training.setup import TrainingSetup
-        from wizardcoder_jax.training.train_step import make_step
 
         jax.config.update("jax_compilation_cache_dir", os.path.join(config.cache_dir, "compiled"))
         initialize_distributed()
-        subject = TrainingSetup.open(config)
+        setup = TrainingSetup.open(config)
     with clock.phase("data"):
-        data = prepare_data(config, files, subject.tokenizer)
+        data = prepare_data(config, files, setup.tokenizer)
         batches = Batches(data.train, config.batch_size, config.seed, config.loss_group_size)
-        batches.check(0, config.num_steps)
-        require_same_settings({**_told(config), "data": data.fingerprint})
+        batches.check_supervision(0, config.num_steps)
+        require_same_settings({**_settings_to_agree_on(config), "data": data.fingerprint})
     with clock.phase("start"):
-        measures = EvalCallbacks(config, subject, data.validation)
-        _open_run(config)
+        evaluators = make_evaluators(config, setup, data.validation)
+        _open_run_folder(config)
     keep = (config.keep_checkpoints, config.keep_every_steps, config.async_checkpoints)
-    with jax.set_mesh(subject.mesh), CheckpointManager(config.output_dir, *keep) as checkpoints:
-        with clock.phase("load"):
-            found = checkpoints.restore_latest(_items(subject.abstract_state()))
-            start, state = (0, subject.first_state()) if found is None else (found[0], _state(found[1]))
-        put = functools.partial(
-            put_batch, batch_size=config.batch_size, accumulation=config.accumulation, mesh=subject.mesh, rules=subject.rules
-        )
-        step = make_step(config, subject.partition, jax.default_backend() == "cpu")
-        if start < config.num_steps:
-            with clock.phase("compile"):
-                step = step.lower(state, put(functools.partial(batches.batch, start))).compile()
-        window = ProfilerWindow(config.output_dir, config.profile_step, config.profile_steps)
-        asked_of_any, card, done = AnyProcess(subject.mesh), subject.card, start
-        with Report(config, start, subject.arch.num_params, batches.counts, clock) as report:
-            if measures.due(start) and report.lacks(start, measures.names):
-                with clock.phase("validation"):
-                    measures.take(start, state, report)
-            while done < config.num_steps and not asked_of_any(stop.asked):
-                with clock.phase("data"):
-                    batch = put(functools.partial(batches.batch, done))
-                stop.hold()
-                with clock.phase("step"):
-                    window.before(done + 1)
-                    state, metrics = step(state, batch)
-                    report.settle()  # the step before, while this one runs
-                    done += 1
-                    report.hold(done, metrics)
-                    window.after(done, metrics)
-                if measures.due(done) or done % config.checkpoint_every_steps == 0:
-                    _save(checkpoints, done, card, state, report, clock)
-                if measures.due(done):
-                    with clock.phase("checkpoint"):
-                        checkpoints.wait()
-                    stop.release()  # measuring takes long, and nothing is lost by leaving it
-                    with clock.phase("validation"):
-                        measures.take(done, state, report)
-            window.close()
-            if done > start:
-                _save(checkpoints, done, card, state, report, clock)
-            with clock.phase("checkpoint"):
-                checkpoints.wait()
-    if stop.asked or done < config.num_steps:
-        raise StoppedEarlyError(f"step {done} of {config.num_steps} is saved; the same command resumes")
-    stop.release()
+    with jax.set_mesh(setup.mesh), CheckpointManager(config.output_dir, *keep) as checkpoints:
+        last_step = _train(config, setup, batches, evaluators, checkpoints, stop, clock)
+    if stop.requested or last_step < config.num_steps:
+        raise StoppedEarlyError(f"step {last_step} of {config.num_steps} is saved; the same command resumes")
+    stop.allow_exit()
 
 
-def _items(state: "TrainState") -> dict[str, Any]:
-    """A state as the items of a checkpoint."""
-    items = {"params": state.trained, "frozen": state.frozen or None, "ema": state.ema}
-    return {**items, "optimizer": {"optimizer": state.opt_state, "guard": state.guard}}
+def _train(
+    config: TrainConfig,
+    setup: "TrainingSetup",
+    batches: "Batches",
+    evaluators: "Sequence[Evaluator]",
+    checkpoints: "CheckpointManager",
+    stop: StopSignal,
+    clock: Stopwatch,
+) -> int:
+    """Restore or initialize the state, compile the step and run the loop; return the number of steps done."""
+    import jax
+
+    from wizardcoder_jax.core.distributed import AnyProcess
+    from wizardcoder_jax.training.global_batch import put_batch
+    from wizardcoder_jax.training.objectives.registry import OBJECTIVES
+    from wizardcoder_jax.training.train_step import make_step
+    from wizardcoder_jax.training.trainer import Trainer
+
+    with clock.phase("load"):
+        start, state = _load_state(setup, checkpoints)
+    put = functools.partial(
+        put_batch,
+        batch_size=config.batch_size,
+        accumulation=config.accumulation,
+        mesh=setup.mesh,
+        rules=setup.rules,
+        batch_type=OBJECTIVES[config.objective].batch_type,
+    )
+    read_batch = lambda step: put(functools.partial(batches.batch, step))  # noqa: E731
+    step = make_step(config, setup.partition, jax.default_backend() == "cpu")
+    if start < config.num_steps:
+        with clock.phase("compile"):
+            step = step.lower(state, read_batch(start)).compile()
+    trainer = Trainer(
+        step=step,
+        read_batch=read_batch,
+        num_steps=config.num_steps,
+        callbacks=_make_callbacks(config, setup, batches, evaluators, checkpoints, start, stop, clock),
+        stop=stop,
+        any_process=AnyProcess(setup.mesh),
+        clock=clock,
+    )
+    return trainer.run(state, start)
 
 
-def _state(items: dict[str, Any]) -> "TrainState":
-    from wizardcoder_jax.training.train_step import TrainState
+def _load_state(setup: "TrainingSetup", checkpoints: "CheckpointManager") -> "tuple[int, TrainState]":
+    """Return the steps done and the state after them: the newest checkpoint, or the base model."""
+    from wizardcoder_jax.training.callbacks.checkpoint_callback import checkpoint_items, state_from_items
 
-    optimizer = items["optimizer"]
-    return TrainState(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])
-
-
-def _save(
-    checkpoints: "CheckpointManager", done: int, card: "CheckpointCard", state: "TrainState", report: "Report", clock: Stopwatch
-) -> None:
-    with clock.phase("step"):
-        report.settle()
-    with clock.phase("checkpoint"):
-        checkpoints.save(done, card, _items(state))
+    restored = checkpoints.restore_latest(checkpoint_items(setup.abstract_state()))
+    return (0, setup.init_state()) if restored is None else (restored[0], state_from_items(restored[1]))
 
 
-def _told(config: TrainConfig) -> dict[str, Any]:
-    """What every process of a run has to have alike, by dotted name."""
+def _make_callbacks(
+    config: TrainConfig,
+    setup: "TrainingSetup",
+    batches: "Batches",
+    evaluators: "Sequence[Evaluator]",
+    checkpoints: "CheckpointManager",
+    start: int,
+    stop: StopSignal,
+    clock: Stopwatch,
+) -> "list[Callback]":
+    """Return the callbacks in the order of a step: metrics, then profiler, then checkpoint, then evaluation."""
+    from wizardcoder_jax.training.callbacks.checkpoint_callback import CheckpointCallback
+    from wizardcoder_jax.training.callbacks.evaluation_callback import EvaluationCallback, EvaluationSchedule
+    from wizardcoder_jax.training.callbacks.metrics_callback import MetricsCallback
+    from wizardcoder_jax.training.callbacks.profiler_callback import ProfilerCallback
+
+    schedule = EvaluationSchedule(config, evaluators)
+    metrics = MetricsCallback(config, start, setup.arch.num_params, batches.token_counts, clock)
+    profiler = ProfilerCallback(config.output_dir, config.profile_step, config.profile_steps)
+    card, every_steps = setup.checkpoint_card, config.checkpoint_every_steps
+    checkpoint = CheckpointCallback(checkpoints, card, every_steps, schedule.is_due, metrics, clock)
+    evaluation = EvaluationCallback(evaluators, schedule, checkpoint, metrics, stop, clock)
+    return [metrics, profiler, checkpoint, evaluation]
+
+
+def _settings_to_agree_on(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings and versions that must be the same in every process of a run, by dotted name."""
     versions = {name: importlib.metadata.version(name) for name in ("wizardcoder_jax", "jax", "flax", "optax")}
     settings: dict[str, Any] = {}
     for name, value in to_json(config).items():
@@ -130,17 +145,18 @@ def _told(config: TrainConfig) -> dict[str, Any]:
     return {**settings, **versions}
 
 
-def _data_files(config: TrainConfig) -> list[str]:
+def _find_data_files(config: TrainConfig) -> list[str]:
     try:
         return expand_paths(config.data)
     except InputError as error:
         if any("://" in pattern for pattern in config.data):
             raise
-        made = "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data"
-        raise InputError(f"no training data: {error}; make it with: {made}  (or name files with --data)") from error
+        command = "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data"
+        raise InputError(f"no training data: {error}; make it with: {command}  (or name files with --data)") from error
 
 
-def _open_run(config: TrainConfig) -> None:
+def _open_run_folder(config: TrainConfig) -> None:
+    """Create the run's folder and write config.json; with --overwrite, remove the checkpoints of earlier runs."""
     from wizardcoder_jax.core.distributed import barrier, is_main_process
 
     if is_main_process():
@@ -149,7 +165,7 @@ def _open_run(config: TrainConfig) -> None:
                 remove_folder(os.path.join(config.output_dir, name))
         ensure_dir(config.output_dir)
         write_json(os.path.join(config.output_dir, "config.json"), to_json(config))
-    barrier("the run's folder is there")
+    barrier("the run folder exists")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def test_the_counts_of_a_step_are_those_of_its_rows_on_all_hosts():
     data = uneven(40, packs=True)
     batches = Batches(data, 4, seed=0)
     batch = batches.batch(2)
-    assert batches.counts(2) == ((batch["segment_ids"] > 0).sum(), (batch["weights"] > 0).sum())
+    assert batches.token_counts(2) == ((batch["segment_ids"] > 0).sum(), (batch["weights"] > 0).sum())
 
 
 def barren(num_rows, *barren_rows):
@@ -148,15 +148,15 @@ def barren(num_rows, *barren_rows):
 
 def test_a_step_without_a_supervised_token_is_named_before_and_when_it_comes():
     batches = Batches(barren(4, 0, 1, 2, 3), 2, seed=0)
-    for call in (lambda: batches.batch(1), lambda: batches.check(1, 2)):
+    for call in (lambda: batches.batch(1), lambda: batches.check_supervision(1, 2)):
         with pytest.raises(InputError, match=r"^step 1 \(examples \d+, \d+ ...\) have no supervised .* --max-length"):
             call()
-    batches.check(1, 1)
+    batches.check_supervision(1, 1)
 
 
 def test_a_group_without_a_supervised_token_is_named_with_its_examples():
     data = barren(4, 2)
-    Batches(data, 4, seed=0).check(0, 5)
+    Batches(data, 4, seed=0).check_supervision(0, 5)
     batches = Batches(data, 4, 0, 1)
     place = batches.rows(0).tolist().index(2)
     with pytest.raises(InputError, match=rf"sequences {place} to {place} of step 0 \(examples 20 ...\) .* --loss-group"):

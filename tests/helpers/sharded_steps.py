@@ -25,8 +25,8 @@ from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Block, abstract_transformer
 from wizardcoder_jax.training.global_batch import put_batch
-from wizardcoder_jax.training.objectives import cross_entropy
-from wizardcoder_jax.training.objectives.cross_entropy import Batch
+from wizardcoder_jax.training.objectives import chunked_cross_entropy
+from wizardcoder_jax.training.objectives.objective import Batch
 from wizardcoder_jax.training.train_step import abstract_state, make_step
 from wizardcoder_jax.training.trainable import Partition
 
@@ -148,7 +148,7 @@ def parameters(arch):
 
 def steps(name):
     """One step on every mesh under every strategy, and on one device."""
-    cross_entropy.CPU_CHUNK = 8  # several chunks, more for some rows than for others
+    chunked_cross_entropy.CPU_CHUNK = 8  # several chunks, more for some rows than for others
     arch = architecture(name)
     leaves = parameters(arch)
     expected_loss, expected, _ = run_step(arch, leaves, "1x1", RULES["fsdp"])

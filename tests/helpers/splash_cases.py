@@ -17,7 +17,8 @@ from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import abstract_transformer
-from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
+from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 
 LENGTH = 256
 PARTS = (70, 101, 45, 40)  # tokens of three segments, then padding
@@ -75,7 +76,9 @@ def loss_and_gradients(name, mesh_name, strategy, **options):
         model = jax.device_put(model, param_shardings(model, mesh, rules))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(rules.batch))
         batch = Batch(**{key: jax.device_put(array, sharding) for key, array in rows(arch, batch=8).items()})
-        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_loss(model, batch, chosen)))(model, batch)
+        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_cross_entropy(model, batch, chosen)))(
+            model, batch
+        )
     return float(loss), [np.asarray(leaf) for leaf in jax.tree.leaves(grads)]
 
 

@@ -17,7 +17,8 @@ from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.lora import add_adapters
 from wizardcoder_jax.models.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT_POLICIES, UP
 from wizardcoder_jax.models.transformer import abstract_transformer
-from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
+from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 
 CHOICES = [remat for remat in typing.get_args(Remat) if remat != "none"]
 
@@ -49,7 +50,7 @@ def loss_and_gradients(model, remat, kind):
     def loss(floats):
         rest = iter(floats)
         whole = [next(rest) if mine else leaf for leaf, mine in zip(leaves, is_float, strict=True)]
-        return weighted_loss(jax.tree.unflatten(treedef, whole), batch, options)
+        return weighted_cross_entropy(jax.tree.unflatten(treedef, whole), batch, options)
 
     return jax.jit(jax.value_and_grad(loss))([leaf for leaf, mine in zip(leaves, is_float, strict=True) if mine])
 
@@ -79,7 +80,7 @@ def test_what_is_kept_is_what_the_table_says(remat):
     """By JAX's own account of what the forward pass hands to the backward pass."""
     model, batch = model_of("multi-query, learned", None), Batch(**rows(architecture("multi-query, learned")))
     options = LossOptions(dtype=jnp.float32, remat=remat, attention="dot")
-    loss = lambda model: weighted_loss(model.unstack_layers(), batch, options)  # noqa: E731
+    loss = lambda model: weighted_cross_entropy(model.unstack_layers(), batch, options)  # noqa: E731
     size, said = np.prod(batch.tokens.shape), io.StringIO()
     with contextlib.redirect_stdout(said):
         jax.ad_checkpoint.print_saved_residuals(loss, model)

@@ -11,7 +11,8 @@ from tests.helpers.splash_cases import ARCHITECTURES, LENGTH, PARTS, architectur
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models import splash_attention
 from wizardcoder_jax.models.transformer import abstract_transformer
-from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
+from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,9 @@ def test_loss_and_every_gradient_equal_those_of_the_dot_product(model, kernel):
     batch, found = Batch(**rows(model.arch)), {}
     for kind in ("dot", kernel):
         options = LossOptions(dtype=jnp.float32, remat="full", attention=kind)
-        found[kind] = jax.jit(jax.value_and_grad(lambda model, options=options: weighted_loss(model, batch, options)))(model)
+        found[kind] = jax.jit(jax.value_and_grad(lambda model, options=options: weighted_cross_entropy(model, batch, options)))(
+            model
+        )
     assert float(found[kernel][0]) == pytest.approx(float(found["dot"][0]), abs=1e-5)
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(found["dot"][1]))
     assert largest > 0.03

@@ -12,13 +12,9 @@ from tests.helpers.splash_cases import architecture, parameters, rows
 from wizardcoder_jax.config import RegularizationConfig, TrainConfig
 from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.transformer import abstract_transformer
-from wizardcoder_jax.training.objectives.cross_entropy import (
-    Batch,
-    CrossEntropyOptions,
-    LossOptions,
-    cross_entropy,
-    weighted_loss,
-)
+from wizardcoder_jax.training.objectives.chunked_cross_entropy import CrossEntropyOptions, chunked_cross_entropy
+from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
+from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 
 VOCAB, PADDED = 301, 512
 
@@ -41,7 +37,7 @@ def test_z_loss_and_label_smoothing_and_their_gradients_equal_torchs(z_loss, smo
     costs = torch.nn.functional.cross_entropy(flat, wanted, reduction="none", label_smoothing=smoothing)
     expected = (torch.tensor(weights).reshape(-1) * (costs + z_loss * torch.logsumexp(flat, -1) ** 2)).sum()
     expected.backward()
-    ours = jax.jit(jax.value_and_grad(cross_entropy, argnums=(0, 1)), static_argnums=(4, 5, 6))
+    ours = jax.jit(jax.value_and_grad(chunked_cross_entropy, argnums=(0, 1)), static_argnums=(4, 5, 6))
     loss, grads = ours(hidden, table, targets, weights, CrossEntropyOptions(VOCAB, z_loss, smoothing), RULES["fsdp"], chunk)
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     for grad, other in zip(grads, (states.grad.numpy(), rows.grad.numpy()), strict=True):
@@ -57,7 +53,7 @@ def model():
 
 @jax.jit(static_argnames=("options", "unroll"))
 def loss_and_gradients(model, batch, options, unroll=False):
-    loss = lambda model: weighted_loss(model.unstack_layers() if unroll else model, batch, options)  # noqa: E731
+    loss = lambda model: weighted_cross_entropy(model.unstack_layers() if unroll else model, batch, options)  # noqa: E731
     return jax.value_and_grad(loss)(model)
 
 
@@ -94,7 +90,7 @@ def test_other_seeds_draw_otherwise(model):
 
 def test_options_of_the_settings_are_theirs_and_the_plain_ones_add_nothing():
     added = RegularizationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-4, label_smoothing=0.1)
-    options = LossOptions.of(TrainConfig(regularisation=added, attention="dot", loss_chunk=256))
+    options = LossOptions.from_config(TrainConfig(regularisation=added, attention="dot", loss_chunk=256))
     wanted = {"dtype": jnp.dtype("bfloat16"), "remat": "full", "attention": "dot", "chunk": 256, **dataclasses.asdict(added)}
     assert dataclasses.asdict(options) == wanted
-    assert options.plain() == LossOptions(dtype=jnp.dtype("bfloat16"), attention="dot", chunk=256)
+    assert options.without_regularization() == LossOptions(dtype=jnp.dtype("bfloat16"), attention="dot", chunk=256)

@@ -19,7 +19,7 @@ with watch.phase("load"):
     time.sleep(0.5)
 with watch.phase("step"):
     time.sleep(0.5)
-    log.stepped(0.5)
+    log.record_step(0.5)
 print(log.save().accounted)
 """
 
@@ -60,7 +60,7 @@ def test_steps_that_are_done_again_are_lost_and_runs_add_up(tmp_path):
     for first, steps in ((0, [1.0, 2.0, 3.0, 4.0]), (2, [3.5])):  # killed after step 4, the last checkpoint is of step 2
         log = GoodputLog(str(tmp_path), Stopwatch(), first)
         for step_s in steps:
-            log.stepped(step_s)
+            log.record_step(step_s)
         goodput = log.save()
     assert (goodput.productive_s, goodput.lost_s) == (1 + 2 + 3.5, 3 + 4)
     again = GoodputLog(str(tmp_path), Stopwatch(), 1).save()  # an older checkpoint still: step 2 and step 3 are lost too
@@ -74,11 +74,11 @@ def test_steps_that_are_done_again_are_lost_and_runs_add_up(tmp_path):
 
 def test_a_run_anew_forgets_the_earlier_ones(tmp_path):
     GoodputLog(str(tmp_path), Stopwatch(), 0).save()
-    GoodputLog(str(tmp_path), Stopwatch(), 0, anew=True).save()
+    GoodputLog(str(tmp_path), Stopwatch(), 0, overwrite=True).save()
     assert len(json.loads((tmp_path / "goodput.json").read_text())["runs"]) == 1
 
 
 def test_a_file_that_is_something_else_is_named(tmp_path):
     (tmp_path / "goodput.json").write_text("{}")
-    with pytest.raises(InputError, match=r"goodput\.json holds no list of runs; remove it"):
+    with pytest.raises(InputError, match=r"goodput\.json has no list of runs; remove the file"):
         GoodputLog(str(tmp_path), Stopwatch(), 0)

@@ -18,12 +18,13 @@ from wizardcoder_jax.core.accelerators import ACCELERATORS
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.training import metrics_log
+from wizardcoder_jax.training.callbacks.profiler_callback import ProfilerCallback
 from wizardcoder_jax.training.global_batch import put_batch
 from wizardcoder_jax.training.metrics_log import MetricsLog
-from wizardcoder_jax.training.objectives.cross_entropy import LossOptions
-from wizardcoder_jax.training.profiler import ProfilerWindow
+from wizardcoder_jax.training.objectives.objective import LossOptions
+from wizardcoder_jax.training.objectives.token_mean import TokenMean
 from wizardcoder_jax.training.trainable import Partition
-from wizardcoder_jax.training.validation import Validation
+from wizardcoder_jax.training.validation_loss import ValidationLoss
 from wizardcoder_jax.training.wandb_tracker import WandbTracker
 
 # A stand-in for the client: appends what it is told to a file.
@@ -79,7 +80,7 @@ def test_generations_after_the_resumed_step_are_dropped(tmp_path):
 
 
 def test_a_process_that_is_not_the_writer_writes_nothing(tmp_path):
-    log = MetricsLog(str(tmp_path), 0, writes=False)
+    log = MetricsLog(str(tmp_path), 0, is_writer=False)
     log.write(1, {"loss": 1.0})
     log.write_generation(1, "T/0", "", "")
     log.close()
@@ -145,7 +146,7 @@ def test_a_restarted_run_goes_on_as_the_same_run_of_the_tracker(wandb, tmp_path)
 
 
 def test_a_tracker_that_cannot_be_had_is_one_clear_line(wandb, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="does not open project 'broken'") as refused:
+    with pytest.raises(InputError, match="cannot open Weights & Biases project 'broken'") as refused:
         WandbTracker("broken", str(tmp_path), {})
     assert "secret-key" not in str(refused.value)
     monkeypatch.delenv("WANDB_API_KEY")
@@ -167,12 +168,12 @@ def test_utilization_is_known_for_known_accelerators_alone(monkeypatch):
 
 @pytest.mark.parametrize(("start", "stop", "traced"), [(0, 5, True), (0, 2, True), (2, 5, False), (0, 1, False)])
 def test_the_steps_of_the_window_are_traced_also_where_the_run_stops_in_it(tmp_path, start, stop, traced):
-    window = ProfilerWindow(str(tmp_path), 2, 2)
+    profiler, state, metrics = ProfilerCallback(str(tmp_path), 2, 2), None, jnp.ones(8).sum()
     for step in range(start + 1, stop + 1):
-        window.before(step)
-        window.after(step, jnp.ones(8).sum())
-    window.close()
-    window.close()
+        profiler.before_step(step)
+        profiler.after_step(step, state, metrics)
+    profiler.on_end(stop, state)
+    profiler.on_end(stop, state)
     assert bool(glob.glob(f"{tmp_path}/profile/**/*.xplane.pb", recursive=True)) == traced
 
 
@@ -182,7 +183,7 @@ def pair(tmp_path_factory):
     return theirs, tiny_models.ours(theirs, tmp_path_factory.mktemp("pair"))
 
 
-def held_out(num_rows=5, length=24):
+def held_out_rows(num_rows=5, length=24):
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 380, (num_rows, length + 1)).astype(np.int32)
     weights = (rng.random((num_rows, length)) < np.linspace(0.1, 1, num_rows)[:, None]).astype(np.float32)
@@ -208,7 +209,7 @@ class HeldOut:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
 def test_the_validation_loss_is_torchs_mean_over_all_supervised_tokens(pair, batch_size):
-    rows = held_out()
+    rows = held_out_rows()
     with torch.no_grad():
         logits = pair[0](torch.tensor(rows["tokens"]).long()).logits
     losses = torch.nn.functional.cross_entropy(
@@ -218,5 +219,8 @@ def test_the_validation_loss_is_torchs_mean_over_all_supervised_tokens(pair, bat
     config, mesh = TrainConfig(compute_dtype="float32"), make_mesh("1x1")
     put = functools.partial(put_batch, batch_size=batch_size, accumulation=1, mesh=mesh, rules=RULES["fsdp"])
     partition = Partition.of(pair[1], config)
-    validation = Validation(HeldOut(rows, batch_size), put, partition, LossOptions.of(config), unroll=True)
-    assert validation.loss(*partition.split(pair[1])) == pytest.approx((losses * weights).sum() / weights.sum(), rel=1e-5)
+    held_out, options = HeldOut(rows, batch_size), LossOptions.from_config(config)
+    validation = ValidationLoss(held_out, put, partition, TokenMean(), options, unroll=True)
+    assert validation.evaluate(0, *partition.split(pair[1])) == pytest.approx(
+        (losses * weights).sum() / weights.sum(), rel=1e-5
+    )

@@ -335,13 +335,13 @@ PARTS = {KERNEL: (3, 256, 256), "blocks.mlp.up.bias": (3, 256), "blocks.attentio
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
-def test_an_update_in_parts_is_that_of_all_at_once(name, dtype):
+def test_an_update_layerwise_is_that_of_all_at_once(name, dtype):
     config, rng = constant(name, moment_dtype=dtype, weight_decay=0.1), np.random.default_rng(0)
     draw = lambda: params_of({key: rng.normal(size=shape) for key, shape in PARTS.items()})  # noqa: E731
     params, grads = draw(), [draw() for _ in range(3)]
     found = []
-    for in_parts in (False, True):
-        optimizer = make_optimizer(config, 10, in_parts)
+    for layerwise in (False, True):
+        optimizer = make_optimizer(config, 10, layerwise)
         state, update = optimizer.init(params), jax.jit(optimizer.update)
         for grad in grads:
             updates, state = update(grad, state, params)
@@ -359,7 +359,7 @@ def test_an_update_in_parts_is_that_of_all_at_once(name, dtype):
 
 def test_each_layer_is_rounded_by_itself():
     params = params_of({KERNEL: np.zeros((2, 256, 256))})
-    optimizer = make_optimizer(constant("adamw", moment_dtype="bfloat16"), 10, in_parts=True)
+    optimizer = make_optimizer(constant("adamw", moment_dtype="bfloat16"), 10, layerwise=True)
     grad = params_of({KERNEL: np.broadcast_to(np.random.default_rng(0).normal(size=(256, 256)), (2, 256, 256))})
     _, state = jax.jit(optimizer.update)(grad, optimizer.init(params), params)
     first, second = (np.asarray(leaf[...], np.float32) for leaf in jax.tree.leaves(state) if leaf.ndim == 3)

@@ -21,7 +21,9 @@ def kept(state):
 def seen_enough(state, norm):
     """The state, its guard as after many steps of one norm."""
     share = 1 - NORM_DECAY**WARMUP_STEPS
-    return state._replace(guard=state.guard._replace(norm_mean=jnp.float32(norm * share), num_taken=jnp.int32(WARMUP_STEPS)))
+    return state._replace(
+        skip_step=state.skip_step._replace(norm_mean=jnp.float32(norm * share), num_taken=jnp.int32(WARMUP_STEPS))
+    )
 
 
 @pytest.mark.parametrize(("name", "dtype"), OPTIMIZERS)

@@ -9,7 +9,8 @@ import pytest
 from tests.helpers.tiny_steps import ARCH, OPTIMIZERS, RULES_HERE, Training, bits, config, model, rows
 from wizardcoder_jax.config import LoraConfig, TrainConfig
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
+from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 FROZEN = ("tokens", "*.attention.*", "*norm*")
@@ -23,7 +24,9 @@ def arrays(params):
 def true_grads():
     """Gradients of the whole model, by name."""
     whole = model()
-    grads = jax.jit(jax.grad(lambda model: weighted_loss(model, Batch(**rows()), LossOptions(dtype=jnp.float32))))(whole)
+    grads = jax.jit(jax.grad(lambda model: weighted_cross_entropy(model, Batch(**rows()), LossOptions(dtype=jnp.float32))))(
+        whole
+    )
     return arrays(Partition.of(whole, config()).split(grads)[0])
 
 
@@ -130,10 +133,10 @@ def test_of_an_adapted_model_the_adapters_alone_are_trained(base_weights):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"freeze": ("blocks.mlp.upp.kernel",)}, "'blocks.mlp.upp.kernel' is of no weight.*blocks.mlp.up.kernel"),
-        ({"freeze": ("tokens", "head")}, "'head' is of no weight of this model"),
+        ({"freeze": ("blocks.mlp.upp.kernel",)}, "'blocks.mlp.upp.kernel' matches no weight.*blocks.mlp.up.kernel"),
+        ({"freeze": ("tokens", "head")}, "'head' matches no weight of this model"),
         ({"freeze": ("*",)}, "leaves no weight to train"),
-        ({"freeze": ("tokens", "final*"), "freeze_layers": 2}, "freeze_layers 2 leaves nothing of 2 layers to train"),
+        ({"freeze": ("tokens", "final*"), "freeze_layers": 2}, "freeze_layers 2 leaves none of the 2 layers to train"),
     ],
 )
 def test_freezing_nothing_or_everything_is_refused(changes, complaint):

@@ -23,7 +23,8 @@ from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.load_model import open_model
 from wizardcoder_jax.training.global_batch import put_batch
 from wizardcoder_jax.training.metrics_log import MetricsLog
-from wizardcoder_jax.training.objectives.cross_entropy import Batch, LossOptions, weighted_loss
+from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
+from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_schedule
 from wizardcoder_jax.training.train_step import make_step, new_state
 from wizardcoder_jax.training.trainable import Partition
@@ -157,7 +158,9 @@ def test_the_loss_is_torchs_cross_entropy_over_weighted_tokens_of_packed_rows(pa
     rows = packed_batch(393)
     with torch.no_grad():
         expected = float(torch_loss(theirs, rows))
-    total = jax.jit(lambda model, batch: weighted_loss(model, batch, LossOptions(dtype=jnp.float32)))(ours, Batch(**rows))
+    total = jax.jit(lambda model, batch: weighted_cross_entropy(model, batch, LossOptions(dtype=jnp.float32)))(
+        ours, Batch(**rows)
+    )
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 

@@ -94,7 +94,7 @@ class Batches:
             f"raise --max-length or {larger}, or remove examples whose prompt fills max_length"
         )
 
-    def check(self, start: int, stop: int) -> None:
+    def check_supervision(self, start: int, stop: int) -> None:
         """Finds out before training what `batch` would refuse in steps `start` to `stop`.
 
         Raises:
@@ -103,7 +103,7 @@ class Batches:
         for step in range(start, stop):
             self._scales(step, self.rows(step))
 
-    def counts(self, step: int) -> tuple[int, int]:
+    def token_counts(self, step: int) -> tuple[int, int]:
         """Tokens and supervised tokens of the whole batch `step`, over all hosts."""
         rows = self.rows(step)
         return int(self.dataset.rows.num_tokens[rows].sum()), int(self.dataset.rows.num_supervised[rows].sum())

@@ -26,7 +26,7 @@ from wizardcoder_jax.planning.hlo_reader import read_program
 from wizardcoder_jax.planning.lowering import lower_decode, lower_step
 from wizardcoder_jax.planning.step_time import PRODUCT_EFFICIENCY
 from wizardcoder_jax.planning.topology import devices_of, topology_of
-from wizardcoder_jax.training.objectives.cross_entropy import chunk_length
+from wizardcoder_jax.training.objectives.chunked_cross_entropy import chunk_length
 
 
 def main(job_path: str, dump: str) -> None:

@@ -13,7 +13,7 @@ from wizardcoder_jax.inference.engine_weights import abstract_engine_weights
 from wizardcoder_jax.inference.request import SamplingSteps
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.kv_cache import cache_axes
-from wizardcoder_jax.training.objectives.cross_entropy import Batch
+from wizardcoder_jax.training.objectives.objective import Batch
 from wizardcoder_jax.training.train_step import TrainState, abstract_state, make_step
 from wizardcoder_jax.training.trainable import Partition, abstract_model
 

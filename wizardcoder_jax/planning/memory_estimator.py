@@ -17,7 +17,7 @@ from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.remat import ATTENDED, INPUT, MIDDLE, QKV, REMAT_POLICIES, UP
 from wizardcoder_jax.models.splash_attention import unsupported_by_splash
 from wizardcoder_jax.training.abstract_state import state_arrays
-from wizardcoder_jax.training.objectives.cross_entropy import chunk_length
+from wizardcoder_jax.training.objectives.chunked_cross_entropy import chunk_length
 
 Mesh = tuple[int, int]  # sizes of MESH_AXES
 EVERYTHING = (INPUT, QKV, ATTENDED, MIDDLE, UP)
@@ -188,8 +188,8 @@ def _held(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
     found: dict[str, int] = dict.fromkeys(("trained", "frozen", "optimizer", "ema", "update"), 0)
     for array in state_arrays(arch, TrainConfig(**given)):
         num_bytes = math.prod(array.shape) * array.item_bytes // _num_parts(rules, shape, array.shape, array.axes)
-        found[array.part] += num_bytes
-        if array.part == "trained":  # stacks are updated layer by layer
+        found[array.component] += num_bytes
+        if array.component == "trained":  # stacks are updated layer by layer
             found["update"] = max(found["update"], 2 * num_bytes // (array.shape[0] if array.is_stacked else 1))
     return found
 

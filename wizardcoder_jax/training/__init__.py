@@ -1,1 +1,1 @@
-"""Fine-tuning: loss, optimizer, the jitted step, checkpoints, metrics."""
+"""Fine-tuning: objectives, optimizers, the jitted step, and the loop with its callbacks."""

@@ -1,38 +1,45 @@
-"""Batches on their way to the devices: each process reads the rows of its own devices, and no others."""
+"""Batches as global arrays: each process reads only the rows of its own devices."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.core.sharding import ShardingRules
-from wizardcoder_jax.training.objectives.cross_entropy import Batch
+from wizardcoder_jax.training.objectives.objective import Batch
 
 Rows = dict[str, np.ndarray]
 
 
 def put_batch(
-    read: Callable[[np.ndarray], Rows], batch_size: int, accumulation: int, mesh: Mesh, rules: ShardingRules
-) -> Batch:
-    """A global batch as device arrays [A, B/A, ...], each microbatch spread over all devices that split sequences.
+    read: Callable[[np.ndarray], Rows],
+    batch_size: int,
+    accumulation: int,
+    mesh: Mesh,
+    rules: ShardingRules,
+    batch_type: type[Any] = Batch,
+) -> Any:
+    """Return a global batch as device arrays [A, B/A, ...], each microbatch sharded over the devices that split sequences.
 
     Args:
-        read: the rows at places [n] (int64, ascending) of the batch: each of `Batch`'s fields as [n, ...].
+        read: returns the rows at some positions of the batch (int64 [n], ascending), each field of `batch_type` as [n, ...].
         batch_size: B, over all processes.
-        accumulation: A, microbatches; divides B.
+        accumulation: A, the number of microbatches; divides B.
         mesh: the devices.
-        rules: which of its axes split sequences.
+        rules: which mesh axes split sequences.
+        batch_type: the objective's batch, a NamedTuple.
     """
-    places = np.arange(batch_size).reshape(accumulation, -1)
+    positions = np.arange(batch_size).reshape(accumulation, -1)
     sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))
-    own = sharding.addressable_devices_indices_map(places.shape).values()
-    wanted = np.unique(np.concatenate([places[index].ravel() for index in own]))
-    rows = read(wanted)
+    local = sharding.addressable_devices_indices_map(positions.shape).values()
+    needed = np.unique(np.concatenate([positions[index].ravel() for index in local]))
+    rows = read(needed)
 
     def put(array: np.ndarray) -> jax.Array:
-        shape = (*places.shape, *array.shape[1:])
-        part = lambda index: array[np.searchsorted(wanted, places[index[:2]])][(..., *index[2:])]  # noqa: E731
-        return jax.make_array_from_callback(shape, sharding, part)
+        shape = (*positions.shape, *array.shape[1:])
+        shard = lambda index: array[np.searchsorted(needed, positions[index[:2]])][(..., *index[2:])]  # noqa: E731
+        return jax.make_array_from_callback(shape, sharding, shard)
 
-    return Batch(**{name: put(rows[name]) for name in Batch._fields})
+    return batch_type(**{name: put(rows[name]) for name in batch_type._fields})

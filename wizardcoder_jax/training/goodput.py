@@ -1,7 +1,7 @@
-"""Goodput: where a run's wall time went, over all the times that it was started, and which share of it trained the model.
+"""Goodput: where a run's wall time went, over all its starts, and which share of it trained the model.
 
-Productive is the time of steps that are part of the model as it is in the end. Steps after the last checkpoint before a kill
-are done again; their first time counts as lost.
+Productive time is that of steps which the final model contains. Steps after the last checkpoint before a kill are repeated, so
+their first execution counts as lost.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import exists, read_json, write_json
 
 FILE = "goodput.json"
-SAVE_INTERVAL_S = 10.0  # what a killed run does not account for, at most
-OTHER = "other"  # time in no phase
+SAVE_INTERVAL_S = 10.0  # a killed run loses at most this much of its accounting
+OTHER = "other"  # time outside all phases
 
 
 def process_start_s() -> float:
-    """When this process started, on the clock of time.time: what went before its first line (loading Python) counts too.
+    """Return when this process started, on the clock of time.time, so that loading Python counts too.
 
-    Source: proc(5), field 22 of /proc/PID/stat, in clock ticks since boot; elsewhere than on Linux, now.
+    Source: proc(5), field 22 of /proc/PID/stat, in clock ticks since boot. Elsewhere than on Linux, return the current time.
     """
     try:
         with open("/proc/self/stat", encoding="ascii") as file:
@@ -33,23 +33,23 @@ def process_start_s() -> float:
 
 
 class Stopwatch:
-    """Accounts wall time by phase, from the start of the process; time belongs to the innermost phase.
+    """Accounts for wall time by phase, from the start of the process; time belongs to the innermost phase.
 
     Args:
-        first: the phase of what went before.
+        first: the phase of the time before the stopwatch was created.
     """
 
     def __init__(self, first: str = "start") -> None:
         self.started_s = process_start_s()
-        already_s = max(0.0, time.time() - self.started_s)
+        elapsed_s = max(0.0, time.time() - self.started_s)
         self._last = time.monotonic()
-        self._begin = self._last - already_s
-        self._seconds = {first: already_s}
+        self._begin = self._last - elapsed_s
+        self._seconds = {first: elapsed_s}
         self._open: list[str] = []
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """What happens inside counts as `name`, except for phases within it."""
+        """Count the time of the block as `name`, except for phases within it."""
         self._account()
         self._open.append(name)
         try:
@@ -65,28 +65,28 @@ class Stopwatch:
         self._last = now
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase until now; OTHER is time in no phase."""
+        """Return seconds by phase until now; OTHER is time outside all phases."""
         self._account()
         return dict(self._seconds)
 
     @property
     def wall_s(self) -> float:
-        """Seconds since the process started."""
+        """Return seconds since the process started."""
         return time.monotonic() - self._begin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Goodput:
-    """All runs together."""
+    """The goodput of all starts of a run together."""
 
     wall_s: float
-    productive_s: float  # of steps that count
-    lost_s: float  # of steps that were done again
-    accounted: float  # share of the wall time that is in a named phase
+    productive_s: float  # steps that the final model contains
+    lost_s: float  # steps that were repeated
+    accounted: float  # share of the wall time that belongs to a named phase
 
     @property
     def share(self) -> float:
-        """Productive time as a share of all."""
+        """Return productive time as a share of wall time."""
         return self.productive_s / self.wall_s if self.wall_s else 0.0
 
     def __str__(self) -> str:
@@ -97,36 +97,36 @@ class Goodput:
 
 
 class GoodputLog:
-    """RUN/goodput.json: one entry for each time that the run was started. Only one process of a run has one.
+    """RUN/goodput.json: one entry for each start of the run, written by its first process only.
 
     Args:
         run_dir: the run's folder, local or gs://.
-        watch: of this process.
-        step: the step that the run goes on from.
-        anew: forget earlier starts.
+        clock: of this process.
+        step: the step that the run resumes from.
+        overwrite: discard the entries of earlier starts.
 
     Raises:
-        InputError: the file is there and is no such file.
+        InputError: the file exists but has another format.
     """
 
-    def __init__(self, run_dir: str, watch: Stopwatch, step: int, anew: bool = False) -> None:
-        self._path, self._watch = os.path.join(run_dir, FILE), watch
-        earlier = [] if anew or not exists(self._path) else read_json(self._path).get("runs")
+    def __init__(self, run_dir: str, clock: Stopwatch, step: int, overwrite: bool = False) -> None:
+        self._path, self._clock = os.path.join(run_dir, FILE), clock
+        earlier = [] if overwrite or not exists(self._path) else read_json(self._path).get("runs")
         if not isinstance(earlier, list):
-            raise InputError(f"{self._path} holds no list of runs; remove it")
+            raise InputError(f"{self._path} has no list of runs; remove the file")
         self._earlier: list[dict[str, Any]] = [_without_lost(run, step) for run in earlier]
         self._first = step
-        self._steps: list[float] = []  # seconds of each step from `first` on
+        self._steps: list[float] = []  # seconds of each step after `_first`
         self._saved = time.monotonic()
 
-    def stepped(self, step_s: float) -> None:
-        """Notes a step of this run, and saves what is known every SAVE_INTERVAL_S."""
+    def record_step(self, step_s: float) -> None:
+        """Record the duration of a step; save the file every SAVE_INTERVAL_S."""
         self._steps.append(step_s)
         if time.monotonic() - self._saved >= SAVE_INTERVAL_S:
             self.save()
 
     def save(self) -> Goodput:
-        """Writes the file; the last thing that a run does."""
+        """Write the file and return the goodput so far."""
         self._saved = time.monotonic()
         runs = [*self._earlier, self._entry()]
         goodput = summarize_runs(runs)
@@ -134,26 +134,26 @@ class GoodputLog:
         return goodput
 
     def _entry(self) -> dict[str, Any]:
-        seconds = self._watch.seconds()
+        seconds = self._clock.seconds()
         return {
-            "started_s": self._watch.started_s,
+            "started_s": self._clock.started_s,
             "first_step": self._first,
             "steps_s": [round(step_s, 6) for step_s in self._steps],
             "lost_s": 0.0,
-            "wall_s": self._watch.wall_s,
+            "wall_s": self._clock.wall_s,
             "phases_s": seconds,
         }
 
 
 def _without_lost(run: dict[str, Any], step: int) -> dict[str, Any]:
-    """An earlier run, its steps after `step` lost: this run does them again."""
+    """Return the entry of an earlier start, with its steps after `step` counted as lost: this start repeats them."""
     kept = max(0, step - run["first_step"])
     lost_s = run["lost_s"] + sum(run["steps_s"][kept:])
     return {**run, "steps_s": run["steps_s"][:kept], "lost_s": lost_s}
 
 
 def summarize_runs(runs: list[dict[str, Any]]) -> Goodput:
-    """The goodput of a run's starts together."""
+    """Return the goodput of all starts of a run together."""
     wall_s = sum(run["wall_s"] for run in runs)
     named_s = sum(seconds for run in runs for phase, seconds in run["phases_s"].items() if phase != OTHER)
     return Goodput(

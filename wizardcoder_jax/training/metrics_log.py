@@ -1,4 +1,4 @@
-"""What a run reports: metrics.jsonl, generations.jsonl, TensorBoard and Weights & Biases, one entry a logged step."""
+"""The logs of a run: metrics.jsonl, generations.jsonl, TensorBoard and Weights & Biases, with one entry per logged step."""
 
 import json
 import os
@@ -22,31 +22,32 @@ UPLOAD_INTERVAL_S = 30.0
 
 
 def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | None:
-    """Share of the devices' peak that 6 FLOPs a parameter and token come to; None where the peak is unknown.
+    """Return the share of the devices' peak that 6 FLOPs per parameter and token amount to; None if the peak is unknown.
 
-    Six: two forward, four backward, whichever weights are trained; attention's own products and recomputation count for
-    nothing, nor does padding (arXiv 2204.02311, appendix B, without its attention term).
+    Two FLOPs forward and four backward, whichever weights are trained. Attention scores, recomputation and padding do not count
+    (arXiv 2204.02311, appendix B, without its attention term).
 
     Args:
         num_params: of the model.
-        tokens_per_s: that are no padding.
+        tokens_per_s: without padding.
     """
     chip = find_accelerator(jax.devices()[0].device_kind)
     return None if chip is None else 6 * num_params * tokens_per_s / (chip.peak_flops * jax.device_count())
 
 
 def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, num_params: int) -> dict[str, float]:
-    """What metrics.jsonl says of one step.
+    """Return the entry of one step in metrics.jsonl.
 
     Args:
-        metrics: the step's own.
+        metrics: of the step.
         counts: tokens and supervised tokens of its batch, over all processes.
         step_s: its wall time.
-        num_params: of the model, for the utilization.
+        num_params: of the model, from which its utilization follows.
     """
     num_tokens, num_supervised = counts
     values = {
         "loss": float(metrics.loss),
+        **{name: float(value) for name, value in metrics.objective.items()},
         "grad_norm": float(metrics.grad_norm),
         "lr": float(metrics.lr),
         "tokens_per_s": num_tokens / step_s,
@@ -60,21 +61,21 @@ def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, 
 
 
 class MetricsLog:
-    """Appends to RUN/metrics.jsonl, TensorBoard events and, if asked, Weights & Biases; entries after `step` are dropped first.
+    """Appends to RUN/metrics.jsonl, TensorBoard events and optionally Weights & Biases; entries after `step` are dropped first.
 
-    An object store cannot append: for a gs:// folder all files are kept in a local one, and uploaded whole every
+    An object store cannot append. For a gs:// folder all files are kept in a local folder and uploaded whole every
     UPLOAD_INTERVAL_S and at the end.
 
     Args:
         run_dir: the run's folder, local or gs://.
-        step: the step that the run goes on from.
-        writes: whether this process is the one that writes; the others' logs do nothing.
+        step: the step that the run resumes from.
+        is_writer: whether this process writes; in all others the log does nothing.
         tracker: Weights & Biases, already open.
     """
 
-    def __init__(self, run_dir: str, step: int, writes: bool = True, tracker: WandbTracker | None = None) -> None:
-        self._writes, self._tracker = writes, tracker
-        if not writes:
+    def __init__(self, run_dir: str, step: int, is_writer: bool = True, tracker: WandbTracker | None = None) -> None:
+        self._is_writer, self._tracker = is_writer, tracker
+        if not is_writer:
             return
         self._run_dir, self._local = run_dir, run_dir
         self._scratch = tempfile.TemporaryDirectory(prefix="metrics-") if is_remote(run_dir) else None
@@ -88,13 +89,13 @@ class MetricsLog:
         self._uploaded = time.monotonic()
         self._events = SummaryWriter(self._local, purge_step=step + 1)
 
-    def holds(self, step: int, names: Iterable[str]) -> bool:
-        """Whether the newest entry is of `step` and has all of these values; true where this process does not write."""
-        return not self._writes or (self._last.get("step") == step and set(names) <= self._last.keys())
+    def has_values(self, step: int, names: Iterable[str]) -> bool:
+        """Return whether the newest entry is that of `step` and has all these values; True in a process that does not write."""
+        return not self._is_writer or (self._last.get("step") == step and set(names) <= self._last.keys())
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Adds one logged step, or more values to the newest one."""
-        if not self._writes:
+        """Add the entry of a step, or add values to the newest entry."""
+        if not self._is_writer:
             return
         if self._last.get("step") == step:
             path, self._last = os.path.join(self._local, METRICS), {**self._last, **values}
@@ -110,15 +111,15 @@ class MetricsLog:
             self._upload()
 
     def write_generation(self, step: int, task_id: str, prompt: str, answer: str) -> None:
-        """Adds one answer of the model as it was after `step`."""
-        if self._writes:
+        """Add one answer of the model as of `step`."""
+        if self._is_writer:
             self._append(GENERATIONS, {"step": step, "task_id": task_id, "prompt": prompt, "answer": answer})
-            fenced = "\n".join("    " + line for line in answer.split("\n"))  # TensorBoard shows Markdown
-            self._events.add_text(task_id, fenced, step)
+            indented = "\n".join("    " + line for line in answer.split("\n"))  # TensorBoard renders Markdown
+            self._events.add_text(task_id, indented, step)
 
     def close(self) -> None:
-        """Makes all of it durable."""
-        if self._writes:
+        """Flush and close all logs."""
+        if self._is_writer:
             self._events.close()
             self._upload()
             if self._scratch is not None:
@@ -148,7 +149,7 @@ def _entries_up_to(path: str, step: int) -> Iterator[dict[str, Any]]:
     for line in read_text(path).split("\n"):
         try:
             entry = json.loads(line)
-        except ValueError:  # the last line of a run that was cut off
+        except ValueError:  # the truncated last line of a killed run
             continue
         if entry["step"] <= step:
             yield entry

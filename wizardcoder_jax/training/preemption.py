@@ -1,31 +1,37 @@
-"""SIGTERM and Ctrl-C while a run goes on: what is done is saved, then the process ends with status 75.
+"""SIGTERM and Ctrl-C during a run: finished work is saved, then the process exits with status 75.
 
-Python runs a signal's handler only between two of its own instructions, so never amid a compilation of minutes. The system's
-own handler writes the signal's number to a pipe, though, and a thread that waits there ends the process as long as
-nothing is lost by it.
+Python runs a signal handler only between two bytecode instructions, so not during a compilation, which can take minutes. The
+C-level handler, however, writes the signal's number to a pipe at once. A thread that reads the pipe ends the process whenever
+no work would be lost.
 """
 
+import logging
 import os
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import NoReturn
 
 from wizardcoder_jax.core.errors import EXIT_RESUMABLE
 
+logger = logging.getLogger(__name__)
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignal:
-    """Whether the run was asked to stop. While there is nothing to lose, being asked ends the process at once.
+    """Whether the run has been asked to stop. While there is nothing to lose, a request ends the process at once.
 
-    A second Ctrl-C ends it whatever is lost. Made in the main thread, as Python sets signal handlers there alone.
+    A second Ctrl-C ends it regardless of what is lost. Must be created in the main thread, because Python sets signal handlers
+    only there.
+
+    Attributes:
+        requested: whether a signal has arrived.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._may_lose, self._interrupts = False, 0
+        self.requested = False
+        self._has_unsaved_work, self._num_interrupts = False, 0
         self._lock = threading.Lock()
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -34,22 +40,22 @@ class StopSignal:
             signal.signal(number, self._handle)
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
-    def hold(self) -> None:
-        """From here on steps are done that are not saved: the loop has to look at `asked`, save and leave."""
+    def defer_exit(self) -> None:
+        """Declare that unsaved work begins: from now on the loop must check `requested`, save and leave."""
         with self._lock:
-            self._may_lose = True
+            self._has_unsaved_work = True
 
-    def release(self) -> None:
-        """From here on all that is done is durable; ends the process if it was asked to stop meanwhile."""
+    def allow_exit(self) -> None:
+        """Declare that all work is durable; end the process if a signal has arrived meanwhile."""
         with self._lock:
-            self._may_lose = False
-            if self.asked:
-                _leave()
+            self._has_unsaved_work = False
+            if self.requested:
+                _exit()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1:
+        self.requested = True
+        self._num_interrupts += number == signal.SIGINT
+        if self._num_interrupts > 1:
             raise KeyboardInterrupt
 
     def _watch(self, reader: int) -> None:
@@ -57,12 +63,12 @@ class StopSignal:
             if number[0] not in _SIGNALS:
                 continue
             with self._lock:
-                if not self._may_lose:
-                    _leave()
-                self.asked = True
-            print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+                if not self._has_unsaved_work:
+                    _exit()
+                self.requested = True
+            logger.warning("after this step; press Ctrl-C again to stop at once", extra={"prefix": "stopping"})
 
 
-def _leave() -> NoReturn:
-    print("stopped: nothing is lost; the same command resumes", file=sys.stderr, flush=True)
+def _exit() -> NoReturn:
+    logger.warning("nothing is lost; the same command resumes", extra={"prefix": "stopped"})
     os._exit(EXIT_RESUMABLE)

@@ -1,4 +1,4 @@
-"""What a run trains, and on which devices: base model, new token, adapters, frozen weights."""
+"""What a run trains and on which devices: base model, new token, adapters, frozen weights."""
 
 import dataclasses
 
@@ -23,20 +23,24 @@ from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """What is trained and where, before its weights are there."""
+    """The model to train and its devices, before any weights are loaded."""
 
     config: TrainConfig
     base: OpenedModel
     arch: ArchConfig
     tokenizer: Tokenizer
-    new_token: int | None  # id of the padding token, where it is added to the model
+    new_token: int | None  # id of the padding token if it must be added to the model
     mesh: Mesh
     rules: ShardingRules
     partition: Partition
 
     @classmethod
     def open(cls, config: TrainConfig) -> "TrainingSetup":
-        """Finds the base model, and what of it is to be trained."""
+        """Open the base model and determine which of its weights are trained.
+
+        Raises:
+            InputError: there is no such model, or it does not fit the settings.
+        """
         base, mesh, rules = open_model(config.base), make_mesh(config.mesh), RULES[config.strategy]
         _check_fit(config, base.arch, num_batch_shards(mesh, rules))
         tokenizer = base.tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE).with_pad_token(config.pad_token)
@@ -47,8 +51,8 @@ class TrainingSetup:
         return cls(config=config, mesh=mesh, rules=rules, partition=partition, **found)
 
     @property
-    def card(self) -> CheckpointCard:
-        """What its checkpoints say of it."""
+    def checkpoint_card(self) -> CheckpointCard:
+        """Return the metadata of the run's checkpoints."""
         lora = None if self.config.lora.rank is None else dataclasses.asdict(self.config.lora)
         lineage, files = self.base.lineage, self.tokenizer.to_files()
         return CheckpointCard(
@@ -56,14 +60,14 @@ class TrainingSetup:
         )
 
     def abstract_state(self) -> TrainState:
-        """The shapes of the state, to restore into."""
+        """Return the shapes and shardings of the state, to restore a checkpoint into."""
         return abstract_state(abstract_model(self.arch, self.rules, self.config), self.config, self.mesh, self.rules)
 
-    def first_state(self) -> TrainState:
-        """The state before the first step: the base's weights, a row for the new token, adapters."""
+    def init_state(self) -> TrainState:
+        """Return the state before the first step: the base model's weights, a row for the new token, adapters."""
         lora = self.config.lora
-        in_full = lora.rank is None or lora.base_weights == "float32"
-        model = self.base.weights(self.rules, self.mesh, jnp.dtype("float32" if in_full else "bfloat16")).model
+        is_float32 = lora.rank is None or lora.base_weights == "float32"
+        model = self.base.weights(self.rules, self.mesh, jnp.dtype("float32" if is_float32 else "bfloat16")).model
         model = model if self.new_token is None else add_token(model, self.new_token, self.mesh)
         if lora.rank is not None:
             model = add_adapters_on_mesh(model, lora, jax.random.key(self.config.seed), self.mesh)

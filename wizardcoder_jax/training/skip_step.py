@@ -1,4 +1,4 @@
-"""Steps that would do harm: a loss or gradient that is not finite, a gradient norm far above what is usual."""
+"""Skipping of harmful steps: a loss or gradient that is not finite, or a gradient norm far above the usual."""
 
 from typing import NamedTuple
 
@@ -7,36 +7,36 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.config import GuardConfig
 
-NORM_DECAY = 0.95  # of the running mean of gradient norms: about the last 20 steps count
-WARMUP_STEPS = 20  # steps that are taken before a norm can be a spike
+NORM_DECAY = 0.95  # of the running mean of gradient norms, which thus covers about the last 20 steps
+WARMUP_STEPS = 20  # steps to take before a norm can count as a spike
 
 
 class SkipStepState(NamedTuple):
-    """What the guard remembers from step to step; scalars."""
+    """Scalars that are kept from step to step. The names of the fields are those of arrays in checkpoints."""
 
-    norm_mean: jax.Array  # float32, running mean of the norms of steps that were taken
+    norm_mean: jax.Array  # float32, running mean of the norms of the steps taken
     num_taken: jax.Array  # int32
     num_skipped: jax.Array  # int32
-    skipped_in_row: jax.Array  # int32, up to now
+    skipped_in_row: jax.Array  # int32, consecutive skipped steps up to now
 
 
 def init_skip_step() -> SkipStepState:
-    """Before the first step."""
+    """Return the state before the first step."""
     return SkipStepState(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
 
-def check_step(guard: SkipStepState, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, SkipStepState]:
-    """Whether to take a step of this loss and global gradient norm (bool scalar), and the guard after it.
+def check_step(state: SkipStepState, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, SkipStepState]:
+    """Return whether to take a step of this loss and global gradient norm (a bool scalar), and the state after it.
 
-    The running mean is an exponential one without bias: weights NORM_DECAY^i of the i-th last norm, divided by their sum.
+    The running mean is an unbiased exponential one: the i-th last norm has weight NORM_DECAY^i, divided by the sum of weights.
     """
-    take = jnp.isfinite(loss) & jnp.isfinite(norm)
+    is_taken = jnp.isfinite(loss) & jnp.isfinite(norm)
     if config.spike_factor is not None:
-        mean = guard.norm_mean / (1 - NORM_DECAY ** jnp.maximum(guard.num_taken, 1).astype(jnp.float32))
-        take &= (guard.num_taken < WARMUP_STEPS) | (norm <= config.spike_factor * mean)
-    return take, SkipStepState(
-        norm_mean=jnp.where(take, NORM_DECAY * guard.norm_mean + (1 - NORM_DECAY) * norm, guard.norm_mean),
-        num_taken=guard.num_taken + take,
-        num_skipped=guard.num_skipped + ~take,
-        skipped_in_row=jnp.where(take, 0, guard.skipped_in_row + 1),
+        mean = state.norm_mean / (1 - NORM_DECAY ** jnp.maximum(state.num_taken, 1).astype(jnp.float32))
+        is_taken &= (state.num_taken < WARMUP_STEPS) | (norm <= config.spike_factor * mean)
+    return is_taken, SkipStepState(
+        norm_mean=jnp.where(is_taken, NORM_DECAY * state.norm_mean + (1 - NORM_DECAY) * norm, state.norm_mean),
+        num_taken=state.num_taken + is_taken,
+        num_skipped=state.num_skipped + ~is_taken,
+        skipped_in_row=jnp.where(is_taken, 0, state.skipped_in_row + 1),
     )

@@ -1,4 +1,4 @@
-"""Which weights of a model are trained: gradients, moments and checkpoints are of these alone."""
+"""Which weights of a model are trained. Only these have gradients and moments, and only these are saved at every step."""
 
 import dataclasses
 import difflib
@@ -23,20 +23,20 @@ Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Partition:
-    """The two parts of a model's weights."""
+    """The split of a model's weights into trained and frozen ones."""
 
     names: tuple[str, ...]  # of all weights, in the order of the pytree
     trained: frozenset[str]
     treedef: Any  # of the model with each nnx.Param as one leaf
-    freeze_layers: int  # of the trained weights of blocks, the first so many layers stay as they are
+    freeze_layers: int  # number of first layers whose block weights stay unchanged
     rules: ShardingRules
 
     @classmethod
     def of(cls, model: Transformer, config: TrainConfig) -> "Partition":
-        """The parts of `model` (weights or shapes): its adapters, if it is to have any, else what is not frozen.
+        """Return the split of `model` (weights or shapes): its adapters are trained if it has any, else all weights not frozen.
 
         Raises:
-            InputError: a pattern of `freeze` is of no weight, or nothing is left to train.
+            InputError: a pattern of `freeze` matches no weight, or nothing is left to train.
         """
         found, treedef = _params(model)
         names = tuple(found)
@@ -45,31 +45,36 @@ class Partition:
         else:
             trained = frozenset(names) - frozenset(_frozen(names, config.freeze))
         if not trained:
-            raise InputError(f"freeze {' '.join(config.freeze)} leaves no weight to train; leave some out")
+            raise InputError(f"freeze {' '.join(config.freeze)} leaves no weight to train; remove a pattern")
         if config.freeze_layers >= model.arch.num_layers and all(name.startswith(STACKED_PREFIX) for name in trained):
-            raise InputError(f"freeze_layers {config.freeze_layers} leaves nothing of {model.arch.num_layers} layers to train")
+            raise InputError(
+                f"freeze_layers {config.freeze_layers} leaves none of the {model.arch.num_layers} layers to train; lower it"
+            )
         return cls(names=names, trained=trained, treedef=treedef, freeze_layers=config.freeze_layers, rules=model.rules)
 
     def split(self, model: Transformer) -> tuple[Params, Params]:
-        """(trained, frozen) weights of a model of this kind."""
+        """Return the trained and the frozen weights of a model of this kind."""
         params, _ = _params(model)
         trained = {name: param for name, param in params.items() if name in self.trained}
         return trained, {name: param for name, param in params.items() if name not in self.trained}
 
     def join(self, trained: Params, frozen: Params) -> Transformer:
-        """The model of both parts."""
+        """Return the model that consists of these weights."""
         return jax.tree.unflatten(self.treedef, [(trained if name in trained else frozen)[name] for name in self.names])
 
-    def without_frozen_layers(self, updates: Params) -> Params:
-        """Gradients or updates, those of layers that stay as they are made zero."""
+    def zero_frozen_layers(self, updates: Params) -> Params:
+        """Return gradients or updates with zeros for the frozen layers."""
         if not self.freeze_layers:
             return updates
 
-        def cut(array: jax.Array) -> jax.Array:
-            moves = jnp.arange(array.shape[0]) >= self.freeze_layers
-            return jnp.where(moves.reshape(-1, *(1,) * (array.ndim - 1)), array, 0)
+        def zero_first_layers(array: jax.Array) -> jax.Array:
+            is_trained = jnp.arange(array.shape[0]) >= self.freeze_layers
+            return jnp.where(is_trained.reshape(-1, *(1,) * (array.ndim - 1)), array, 0)
 
-        return {name: jax.tree.map(cut, param) if name.startswith(STACKED_PREFIX) else param for name, param in updates.items()}
+        return {
+            name: jax.tree.map(zero_first_layers, param) if name.startswith(STACKED_PREFIX) else param
+            for name, param in updates.items()
+        }
 
 
 def _params(model: Transformer) -> tuple[Params, Any]:
@@ -83,13 +88,13 @@ def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
         matches = fnmatch.filter(names, pattern)
         if not matches:
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-            raise InputError(f"freeze {pattern!r} is of no weight of this model; there are {', '.join(near)} ...")
+            raise InputError(f"freeze {pattern!r} matches no weight of this model; names are e.g. {', '.join(near)}")
         frozen += matches
     return frozen
 
 
 def abstract_model(arch: ArchConfig, rules: ShardingRules, config: TrainConfig) -> Transformer:
-    """The model that is trained, adapters and all, with shapes in place of weights."""
+    """Return the shapes of the model to train, including its adapters."""
     return (
         abstract_transformer(arch, rules) if config.lora.rank is None else abstract_lora_transformer(arch, rules, config.lora)
     )

@@ -1,6 +1,6 @@
-"""An update made parameter by parameter, and of a stack of layers layer by layer: what it needs meanwhile is of one part.
+"""Optimizer updates made one parameter at a time, and one layer at a time for stacked layers, to bound temporary memory.
 
-A compiler left to itself may make all moments float32 at once, and hold their random numbers beside them.
+Otherwise the compiler may convert all moments to float32 at once, and keep their random numbers in memory too.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-STACKED_PREFIX = "blocks."  # names of parameters whose leading dim is the layer begin so
-MIN_LAYER = 1 << 16  # numbers of a layer: smaller ones are updated together
+STACKED_PREFIX = "blocks."  # of the names of parameters whose leading dim is the layer
+MIN_LAYER_SIZE = 1 << 16  # elements of a layer; stacks of smaller layers are updated as a whole
 Update = Callable[[jax.Array, Any, Any, Any], tuple[Any, Any]]  # key, gradients, state, params -> updates, state
 
 
 def update_layerwise(update: Update, key: jax.Array, grads: dict[str, Any], state: Any, params: Any) -> tuple[Any, Any]:
-    """What `update` of everything gives, but for the keys: each part has one of its own.
+    """Return what `update` returns for all parameters at once, except that each part has its own random key.
 
     Args:
-        update: an optimizer's, of which no parameter's or layer's part depends on another's.
+        update: an optimizer's update, in which no parameter or layer depends on another.
         key: of its random numbers.
         grads: by dotted name.
-        state: a pytree with dicts by these names; its other leaves, such as counts, become the same in every part.
+        state: a pytree that contains dicts by these names; its other leaves, such as counts, must change alike in every part.
         params: by dotted name.
     """
 
@@ -34,38 +34,38 @@ def update_layerwise(update: Update, key: jax.Array, grads: dict[str, Any], stat
     updates: dict[str, Any] = {}
     for i, name in enumerate(grads):
 
-        def one(key: jax.Array, grad: Any, own: Any, param: Any, name: str = name) -> tuple[Any, Any, Any]:
+        def update_one(key: jax.Array, grad: Any, own: Any, param: Any, name: str = name) -> tuple[Any, Any, Any]:
             part = [node if own[j] is None else {name: own[j]} for j, node in enumerate(nodes)]
             new, part = update(key, {name: grad}, jax.tree.unflatten(treedef, part), {name: param})
-            left = treedef.flatten_up_to(part)
-            own = [None if own[j] is None else node[name] for j, node in enumerate(left)]
-            return new[name], own, [node if own[j] is None else None for j, node in enumerate(left)]
+            new_nodes = treedef.flatten_up_to(part)
+            own = [None if own[j] is None else node[name] for j, node in enumerate(new_nodes)]
+            return new[name], own, [node if own[j] is None else None for j, node in enumerate(new_nodes)]
 
         own = [None if node is None else node[name] for node in by_name]
-        given = (jax.random.fold_in(key, i), grads[name], own, params[name])
+        inputs = (jax.random.fold_in(key, i), grads[name], own, params[name])
         [array] = jax.tree.leaves(grads[name])
-        is_large_stack = name.startswith(STACKED_PREFIX) and array.size // array.shape[0] >= MIN_LAYER
-        updates[name], own, shared = _by_layer(one, *given) if is_large_stack else one(*given)
+        has_large_layers = name.startswith(STACKED_PREFIX) and array.size // array.shape[0] >= MIN_LAYER_SIZE
+        updates[name], own, shared = _scan_layers(update_one, *inputs) if has_large_layers else update_one(*inputs)
         for node, new in zip(by_name, own, strict=True):
             if node is not None:
                 node[name] = new
-    joined = [alone if node is None else node for node, alone in zip(by_name, shared, strict=True)]
+    joined = [node_shared if node is None else node for node, node_shared in zip(by_name, shared, strict=True)]
     return updates, jax.tree.unflatten(treedef, joined)
 
 
-def _by_layer(
-    one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any
+def _scan_layers(
+    update_one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any
 ) -> tuple[Any, Any, Any]:
-    """`one` of every layer: updates and states take the place of the gradients and states that they are made of."""
+    """Apply `update_one` to each layer; updates and new state overwrite the gradients and the old state."""
 
-    def layer(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        cut = lambda tree: jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i, 1), tree)  # noqa: E731
-        put = lambda tree, new: jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, i, 0), tree, new)  # noqa: E731
+    def update_layer(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        layer = lambda tree: jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i, 1), tree)  # noqa: E731
+        store = lambda tree, new: jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, i, 0), tree, new)  # noqa: E731
         grad, own, _ = carry
-        new_grad, new_own, shared = one(jax.random.fold_in(key, i), cut(grad), cut(own), cut(param))
-        return put(grad, new_grad), put(own, new_own), shared
+        new_grad, new_own, shared = update_one(jax.random.fold_in(key, i), layer(grad), layer(own), layer(param))
+        return store(grad, new_grad), store(own, new_own), shared
 
-    shared = jax.eval_shape(one, key, grad, own, param)[2]
+    shared = jax.eval_shape(update_one, key, grad, own, param)[2]
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shared)
     num_layers = jax.tree.leaves(grad)[0].shape[0]
-    return jax.lax.fori_loop(0, num_layers, layer, (grad, own, zeros))
+    return jax.lax.fori_loop(0, num_layers, update_layer, (grad, own, zeros))

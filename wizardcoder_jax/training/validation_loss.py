@@ -1,0 +1,86 @@
+"""The validation loss: the mean cross-entropy over all supervised tokens of the held-out records."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from wizardcoder_jax.config import TrainConfig
+from wizardcoder_jax.data.batches import ValidationBatches
+from wizardcoder_jax.data.packed_dataset import Dataset
+from wizardcoder_jax.training.global_batch import Rows, put_batch
+from wizardcoder_jax.training.objectives.objective import LossOptions, Objective
+from wizardcoder_jax.training.objectives.registry import OBJECTIVES
+from wizardcoder_jax.training.setup import TrainingSetup
+from wizardcoder_jax.training.trainable import Params, Partition
+
+
+class HeldOutBatches(Protocol):
+    """One pass over held-out rows, with weights that add up to 1 over all of them (data/batches.py, ValidationBatches)."""
+
+    num_batches: int
+    batch_size: int
+
+    def batch(self, index: int, rows: np.ndarray) -> Rows:
+        """Return the rows at positions `rows` of batch `index`."""
+        ...
+
+
+class ValidationLoss:
+    """Evaluates held-out rows in their own order, without dropout, noise or other regularization.
+
+    Args:
+        held_out: the rows.
+        put: returns batch rows on the devices, as [1, B, ...].
+        partition: of the model's weights.
+        objective: of training.
+        options: of training.
+        unroll: as in `make_step`.
+    """
+
+    name = "validation_loss"
+
+    def __init__(
+        self,
+        held_out: HeldOutBatches,
+        put: Callable[[Callable[[np.ndarray], Rows]], Any],
+        partition: Partition,
+        objective: Objective,
+        options: LossOptions,
+        unroll: bool,
+    ) -> None:
+        self._held_out, self._put = held_out, put
+
+        def loss(trained: Params, frozen: Params, batch: Any) -> jax.Array:
+            model = partition.join(trained, frozen)
+            microbatch = jax.tree.map(lambda array: array[0], batch)
+            return objective.loss(model.unstack_layers() if unroll else model, microbatch, options.without_regularization())[0]
+
+        self._loss = jax.jit(loss)
+
+    @classmethod
+    def from_setup(cls, config: TrainConfig, setup: TrainingSetup, data: Dataset) -> "ValidationLoss":
+        """Return the validation loss of a run: batches of the size of its microbatches, on its mesh."""
+        objective = OBJECTIVES[config.objective]
+        batches = ValidationBatches(data, config.batch_size // config.accumulation)
+        put = functools.partial(
+            put_batch,
+            batch_size=batches.batch_size,
+            accumulation=1,
+            mesh=setup.mesh,
+            rules=setup.rules,
+            batch_type=objective.batch_type,
+        )
+        unroll = jax.default_backend() == "cpu"
+        return cls(batches, put, setup.partition, objective, LossOptions.from_config(config), unroll)
+
+    def evaluate(self, step: int, trained: Params, frozen: Params, metrics: object = None) -> float:
+        """Return the mean over all supervised tokens; all processes of the run call this together."""
+        del step, metrics
+        total = 0.0
+        for index in range(self._held_out.num_batches):
+            batch = self._put(lambda rows, index=index: self._held_out.batch(index, rows))
+            total += float(self._loss(trained, frozen, batch))
+        return total
