@@ -87,9 +87,8 @@ class MetricsCallback(Callback):
     def write_evaluation(self, step: int, values: dict[str, float]) -> None:
         """Add values measured after step `step` to its entry."""
         self._log.write(step, values)
-        if is_main_process():
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            logger.info(f"train: after step {step}: {shown}")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self._progress.log(f"after step {step}: {shown}")
 
     def write_generation(self, step: int, task_id: str, prompt: str, answer: str) -> None:
         """Write one answer of the model as of step `step`."""
