@@ -71,7 +71,7 @@ def _train(
 
     from wizardcoder_jax.core.distributed import AnyProcess
     from wizardcoder_jax.training.global_batch import put_batch
-    from wizardcoder_jax.training.objectives.registry import OBJECTIVES
+    from wizardcoder_jax.training.objectives.objective_registry import OBJECTIVES
     from wizardcoder_jax.training.train_step import make_step
     from wizardcoder_jax.training.trainer import Trainer
 

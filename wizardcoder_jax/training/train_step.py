@@ -16,7 +16,7 @@ from wizardcoder_jax.core.xla_flags import training_options
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer
 from wizardcoder_jax.training.objectives.objective import LossOptions, Objective
-from wizardcoder_jax.training.objectives.registry import OBJECTIVES
+from wizardcoder_jax.training.objectives.objective_registry import OBJECTIVES
 from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_schedule, step_count
 from wizardcoder_jax.training.skip_step import SkipStepState, check_step, init_skip_step
 from wizardcoder_jax.training.trainable import Params, Partition

@@ -12,7 +12,7 @@ from wizardcoder_jax.data.batches import ValidationBatches
 from wizardcoder_jax.data.packed_dataset import Dataset
 from wizardcoder_jax.training.global_batch import Rows, put_batch
 from wizardcoder_jax.training.objectives.objective import LossOptions, Objective
-from wizardcoder_jax.training.objectives.registry import OBJECTIVES
+from wizardcoder_jax.training.objectives.objective_registry import OBJECTIVES
 from wizardcoder_jax.training.setup import TrainingSetup
 from wizardcoder_jax.training.trainable import Params, Partition
 
