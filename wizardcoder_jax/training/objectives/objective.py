@@ -1,8 +1,8 @@
 """The interface of a training objective: the fields of its batches, its loss and its metrics.
 
 An objective has two halves, under one name (`--objective`). How an example is tokenized and which of its tokens are supervised
-is its row in data/tokenization.py; its loss is a file in this folder and a row in objective_registry.py. Packing, sharding, gradient
-accumulation, checkpoints, adapters and callbacks are shared by all objectives.
+is its row in data/tokenization.py; its loss is a file in this folder and a row in objective_registry.py. Packing, sharding,
+gradient accumulation, checkpoints, adapters and callbacks are shared by all objectives.
 """
 
 import dataclasses
