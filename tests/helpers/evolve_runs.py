@@ -1,0 +1,59 @@
+"""Runs of evolve against the loopback teacher: their seeds, arguments and outputs."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+
+from tests.helpers.processes import REPOSITORY
+
+KEY = "sk-loopback-0123456789abcdef"
+NUM_SEEDS = 24
+JSON = {"Content-Type": "application/json"}
+OUTPUTS = ("evolved.jsonl", "rejected.jsonl", "data_card.md", "summary.json")
+
+
+def write_seeds(folder):
+    """Write NUM_SEEDS seeds and one duplicate."""
+    path = folder / "seeds.jsonl"
+    lines = [{"instruction": f"Write function number {i}.", "input": "", "output": f"f{i}"} for i in range(NUM_SEEDS)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[0]]))
+    return path
+
+
+def arguments(server, seeds, folder, *more, concurrency=4):
+    return [
+        *("--seeds", str(seeds), "--output-dir", str(folder), "--rounds", "2"),
+        *("--teacher.base-url", server.base_url, "--teacher.concurrency", str(concurrency), *more),
+    ]
+
+
+def run_process(*args, **kwargs):
+    """Run `python -m wizardcoder_jax.evolve` to its end."""
+    command = [sys.executable, "-m", "wizardcoder_jax.evolve", *map(str, args)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, **kwargs)
+
+
+def start_process(*args, **kwargs):
+    return subprocess.Popen([sys.executable, "-m", "wizardcoder_jax.evolve", *map(str, args)], cwd=REPOSITORY, **kwargs)
+
+
+def read_outputs(folder):
+    """Return the bytes of all derived files, without the settings and the ledger."""
+    rounds = {path.name: path.read_bytes() for path in (folder / "rounds").iterdir()}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["teacher"]["base_url"].startswith("http://127.0.0.1")
+    return {name: (folder / name).read_bytes() for name in OUTPUTS} | rounds
+
+
+def ledger_totals(folder):
+    """Return the number of calls in the ledger, and their cost."""
+    connection = sqlite3.connect(folder / "ledger.sqlite")
+    try:
+        return connection.execute("SELECT COUNT(*), TOTAL(usd) FROM calls").fetchone()
+    finally:
+        connection.close()
+
+
+def read_jsonl(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
