@@ -68,9 +68,21 @@ def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
 
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
     handle = signal.getsignal(signal.SIGINT)  # an event loop installs its own handler
-    if not callable(handle):  # a background process may ignore Ctrl-C
-        raise KeyboardInterrupt
-    handle(signal.SIGINT, frame)
+    if callable(handle):
+        handle(signal.SIGINT, frame)
+        return
+    # A background process may ignore Ctrl-C. Raise from a callback of its own in an event loop: in a task of a library the
+    # exception would be reported a second time, as never retrieved.
+    asyncio = sys.modules.get("asyncio")
+    loop = asyncio.events._get_running_loop() if asyncio else None
+    if loop is None:
+        _raise_interrupt()
+    else:
+        loop.call_soon_threadsafe(_raise_interrupt)
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def _has_peers() -> bool:

@@ -87,10 +87,8 @@ def stop_on_full_disk() -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, InputError) else error
         if not (isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS):
             raise
-        reason = (
-            f"cannot write {cause.filename or 'the output'} ({cause.strerror}); free disk space, then the same command resumes"
-        )
-        raise StoppedEarlyError(reason) from error
+        failure = f"cannot write {cause.filename or 'the output'} ({cause.strerror})"
+        raise StoppedEarlyError(f"{failure}; free disk space, then the same command resumes") from error
 
 
 class RoundFileStore:
