@@ -1,7 +1,7 @@
-"""Small models that the splash kernel fits, packed rows for them, and what it computes on meshes of 8 devices.
+"""Small models that the splash kernel supports, packed rows for them, and their losses and gradients on a mesh of 8 devices.
 
-`splash_cases.py NAME` prints one JSON object a mesh and strategy; tests/models/test_splash_attention_meshes.py runs it, because
-the number of devices is set when JAX starts.
+`splash_cases.py CASES` prints one JSON object for each case and strategy. CASES is a JSON list of [architecture, attention,
+loss options]. tests/models/test_splash_attention_meshes.py runs it, because the number of devices is fixed when JAX starts.
 """
 
 import json
@@ -21,7 +21,7 @@ from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
 from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
 
 LENGTH = 256
-PARTS = (70, 101, 45, 40)  # tokens of three segments, then padding
+PARTS = (70, 101, 45, 40)  # lengths of three segments, then of the padding
 ARCHITECTURES = {
     "multi-query, learned": {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 1, "mlp": "gelu_tanh"},
     "multi-head, learned": {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 4, "mlp": "gelu"},
@@ -40,12 +40,12 @@ ARCHITECTURES = {
 def architecture(name):
     sizes = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "head_dim": 64, "mlp_dim": 48}
     rest = {"max_positions": LENGTH, "norm_eps": 1e-5, "tie_embeddings": True}
-    chosen = {**sizes, **rest, **ARCHITECTURES[name]}
-    return ArchConfig(**{**FAMILIES[chosen["family"]].arch_fields, **chosen})
+    fields = {**sizes, **rest, **ARCHITECTURES[name]}
+    return ArchConfig(**{**FAMILIES[fields["family"]].arch_fields, **fields})
 
 
 def parameters(arch):
-    """Leaves of a model, none of them zero or one throughout."""
+    """Return random leaves of a model; no parameter, norms and biases included, is all zero or one."""
     named = jax.tree_util.tree_flatten_with_path(abstract_transformer(arch, RULES["fsdp"]))[0]
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(leaf.shape) + ("scale" in str(path))).astype(np.float32) for path, leaf in named]
@@ -68,31 +68,31 @@ def rows(arch, batch=2):
 
 
 def loss_and_gradients(name, mesh_name, strategy, **options):
-    """Loss, and gradients in the order of the leaves."""
+    """Return the loss, and the gradients in the order of the leaves."""
     arch, rules, mesh = architecture(name), RULES[strategy], make_mesh(mesh_name)
-    chosen = LossOptions(dtype=jnp.float32, remat="full", **options)
+    loss_options = LossOptions(dtype=jnp.float32, remat="full", **options)
     with jax.set_mesh(mesh):
         model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, rules)), parameters(arch))
         model = jax.device_put(model, param_shardings(model, mesh, rules))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(rules.batch))
         batch = Batch(**{key: jax.device_put(array, sharding) for key, array in rows(arch, batch=8).items()})
-        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_cross_entropy(model, batch, chosen)))(
-            model, batch
-        )
+        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_cross_entropy(model, batch, loss_options)))(model, batch)
     return float(loss), [np.asarray(leaf) for leaf in jax.tree.leaves(grads)]
 
 
-def meshes(name, kind, expected_kind, **added):
-    """How far the results on 2x4 are from those of `expected_kind` on one device."""
-    expected_loss, expected = loss_and_gradients(name, "1x1", "fsdp", attention=expected_kind, **added)
+def compare_with_one_device(name, kind, options):
+    """Print the differences between a 2x4 mesh and matrix products on one device."""
+    layers.is_cpu_target = lambda: kind == "dot"  # with splash, also test the projections in the form that TPUs use
+    expected_loss, expected = loss_and_gradients(name, "1x1", "fsdp", attention="dot", **options)
     for strategy in ("fsdp", "fsdp_tensor"):
-        loss, grads = loss_and_gradients(name, "2x4", strategy, attention=kind, **added)
+        loss, grads = loss_and_gradients(name, "2x4", strategy, attention=kind, **options)
         errors = [float(np.abs(grad - other).max()) for grad, other in zip(grads, expected, strict=True)]
         largest = max(float(np.abs(grad).max()) for grad in expected)
-        print(json.dumps({"strategy": strategy, "loss": [loss, expected_loss], "error": max(errors), "largest": largest}))
+        result = {"name": name, "strategy": strategy, "loss": [loss, expected_loss], "error": max(errors)}
+        print(json.dumps({**result, "largest": largest}))
 
 
 if __name__ == "__main__":
-    splash_attention.BLOCK_SIZES = (128,)  # several blocks a row
-    layers.is_cpu_target = lambda: sys.argv[2] == "dot"  # beside the kernel for TPU, products as they are on TPU
-    meshes(sys.argv[1], *sys.argv[2:4], **json.loads(sys.argv[4]))
+    splash_attention.BLOCK_SIZES = (128,)  # several blocks in a row
+    for case in json.loads(sys.argv[1]):
+        compare_with_one_device(*case)

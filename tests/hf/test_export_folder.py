@@ -1,3 +1,5 @@
+"""The convert and export commands: transformers 4 and 5, model cards, full disks, kills, several processes."""
+
 import json
 import os
 import signal
@@ -14,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import tiny_models
 from tests.helpers.processes import run_python, run_together
+from wizardcoder_jax import convert, export
+from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE, wizardcoder_prompt
 from wizardcoder_jax.hf.model_source import ModelSource
 
@@ -34,20 +38,22 @@ RESULTS = {
 }
 
 
-def run_command(name, *args):
-    done = run_python("-m", f"wizardcoder_jax.{name}", *args)
-    assert done.returncode == 0, done.stderr
-    return done
+def run_convert(*args):
+    convert.main(list(map(str, args)))
+
+
+def run_export(*args):
+    export.main(list(map(str, args)))
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Of each family: the folder that transformers wrote, and ours after import and export."""
+    """For each family the folder that transformers wrote, a checkpoint, and our exported folder."""
     root = tmp_path_factory.mktemp("families")
     for family, make in FAMILIES.items():
         tiny_models.save_folder(make(), root / family / "original")
-        run_command("convert", "--model", root / family / "original", "--output", root / family / "checkpoint")
-        run_command("export", "--checkpoint", root / family / "checkpoint", "--output", root / family / "exported")
+        run_convert("--model", root / family / "original", "--output", root / family / "checkpoint")
+        run_export("--checkpoint", root / family / "checkpoint", "--output", root / family / "exported")
     return root
 
 
@@ -83,7 +89,7 @@ for folder in sys.argv[3:]:
 TEXTS = ["def add(a, b):\n\treturn a + b\n", "  two  spaces é 🙂\n\n", f"{tiny_models.EOS}x{tiny_models.FIM}y", ""]
 
 
-def test_transformers_4_loads_what_we_export_and_computes_the_same(exported, tmp_path):
+def test_transformers_4_loads_exported_folders_with_the_same_logits_and_tokens(exported, tmp_path):
     overlay = Path(sys.prefix) / "transformers4"
     if not overlay.is_dir():
         pytest.skip(f"no transformers 4 in {overlay}; make setup-test installs it")
@@ -105,7 +111,7 @@ def test_transformers_4_loads_what_we_export_and_computes_the_same(exported, tmp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_transformers_5_gives_identical_logits_and_tokens(exported, family):
+def test_transformers_5_loads_exported_folders_with_identical_logits_and_tokens(exported, family):
     folders = exported / family / "original", exported / family / "exported"
     original, ours = (AutoModelForCausalLM.from_pretrained(folder).eval() for folder in folders)
     with torch.no_grad():
@@ -117,8 +123,8 @@ def test_transformers_5_gives_identical_logits_and_tokens(exported, family):
     assert_same_tensors(*folders)
 
 
-def test_a_tokenizer_that_begins_texts_does_so_after_export(exported, tmp_path):
-    """LlamaTokenizer adds the begin-of-text token by its class; the exported folder's tokenizer.json says it itself."""
+def test_a_tokenizer_that_adds_a_begin_of_text_token_does_so_after_export(exported, tmp_path):
+    """The class LlamaTokenizer adds the token; in the exported folder tokenizer.json does."""
     source = tmp_path / "model"
     source.mkdir()
     for file in (exported / "llama/original").iterdir():
@@ -137,11 +143,11 @@ def test_a_tokenizer_that_begins_texts_does_so_after_export(exported, tmp_path):
     assert ModelSource(str(source)).tokenizer.to_files() == files
 
 
-def test_the_folder_has_all_that_a_user_needs(exported, tmp_path):
+def test_an_exported_folder_has_configs_tokenizer_and_model_card(exported, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
     output = tmp_path / "my-wizard"
     arguments = ["--checkpoint", exported / "gpt_bigcode/checkpoint", "--output", output]
-    run_command("export", *arguments, "--results", tmp_path / "results.json", "--dtype", "bfloat16")
+    run_export(*arguments, "--results", tmp_path / "results.json", "--dtype", "bfloat16")
     names = ["README.md", "checksums.json", "config.json", "generation_config.json", "model.safetensors"]
     assert sorted(os.listdir(output)) == [*names, "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"]
     config = json.loads((output / "config.json").read_text())
@@ -154,12 +160,12 @@ def test_the_folder_has_all_that_a_user_needs(exported, tmp_path):
     scores = {(score.metric_name, score.metric_value) for score in card.data.eval_results}
     assert scores == {("pass@1", 0.598), ("pass@10", 0.7)}
     assert {score.dataset_name for score in card.data.eval_results} == {"HumanEval, protocol wizardcoder-humaneval-v1"}
-    assert "licence of the base model is not known" in card.text
+    assert "license of the base model is unknown" in card.text
     assert "59.8 % | 52.0 to 67.0 %" in card.text
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"benchmark": "humaneval"}', '{"pass_at_k": 3}'])
-def test_results_that_are_none_are_named(exported, tmp_path, content):
+def test_invalid_results_are_rejected(exported, tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     arguments = [
         "--checkpoint",
@@ -169,9 +175,9 @@ def test_results_that_are_none_are_named(exported, tmp_path, content):
         "--results",
         tmp_path / "results.json",
     ]
-    done = run_python("-m", "wizardcoder_jax.export", *arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path}/results.json: ") and done.stderr.count("\n") == 1
+    with pytest.raises(InputError) as error:
+        run_export(*arguments)
+    assert str(error.value).startswith(f"{tmp_path}/results.json: ") and "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -185,10 +191,10 @@ run_command(main)
 """
 
 
-@pytest.mark.parametrize("size", [1000, 30_000])
-def test_a_full_disk_leaves_the_old_export_as_it_was(exported, tmp_path, size):
+@pytest.mark.parametrize("size", [pytest.param(1000, marks=pytest.mark.slow), 30_000])
+def test_a_full_disk_keeps_the_previous_export(exported, tmp_path, size):
     output, checkpoint = tmp_path / "out", exported / "gpt_bigcode/checkpoint"
-    run_command("export", "--checkpoint", checkpoint, "--output", output)
+    run_export("--checkpoint", checkpoint, "--output", output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     arguments = ["--checkpoint", exported / "llama/checkpoint", "--output", output, "--max-shard-size", "20KB"]
     done = run_python("-c", LIMITED_EXPORT, size, *arguments)
@@ -198,9 +204,9 @@ def test_a_full_disk_leaves_the_old_export_as_it_was(exported, tmp_path, size):
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_a_killed_export_leaves_the_old_one_and_the_next_one_cleans_up(exported, tmp_path):
+def test_a_killed_export_keeps_the_previous_one_and_the_next_export_cleans_up(exported, tmp_path):
     output = tmp_path / "out"
-    run_command("export", "--checkpoint", exported / "llama/checkpoint", "--output", output)
+    run_export("--checkpoint", exported / "llama/checkpoint", "--output", output)
     code = (
         "import os, signal\nfrom wizardcoder_jax.hf.safetensors_io import ShardWriter\n"
         "ShardWriter.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -209,13 +215,13 @@ def test_a_killed_export_leaves_the_old_one_and_the_next_one_cleans_up(exported,
     done = run_python("-c", code, "--checkpoint", exported / "qwen2/checkpoint", "--output", output)
     assert done.returncode == -signal.SIGKILL
     assert_same_tensors(output, exported / "llama/original")
-    run_command("export", "--checkpoint", exported / "qwen2/checkpoint", "--output", output)
+    run_export("--checkpoint", exported / "qwen2/checkpoint", "--output", output)
     assert_same_tensors(output, exported / "qwen2/original")
     assert os.listdir(tmp_path) == ["out"]
 
 
 def run_two(*args):
-    """The door in two processes of one run, four devices each."""
+    """Run a command in two processes with four devices each."""
     run_together(2, "-m", *args, num_devices=4)
 
 
@@ -228,21 +234,21 @@ def test_two_processes_convert_and_export_one_model(exported, tmp_path):
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 3
     assert_same_tensors(tmp_path / "out", exported / "gpt_bigcode/original")
     assert ModelSource(str(tmp_path / "out")).checksums.keys() == tensors_of(tmp_path / "out").keys()
-    run_command("export", "--checkpoint", tmp_path / "ckpt", "--output", tmp_path / "one")
+    run_export("--checkpoint", tmp_path / "ckpt", "--output", tmp_path / "one")
     assert_same_tensors(tmp_path / "one", exported / "gpt_bigcode/original")
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "must be numbers"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "not one of the 2 processes"),
     ],
 )
-def test_an_environment_that_describes_half_a_run_is_named(exported, tmp_path, monkeypatch, settings, complaint):
+def test_an_incomplete_multi_process_environment_is_rejected(exported, tmp_path, monkeypatch, settings, message):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    done = run_python("-m", "wizardcoder_jax.convert", "--model", exported / "llama/original", "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert complaint in done.stderr and done.stderr.count("\n") == 1
+    with pytest.raises(InputError, match=message) as error:
+        run_convert("--model", exported / "llama/original", "--output", tmp_path / "out")
+    assert "\n" not in str(error.value)

@@ -1,3 +1,5 @@
+"""GGUF files: dequantization, settings, damaged files, and the model embedded in a PyPI package."""
+
 import importlib.util
 import os
 import random
@@ -40,19 +42,19 @@ TO_HF |= {
 }
 
 
-def as_llama_cpp_permutes(rows, num_heads):
-    """The rows of a query or key projection in the order of the file (conversion/llama.py of ggml-org/llama.cpp)."""
+def permute_like_llama_cpp(rows, num_heads):
+    """Return the rows of a query or key projection in the order of GGUF (conversion/llama.py of ggml-org/llama.cpp)."""
     return rows.reshape(num_heads, 2, rows.shape[0] // num_heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
 def expected_tensors(path, num_kv_heads):
-    """All tensors under their Hugging Face names, read and dequantised by the gguf package."""
+    """Return all tensors under their Hugging Face names, read and dequantized with the gguf package."""
     found = {}
     for tensor in gguf.GGUFReader(path).tensors:
         array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         name = TO_HF[tensor.name.removesuffix(".weight")] + ".weight"
         if "q_proj" in name or "k_proj" in name:
-            in_file = as_llama_cpp_permutes(np.arange(len(array)), HEADS if "q_proj" in name else num_kv_heads)
+            in_file = permute_like_llama_cpp(np.arange(len(array)), HEADS if "q_proj" in name else num_kv_heads)
             stored, array = array, np.empty_like(array)
             array[in_file] = stored
         found[name] = array.reshape([int(dim) for dim in reversed(tensor.shape)])
@@ -76,15 +78,15 @@ def assert_equal_logits(ours, theirs, tokens, atol):
         expected = theirs(torch.tensor(tokens)).logits.numpy()
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     logits = jax.jit(lambda m, t: m.logits(m(t, positions, jnp.ones_like(t), dtype=jnp.float32)))(ours, jnp.asarray(tokens))
-    assert np.abs(expected).max() > 0.5  # the comparison is not one of zeros
+    assert np.abs(expected).max() > 0.5  # not a comparison of zeros
     np.testing.assert_allclose(logits[..., : expected.shape[-1]], expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("kind", [*QUANTISED, *BLOCKS], ids=lambda kind: kind.name)
-def test_tensors_of_every_type_equal_the_gguf_packages_own_dequantisation(kind, tmp_path):
+def test_tensors_of_every_type_are_dequantized_as_by_the_gguf_package(kind, tmp_path):
     path = tiny_gguf.write_model(tmp_path / "model.gguf", kind)
     file, expected = GgufFile(str(path)), expected_tensors(path, 2)
-    assert file.names() == list(expected)  # the file's order
+    assert file.names() == list(expected)  # the order of the file
     for name, array in expected.items():
         ours = file.read(name)
         assert (ours.dtype, ours.shape) == (file.dtype(name), file.shape(name))
@@ -97,7 +99,7 @@ def test_tensors_of_every_type_equal_the_gguf_packages_own_dequantisation(kind, 
     [(Kind.Q4_K, 2, True), (Kind.Q8_0, 1, False), (Kind.Q5_0, 4, True), (Kind.BF16, 2, False)],
     ids=["grouped-query", "multi-query", "multi-head", "untied"],
 )
-def test_logits_equal_transformers_with_the_dequantised_tensors(kind, num_kv_heads, tied, tmp_path):
+def test_logits_equal_transformers_with_the_dequantized_tensors(kind, num_kv_heads, tied, tmp_path):
     path = tiny_gguf.write_model(tmp_path / "model.gguf", kind, num_kv_heads, tied)
     source = ModelSource(str(path))
     assert (source.arch.num_kv_heads, source.arch.tie_embeddings) == (num_kv_heads, tied)
@@ -115,19 +117,19 @@ def test_linear_scaling_of_positions_equals_transformers(key, tmp_path):
     assert_equal_logits(source.weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32).model, theirs, tokens, 1e-4)
 
 
-def test_a_scaling_type_of_none_leaves_positions_alone(tmp_path):
+def test_the_scaling_type_none_ignores_the_factor(tmp_path):
     changes = {"llama__rope__scaling__type": "none", "llama__rope__scaling__factor": 4.0}
     assert GgufFile(str(tiny_gguf.write_model(tmp_path / "model.gguf", **changes))).arch.rope_scale == 1.0
 
 
-def test_numbers_that_are_the_same_in_every_layer_may_be_listed(tmp_path):
+def test_lists_of_equal_numbers_for_all_layers_are_read_as_one_number(tmp_path):
     changes = {"llama__attention__head_count_kv": [2, 2], "llama__feed_forward_length": [MLP, MLP]}
     arch = GgufFile(str(tiny_gguf.write_model(tmp_path / "model.gguf", **changes))).arch
     assert (arch.num_kv_heads, arch.mlp_dim, arch.norm_eps, arch.rope_theta) == (2, MLP, 1e-5, 20000.0)
 
 
-def test_reading_one_tensor_after_another_does_not_pile_up_memory(tmp_path):
-    """16 float16 tensors of 32 MB each (64 MB as float32) in a file of 512 MB: what is read does not stay resident."""
+def test_reading_tensors_one_after_another_does_not_accumulate_memory(tmp_path):
+    """16 float16 tensors of 32 MB each (64 MB as float32) in a file of 512 MB; what has been read must not stay resident."""
     path = str(tmp_path / "big.gguf")
     writer = gguf.GGUFWriter(path, "llama")
     for i in range(16):
@@ -136,7 +138,7 @@ def test_reading_one_tensor_after_another_does_not_pile_up_memory(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    os.truncate(path, os.path.getsize(path) + 64 + 16 * 4096 * 4096 * 2)  # a hole: zeros that take no disk
+    os.truncate(path, os.path.getsize(path) + 64 + 16 * 4096 * 4096 * 2)  # a sparse file of zeros
     code = (
         "import resource, sys\nfrom wizardcoder_jax.hf.gguf_reader import GgufReader\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
@@ -145,11 +147,11 @@ def test_reading_one_tensor_after_another_does_not_pile_up_memory(tmp_path):
         "print(peak() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 2 * 64 + 30  # MB: one result, the one before it, a chunk
+    assert float(done.stdout) < 2 * 64 + 30  # MB: one result, the previous one, a chunk
 
 
 SURPLUS = {"blk.0.attn_q.bias": np.zeros(EMBED, np.float32)}
-REFUSED = {  # what is changed: metadata and added tensors; and what the message says
+REJECTED = {  # changed metadata, added tensors, message
     "rope scaling by yarn": (
         {"llama.rope.scaling.type": "yarn"},
         {},
@@ -159,8 +161,8 @@ REFUSED = {  # what is changed: metadata and added tensors; and what the message
     "a factor of the scores": ({"llama.rope.scaling.attn_factor": 1.2}, {}, r"attn_factor=1\.2\d* changes the computation"),
     "Llama 3's factors": ({}, {"rope_freqs.weight": np.ones(32, np.float32)}, r"rope_freqs\.weight scales rotary"),
     "experts": ({"llama.expert_count": 8}, {}, r"llama\.expert_count=8 changes the computation"),
-    "partly rotated heads": ({"llama.rope.dimension_count": 32}, {}, r"rope\.dimension_count=32 differs from the 64"),
-    "values of another size": ({"llama.attention.value_length": 32}, {}, r"value_length=32 differs from the 64"),
+    "partly rotated heads": ({"llama.rope.dimension_count": 32}, {}, r"rope\.dimension_count=32 differs from the head size 64"),
+    "values of another size": ({"llama.attention.value_length": 32}, {}, r"value_length=32 differs from the head size 64"),
     "a window": ({"llama.attention.sliding_window": 16}, {}, r"sliding_window=16 changes the computation"),
     "layers that differ": ({"llama.attention.head_count_kv": [2, 1]}, {}, r"head_count_kv=\[2, 1\] must be a whole number"),
     "a surplus tensor": ({}, SURPLUS, r"1 tensors do not belong to the model, e\.g\. blk\.0\.attn_q\.bias"),
@@ -178,18 +180,18 @@ REFUSED = {  # what is changed: metadata and added tensors; and what the message
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_would_be_lost_or_misread_is_refused_by_name(case, tmp_path):
-    changes, surplus, message = REFUSED[case]
+@pytest.mark.parametrize("case", REJECTED)
+def test_unsupported_settings_and_tensors_are_rejected_by_name(case, tmp_path):
+    changes, added, message = REJECTED[case]
     metadata = {**tiny_gguf.model_metadata(), **tiny_gguf.tokenizer_metadata()}
-    tensors = tiny_gguf.weights(len(metadata["tokenizer.ggml.tokens"])) | surplus
+    tensors = tiny_gguf.weights(len(metadata["tokenizer.ggml.tokens"])) | added
     path = tiny_gguf.write(tmp_path / "model.gguf", metadata | changes, tensors)
     with pytest.raises(InputError, match=rf"model\.gguf: .*{message}") as caught:
         ModelSource(str(path)).weights(RULES["fsdp"], make_mesh("1x1"), None)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_tensor_is_named(tmp_path):
+def test_a_missing_tensor_is_rejected_by_name(tmp_path):
     metadata = {**tiny_gguf.model_metadata(), **tiny_gguf.tokenizer_metadata()}
     tensors = tiny_gguf.weights(len(metadata["tokenizer.ggml.tokens"]))
     del tensors["blk.1.ffn_up.weight"]
@@ -204,7 +206,7 @@ def test_an_unknown_setting_without_effect_is_logged(tmp_path, capsys):
     assert "ignored unknown keys that do not affect the model: llama.tensor_data_layout" in capsys.readouterr().err
 
 
-def test_a_big_endian_file_is_named(tmp_path):
+def test_a_big_endian_file_is_rejected(tmp_path):
     path = tiny_gguf.write(tmp_path / "model.gguf", tiny_gguf.model_metadata(), {}, endianess=gguf.GGUFEndian.BIG)
     with pytest.raises(InputError, match=r"model\.gguf: a big-endian GGUF file cannot be read"):
         GgufFile(str(path))
@@ -259,13 +261,13 @@ def test_a_damaged_header_is_an_input_error_or_harmless(tmp_path):
     assert refused > 50
 
 
-def test_a_file_of_another_kind_is_named(tmp_path):
+def test_a_file_of_another_format_is_rejected(tmp_path):
     (tmp_path / "model.gguf").write_text("PK" * 100)
     with pytest.raises(InputError, match=r"model\.gguf: truncated or not a GGUF file"):
         ModelSource(str(tmp_path / "model.gguf"))
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path):
+def test_a_file_that_shrinks_while_it_is_read_is_rejected(tmp_path):
     path = tiny_gguf.write_model(tmp_path / "model.gguf", Kind.Q4_0)
     file = GgufFile(str(path))
     os.truncate(path, 20_000)
@@ -292,7 +294,7 @@ def model(source):
 
 @pytest.fixture(scope="module")
 def theirs(path):
-    """transformers' own reading of the same file, in the published architecture."""
+    """transformers' model from the same file, in the published architecture."""
     sizes = {"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152}
     heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192}
     rest = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e5}, "rms_norm_eps": 1e-5, "tie_word_embeddings": True}
@@ -306,7 +308,7 @@ def theirs(path):
     return model
 
 
-def test_the_architecture_is_the_published_one(source):
+def test_the_embedded_model_has_the_published_architecture(source):
     arch = source.arch
     assert arch.num_params == 134_515_008
     assert (arch.num_layers, arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.mlp_dim) == (30, 576, 9, 3, 1536)
@@ -314,19 +316,19 @@ def test_the_architecture_is_the_published_one(source):
     assert (arch.tie_embeddings, arch.rope_scale, arch.eos_id) == (True, 1.0, 2)
 
 
-def test_every_tensor_equals_transformers_reading(path, theirs):
+def test_every_tensor_of_the_embedded_model_equals_transformers(path, theirs):
     file, expected = GgufFile(path), theirs.state_dict()
     for name in file.names():
         np.testing.assert_array_equal(file.read(name), expected[name].numpy(), err_msg=name)
     assert set(expected) - set(file.names()) == {"lm_head.weight"}
 
 
-def test_logits_equal_transformers(source, model, theirs):
+def test_logits_of_the_embedded_model_equal_transformers(source, model, theirs):
     tokens = np.asarray([source.tokenizer.encode(source.tokenizer.chat_prompt(MESSAGE))])
     assert_equal_logits(model, theirs, tokens, 1e-3)
 
 
-def test_a_greedy_chat_answer_is_sensible(source, model):
+def test_a_greedy_chat_answer_of_the_embedded_model_is_sensible(source, model):
     prompt = tuple(source.tokenizer.encode(source.tokenizer.chat_prompt(MESSAGE)))
     length, eos_ids = len(prompt) + 40, [source.tokenizer.eos_id]
     engine = Engine(model.unstack_layers(), num_slots=1, max_length=length, eos_ids=eos_ids, dtype=jnp.float32)

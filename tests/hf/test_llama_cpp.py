@@ -1,8 +1,8 @@
-"""Our exports through llama.cpp's own converter, as `make setup-test` fetches it (or from the folder LLAMA_CPP).
+"""Exported folders in llama.cpp's converter, which `make setup-test` downloads (or from the folder LLAMA_CPP).
 
-The converter refuses a tokenizer that it does not know by the hash of the ids of a test text, so the tiny models carry the
-tokenizer of the embedded model, rebuilt from its GGUF: it is known, as "smollm". Nothing of the converter is changed. That the
-hash is found says on the way that our rebuilt tokenizer gives the published ids for that text.
+The converter only accepts known tokenizers, which it recognizes by a hash of the ids of a test text. The tiny models therefore
+use the tokenizer of the embedded model, rebuilt from its GGUF file, which is known as "smollm". That the unmodified converter
+recognizes it also shows that our rebuilt tokenizer gives the published ids for that text.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not CONVERTER.exists(), reason="no llama.cpp; make setup-test fetches its converter, or set LLAMA_CPP"),
     pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"no {PACKAGE}; make setup installs it"),
 ]
-STARCODER = {  # GGUF name -> ours in a Hugging Face folder
+STARCODER = {  # GGUF name -> Hugging Face name
     "token_embd.weight": "transformer.wte.weight",
     "position_embd.weight": "transformer.wpe.weight",
     **{f"output_norm.{part}": f"transformer.ln_f.{part}" for part in ("weight", "bias")},
@@ -50,7 +50,7 @@ def convert(folder, output):
 
 
 def exported(model, tokenizer_files, folder):
-    """`model` (of transformers) with a tokenizer, through our export door."""
+    """Export `model` (of transformers) with a tokenizer; return the folder."""
     model.save_pretrained(folder / "source")
     for name, text in tokenizer_files.items():
         (folder / "source" / name).write_text(text)
@@ -59,7 +59,7 @@ def exported(model, tokenizer_files, folder):
 
 
 def read(path):
-    """Metadata and tensors, read by the gguf package."""
+    """Read metadata and tensors with the gguf package."""
     reader = gguf.GGUFReader(path)
     tensors = {t.name: t.data.reshape([int(dim) for dim in reversed(t.shape)]) for t in reader.tensors}
     return {key: field.contents() for key, field in reader.fields.items()}, tensors
@@ -70,7 +70,7 @@ def tokenizer():
     return ModelSource("smollm2-135m-instruct").tokenizer
 
 
-def test_an_exported_gpt_bigcode_goes_through_the_converter(tokenizer, tmp_path):
+def test_an_exported_gpt_bigcode_model_can_be_converted(tokenizer, tmp_path):
     theirs = tiny_models.gpt_bigcode(vocab_size=49152, n_inner=128, eos_token_id=2, bos_token_id=1)
     folder = exported(theirs, tokenizer.to_files(), tmp_path)
     done = convert(folder, tmp_path / "model.gguf")
@@ -88,7 +88,7 @@ def test_an_exported_gpt_bigcode_goes_through_the_converter(tokenizer, tmp_path)
     assert [rebuilt.encode(text) for text in many_texts([])] == [tokenizer.encode(text) for text in many_texts([])]
 
 
-def test_an_exported_llama_comes_back_as_it_was(tokenizer, tmp_path):
+def test_an_exported_and_converted_llama_model_is_imported_unchanged(tokenizer, tmp_path):
     theirs = tiny_models.llama(vocab_size=49152, eos_token_id=2, bos_token_id=1, tie_word_embeddings=False)
     done = convert(exported(theirs, tokenizer.to_files(), tmp_path), tmp_path / "model.gguf")
     assert done.returncode == 0, done.stderr
@@ -101,8 +101,8 @@ def test_an_exported_llama_comes_back_as_it_was(tokenizer, tmp_path):
         np.testing.assert_array_equal(file.read(name), weights[name].numpy(), err_msg=name)
 
 
-def test_the_converter_refuses_a_tokenizer_that_it_does_not_know(tmp_path):
-    """A limit of the converter that the README names."""
+def test_the_converter_rejects_an_unknown_tokenizer(tmp_path):
+    """A limitation of the converter that the documentation mentions."""
     files = {"tokenizer.json": tiny_models.train_tokenizer().to_str()}
     files["tokenizer_config.json"] = f'{{"eos_token": "{tiny_models.EOS}"}}'
     done = convert(exported(tiny_models.gpt_bigcode(n_inner=128), files, tmp_path), tmp_path / "model.gguf")

@@ -1,4 +1,4 @@
-"""[PAD] as the original adds it, and the rows that pad the tables inside."""
+"""Adding [PAD] as WizardCoder's training script does, and the padding rows of the embedding."""
 
 import json
 
@@ -24,8 +24,8 @@ from wizardcoder_jax.training.train_step import new_state
 STARCODER_SIZES = {"vocab_size": 49152, "n_embd": 16, "n_head": 2, "n_layer": 1, "n_inner": 16, "n_positions": 64}
 
 
-def resized_as_the_original_does(model):
-    """The new token's rows are the mean of the others, in the embedding and in the head."""
+def resize_like_the_original(model):
+    """Initialize the new token's rows with the mean of the others, in the embedding and in the head."""
     model.resize_token_embeddings(model.config.vocab_size + 1, mean_resizing=False)
     with torch.no_grad():
         for table in {id(t.weight): t.weight for t in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
@@ -38,8 +38,8 @@ def resized_as_the_original_does(model):
     [lambda: tiny_models.gpt_bigcode(**STARCODER_SIZES), lambda: tiny_models.llama(vocab_size=383)],
     ids=["tied", "untied"],
 )
-def test_the_padding_token_is_the_next_id_with_the_mean_row(make, tmp_path):
-    theirs, ours = resized_as_the_original_does(make()), tiny_models.ours(make(), tmp_path)
+def test_the_padding_token_gets_the_next_id_and_the_mean_row(make, tmp_path):
+    theirs, ours = resize_like_the_original(make()), tiny_models.ours(make(), tmp_path)
     token_id = theirs.config.vocab_size - 1
     grown = add_token(ours, token_id, make_mesh("1x1"))
     assert grown.arch.vocab_size == token_id + 1
@@ -52,7 +52,7 @@ def test_the_padding_token_is_the_next_id_with_the_mean_row(make, tmp_path):
         assert not table[token_id + 1 :].any()
 
 
-def test_starcoders_vocabulary_becomes_49153(tmp_path):
+def test_starcoders_vocabulary_grows_to_49153(tmp_path):
     ours = tiny_models.ours(tiny_models.gpt_bigcode(**STARCODER_SIZES), tmp_path)
     mesh = make_mesh("1x1")
     grown = add_token(ours, 49152, mesh)
@@ -62,7 +62,7 @@ def test_starcoders_vocabulary_becomes_49153(tmp_path):
     assert sum(leaf.shape == (49408, 16) for leaf in jax.tree.leaves(state.opt_state)) == 2
 
 
-def test_a_token_that_the_model_has_a_row_for_takes_it(tmp_path):
+def test_a_token_with_an_unused_row_takes_that_row(tmp_path):
     ours = tiny_models.ours(tiny_models.llama(), tmp_path)
     grown = add_token(ours, 370, make_mesh("1x1"))
     assert grown.arch == ours.arch
@@ -71,7 +71,7 @@ def test_a_token_that_the_model_has_a_row_for_takes_it(tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "added"), [((), True), (("--pad-token", "None"), False)])
-def test_training_adds_the_token_and_export_carries_it(tmp_path, flags, added):
+def test_training_adds_the_token_and_export_keeps_it(tmp_path, flags, added):
     size = tiny_models.train_tokenizer().get_vocab_size()
     tiny_models.save_folder(tiny_models.gpt_bigcode(vocab_size=size), tmp_path / "base")
     record = {"instruction": "Add two numbers.", "output": "def add(a, b):\n    return a + b\n"}
@@ -90,7 +90,7 @@ def test_training_adds_the_token_and_export_carries_it(tmp_path, flags, added):
     assert tokenizer("[PAD]")["input_ids"] == [size] if added else len(tokenizer("[PAD]")["input_ids"]) > 1
 
 
-def test_a_padding_token_that_is_there_stays(tmp_path):
+def test_an_existing_padding_token_is_kept(tmp_path):
     folder = tiny_models.save_folder(tiny_models.gpt_bigcode(), tmp_path / "model")
     settings = {"eos_token": tiny_models.EOS, "pad_token": tiny_models.FIM}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -100,8 +100,8 @@ def test_a_padding_token_that_is_there_stays(tmp_path):
     assert open_model(str(folder)).tokenizer.fingerprint == tokenizer.fingerprint
 
 
-def test_rows_that_pad_the_tables_are_never_sampled(tmp_path):
-    """10^5 draws at temperature 2; a model that likes those rows best would choose them nearly always."""
+def test_padding_rows_of_the_embedding_are_never_sampled(tmp_path):
+    """10^5 draws at temperature 2, with weights that would nearly always select padding rows."""
     ours = tiny_models.ours(tiny_models.gpt_bigcode(vocab_size=393), tmp_path)
     ours.tokens.set_value(ours.tokens[...].at[393:].set(100.0))
 

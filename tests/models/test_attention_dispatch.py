@@ -1,4 +1,4 @@
-"""Which way attention goes, and what it asks a GPU for."""
+"""The choice of the attention back end, and the call of cuDNN's kernel."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.attention_dispatch import select_backend
 from wizardcoder_jax.models.transformer import abstract_transformer
 
-FITS = {"length": 256, "head_dim": 128, "dropout": 0.0, "dtype": jnp.dtype("bfloat16")}
+SUPPORTED = {"length": 256, "head_dim": 128, "dropout": 0.0, "dtype": jnp.dtype("bfloat16")}
 TPU, GPU = ("TPU v5 lite", "tpu"), ("NVIDIA H100 80GB HBM3", "gpu")
 
 
@@ -21,7 +21,7 @@ def mesh_of(device_kind, platform):
 
 
 @pytest.mark.parametrize(
-    ("kind", "wrong", "complaint"),
+    ("kind", "changes", "message"),
     [
         ("splash", {"length": 100}, "rows of 100 tokens, which is not a multiple of 128"),
         ("splash", {"head_dim": 80}, "head_dim 80, which is not a multiple of 64"),
@@ -33,26 +33,26 @@ def mesh_of(device_kind, platform):
         ("cudnn", {"dtype": jnp.dtype("float32")}, "compute_dtype float32"),
     ],
 )
-def test_where_a_kernel_does_not_fit_it_is_refused_in_one_line(kind, wrong, complaint):
+def test_unsupported_shapes_are_rejected_for_a_kernel_and_use_dot_for_auto(kind, changes, message):
     with jax.sharding.use_abstract_mesh(mesh_of(*(TPU if kind == "splash" else GPU))):
-        with pytest.raises(InputError, match=complaint) as refusal:
-            select_backend(kind, **{**FITS, **wrong})
-        assert "\n" not in str(refusal.value)
-        assert select_backend("auto", **{**FITS, **wrong}) == "dot"
-        assert select_backend("dot", **{**FITS, **wrong}) == "dot"
+        with pytest.raises(InputError, match=message) as error:
+            select_backend(kind, **{**SUPPORTED, **changes})
+        assert "\n" not in str(error.value)
+        assert select_backend("auto", **{**SUPPORTED, **changes}) == "dot"
+        assert select_backend("dot", **{**SUPPORTED, **changes}) == "dot"
 
 
-def test_auto_takes_the_kernel_of_the_accelerator():
-    assert select_backend("auto", **FITS) == "dot"  # this is a CPU
+def test_auto_selects_the_kernel_of_the_accelerator():
+    assert select_backend("auto", **SUPPORTED) == "dot"  # this is a CPU
     for device, kernel in ((TPU, "splash"), (GPU, "cudnn")):
         with jax.sharding.use_abstract_mesh(mesh_of(*device)):
-            assert select_backend("auto", **FITS) == kernel
-        assert select_backend(kernel, **FITS) == kernel  # also where it is not the machine's own
+            assert select_backend("auto", **SUPPORTED) == kernel
+        assert select_backend(kernel, **SUPPORTED) == kernel  # a kernel can also be required on another machine
 
 
 @pytest.mark.parametrize("name", ["multi-query, learned", "grouped-query, rope, window"])
-def test_on_a_gpu_the_step_asks_for_cudnns_kernel_forward_and_backward(name, monkeypatch):
-    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)  # as where it is installed
+def test_on_gpu_forward_and_backward_passes_call_cudnn(name, monkeypatch):
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)  # pretend that it is installed
     model = abstract_transformer(architecture(name), RULES["fsdp"])
 
     def total(model, tokens):

@@ -1,3 +1,5 @@
+"""Dropout and NEFTune noise: rates, independence of random bits, and the formula of a block."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,28 +15,28 @@ SEEDS = jnp.arange(4, dtype=jnp.uint32)
 RATE = 0.25
 
 
-def test_dropout_drops_its_share_and_keeps_the_expectation():
+def test_dropout_drops_the_given_share_and_keeps_the_expectation():
     dropped = np.asarray(ActivationNoise(seeds=SEEDS, dropout=RATE).layer_dropout(1)(jnp.ones((4, 200, 100)), MLP_OUT))
     assert set(np.unique(dropped).tolist()) == {0.0, float(np.float32(1 / (1 - RATE)))}
     assert (dropped == 0).mean() == pytest.approx(RATE, abs=4 * np.sqrt(RATE * (1 - RATE) / dropped.size))
     assert dropped.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_masks_differ_by_row_layer_and_place_and_a_rows_own_depends_on_its_seed_alone():
+def test_masks_differ_by_row_layer_and_site_and_depend_only_on_the_rows_seed():
     noise, x = ActivationNoise(seeds=SEEDS, dropout=RATE), jnp.ones((4, 30, 10))
-    masks = np.concatenate([noise.layer_dropout(layer)(x, place) for layer in (1, 2) for place in (ATTENTION_OUT, MLP_OUT)])
+    masks = np.concatenate([noise.layer_dropout(layer)(x, site) for layer in (1, 2) for site in (ATTENTION_OUT, MLP_OUT)])
     assert len({mask.tobytes() for mask in masks}) == 16
     alone = ActivationNoise(seeds=SEEDS[2:3], dropout=RATE).layer_dropout(1)(x[:1], ATTENTION_OUT)
     np.testing.assert_array_equal(alone[0], masks[2])
 
 
-def test_nothing_is_drawn_where_the_noise_is_off():
+def test_no_random_numbers_are_drawn_if_the_noise_is_off():
     x = jnp.ones((4, 6, 8))
     assert ActivationNoise(seeds=SEEDS, neftune_alpha=5.0).layer_dropout(1) is None
     assert ActivationNoise(seeds=SEEDS, dropout=RATE).add_to_embeddings(x, jnp.ones((4, 6), jnp.int32)) is x
 
 
-def test_noise_on_embeddings_is_uniform_up_to_alpha_by_the_root_of_each_examples_size():
+def test_embedding_noise_is_uniform_within_the_bound_of_each_example():
     """NEFTune's bound alpha / sqrt(L D), with L of each packed example."""
     lengths, dim, alpha = (50, 150, 56), 64, 5.0
     segment_ids = jnp.asarray(np.repeat([[1, 2, 0]], 4, axis=0).repeat(lengths, axis=1))
@@ -48,15 +50,15 @@ def test_noise_on_embeddings_is_uniform_up_to_alpha_by_the_root_of_each_examples
         assert abs(here.mean()) < 0.05 * bound
 
 
-def test_a_block_with_dropout_equals_its_formula_on_the_same_masks():
-    """numpy goes the way of transformers' GPTBigCodeBlock in train mode, with the masks drawn here."""
+def test_a_block_with_dropout_equals_the_formula_with_the_same_masks():
+    """numpy computes transformers' GPTBigCodeBlock in train mode, with masks drawn in the test."""
     arch = architecture("multi-query, learned")
     model = jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, RULES["fsdp"])), parameters(arch))
     block, length, heads = model.unstack_layers().blocks[0], 20, arch.num_heads
     x = jax.random.normal(jax.random.key(0), (2, length, arch.embed_dim))
-    places, mask = jnp.broadcast_to(jnp.arange(length), (2, length)), packed_mask(jnp.ones((2, length), jnp.int32), None)
+    positions, mask = jnp.broadcast_to(jnp.arange(length), (2, length)), packed_mask(jnp.ones((2, length), jnp.int32), None)
     dropout = ActivationNoise(seeds=SEEDS[:2], dropout=RATE).layer_dropout(1)
-    found = jax.jit(lambda block: block(x, places, mask, None, dropout)[0])(block)
+    found = jax.jit(lambda block: block(x, positions, mask, None, dropout)[0])(block)
 
     draw = lambda keys, shape: np.stack([np.asarray(jax.random.bernoulli(key, 1 - RATE, shape)) for key in keys])  # noqa: E731
     kept = np.stack([draw(fold_in_rows(dropout.keys_at(ATTENTION), head), (length, length)) for head in range(heads)], axis=1)

@@ -1,4 +1,4 @@
-"""Casts and products as they are compiled for accelerators are those of plain JAX."""
+"""The cast of weights equals plain JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ from wizardcoder_jax.models.layers import cast_weight
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
-@pytest.mark.parametrize("held", ["float32", "bfloat16"])
-def test_a_cast_and_its_gradient_are_those_of_astype(held, dtype):
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_cast_weight_and_its_gradient_equal_astype(stored, dtype):
     rng = np.random.default_rng(0)
-    weight = jnp.asarray(rng.standard_normal((33, 7)) * 10.0 ** rng.integers(-6, 5, (33, 7)), held)
+    weight = jnp.asarray(rng.standard_normal((33, 7)) * 10.0 ** rng.integers(-6, 5, (33, 7)), stored)
     factor = jnp.asarray(rng.standard_normal((33, 7)), dtype)
     found, gradient = jax.jit(jax.value_and_grad(lambda weight: (cast_weight(weight, dtype) * factor).sum()))(weight)
     expected, other = jax.jit(jax.value_and_grad(lambda weight: (weight.astype(dtype) * factor).sum()))(weight)

@@ -1,3 +1,5 @@
+"""LoRA adapters over float32, bfloat16, int8 and NF4 weights: initialization, gradients, merging, meshes."""
+
 import functools
 import json
 import re
@@ -34,7 +36,13 @@ VARIANTS = {
 }
 KINDS = ("float32", "bfloat16", "int8", "nf4")
 PAIRS = (("gpt_bigcode", "nf4"), ("starcoder2", "int8"), ("llama", "float32"), ("qwen2", "bfloat16"), ("llama", "nf4"))
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # machine code is not what is tested
+# One pair for each family and each kind runs by default, all others are slow.
+COMBINATIONS = [
+    pytest.param(family, kind, marks=[] if (family, kind) in PAIRS else pytest.mark.slow)
+    for family in VARIANTS
+    for kind in KINDS
+]
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 
 
 def arch_of(family):
@@ -42,7 +50,7 @@ def arch_of(family):
 
 
 def base_of(family):
-    """A model whose norms and biases are not one and zero either."""
+    """Return a model with random weights, including norms and biases."""
     leaves, structure = jax.tree.flatten(abstract_transformer(arch_of(family), RULES["fsdp"]))
     rng = np.random.default_rng(0)
     scales = [0.2 if leaf.ndim > 2 else 0.05 for leaf in leaves]
@@ -65,7 +73,7 @@ def with_leaves(model, leaves):
 
 
 def trained(model):
-    """The model with adapters as after some training: b is no longer zero."""
+    """Return the model with adapters as after some training, with b different from zero."""
     found, rng = {name: leaf for name, leaf in by_name(model).items() if ".lora_b" in name}, np.random.default_rng(1)
     return with_leaves(model, {n: jnp.asarray(0.3 * rng.standard_normal(b.shape, np.float32)) for n, b in found.items()})
 
@@ -76,44 +84,43 @@ def adapted_model(family, kind, **settings):
     return jit(lambda model: add_adapters(model, lora, jax.random.key(7)))(base_of(family))
 
 
-def plainly(model):
+def merge(model):
     return jit(lambda model: merge_adapters(model, jnp.dtype("float32")))(model)
 
 
 def projections(model):
-    rooms = (model.blocks.attention, model.blocks.mlp)
-    return {name: part for room in rooms for name, part in vars(room).items() if isinstance(part, Projection)}
+    modules = (model.blocks.attention, model.blocks.mlp)
+    return {name: part for module in modules for name, part in vars(module).items() if isinstance(part, Projection)}
 
 
 TOKENS = jax.random.randint(jax.random.key(1), (3, 24), 0, 300)
-PLACES = jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
+POSITIONS = jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
 
 
 @jit
 def logits(model):
-    return model.logits(model(TOKENS, PLACES, jnp.ones_like(TOKENS), dtype=jnp.float32))[..., :300]
+    return model.logits(model(TOKENS, POSITIONS, jnp.ones_like(TOKENS), dtype=jnp.float32))[..., :300]
 
 
 def loss(model, dtype=jnp.float32, remat="none"):
-    """Cross-entropy of the next token, from plain logits."""
-    hidden = model(TOKENS, PLACES, jnp.ones_like(TOKENS), dtype=dtype, remat=remat)
+    """Return the cross-entropy of the next token."""
+    hidden = model(TOKENS, POSITIONS, jnp.ones_like(TOKENS), dtype=dtype, remat=remat)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(model.logits(hidden)[:, :-1]), TOKENS[:, 1:, None], axis=-1)
     return -chosen.mean()
 
 
-def adapter_grads(model, **how):
-    """Gradients by the adapters alone, as a run that has frozen all else takes them."""
-    unroll = how.pop("unroll", False)
+def adapter_grads(model, *, unroll=False, **options):
+    """Return the gradients with respect to the adapters only."""
 
-    def of(adapters):
+    def adapter_loss(adapters):
         whole = with_leaves(model, adapters)
-        return loss(whole.unstack_layers() if unroll else whole, **how)
+        return loss(whole.unstack_layers() if unroll else whole, **options)
 
-    return jit(jax.grad(of))({name: leaf for name, leaf in by_name(model).items() if is_adapter(name)})
+    return jit(jax.grad(adapter_loss))({name: leaf for name, leaf in by_name(model).items() if is_adapter(name)})
 
 
 @pytest.mark.parametrize("family", VARIANTS)
-def test_new_adapters_change_nothing(family):
+def test_new_adapters_do_not_change_the_output(family):
     base, model = base_of(family), adapted_model(family, "float32")
     assert len(projections(model)) == (7 if model.arch.mlp == "swiglu" else 6)
     np.testing.assert_array_equal(logits(model), logits(base))
@@ -121,22 +128,21 @@ def test_new_adapters_change_nothing(family):
         np.testing.assert_array_equal(by_name(model)[name], leaf)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", VARIANTS)
+@pytest.mark.parametrize(("family", "kind"), COMBINATIONS)
 def test_merging_gives_the_same_logits_from_a_plain_model(family, kind):
     model = trained(adapted_model(family, kind))
-    plain, before = plainly(model), logits(model)
+    plain, before = merge(model), logits(model)
     shapes = abstract_transformer(model.arch, model.rules)
     assert jax.tree.structure(plain) == jax.tree.structure(shapes)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(plain))
     np.testing.assert_allclose(logits(plain), before, rtol=0, atol=1e-4)
-    assert np.abs(before - logits(adapted_model(family, kind))).max() > 0.1  # the adapters are not for nothing
+    assert np.abs(before - logits(adapted_model(family, kind))).max() > 0.1  # the adapters have an effect
 
 
 @pytest.mark.parametrize("family", VARIANTS)
 def test_a_merged_kernel_is_the_base_and_a_times_b_times_alpha_over_rank(family):
     base, model = projections(base_of(family)), trained(adapted_model(family, "float32"))
-    plain = projections(plainly(model))
+    plain = projections(merge(model))
     for name, projection in projections(model).items():
         a, b = np.asarray(projection.lora_a[...], np.float64), np.asarray(projection.lora_b[...], np.float64)
         kernel = np.asarray(base[name].kernel[...], np.float64)
@@ -146,9 +152,9 @@ def test_a_merged_kernel_is_the_base_and_a_times_b_times_alpha_over_rank(family)
 
 
 @pytest.mark.parametrize(("family", "kind"), PAIRS)
-def test_gradients_are_those_of_the_plain_model_by_the_chain_rule(family, kind):
+def test_gradients_follow_from_those_of_the_merged_model_by_the_chain_rule(family, kind):
     model = trained(adapted_model(family, kind))
-    plain = plainly(model)
+    plain = merge(model)
     by_kernel = by_name(jit(jax.grad(loss))(plain))
     found = {
         how: adapter_grads(model, remat=remat, unroll=unroll)
@@ -167,7 +173,7 @@ def test_gradients_are_those_of_the_plain_model_by_the_chain_rule(family, kind):
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8", "nf4"])
-def test_in_bfloat16_gradients_are_near_those_in_float32(kind):
+def test_gradients_in_bfloat16_are_close_to_those_in_float32(kind):
     model = trained(adapted_model("qwen2", kind))
     exact = adapter_grads(model)
     for name, grad in adapter_grads(model, dtype=jnp.bfloat16, remat="full").items():
@@ -176,7 +182,7 @@ def test_in_bfloat16_gradients_are_near_those_in_float32(kind):
         assert ours @ wanted > 0.99 * np.linalg.norm(ours) * np.linalg.norm(wanted), name
 
 
-def test_adapters_are_drawn_within_the_bound_from_the_key_and_the_name_alone():
+def test_initial_adapters_are_uniform_within_the_bound_and_depend_only_on_key_and_name():
     model, again = adapted_model("llama", "float32", rank=64), adapted_model("llama", "nf4", rank=64, targets=("down",))
     other = add_adapters_on_mesh(base_of("llama"), LoraConfig(rank=64), jax.random.key(8), make_mesh("1x1"))
     drawn = {}
@@ -195,20 +201,19 @@ def test_adapters_are_drawn_within_the_bound_from_the_key_and_the_name_alone():
     assert np.abs(drawn["up"][0] - drawn["up"][1]).max() > 0.1
 
 
-def test_targets_alone_have_adapters():
+def test_only_targets_have_adapters():
     model = adapted_model("gpt_bigcode", "int8", targets=("query", "value", "gate"))
     assert {name for name, part in projections(model).items() if part.lora_a is not None} == {"query", "value"}
     assert {name.split(".")[-3] for name in by_name(model) if is_adapter(name)} == {"query", "value"}
 
 
-def test_targets_of_which_the_model_has_none_are_one_clear_line():
+def test_targets_that_the_model_lacks_are_rejected():
     with pytest.raises(InputError, match=r"lora.targets gate: no such projection in this model; it has query.*down"):
         adapted_model("gpt_bigcode", "float32", targets=("gate",))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", VARIANTS)
-def test_frozen_matrices_are_held_as_asked_and_shapes_are_known_without_weights(family, kind):
+@pytest.mark.parametrize(("family", "kind"), COMBINATIONS)
+def test_frozen_matrices_have_the_requested_dtype_also_in_the_abstract_model(family, kind):
     model, lora = adapted_model(family, kind), LoraConfig(rank=4, alpha=6.0, base_weights=kind)
     shapes = abstract_lora_transformer(arch_of(family), RULES["fsdp"], lora)
     assert jax.tree.structure(model) == jax.tree.structure(shapes)
@@ -224,23 +229,23 @@ def test_frozen_matrices_are_held_as_asked_and_shapes_are_known_without_weights(
     assert kernels == {jnp.dtype({"int8": "int8", "nf4": "uint8"}.get(kind, kind))}
 
 
-def test_an_int8_model_merges_into_what_its_kernels_stand_for():
+def test_merging_an_int8_model_dequantizes_it():
     model = jax.jit(quantize_int8)(base_of("llama"))
-    np.testing.assert_allclose(logits(plainly(model)), logits(model), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(merge(model)), logits(model), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["float32", "int8", "nf4"])
-def test_what_quantised_kernels_stand_for_is_not_kept_for_the_backward_pass(kind):
-    """Of a stack of layers: neither in the loop over them nor beside it, whether blocks are recomputed or not."""
+def test_dequantized_kernels_are_not_saved_for_the_backward_pass(kind):
+    """No array has the shape of a dequantized stack of kernels, with and without rematerialization."""
     arch = ArchConfig(**{**FAMILIES["llama"].arch_fields, **SIZES, **REST, **VARIANTS["llama"], "num_layers": 5})
     model = abstract_lora_transformer(arch, RULES["fsdp"], LoraConfig(rank=4, base_weights=kind))
     adapters = {name: leaf for name, leaf in by_name(model).items() if is_adapter(name)}
 
-    def of(adapters, frozen, remat):
+    def adapter_loss(adapters, frozen, remat):
         return loss(with_leaves(model, {**frozen, **adapters}), jnp.bfloat16, remat)
 
     for remat in ("none", "full"):
-        program = jit(jax.grad(of), static_argnums=2).lower(adapters, by_name(model), remat).compile()
+        program = jit(jax.grad(adapter_loss), static_argnums=2).lower(adapters, by_name(model), remat).compile()
         stacks = set(re.findall(r"(?:bf16|f32)\[5,(?:32,80|80,32|32,4,8|4,8,32)\]", program.as_text()))
         assert bool(stacks) == (kind == "float32"), stacks
 
@@ -262,28 +267,29 @@ def run(base, kind, strategy, shape):
     base = jax.device_put(base, param_shardings(base, mesh, rules))
     model = add_adapters_on_mesh(base, LoraConfig(rank=4, base_weights=kind), jax.random.key(7), mesh)
     names, wanted = tests.by_name(model), tests.by_name(param_shardings(model, mesh, rules))
-    strays = [n for n, leaf in names.items() if not leaf.sharding.is_equivalent_to(wanted[n], leaf.ndim)]
+    missharded = [n for n, leaf in names.items() if not leaf.sharding.is_equivalent_to(wanted[n], leaf.ndim)]
     frozen = {n: np.asarray(leaf) for n, leaf in names.items()}
     model = jax.device_put(tests.trained(model), param_shardings(model, mesh, rules))
     with jax.set_mesh(mesh):
         value = float(jax.jit(lambda model: tests.loss(model, remat="full"))(model))
         grads = tests.adapter_grads(model, remat="full")
         plain = merge_adapters(model, jnp.dtype("float32"))
-    return strays, frozen, value, {n: np.asarray(g) for n, g in grads.items()}, [np.asarray(x) for x in jax.tree.leaves(plain)]
+    grads = {n: np.asarray(g) for n, g in grads.items()}
+    return missharded, frozen, value, grads, [np.asarray(x) for x in jax.tree.leaves(plain)]
 def same(name, array, expected):
-    # a mean is a sum, whose order is the mesh's; the steps around it are as exact as it is
+    # the mesh changes the order of the sum in the mean, on which the steps depend
     exact = not name.endswith((".mean.value", ".step.value"))
     return np.array_equal(array, expected) if exact else np.allclose(array, expected, rtol=1e-5, atol=0)
 TOKENS = jax.random.randint(jax.random.key(1), (8, 24), 0, 300)
-tests.TOKENS, tests.PLACES = TOKENS, jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
+tests.TOKENS, tests.POSITIONS = TOKENS, jnp.broadcast_to(jnp.arange(24), TOKENS.shape)
 kind = KIND
 base = tests.base_of(FAMILY)
 one = run(base, kind, "fsdp", (1, 1))
 for strategy in RULES:
-    strays, frozen, value, grads, plain = run(base, kind, strategy, (2, 4))
+    missharded, frozen, value, grads, plain = run(base, kind, strategy, (2, 4))
     floor = max(np.abs(g).max() for g in grads.values())
     print(json.dumps({
-        "strategy": strategy, "kind": kind, "strays": strays, "loss": [value, one[2]],
+        "strategy": strategy, "kind": kind, "missharded": missharded, "loss": [value, one[2]],
         "differ": [n for n, leaf in frozen.items() if not same(n, leaf, one[1][n])],
         "grads": max(float(np.abs(g - one[3][n]).max() / max(np.abs(g).max(), 1e-2 * floor)) for n, g in grads.items()),
         "plain": max(float(np.abs(x - y).max()) for x, y in zip(plain, one[4], strict=True)),
@@ -291,15 +297,15 @@ for strategy in RULES:
 """
 
 
-@pytest.mark.parametrize(("family", "kind"), [("qwen2", "nf4"), ("gpt_bigcode", "int8")])
-def test_on_a_mesh_weights_loss_gradients_and_merge_are_those_of_one_device(family, kind):
-    """The mesh cuts blocks of NF4 numbers too: 80 hidden units are 5 blocks, on 4 devices."""
+@pytest.mark.parametrize(("family", "kind"), [("qwen2", "nf4"), pytest.param("gpt_bigcode", "int8", marks=pytest.mark.slow)])
+def test_weights_loss_gradients_and_merge_on_a_mesh_equal_those_on_one_device(family, kind):
+    """The mesh also splits NF4 blocks: 80 hidden units are 5 blocks on 4 devices."""
     program = SHARDED.replace("FAMILY", repr(family)).replace("KIND", repr(kind))
     done = run_python("-c", program, num_devices=8)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [step["strategy"] for step in found] == list(RULES)
     for step in found:
-        assert step["strays"] == step["differ"] == []  # every weight lies as the rules say, and is the same number
+        assert step["missharded"] == step["differ"] == []  # every weight is sharded by the rules and has the same value
         assert step["loss"][0] == pytest.approx(step["loss"][1], rel=1e-5)
         assert step["grads"] < 1e-5 and step["plain"] < 1e-5, step

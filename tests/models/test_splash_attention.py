@@ -1,5 +1,6 @@
-"""The kernels against the dot product, and packed rows against separate ones on all. On CPU splash is interpreted, and in the
-place of cuDNN's kernel JAX computes what it is asked for by products.
+"""Fused attention kernels against matrix products, and packed rows against separate ones.
+
+On CPU splash is interpreted, and JAX replaces cuDNN's kernel with matrix products.
 """
 
 import jax
@@ -16,11 +17,17 @@ from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_
 
 
 @pytest.fixture(autouse=True)
-def several_blocks(monkeypatch):
+def several_blocks_in_a_row(monkeypatch):
     monkeypatch.setattr(splash_attention, "BLOCK_SIZES", (128,))
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+DEFAULT = ("multi-query, learned", "grouped-query, rope, window")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in DEFAULT else pytest.mark.slow) for name in ARCHITECTURES],
+)
 def model(request):
     arch = architecture(request.param)
     return jax.tree.unflatten(jax.tree.structure(abstract_transformer(arch, RULES["fsdp"])), parameters(arch))
@@ -38,8 +45,8 @@ def log_probabilities(model, batch, kind):
 
 
 @pytest.mark.parametrize("kernel", ["splash", "cudnn"])
-def test_loss_and_every_gradient_equal_those_of_the_dot_product(model, kernel):
-    """Rows end in padding, of which neither path makes anything that is not finite."""
+def test_loss_and_gradients_of_a_kernel_equal_those_of_matrix_products(model, kernel):
+    """Rows end in padding, for which all results must be finite."""
     batch, found = Batch(**rows(model.arch)), {}
     for kind in ("dot", kernel):
         options = LossOptions(dtype=jnp.float32, remat="full", attention=kind)
@@ -50,17 +57,17 @@ def test_loss_and_every_gradient_equal_those_of_the_dot_product(model, kernel):
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(found["dot"][1]))
     assert largest > 0.03
 
-    def compare(fast, plain):
-        assert np.isfinite(fast).all()
-        np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-5)
+    def compare(ours, expected):
+        assert np.isfinite(ours).all()
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
     jax.tree.map(compare, found[kernel][1], found["dot"][1])
 
 
 @pytest.mark.parametrize("kind", ["dot", "splash", "cudnn"])
-def test_log_probabilities_of_packed_examples_equal_those_of_examples_alone(model, kind):
+def test_packed_examples_have_the_log_probabilities_of_separate_ones(model, kind):
     packed = Batch(**rows(model.arch))
-    together, start = log_probabilities(model, packed, kind), 0
+    packed_logs, start = log_probabilities(model, packed, kind), 0
     for length in PARTS[:-1]:
         here = slice(start, start + length)
         alone = {name: np.zeros((2, LENGTH), np.int32) for name in ("tokens", "targets", "segment_ids", "positions")}
@@ -68,12 +75,12 @@ def test_log_probabilities_of_packed_examples_equal_those_of_examples_alone(mode
             alone[name][:, :length] = getattr(packed, name)[:, here]
         alone["segment_ids"][:, :length] = 1
         separate = log_probabilities(model, packed._replace(**alone), kind)[:, :length]
-        np.testing.assert_allclose(together[:, here], separate, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(packed_logs[:, here], separate, rtol=0, atol=1e-5)
         start += length
 
 
 @pytest.mark.parametrize("kind", ["dot", "splash", "cudnn"])
-def test_another_segment_leaves_hidden_states_bit_equal(model, kind):
+def test_hidden_states_do_not_depend_on_other_segments(model, kind):
     batch = Batch(**rows(model.arch))
     changed = np.array(batch.tokens)
     middle = batch.segment_ids == 2
