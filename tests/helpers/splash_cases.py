@@ -76,7 +76,9 @@ def loss_and_gradients(name, mesh_name, strategy, **options):
         model = jax.device_put(model, param_shardings(model, mesh, rules))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(rules.batch))
         batch = Batch(**{key: jax.device_put(array, sharding) for key, array in rows(arch, batch=8).items()})
-        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_cross_entropy(model, batch, loss_options)))(model, batch)
+        loss, grads = jax.jit(jax.value_and_grad(lambda model, batch: weighted_cross_entropy(model, batch, loss_options)))(
+            model, batch
+        )
     return float(loss), [np.asarray(leaf) for leaf in jax.tree.leaves(grads)]
 
 
