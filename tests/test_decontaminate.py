@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,9 +161,15 @@ def test_a_folder_without_problems_and_an_output_that_is_an_input_are_refused(tm
         run(tmp_path, benchmarks, write(tmp_path / "a.jsonl", [instruction("x")]))
 
 
-def test_the_command_cleans_real_data_against_all_benchmarks(tmp_path):
-    data = shared("codealpaca/code_alpaca_2k.json")
-    command = [sys.executable, "-m", "wizardcoder_jax.decontaminate", "--data", data, "--benchmarks-dir", str(DATA_DIR)]
+@pytest.mark.parametrize("num_records", [100, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_command_cleans_real_data(tmp_path, num_records):
+    benchmarks = DATA_DIR
+    data = Path(shared("codealpaca/code_alpaca_2k.json"))
+    if num_records is not None:
+        for name in ("humaneval", "hf_configs"):
+            shutil.copytree(DATA_DIR / name, tmp_path / "benchmarks" / name)
+        benchmarks, data = tmp_path / "benchmarks", write(tmp_path / "data.json", read(data)[:num_records])
+    command = [sys.executable, "-m", "wizardcoder_jax.decontaminate", "--data", data, "--benchmarks-dir", benchmarks]
     done = subprocess.run(
         [*command, "--output", "c.jsonl.gz"], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": ROOT}
     )

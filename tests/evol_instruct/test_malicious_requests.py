@@ -188,30 +188,31 @@ Copy a file without overwriting an existing one.
 """.strip().splitlines()
 
 
-def test_the_lists_are_long_enough():
+def test_there_are_enough_examples():
     assert len(MALICIOUS) >= 40 and len(HARMLESS) >= 80
 
 
 @pytest.mark.parametrize("instruction", MALICIOUS)
-def test_a_request_for_malicious_code_is_dropped_with_its_words(instruction):
+def test_a_request_for_malicious_code_is_dropped_with_its_words_as_evidence(instruction):
     for text in (instruction, instruction.upper(), f"Please help me with this.\n{instruction}\nUse functions."):
         evidence = MALICIOUS_RULE.check(CandidateRecord(parent_instruction="", instruction=text))
         assert evidence is not None and evidence[:40].rstrip(".").lower() in text.lower()
 
 
 @pytest.mark.parametrize("instruction", HARMLESS)
-def test_a_look_alike_passes(instruction):
+def test_a_harmless_request_on_a_similar_subject_passes(instruction):
     assert find_malicious_phrase(instruction) is None
 
 
-def test_the_response_is_not_judged():
+def test_the_rule_does_not_check_the_response():
     assert (
         MALICIOUS_RULE.check(CandidateRecord(parent_instruction="", instruction="Sort a list.", response=MALICIOUS[0])) is None
     )
 
 
-def test_hardly_any_ordinary_instruction_is_dropped():
-    records = [record for _, record in read_records(shared("codealpaca/code_alpaca_20k.json.gz"))]
+@pytest.mark.parametrize("step", [10, pytest.param(1, marks=pytest.mark.slow)])
+def test_hardly_any_ordinary_instruction_is_dropped(step):
+    records = [record for _, record in read_records(shared("codealpaca/code_alpaca_20k.json.gz"))][::step]
     dropped = [
         record["instruction"] for record in records if find_malicious_phrase(f"{record['instruction']}\n{record['input']}")
     ]

@@ -8,8 +8,8 @@ import pytest
 
 from tests.helpers.shared_data import shared
 from wizardcoder_jax.core.record_files import read_records
+from wizardcoder_jax.evol_instruct import near_duplicates
 from wizardcoder_jax.evol_instruct.near_duplicates import (
-    ROWS_PER_CHUNK,
     NearDuplicates,
     code_shingles,
     estimate_similarity,
@@ -46,7 +46,7 @@ def perturbed(generator, words, rate):
 
 
 def many_instructions(num):
-    """Texts of 20 to 60 words, half of them changed copies of an earlier one."""
+    """Return texts of 20 to 60 words, half of them modified copies of an earlier text."""
     generator, texts = random.Random(1), []
     while len(texts) < num:
         if texts and generator.random() < 0.5:
@@ -65,7 +65,7 @@ def test_signatures_estimate_the_jaccard_index():
     assert abs(np.mean(errors)) < 0.01 and np.std(errors) < 0.07
 
 
-def test_what_is_dropped_is_what_brute_force_drops():
+def test_the_filter_drops_the_same_records_as_brute_force():
     threshold = 0.8
     texts = many_instructions(2000)
     sets = [instruction_shingles(text) for text in texts]
@@ -85,7 +85,7 @@ def test_what_is_dropped_is_what_brute_force_drops():
     assert len(near["never"]) > 1000 and np.mean(near["never"]) <= 0.002
 
 
-def test_evidence_names_the_earlier_record_and_the_likeness():
+def test_evidence_has_the_earlier_record_and_the_similarity():
     filter_ = NearDuplicates(0.9)
     words = WORDS[:60]
     assert filter_.check(record(10**18, " ".join(words), prefix="evol")) is None
@@ -99,7 +99,7 @@ def test_evidence_names_the_earlier_record_and_the_likeness():
     )
 
 
-def test_a_dropped_record_is_not_remembered_and_other_ids_are_named_whole():
+def test_a_dropped_record_is_not_stored_and_unusual_ids_are_reported_unchanged():
     filter_ = NearDuplicates(0.9)
     odd = Record(**{**record(1, " ".join(WORDS[:50])).__dict__, "id": "seed-of my own"})
     assert filter_.check(odd) is None
@@ -108,7 +108,7 @@ def test_a_dropped_record_is_not_remembered_and_other_ids_are_named_whole():
 
 
 @pytest.mark.parametrize("text", ["", "?", "Hi", "two words"])
-def test_texts_without_a_run_of_words_are_compared_too(text):
+def test_texts_shorter_than_an_ngram_are_compared_too(text):
     filter_ = NearDuplicates(0.9)
     assert filter_.check(record(1, text, "")) is None
     assert (filter_.check(record(2, text, "")) is None) == (text in ("", "?"))
@@ -120,7 +120,7 @@ def test_short_answers_and_prose_have_no_code_to_compare():
     assert len(code_shingles(CODE)) > 0
 
 
-def test_few_ordinary_evolutions_are_dropped_and_all_repeats():
+def test_few_ordinary_evolutions_are_dropped_and_all_duplicates():
     evolved = [entry for _, entry in read_records(shared("evol/evol_round1_of_2k.json"))][:600]
     seeds = [entry for _, entry in read_records(shared("codealpaca/code_alpaca_2k.json"))]
     filter_ = NearDuplicates(0.9)
@@ -134,8 +134,10 @@ def test_few_ordinary_evolutions_are_dropped_and_all_repeats():
     assert all(filter_.check(record(20_000 + i, entry["instruction"].upper() + "\n", "")) for i, entry in enumerate(passed))
 
 
-def test_memory_is_a_few_hundred_bytes_a_record():
-    generator, filter_, num = random.Random(3), NearDuplicates(0.9), ROWS_PER_CHUNK
+def test_memory_is_a_few_hundred_bytes_per_record(monkeypatch):
+    num = 1 << 10
+    monkeypatch.setattr(near_duplicates, "ROWS_PER_CHUNK", num)
+    generator, filter_ = random.Random(3), NearDuplicates(0.9)
     texts = [" ".join(generator.sample(WORDS, 12)) for _ in range(num)]
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -143,16 +145,16 @@ def test_memory_is_a_few_hundred_bytes_a_record():
         assert filter_.check(record(i, text)) is None
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown / num <= 150  # of the instruction; the code as much again
+    assert grown / num <= 150  # for the instruction; code needs as much again
 
 
-def test_the_verdicts_are_the_same_in_every_process():
+def test_verdicts_are_the_same_in_every_process():
     code = (
         "import random\nfrom tests.evol_instruct.test_near_duplicates import NearDuplicates, many_instructions, record\n"
         "kept = NearDuplicates(0.7)\n"
         "print([kept.check(record(i, text)) for i, text in enumerate(many_instructions(300))])"
     )
-    said = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
@@ -162,4 +164,4 @@ def test_the_verdicts_are_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(said) == 1 and "like that of" in said.pop()
+    assert len(outputs) == 1 and "like that of" in outputs.pop()

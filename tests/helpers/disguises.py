@@ -1,4 +1,4 @@
-"""Disguises of a benchmark problem, made with the standard library alone: what a contaminated data set holds."""
+"""Disguised copies of a benchmark problem, as found in contaminated datasets; made with the standard library only."""
 
 import ast
 import re
@@ -9,12 +9,12 @@ DOCSTRING = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
 
 
 def _parsed(code):
-    with warnings.catch_warnings(action="ignore"):  # MBPP has escapes that are none
+    with warnings.catch_warnings(action="ignore"):  # MBPP has invalid escape sequences
         return ast.parse(code)
 
 
 def bound_names(code):
-    """Names that `code` gives: functions, parameters, variables; not what it imports."""
+    """Return the names that `code` defines: functions, parameters and variables, but not imports."""
     tree = _parsed(code)
     imported = {
         alias.asname or alias.name
@@ -35,13 +35,13 @@ def bound_names(code):
 
 
 def renamed(text, code):
-    """`text` with every name that `code` binds replaced by another, in its prose and strings too."""
+    """Return `text` with every name that `code` defines replaced, also in prose and strings."""
     others = {name: f"item_{i}x" for i, name in enumerate(sorted(bound_names(code)))}
     return re.sub(r"(?<![\w.])[^\W\d]\w*", lambda match: others.get(match.group(), match.group()), text)
 
 
 def reindented(code, unit):
-    """`code` with `unit` for every four columns of its indentation."""
+    """Return `code` with each four columns of its indentation replaced by `unit`."""
     lines = []
     for line in code.replace("\r", "").expandtabs(4).split("\n"):
         width = len(line) - len(line.lstrip())
@@ -50,12 +50,12 @@ def reindented(code, unit):
 
 
 def reformatted(code):
-    """`code` as Python itself would write it: no comments, other parentheses and quotes."""
+    """Return `code` in the format of ast.unparse: without comments, with other parentheses and quotes."""
     return ast.unparse(_parsed(code))
 
 
 def hinted(code):
-    """`code` with a type hint at every parameter and result."""
+    """Return `code` with a type hint for every parameter and result."""
     tree = _parsed(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -66,7 +66,7 @@ def hinted(code):
 
 
 def commented(code):
-    """`code` with a comment at the end of each line and one before it, its texts of several lines apart."""
+    """Return `code` with a comment before each line and one at its end, except in lines with strings."""
     lines = reformatted(code).split("\n")
     return "\n".join(
         line if '"' in line or not line else f"# Now, step {i}:\n{line}  # as said" for i, line in enumerate(lines)
@@ -74,7 +74,7 @@ def commented(code):
 
 
 def parts(problem):
-    """(statement, prompt, whole solution without its docstring) of a HumanEval or MBPP problem."""
+    """Return (statement, prompt, complete solution without docstring) of a HumanEval or MBPP problem."""
     if "canonical_solution" in problem:
         whole = problem["prompt"] + problem["canonical_solution"]
         return DOCSTRING.findall(problem["prompt"])[-1][1], problem["prompt"], DOCSTRING.sub('""', whole)
@@ -87,11 +87,11 @@ def fenced(code):
 
 
 def verbatim(problem):
-    """Leaks that copy: each kind by its name."""
+    """Yield (name, text) of each kind of literal leak."""
     statement, prompt, code = parts(problem)
     yield "statement", f"Please help me with this. {statement}\nThank you!"
     yield "statement in capitals", statement.upper()
-    yield "statement wrapped anew", textwrap.fill(" ".join(statement.split()), 31)
+    yield "rewrapped statement", textwrap.fill(" ".join(statement.split()), 31)
     yield "prompt", f"Complete this.\n{prompt}"
     yield "prompt with other quotes", prompt.replace('"""', "'''")
     yield "solution", fenced(code)
@@ -99,7 +99,7 @@ def verbatim(problem):
 
 
 def disguised(problem):
-    """Leaks that rename, re-indent and reformat."""
+    """Yield (name, text) of each kind of leak that is renamed, re-indented or reformatted."""
     statement, prompt, code = parts(problem)
     for name, unit in (("tabs", "\t"), ("two spaces", "  ")):
         yield f"prompt with {name}", reindented(prompt, unit)

@@ -1,10 +1,10 @@
-"""Output folders of evolve as a test wants them, without a run."""
+"""Output folders of evolve, written without a run."""
 
 import json
 
 
 def record(id_, parent=None, *, round_=0, method=None, instruction="Sort a list.", output="sorted(x)", **more):
-    """A line of evolved.jsonl; `parent` is a record."""
+    """Return a line of evolved.jsonl; `parent` is another record."""
     return {
         "id": id_,
         "parent_id": parent and parent["id"],
@@ -24,12 +24,12 @@ def record(id_, parent=None, *, round_=0, method=None, instruction="Sort a list.
 
 
 def rejected(id_, parent, rule, evidence="because", **more):
-    """A line of rejected.jsonl."""
+    """Return a line of rejected.jsonl."""
     return {**record(id_, parent, round_=parent["round"] + 1, method=1, **more), "rule": rule, "evidence": evidence}
 
 
 def write_run(folder, kept, dropped=(), summary=None):
-    """The files of a run in `folder`, which is made."""
+    """Create `folder` with the files of a run."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, lines in (("evolved.jsonl", kept), ("rejected.jsonl", dropped)):
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on the loopback interface, whose answers are a function of the question."""
+"""An OpenAI-compatible server on the loopback interface, whose answers depend only on the prompt."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def answer(prompt: str) -> tuple[str, str]:
-    """(text, finish_reason): some evolutions are judged equal, some answers apologise or are cut off."""
+    """Return (text, finish_reason). Some evolutions are judged equal; some answers apologize or are truncated."""
     digest = hashlib.sha256(prompt.encode()).digest()
     if prompt.startswith("Please increase the difficulty"):
         question = prompt.split("\n\n", 2)[2]
@@ -22,23 +22,27 @@ def answer(prompt: str) -> tuple[str, str]:
 
 
 def chat_body(text: str, finish_reason: str = "stop", usage: dict[str, int] | None = None) -> bytes:
-    """A chat completion as OpenAI sends it."""
+    """Return a chat completion in OpenAI's format."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
     return json.dumps({"model": "loopback-1", "choices": [choice], "usage": usage}).encode()
 
 
 def completion_body(text: str, finish_reason: str = "stop", usage: dict[str, int] | None = None) -> bytes:
-    """A bare completion as OpenAI sends it."""
+    """Return a text completion in OpenAI's format."""
     choice = {"index": 0, "text": text, "finish_reason": finish_reason}
     return json.dumps({"model": "loopback-1", "choices": [choice], "usage": usage}).encode()
 
 
 class LoopbackTeacher:
-    """A context manager; `scripted` replies (status, headers, body) are sent first, one a request; None answers as usual.
+    """Context manager that runs the server.
 
-    A status of None breaks the connection; bytes are sent as they are, and then it is broken. With `hold_after=n`, requests
-    after the n-th (or those whose number `hold` picks) are answered only once `release` is called; `held` counts them. With
-    `drip_s` every byte of a body waits so long.
+    Args:
+        scripted: the first replies (status, headers, body), one for each request; None answers as usual. A status of None
+            closes the connection. Bytes are sent as they are, then the connection is closed.
+        hold_after: requests after this number are answered only after `release` is called; `held` counts them.
+        port: the port, or 0 for any.
+        hold: returns for the number of a request whether it is held; replaces `hold_after`.
+        drip_s: delay before each byte of a body, seconds.
     """
 
     def __init__(self, scripted=(), hold_after: int | None = None, port: int = 0, hold=None, drip_s: float = 0.0) -> None:
@@ -93,7 +97,7 @@ class LoopbackTeacher:
     def _handler(teacher):  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # head and body in one packet: two would wait for a delayed acknowledgement
+            wbufsize = -1  # send headers and body in one packet: two would wait for a delayed acknowledgment
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -104,7 +108,7 @@ class LoopbackTeacher:
                         self.wfile.write(reply)
                         return
                     status, headers, content = reply
-                    if status is None:  # break the connection
+                    if status is None:
                         self.close_connection = True
                         return
                     self.send_response(status)
@@ -117,10 +121,10 @@ class LoopbackTeacher:
                         time.sleep(teacher.drip_s)
                     self.wfile.write(b"" if teacher.drip_s else content)
                 except OSError:
-                    self.close_connection = True  # the client was killed meanwhile
+                    self.close_connection = True  # the client was killed
 
             def handle(self):
-                with contextlib.suppress(OSError):  # the client was killed meanwhile
+                with contextlib.suppress(OSError):  # the client was killed
                     super().handle()
 
             def finish(self):

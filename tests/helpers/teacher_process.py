@@ -1,6 +1,6 @@
-"""The loopback teacher as a process of its own, which logs each request: `python teacher_process.py LOG LATENCY_S`.
+"""The loopback teacher in a separate process, which logs each request: `python teacher_process.py LOG LATENCY_S`.
 
-It prints its port. A line of LOG is the last message of a request, as JSON, written when the request has come whole.
+It prints its port. Each line of LOG is the last message of a request, as JSON, written once the request has arrived completely.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ async def serve(log, latency_s):
 
 
 class TeacherProcess:
-    """A context manager."""
+    """Context manager that runs the teacher."""
 
     def __init__(self, log: Path, latency_s: float) -> None:
         self._log, self._latency_s = log, latency_s
@@ -54,11 +54,10 @@ class TeacherProcess:
         self._process.stdout.close()
 
     def prompts(self) -> list[str]:
-        """What was asked so far, in order."""
+        """Return all prompts so far, in order."""
         return [json.loads(line) for line in self._log.read_text().split("\n") if line]
 
-    def forget(self) -> None:
-        """Begins the log anew."""
+    def clear_log(self) -> None:
         self._log.write_text("")
 
 
