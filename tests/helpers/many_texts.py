@@ -1,5 +1,6 @@
-"""A thousand texts on which two tokenizers are compared: instructions and code, and generated odd ones."""
+"""A thousand texts to compare tokenizers on: instructions, code, and generated unusual ones."""
 
+import functools
 import json
 import random
 from pathlib import Path
@@ -54,7 +55,7 @@ PIECES = [
 
 
 def many_texts(special: list[str]) -> list[str]:
-    """A thousand different texts or more, the same in every run; `special` tokens stand inside some."""
+    """Return at least a thousand different texts, the same in every run; some contain `special` tokens."""
     texts = ["", *PIECES, *special, *_instructions(500)]
     draw = random.Random(0)
     pieces = [*PIECES, *special]
@@ -63,8 +64,9 @@ def many_texts(special: list[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
+@functools.cache
 def _instructions(count: int) -> list[str]:
-    """Real instructions and programs: Code Alpaca's where it is, else our own problems."""
+    """Return real instructions and programs: of Code Alpaca if it is available, else of our own problems."""
     if CODE_ALPACA.exists():
         rows = json.loads(CODE_ALPACA.read_text())
         texts = [text for row in rows for text in (f"{row['instruction']}\n{row['input']}", row["output"])]

@@ -1,4 +1,4 @@
-"""Tiny Llama models as GGUF files, in every type of tensor that occurs in them."""
+"""Tiny Llama models as GGUF files, with every tensor type that we read."""
 
 import json
 
@@ -8,8 +8,18 @@ import numpy as np
 from tests.helpers import tiny_models
 
 Kind = gguf.GGMLQuantizationType
-QUANTISED = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0]  # by the gguf package
-BLOCKS = {  # type -> places of the float16 numbers in a block, each with its size; ggml-common.h of ggml-org/llama.cpp
+# Types that the gguf package can write.
+QUANTIZABLE = [
+    Kind.F32,
+    Kind.F16,
+    Kind.BF16,
+    Kind.Q4_0,
+    Kind.Q4_1,
+    Kind.Q5_0,
+    Kind.Q5_1,
+    Kind.Q8_0,
+]  # types that the gguf package can write
+BLOCKS = {  # type -> offsets of the float16 numbers in a block, with a magnitude; source: ggml-common.h of ggml-org/llama.cpp
     Kind.Q2_K: {80: 1e-3, 82: 1e-3},
     Kind.Q3_K: {108: 1e-4},
     Kind.Q4_K: {0: 1e-4, 2: 7e-4},
@@ -22,7 +32,7 @@ EMBED, MLP, LAYERS, HEADS, CONTEXT = 256, 512, 2, 4, 64
 
 
 def tokenizer_metadata():
-    """A byte-level BPE of a few hundred tokens, with an end-of-text token and a token for fill-in-the-middle."""
+    """Return the keys of a byte-level BPE with an end-of-text token and a fill-in-the-middle token."""
     model = json.loads(tiny_models.train_tokenizer().to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     special = {tiny_models.EOS, tiny_models.FIM}
@@ -38,7 +48,7 @@ def tokenizer_metadata():
 
 
 def model_metadata(num_kv_heads=2):
-    """The keys of the architecture."""
+    """Return the keys of the architecture."""
     return {
         "general.type": "model",
         "general.quantization_version": 2,
@@ -54,21 +64,21 @@ def model_metadata(num_kv_heads=2):
     }
 
 
-def quantise(array, kind):
-    """`array` as the bytes of `kind`; for the types that the gguf package cannot make, random blocks of its shape."""
+def quantize(array, kind):
+    """Return `array` as bytes of `kind`; for types that the gguf package cannot write, random blocks of its shape."""
     if kind in BLOCKS:
         draw = np.random.default_rng(array.size)
         block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         blocks = draw.integers(0, 256, (array.size // block_size, block_bytes), np.uint8)
-        for place, size in BLOCKS[kind].items():
+        for offset, size in BLOCKS[kind].items():
             numbers = (size * draw.uniform(0.5, 1, len(blocks))).astype(np.float16)
-            blocks[:, place : place + 2] = numbers[:, None].view(np.uint8)
+            blocks[:, offset : offset + 2] = numbers[:, None].view(np.uint8)
         return blocks.reshape(*array.shape[:-1], -1)
     return gguf.quants.quantize(array, kind)
 
 
 def weights(vocab_size, num_kv_heads=2, tied=True):
-    """Random tensors under their GGUF names; queries and keys are those of the file, not yet in transformers' order."""
+    """Return random tensors under their GGUF names, with query and key rows in the order of GGUF."""
     draw = np.random.default_rng(0)
     kv = EMBED // HEADS * num_kv_heads
     shapes = {"token_embd": (vocab_size, EMBED), **({} if tied else {"output": (vocab_size, EMBED)})}
@@ -82,7 +92,7 @@ def weights(vocab_size, num_kv_heads=2, tied=True):
 
 
 def write(path, metadata, tensors, kind=Kind.F32, endianess=gguf.GGUFEndian.LITTLE):
-    """Writes a file; matrices are of type `kind`, vectors float32, keys whose value is None are left out."""
+    """Write a file with matrices of type `kind` and float32 vectors; keys with the value None are left out."""
     writer = gguf.GGUFWriter(str(path), metadata.get("general.architecture", "llama"), endianess=endianess)
     for key, value in metadata.items():
         if value is not None and key != "general.architecture":
@@ -91,7 +101,7 @@ def write(path, metadata, tensors, kind=Kind.F32, endianess=gguf.GGUFEndian.LITT
         if array.dtype != np.float32 or array.ndim == 1 or kind == Kind.F32:
             writer.add_tensor(name, array)
         else:
-            writer.add_tensor(name, quantise(array, kind), raw_dtype=kind)
+            writer.add_tensor(name, quantize(array, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -100,7 +110,7 @@ def write(path, metadata, tensors, kind=Kind.F32, endianess=gguf.GGUFEndian.LITT
 
 
 def write_model(path, kind=Kind.F32, num_kv_heads=2, tied=True, **changes):
-    """A whole tiny model; `changes` are added to its metadata, with "__" for "."."""
+    """Write a complete tiny model; `changes` override its metadata, with "__" instead of "."."""
     metadata = model_metadata(num_kv_heads) | tokenizer_metadata()
     metadata |= {key.replace("__", "."): value for key, value in changes.items()}
     return write(path, metadata, weights(len(metadata["tokenizer.ggml.tokens"] or []) or 8, num_kv_heads, tied), kind)

@@ -1,5 +1,6 @@
-"""Tiny random models made by transformers, as Hugging Face folders with a tokenizer of their own; and data for them."""
+"""Tiny random models of transformers, as Hugging Face folders with a tokenizer, and training data for them."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -28,24 +29,24 @@ FIM = "<fim_prefix>"
 
 
 def gpt_bigcode(**changes):
-    """A GPTBigCode model of a few thousand parameters; `changes` go into its config."""
+    """A GPTBigCode model of a few thousand parameters; `changes` override its config."""
     sizes = {"vocab_size": 384, "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 256, "n_inner": 80}
     special = {"bos_token_id": 0, "eos_token_id": 0}
-    return _randomised(GPTBigCodeForCausalLM, GPTBigCodeConfig(**{**sizes, **special, **changes}))
+    return _with_random_weights(GPTBigCodeForCausalLM, GPTBigCodeConfig(**{**sizes, **special, **changes}))
 
 
 def starcoder2(**changes):
-    """A StarCoder2 model of a few thousand parameters; `changes` go into its config."""
+    """A StarCoder2 model of a few thousand parameters; `changes` override its config."""
     return _rotary(Starcoder2ForCausalLM, Starcoder2Config, changes)
 
 
 def llama(**changes):
-    """A Llama model of a few thousand parameters; `changes` go into its config."""
+    """A Llama model of a few thousand parameters; `changes` override its config."""
     return _rotary(LlamaForCausalLM, LlamaConfig, changes)
 
 
 def qwen2(**changes):
-    """A Qwen2 model of a few thousand parameters; `changes` go into its config."""
+    """A Qwen2 model of a few thousand parameters; `changes` override its config."""
     return _rotary(Qwen2ForCausalLM, Qwen2Config, changes)
 
 
@@ -53,20 +54,25 @@ def _rotary(kind, config, changes):
     sizes = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 80}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-    return _randomised(kind, config(**{**sizes, **heads, **special, **changes}))
+    return _with_random_weights(kind, config(**{**sizes, **heads, **special, **changes}))
 
 
-def _randomised(kind, config):
+def _with_random_weights(kind, config):
     torch.manual_seed(0)
     model = kind(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # norms and biases too, so that none can be forgotten unseen
+        for parameter in model.parameters():  # norms and biases too, so that a test notices a missing one
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
 
 def train_tokenizer():
-    """A byte-level BPE of 384 tokens at most, <|endoftext|> its id 0 as in StarCoder."""
+    """Return a byte-level BPE tokenizer of at most 384 tokens, with <|endoftext|> as id 0 as in StarCoder."""
+    return tokenizers.Tokenizer.from_str(_trained_tokenizer_json())
+
+
+@functools.cache
+def _trained_tokenizer_json():
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -77,14 +83,14 @@ def train_tokenizer():
         "def add(a, b):",
     ]
     tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    return tokenizer.to_str()
 
 
 def save_folder(model, folder: Path) -> Path:
-    """Writes `model` and the tokenizer into `folder` as transformers would."""
+    """Write `model` and the tokenizer to `folder` as transformers would."""
     model.save_pretrained(folder)
     tokenizer = train_tokenizer()
-    if model.config.model_type == "qwen2":  # transformers splits and normalises for it in this way, whatever the file says
+    if model.config.model_type == "qwen2":  # transformers uses these steps for Qwen2 regardless of the file
         theirs = Qwen2Tokenizer().backend_tokenizer
         tokenizer.normalizer, tokenizer.pre_tokenizer = theirs.normalizer, theirs.pre_tokenizer
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -93,12 +99,12 @@ def save_folder(model, folder: Path) -> Path:
 
 
 def ours(model, folder: Path):
-    """The weights of a transformers model in a Transformer of ours, float32, through a folder."""
+    """Return our Transformer with the weights of a transformers model, float32, imported from a folder."""
     return ModelSource(str(save_folder(model, folder))).weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32).model
 
 
 def save_model_and_data(folder, num_records):
-    """A folder with a model, `llama`, and instructions of several lengths, `data.jsonl`, for the train door."""
+    """Write a model, `llama`, and instructions of several lengths, `data.jsonl`, for the train command; return the folder."""
     save_folder(llama(vocab_size=393), folder / "llama")
     records = [{"instruction": f"Add {i}.", "output": f"return a + {i}\n" * (1 + i % 5)} for i in range(num_records)]
     (folder / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -1,6 +1,7 @@
 """Export to a Hugging Face folder, tensor by tensor, from arrays that may be spread over many hosts."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -174,17 +175,16 @@ def hf_tensors(model: Transformer, dtype: jnp.dtype | None) -> Iterator[tuple[st
 
     Tensors are gathered one at a time, so every process of the run must iterate over all of them.
     """
-    gather_fns: dict[TensorMapping, Callable[..., jax.Array]] = {}
     for name, destination in tensor_destinations(model.arch).items():
         arrays = [get_param(model, path)[...] for path in destination.mapping.params]
         mapping = destination.mapping
-        if mapping not in gather_fns:
-            gather_fns[mapping] = _make_gather(mapping, model.arch, dtype, arrays[0].sharding)
-        tensor = gather_fns[mapping](arrays, 0 if destination.layer is None else destination.layer)
+        gather = _gather_program(mapping, model.arch, dtype, arrays[0].sharding)
+        tensor = gather(arrays, 0 if destination.layer is None else destination.layer)
         yield name, np.asarray(tensor.addressable_data(0)).view(dtype or arrays[0].dtype)
 
 
-def _make_gather(
+@functools.cache
+def _gather_program(
     mapping: TensorMapping, arch: ArchConfig, dtype: jnp.dtype | None, sharding: jax.sharding.Sharding
 ) -> Callable[..., jax.Array]:
     """Compile a function that returns the bits of one Hugging Face tensor, replicated on every device."""

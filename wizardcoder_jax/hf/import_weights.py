@@ -5,7 +5,7 @@ assembled on the host: each tensor is written to its layer of the stacked parame
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ def import_weights(
             sharding = rules.sharding(mesh, param.shape, param.axes)
             stored_dtype = dtype or functools.reduce(np.promote_types, dtypes)
             abstract = jax.ShapeDtypeStruct(param.shape, stored_dtype, sharding=sharding)
-            param.set_value(_zeros(abstract) if mapping.per_layer else abstract)
+            param.set_value(_zeros_program(param.shape, stored_dtype, sharding)() if mapping.per_layer else abstract)
     found: Checksums = {}
     total = sum(num_bytes(source.dtype(name), shape) for name, shape in shapes.items())
     with Progress("load weights", total, "B") as progress:
@@ -153,8 +153,9 @@ def _check_names(source: TensorSource, names: set[str], shapes: dict[str, tuple[
         raise InputError(f"{source.location}: {len(surplus)} tensors do not belong to the model, e.g. {min(surplus)}")
 
 
-def _zeros(abstract: jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.jit(lambda: jnp.zeros(abstract.shape, abstract.dtype), out_shardings=abstract.sharding)()
+@functools.cache
+def _zeros_program(shape: tuple[int, ...], dtype: jnp.dtype, sharding: NamedSharding) -> Callable[[], jax.Array]:
+    return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)
 
 
 def _put(tensor: np.ndarray, destination: TensorDestination, model: Transformer) -> None:
