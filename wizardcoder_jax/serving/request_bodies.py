@@ -208,7 +208,8 @@ def _to_api_error(kind: type[RequestBody], values: dict[str, Any], location: Seq
     if location[0] not in _NESTED:
         location = location[:1]  # the rest names the member of a union
     model: type[_Model] = kind
-    path, value, expected = "", values, "an object"
+    path, expected = "", "an object"
+    value: Any = values
     for step in location:
         if isinstance(step, int):
             path, value, expected = f"{path}[{step}]", value[step], "an object"
