@@ -1,4 +1,4 @@
-"""Settings of evolve that say how instructions are evolved."""
+"""Settings of evolve that control how instructions are evolved."""
 
 import typing
 
@@ -10,22 +10,24 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES
 from wizardcoder_jax.evol_instruct.methods import METHODS
 
-NEEDED = ["--seeds", "s.jsonl", "--output-dir", "out"]
+pytestmark = pytest.mark.quick
+
+REQUIRED = ["--seeds", "s.jsonl", "--output-dir", "out"]
 
 
-def test_the_defaults_are_the_papers_method():
-    config = parse_command_line(EvolveConfig, NEEDED)
+def test_the_defaults_are_those_of_the_paper():
+    config = parse_command_line(EvolveConfig, REQUIRED)
     assert (config.seeds_kind, config.breadth_rate, config.languages) == ("instructions", 0.0, ())
     assert config.method_weights == (1.0,) * len(METHODS)
 
 
-def test_weights_and_languages_are_read_from_flags():
+def test_weights_and_languages_are_parsed_from_flags():
     flags = ["--method-weights", "1", "0.5", "2", "0", "1", "--languages", "python", "rust", "--breadth-rate", "0.2"]
-    config = parse_command_line(EvolveConfig, [*NEEDED, *flags])
+    config = parse_command_line(EvolveConfig, [*REQUIRED, *flags])
     assert (config.method_weights, config.languages, config.breadth_rate) == ((1, 0.5, 2, 0, 1), ("python", "rust"), 0.2)
 
 
-def test_the_languages_one_can_ask_for_are_those_that_have_a_name():
+def test_every_language_of_the_settings_has_a_name():
     assert typing.get_args(Language) == tuple(LANGUAGE_NAMES)
 
 
@@ -40,18 +42,18 @@ def test_the_languages_one_can_ask_for_are_those_that_have_a_name():
         (["--breadth-rate", "1.5"], "breadth_rate"),
         (["--breadth-rate", "nan"], "breadth_rate"),
         (["--languages", "pyhton"], "pyhton"),
-        (["--languages", "rust", "go", "rust"], "twice"),
-        (["--exports", "parquet", "parquet"], "twice"),
+        (["--languages", "rust", "go", "rust"], "repeated value"),
+        (["--exports", "parquet", "parquet"], "repeated value"),
         (["--max-tokens", "-1"], "max_tokens"),
         (["--seeds-kind", "code"], "seeds-kind"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_line(flags, named):
+def test_the_error_for_a_wrong_setting_is_one_line(flags, named):
     with pytest.raises(InputError, match=named) as caught:
-        parse_command_line(EvolveConfig, [*NEEDED, *flags])
+        parse_command_line(EvolveConfig, [*REQUIRED, *flags])
     assert "\n" not in str(caught.value)
 
 
-def test_a_preset_that_names_an_unknown_language_is_refused():
+def test_a_preset_with_an_unknown_language_is_rejected():
     with pytest.raises(ValueError, match="known are python"):
         EvolveConfig(seeds="s", output_dir="o", languages=("klingon",))  # type: ignore[arg-type]

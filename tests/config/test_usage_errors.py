@@ -127,11 +127,20 @@ class TestEveryCommand:
         (["--num-steps"], "--num-steps needs a value (optimizer steps); see --help"),
         (["--qqq", "3", "--zzz", "--num-steps", "7"], "unknown options --qqq, --zzz; see --help"),
         (["a", "b"], "unexpected arguments 'a', 'b'; see --help"),
+        (
+            ["--compute-dtype", "float16"],
+            "compute_dtype float16 has too small a range for these models; use bfloat16, which has the same size",
+        ),
         (["--batch-size", "10", "--accumulation", "4"], "batch_size 10 does not divide into accumulation 4 microbatches"),
     ],
 )
 def test_mistakes_in_the_settings_of_train(args, message):
     assert error_of(settings.TrainConfig, *args) == message
+
+
+def test_float16_is_rejected_with_the_reason():
+    message = error_of(settings.TrainConfig, "--compute-dtype", "float16")
+    assert message == "compute_dtype float16 has too small a range for these models; use bfloat16, which has the same size"
 
 
 def test_mistakes_in_lists_name_the_wrong_value():

@@ -83,9 +83,7 @@ class TrainConfig:
     checkpoint_every_steps: int = 50  # steps between checkpoints; one is also written after the last step
     keep_checkpoints: int = 2  # number of newest checkpoints to keep
     keep_every_steps: int | None = None  # never delete the checkpoints of multiples of this step
-    async_checkpoints: bool = (
-        True  # by default, written during training; on CPU this takes memory for a second copy of the state
-    )
+    async_checkpoints: bool = True  # by default, written during training; on CPU this takes memory for a second state
     log_every_steps: int = 1  # steps between lines of metrics.jsonl
     wandb_project: str | None = None  # also log to Weights & Biases; the key comes from WANDB_API_KEY
     profile_step: int | None = None  # first step to trace into OUTPUT_DIR/profile

@@ -1,35 +1,34 @@
-"""XLA options of train steps for TPUs, one table by chip, and of the sampler; elsewhere the compiler's choices stand.
+"""XLA options of the training step on each TPU, and of the sampler. Other programs use the compiler's defaults.
 
-A program takes them by `jax.jit(..., compiler_options=...)`, so that what is compiled ahead of time and what runs are the same
-program, and no environment variable has to be set. The names are libtpu's; MaxText (benchmarks/xla_flags_library.py) is where
-they are described in public. What is said here of an option is what it did to programs compiled ahead of time for StarCoder.
+Programs get them through `jax.jit(..., compiler_options=...)`, so that programs compiled ahead of time equal those that run,
+and no environment variable is needed. The options are libtpu's; MaxText documents them (benchmarks/xla_flags_library.py). The
+effects stated here were measured on programs compiled ahead of time for StarCoder.
 """
 
 Options = dict[str, str | int | bool]
 
 
-def _windows(mib: int) -> Options:
-    """What a product may use of the vector memory, in place of 16 MiB.
+def _vmem_limit(mib: int) -> Options:
+    """Return the option that lets a matrix product use `mib` MiB of vector memory instead of 16.
 
-    In larger windows products read their inputs fewer times, and there is room for what is fused with them: on v5e the gradient
-    of gelu beside a product took 13.1 million cycles, and takes 9.8; on v6e, which multiplies faster than it reads, operations
-    of four layers take 0.61 s in place of 1.02, on v5p 0.81 in place of 0.94. The vector memory has 128 MiB, on v5p 64.
-    What programs of products are too long for the compiler makes again with smaller windows, which takes its time: on v5e with
-    64 MiB twice as long as with 40, and no cycle less.
+    With more memory, products read their inputs fewer times, and more operations can be fused with them: on v5e, a product
+    fused with the gradient of gelu takes 9.8 million cycles instead of 13.1; on v6e, which computes faster than it reads, four
+    layers take 0.61 s instead of 1.02 s; on v5p 0.81 s instead of 0.94 s. The vector memory has 128 MiB (v5p: 64). If a program
+    of products becomes too long, the compiler repeats it with less memory: with 64 MiB on v5e, compilation takes twice as long
+    as with 40, and the result is not faster.
     """
     return {"xla_tpu_scoped_vmem_limit_kib": 1024 * mib}
 
 
-# Without it the compiler breaks products with gathered weights into as many small ones as there are devices, to overlap each
-# with the passing on of a piece ("windowed einsum"): over 32 devices these are too small to keep a matrix unit busy.
-_WHOLE_PRODUCTS: Options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000}
+# By default the compiler splits products with gathered weights into one small product per device, to overlap each with the
+# transfer of a shard ("windowed einsum"). With 32 devices these are too small to keep a matrix unit busy.
+_NO_WINDOWED_EINSUM: Options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000}
 
-# What is brought back from the host is asked for in the iteration of the loop that needs it. To ask one iteration earlier the
-# compiler takes the first iteration out of the loop, and then fills all else that is kept with zeros before each microbatch.
-_TRANSFERS_IN_LOOPS: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
-# Weights are gathered piece by piece inside the products that run meanwhile. It is so by default on v5e; elsewhere every gather
-# would be waited for.
-_GATHERS_IN_PRODUCTS: Options = {
+# Fetch offloaded activations in the loop iteration that needs them. To prefetch them one iteration earlier, the compiler would
+# peel the first iteration off the loop, and then fill all other saved activations with zeros before each microbatch.
+_NO_HOST_PREFETCH: Options = {"xla_tpu_pipeline_memory_host_transfers": False}
+# Overlap all-gathers of weights with matrix products. This is the default on v5e; other chips would wait for every all-gather.
+_OVERLAP_ALL_GATHER: Options = {
     "xla_enable_async_all_gather": True,
     "xla_tpu_enable_async_collective_fusion": True,
     "xla_tpu_enable_async_collective_fusion_fuse_all_gather": True,
@@ -37,44 +36,44 @@ _GATHERS_IN_PRODUCTS: Options = {
     "xla_tpu_overlap_compute_collective_tc": True,
 }
 
-# Gradients are summed over devices piece by piece inside the products that run meanwhile. By default each sum is waited for:
-# 5.7 of 28 seconds of a step on v5e 4x8.
-_SUMS_IN_PRODUCTS: Options = {
+# Overlap reduce-scatters of gradients with matrix products. By default each is waited for: 5.7 of 28 seconds of a step on
+# v5e 4x8.
+_OVERLAP_REDUCE_SCATTER: Options = {
     "xla_enable_async_reduce_scatter_fusion": True,
     "xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": True,
 }
-# The same where a slice has three dims: there the compiler sums whole gradients on every device.
-_WHOLE_SUMS_IN_PRODUCTS: Options = {
+# The same for slices with a 3D torus, where the compiler uses all-reduces of whole gradients instead.
+_OVERLAP_ALL_REDUCE: Options = {
     "xla_enable_async_all_reduce": True,
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
 }
 
-TRAINING_OPTIONS: dict[str, Options] = {  # by what jax calls a kind of device
-    "TPU v4": _WHOLE_PRODUCTS,
-    "TPU v5": {**_WHOLE_PRODUCTS, **_windows(40), **_GATHERS_IN_PRODUCTS, **_WHOLE_SUMS_IN_PRODUCTS},  # v5p
-    "TPU v5 lite": {**_WHOLE_PRODUCTS, **_windows(40), **_TRANSFERS_IN_LOOPS, **_SUMS_IN_PRODUCTS},  # v5e
+TRAINING_OPTIONS: dict[str, Options] = {  # by JAX device kind
+    "TPU v4": _NO_WINDOWED_EINSUM,
+    "TPU v5": {**_NO_WINDOWED_EINSUM, **_vmem_limit(40), **_OVERLAP_ALL_GATHER, **_OVERLAP_ALL_REDUCE},  # v5p
+    "TPU v5 lite": {**_NO_WINDOWED_EINSUM, **_vmem_limit(40), **_NO_HOST_PREFETCH, **_OVERLAP_REDUCE_SCATTER},  # v5e
     "TPU v6 lite": {  # v6e
-        **_WHOLE_PRODUCTS,
-        **_windows(96),
-        **_TRANSFERS_IN_LOOPS,
-        **_GATHERS_IN_PRODUCTS,
-        **_SUMS_IN_PRODUCTS,
+        **_NO_WINDOWED_EINSUM,
+        **_vmem_limit(96),
+        **_NO_HOST_PREFETCH,
+        **_OVERLAP_ALL_GATHER,
+        **_OVERLAP_REDUCE_SCATTER,
     },
 }
 
 
-# YNNPACK, which XLA takes for matrix products on CPU, is slow at few rows where it has no AVX-512: with 16 it does 30 GFLOP/s
-# where XLA's own products do 50 (2 cores of an AMD EPYC). With FEW_ROWS or more it is the faster one.
+# YNNPACK, which XLA uses for matrix products on CPU, is slow with few rows if the CPU lacks AVX-512: with 16 rows it reaches
+# 30 GFLOP/s, XLA's own products 50 (2 cores of an AMD EPYC). With YNNPACK_MIN_ROWS or more it is faster.
 YNNPACK_MIN_ROWS = 48
-_OWN_PRODUCTS: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
+_NO_YNNPACK: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 
 
 def sampling_options(device_kind: str, num_rows: int) -> Options:
-    """Options for a program of the sampler whose products have so many rows, one for each token of a step or of a piece."""
+    """Return the options of a sampler program whose matrix products have `num_rows` rows, one per token."""
     if device_kind == "cpu":
-        return dict(_OWN_PRODUCTS) if num_rows < YNNPACK_MIN_ROWS and _has_avx2_at_most() else {}
-    # With small windows there is room in the vector memory for weights to come, which are read while a step waits for others.
-    return dict(_WHOLE_PRODUCTS) if device_kind in TRAINING_OPTIONS else {}
+        return dict(_NO_YNNPACK) if num_rows < YNNPACK_MIN_ROWS and _has_avx2_at_most() else {}
+    # The default vector memory limit leaves space to prefetch weights, which matters more here than fast products.
+    return dict(_NO_WINDOWED_EINSUM) if device_kind in TRAINING_OPTIONS else {}
 
 
 def _has_avx2_at_most() -> bool:
@@ -87,5 +86,5 @@ def _has_avx2_at_most() -> bool:
 
 
 def training_options(device_kind: str) -> Options:
-    """Options of a train step for devices of a kind, e.g. "TPU v5 lite"; none where the table has none."""
+    """Return the options of a training step for a device kind, e.g. "TPU v5 lite"; empty if the table lacks it."""
     return dict(TRAINING_OPTIONS.get(device_kind, {}))
