@@ -1,4 +1,4 @@
-"""The plan door: what it says of settings that fit and of settings that do not, and how it refuses what is no plan."""
+"""The plan command: settings that fit, settings that do not fit, the search, and settings that are refused."""
 
 import json
 
@@ -10,15 +10,16 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.planning import planner
 
 SMALL = ("--base", "bigcode/tiny_starcoder_py", "--batch-size", "8", "--accumulation", "1", "--max-length", "256")
-KEYS = {  # of plan.json, which users and programs read
+KEYS = {  # of plan.json that users and programs read
     *("topology", "mesh", "strategy", "remat", "microbatch", "accumulation", "fits", "hbm_bytes_per_chip", "hbm_limit_bytes"),
     *("estimated_step_s", "estimated_mfu", "ideal_step_s", "flops", "collective_bytes", "largest_buffers", "suggestions"),
 }
 
 
-def test_a_plan_tells_memory_time_and_decoding_of_what_fits(tmp_path, capsys):
+def test_a_plan_that_fits_has_memory_time_and_decoding(tmp_path, capsys):
     output = tmp_path / "plan.json"
-    plan.main([*SMALL, "--topology", "v5e:2x2", "--mesh", "4x1", "--output", str(output)])
+    decode = ["--decode-batch-size", "8", "--decode-length", "256"]
+    plan.main([*SMALL, *decode, "--topology", "v5e:2x2", "--mesh", "4x1", "--output", str(output)])
     found = json.loads(output.read_text())
     assert found.keys() >= KEYS
     assert found["label"] == "compiled, not run"
@@ -27,9 +28,9 @@ def test_a_plan_tells_memory_time_and_decoding_of_what_fits(tmp_path, capsys):
     assert sum(found["hbm_bytes_by_kind"].values()) == found["hbm_bytes_per_chip"]
     state = found["hbm_bytes_by_kind"]["params"]
     assert found["hbm_bytes_by_kind"]["optimizer"] == pytest.approx(2 * state, rel=1e-3)  # two moments
-    assert state == pytest.approx(164e6, rel=0.01)  # float32 of so many weights over four chips
+    assert state == pytest.approx(164e6, rel=0.01)  # 164 M float32 weights over four chips
     assert found["model_flops"] == pytest.approx(6 * 164e6 * 8 * 256, rel=0.01)
-    assert 1 < found["flops"] / found["model_flops"] < 1.6  # full remat: a forward pass more, but not of the head
+    assert 1 < found["flops"] / found["model_flops"] < 1.6  # full remat adds a forward pass, but not of the head
     assert 0 < found["estimated_mfu"] < 1
     assert found["estimated_step_s"] == pytest.approx(found["ideal_step_s"] / found["estimated_mfu"])
     assert found["collective_bytes"]["all-gather"] > 2 * 164e6  # the weights in bfloat16, at least once
@@ -44,9 +45,9 @@ def test_a_plan_tells_memory_time_and_decoding_of_what_fits(tmp_path, capsys):
     assert "it fits" in text and "compiled, not run" in text and "MFU" in text and "int8" in text
 
 
-def test_what_does_not_fit_fails_with_changes_that_were_shown_to_fit(tmp_path, capsys):
+def test_a_run_that_does_not_fit_fails_with_verified_suggestions(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(planner, "NUM_SUGGESTIONS", 2)
     output = tmp_path / "plan.json"
-    # the state alone is 46 GiB a chip
     wrong = [
         "--base",
         "bigcode/starcoder",
@@ -59,6 +60,7 @@ def test_what_does_not_fit_fails_with_changes_that_were_shown_to_fit(tmp_path, c
         "--mesh",
         "4x1",
     ]
+    # Its state alone takes 46 GiB per chip.
     with pytest.raises(SystemExit) as stop:
         plan.main([*wrong, "--fast", "--output", str(output)])
     assert stop.value.code == 1
@@ -69,13 +71,13 @@ def test_what_does_not_fit_fails_with_changes_that_were_shown_to_fit(tmp_path, c
     assert "DOES NOT FIT" in text
     for suggestion in found["suggestions"]:
         assert suggestion["flags"] in text
-    # what is suggested can be pasted, and holds
+    # A suggestion can be pasted behind the command, and then the run fits.
     best = found["suggestions"][0]
     plan.main([*wrong, "--fast", "--output", str(output), *best["flags"].split()])
     assert json.loads(output.read_text())["hbm_bytes_per_chip"] == best["hbm_bytes_per_chip"] <= found["hbm_limit_bytes"]
 
 
-def test_auto_picks_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
+def test_auto_chooses_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
     output = tmp_path / "plan.json"
     plan.main([*SMALL, "--topology", "v5e:2x2", "--mesh", "auto", "--fast", "--output", str(output)])
     found = json.loads(output.read_text())
@@ -88,14 +90,14 @@ def test_auto_picks_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--topology", "v7:2x2"], "topology 'v7:2x2' is of no known chip"),
+        (["--topology", "v7:2x2"], "topology 'v7:2x2' has an unknown chip"),
         (["--topology", "v5e"], "topology 'v5e' needs 2 sizes"),
         (["--topology", "v5e:2x2x2"], "topology 'v5e:2x2x2' needs 2 sizes"),
         (["--topology", "v5e:0x4"], "topology 'v5e:0x4' needs 2 sizes"),
         (["--topology", "v5p:2x2x3", "--mesh", "12x1"], None),
-        (["--topology", "v5e:3x3"], "topology 'v5e:3x3' is not made of hosts of 2x2 chips"),
-        (["--topology", "h100:12"], "topology 'h100:12' is not made of hosts of 8 GPUs"),
-        (["--mesh", "2x2"], "mesh 2x2 is of 4 chips, topology v5e:4x8 has 32"),
+        (["--topology", "v5e:3x3"], "topology 'v5e:3x3' must consist of hosts of 2x2 chips"),
+        (["--topology", "h100:12"], "topology 'h100:12' must consist of hosts of 8 GPUs"),
+        (["--mesh", "2x2"], "mesh 2x2 has 4 chips, but topology v5e:4x8 has 32"),
         (["--mesh", "32"], "mesh '32' is not of the form DATAxMODEL"),
         (["--mesh", "-4x-8"], "mesh '-4x-8' is not of the form DATAxMODEL"),
         (["--mesh", "32x1"], "microbatches of 8 sequences"),
@@ -105,8 +107,8 @@ def test_auto_picks_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
         (["--decode-batch-size", "0"], "decode_batch_size must be at least 1"),
     ],
 )
-def test_what_is_no_plan_is_refused_in_one_line(flags, complaint, monkeypatch):
-    monkeypatch.setattr(planner, "NUM_COMPILED", 0)
+def test_a_bad_setting_is_refused_in_one_line(flags, complaint, monkeypatch):
+    monkeypatch.setattr(planner, "MAX_COMPILED", 0)
     if complaint is None:
         flags, complaint = [*flags, "--batch-size", "13"], "microbatches of 13 sequences"
     with pytest.raises(InputError, match=complaint) as refusal:
@@ -114,8 +116,8 @@ def test_what_is_no_plan_is_refused_in_one_line(flags, complaint, monkeypatch):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_compiler_that_is_missing_is_named_with_what_installs_it(monkeypatch):
-    from wizardcoder_jax.planning.topology import devices_of, topology_of
+def test_a_missing_compiler_is_reported_with_the_command_that_installs_it(monkeypatch):
+    from wizardcoder_jax.planning.topology import parse_topology, topology_devices
 
     def missing(**_):
         raise RuntimeError("JAX TPU support not installed")
@@ -123,4 +125,4 @@ def test_a_compiler_that_is_missing_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(topologies, "get_topology_desc", missing)
     for name, extra in (("v5e:2x2", "tpu"), ("h100:8", "gpu")):
         with pytest.raises(InputError, match=f"make setup EXTRA={extra}"):
-            devices_of(topology_of(name))
+            topology_devices(parse_topology(name))

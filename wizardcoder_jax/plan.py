@@ -1,6 +1,6 @@
-"""Whether a run fits a slice of accelerators, and how fast it would be: config + topology -> a table, plan.json.
+"""Whether a run fits a slice of accelerators, and how fast it would be: config + topology -> a table and plan.json.
 
-No accelerator is needed: the real train step and the real sampler are compiled for it, and not run.
+No accelerator is needed: the real train step and the real sampler are compiled for it, but not run.
 """
 
 import dataclasses
@@ -13,27 +13,33 @@ from wizardcoder_jax.core.filesystem import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the plan and writes it; status 1 where it does not fit."""
+    """Print the plan and write it to the output; exit with status 1 if the run does not fit."""
     config = parse_command_line(PlanConfig, argv)
 
-    from wizardcoder_jax.planning.planned_model import check_mesh, planned_arch
-    from wizardcoder_jax.planning.planner import decodings, planned, searched, shown_to_fit, versions
-    from wizardcoder_jax.planning.topology import topology_of
+    from wizardcoder_jax.planning.planned_model import check_mesh, resolve_arch
+    from wizardcoder_jax.planning.planner import (
+        compiler_versions,
+        make_plan,
+        plan_decoding,
+        search_plan,
+        verify_suggestions,
+    )
+    from wizardcoder_jax.planning.topology import parse_topology
 
-    topology = topology_of(config.topology)
-    arch = planned_arch(config.train)
+    topology = parse_topology(config.topology)
+    arch = resolve_arch(config.train)
     if config.mesh == "auto":
-        plan = searched(config.train, arch, topology, is_fast=config.fast)
+        plan = search_plan(config.train, arch, topology, is_fast=config.fast)
     else:
-        check_mesh(config.train, arch, topology)
-        plan = planned(config.train, arch, topology, is_fast=config.fast)
+        check_mesh(config.train, topology)
+        plan = make_plan(config.train, arch, topology, is_fast=config.fast)
     if not plan.step.fits:
-        plan = dataclasses.replace(plan, suggestions=shown_to_fit(plan))
+        plan = dataclasses.replace(plan, suggestions=verify_suggestions(plan))
     elif not config.fast:
-        plan = dataclasses.replace(plan, decoding=decodings(config, topology, arch))
+        plan = dataclasses.replace(plan, decoding=plan_decoding(config, topology, arch))
     print(plan.to_text())
     if config.output is not None:
-        write_json(config.output, plan.to_json(versions()))
+        write_json(config.output, plan.to_json(compiler_versions()))
     if not plan.step.fits:
         sys.exit(1)
 

@@ -1,9 +1,9 @@
-"""Memory a chip of training StarCoder-15.5B, by optimizer and adapter, compiled ahead of time for TPU: compiled, not run.
+"""Memory per chip of training StarCoder-15.5B, by optimizer and adapter, compiled ahead of time for TPU, not run.
 
-    .venv/bin/python scripts/bench/memory.py [TOPOLOGY ...]        (after `make setup`; no TPU)
+    .venv/bin/python scripts/bench/memory.py [TOPOLOGY ...]        (after `make setup`; no TPU is needed)
 
-The real train step is compiled for each choice: one sequence of 2048 tokens a chip, bfloat16 compute, full remat, splash
-attention, strategy fsdp over all chips. Each line is one JSON object; "fits" is against what a chip has free.
+The real train step is compiled for each choice: one sequence of 2048 tokens per chip, bfloat16 compute, full remat, splash
+attention, strategy fsdp over all chips. Each line is one JSON object; "fits" compares with the memory that a chip has free.
 """
 
 import json
@@ -11,9 +11,9 @@ import sys
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.command_line import parse_command_line
-from wizardcoder_jax.planning.compile_jobs import CompileJob, compiled
-from wizardcoder_jax.planning.planned_model import planned_arch
-from wizardcoder_jax.planning.topology import topology_of
+from wizardcoder_jax.planning.compile_jobs import CompileJob, compile_job
+from wizardcoder_jax.planning.planned_model import resolve_arch
+from wizardcoder_jax.planning.topology import parse_topology
 
 TOPOLOGIES = ("v5e:2x4", "v6e:2x4", "v5e:4x8")
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -30,17 +30,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    """Prints one JSON object a topology and choice."""
+    """Print one JSON object for each topology and choice."""
     for name in sys.argv[1:] or TOPOLOGIES:
-        topology = topology_of(name)
-        rows = str(topology.num_chips)
+        topology = parse_topology(name)
+        num_chips = str(topology.num_chips)
         for choice, flags in CHOICES.items():
             config = parse_command_line(
-                TrainConfig, ["--mesh", f"{rows}x1", "--batch-size", rows, "--accumulation", "1", *flags]
+                TrainConfig, ["--mesh", f"{num_chips}x1", "--batch-size", num_chips, "--accumulation", "1", *flags]
             )
-            found = compiled(CompileJob.of_step(topology, planned_arch(config), config), memory_only=True)
-            told = {"topology": name, "choice": choice, "gib_per_chip": round(found.hbm_bytes / 2**30, 2), "fits": found.fits}
-            print(json.dumps(told), flush=True)
+            found = compile_job(CompileJob.of_step(topology, resolve_arch(config), config), memory_only=True)
+            line = {"topology": name, "choice": choice, "gib_per_chip": round(found.hbm_bytes / 2**30, 2), "fits": found.fits}
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

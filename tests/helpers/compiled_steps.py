@@ -17,7 +17,7 @@ from wizardcoder_jax.core.sharding import mesh_from_devices
 from wizardcoder_jax.models.families.registry import published_arch
 from wizardcoder_jax.planning.hlo_reader import read_program
 from wizardcoder_jax.planning.lowering import lower_step
-from wizardcoder_jax.planning.topology import devices_of, topology_of
+from wizardcoder_jax.planning.topology import parse_topology, topology_devices
 
 ROWS, LENGTH, MESH = 64, 2048, "32x1"
 # Smaller windows of products: code for them is made in less than half of the time, and all that is asked of the program here
@@ -28,8 +28,8 @@ SMALL_WINDOWS = {"xla_tpu_scoped_vmem_limit_kib": 24_576}
 def main(num_layers):
     arch = dataclasses.replace(published_arch("bigcode/starcoder"), num_layers=num_layers)
     config = TrainConfig(mesh=MESH, batch_size=ROWS, accumulation=1, max_length=LENGTH)
-    topology = topology_of("v5e:4x8")
-    mesh = mesh_from_devices(devices_of(topology).tolist(), MESH)
+    topology = parse_topology("v5e:4x8")
+    mesh = mesh_from_devices(topology_devices(topology).tolist(), MESH)
     with jax.set_mesh(mesh):
         lowered, _ = lower_step(arch, config, mesh)
         began = time.process_time()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.helpers.processes import REPOSITORY
-from wizardcoder_jax.planning.compile_jobs import environment
+from wizardcoder_jax.planning.compile_jobs import compiler_environment
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def steps():
     found = {}
     for num_layers in (4, 40):
         command = [sys.executable, str(REPOSITORY / "tests/helpers/compiled_steps.py"), str(num_layers)]
-        done = subprocess.run(command, env=environment(), cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, env=compiler_environment(), cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
         found[num_layers] = json.loads(done.stdout)
     return found

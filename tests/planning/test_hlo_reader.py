@@ -1,13 +1,15 @@
-"""What is read off a compiler's texts: costs, how often they are paid, exchanges, memory."""
+"""Readers of the compiler's texts: costs, trip counts, collectives and memory."""
 
 import dataclasses
 
 import pytest
 
-from wizardcoder_jax.planning.compiled_time import collective_s, estimate
+from wizardcoder_jax.planning.compiled_time import collective_time_s, estimate_time
 from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram, read_program
-from wizardcoder_jax.planning.memory_report import bytes_when_exhausted, read_report
-from wizardcoder_jax.planning.topology import topology_of
+from wizardcoder_jax.planning.memory_report import parse_memory_report, parse_required_bytes
+from wizardcoder_jax.planning.topology import parse_topology
+
+pytestmark = pytest.mark.quick
 
 PROGRAM = """
 HloModule jit_step
@@ -85,53 +87,58 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
 NO_ESTIMATE = f'backend_config={{"estimated_cycles":"{2**63 - 1}"}}'
 
 
-def test_costs_of_a_loop_are_paid_at_each_of_its_turns():
+def test_the_costs_of_a_loop_body_count_once_per_iteration():
     program = read_program(PROGRAM, guessed_trips=3)
     assert program.cycles == 40 * (1000 + 10 + 3 * 5) + 20 + 300 + 500 + 7
     assert program.matmul_cycles == 40 * 1000 + 300 + 500
     assert program.kernels == {"splash_fwd": 40, "kernel": 120}
-    assert program.num_guessed == 1
+    assert program.num_guessed_loops == 1
 
 
-def test_products_are_counted_by_their_shapes_without_the_padding_of_a_window():
-    plain, heads = 2 * 8 * 128 * 512, 2 * 2 * 48 * 6 * 4  # the window of 48 lies on padding but for one place
+def test_flops_follow_from_shapes_without_the_padding_of_a_window():
+    plain, heads = 2 * 8 * 128 * 512, 2 * 2 * 48 * 6 * 4  # all but one position of the window of 48 are on padding
     assert read_program(PROGRAM, guessed_trips=3).flops == 40 * (plain + heads)
 
 
-def test_a_product_without_cycles_takes_those_of_its_flops():
-    untold = PROGRAM.replace('calls=%product, backend_config={"estimated_cycles":"1000"}', f"calls=%product, {NO_ESTIMATE}")
-    assert untold != PROGRAM
-    told, found = read_program(PROGRAM, guessed_trips=3), read_program(untold, 3, flops_per_cycle=8 * 128.0)
-    assert found.cycles - found.matmul_cycles == told.cycles - told.matmul_cycles
-    assert found.matmul_cycles == told.matmul_cycles + 40 * (2 * 512 - 1000)
+def test_a_matrix_product_without_cycles_takes_those_of_its_flops():
+    without_cycles = PROGRAM.replace(
+        'calls=%product, backend_config={"estimated_cycles":"1000"}', f"calls=%product, {NO_ESTIMATE}"
+    )
+    assert without_cycles != PROGRAM
+    known, found = read_program(PROGRAM, guessed_trips=3), read_program(without_cycles, 3, flops_per_cycle=8 * 128.0)
+    assert found.cycles - found.matmul_cycles == known.cycles - known.matmul_cycles
+    assert found.matmul_cycles == known.matmul_cycles + 40 * (2 * 512 - 1000)
 
 
-def test_exchanges_are_told_with_their_whole_bytes_and_the_work_that_goes_on_beside_them():
-    found = {(one.kind, one.times, one.num_bytes): one.beside_cycles for one in read_program(PROGRAM, 3).collectives}
+def test_collectives_have_their_full_bytes_and_the_cycles_that_overlap_with_them():
+    collectives = read_program(PROGRAM, 3).collectives
+    found = {(each.kind, each.num_runs, each.num_bytes): each.overlapped_cycles for each in collectives}
     assert found == {
-        ("all-gather", 40, 128 * 512 * 2): 40 * 1000,  # in a product
-        ("reduce-scatter", 40, 512 * 4): 40 * 10,  # an all-reduce of which a part is taken
-        ("all-gather", 1, 128 * 128 * 2): 20,  # what lies between its start and its end
-        ("reduce-scatter", 1, 8 * 64 * 4): 300 + 500 // 2,  # carried on by two products, one of which carries another too
+        ("all-gather", 40, 128 * 512 * 2): 40 * 1000,  # inside a matrix product
+        ("reduce-scatter", 40, 512 * 4): 40 * 10,  # an all-reduce followed by a slice
+        ("all-gather", 1, 128 * 128 * 2): 20,  # overlaps with what is between its start and its end
+        ("reduce-scatter", 1, 8 * 64 * 4): 300 + 500 // 2,  # with two products, one shared with another collective
         ("all-gather", 1, 512 * 4): 500 // 2,
-        ("reduce-scatter", 1, 8 * 100 * 4): 0,  # told by what each device is given; waited for
+        ("reduce-scatter", 1, 8 * 100 * 4): 0,  # written with the size of what each device receives; exposed
     }
 
 
-def test_only_what_is_waited_for_counts_as_exchange():
-    topology = topology_of("v5e:4x8")
-    gather = Collective(kind="all-gather", num_bytes=32 * 10**9, group=32, times=1, beside_cycles=0)
-    seconds = collective_s(gather, topology)
+def test_only_exposed_collectives_take_time():
+    topology = parse_topology("v5e:4x8")
+    gather = Collective(kind="all-gather", num_bytes=32 * 10**9, group_size=32, num_runs=1, overlapped_cycles=0)
+    seconds = collective_time_s(gather, topology)
     assert seconds == pytest.approx(31e9 / (2 * 45e9), rel=1e-3)
-    for beside_s in (0.0, 0.1, 1.0):
-        beside = dataclasses.replace(gather, beside_cycles=int(beside_s * 1.503e9))
-        program = CompiledProgram(cycles=0, matmul_cycles=0, flops=0.0, kernels={}, collectives=(gather, beside), num_guessed=0)
-        found = estimate(program, topology, 0.0)
-        assert found.exposed_s == pytest.approx(seconds + max(seconds - beside_s, 0.0), abs=1e-6)
+    for overlapped_s in (0.0, 0.1, 1.0):
+        overlapped = dataclasses.replace(gather, overlapped_cycles=int(overlapped_s * 1.503e9))
+        program = CompiledProgram(
+            cycles=0, matmul_cycles=0, flops=0.0, kernels={}, collectives=(gather, overlapped), num_guessed_loops=0
+        )
+        found = estimate_time(program, topology, 0.0)
+        assert found.exposed_s == pytest.approx(seconds + max(seconds - overlapped_s, 0.0), abs=1e-6)
         assert found.total_s == found.exposed_s and found.hidden_s == pytest.approx(2 * seconds - found.exposed_s)
     reduced = dataclasses.replace(gather, kind="all-reduce")
-    assert collective_s(reduced, topology) == pytest.approx(2 * seconds, rel=1e-3)
-    assert estimate(program, topology_of("h100:8"), 0.0) is None  # its compiler gives no cycles
+    assert collective_time_s(reduced, topology) == pytest.approx(2 * seconds, rel=1e-3)
+    assert estimate_time(program, parse_topology("h100:8"), 0.0) is None  # its compiler reports no cycles
 
 
 REPORT = """Memory Space: default (color=0)
@@ -151,13 +158,13 @@ Total bytes: 61669376 (58.81MiB)
 """
 
 
-def test_a_memory_report_is_read_once_it_is_whole():
-    total, largest = read_report(REPORT, 5)
+def test_a_memory_report_is_parsed_once_it_is_complete():
+    total, largest = parse_memory_report(REPORT, 5)
     assert total == 21931730944
     assert [buffer.num_bytes for buffer in largest] == [int(3.75 * 2**30), 960 * 2**20]
     assert largest[0].values == "3xf32[49408,6144], 5xbf16[40,1,2048,24576]"
-    assert len(read_report(REPORT, 1)[1]) == 1
-    assert read_report(REPORT[:30], 5) is None
+    assert len(parse_memory_report(REPORT, 1)[1]) == 1
+    assert parse_memory_report(REPORT[:30], 5) is None
 
 
 @pytest.mark.parametrize(
@@ -172,5 +179,5 @@ def test_a_memory_report_is_read_once_it_is_whole():
         ("INTERNAL: something else", None),
     ],
 )
-def test_what_would_be_needed_is_read_off_an_error(message, expected):
-    assert bytes_when_exhausted(message) == (None if expected is None else int(expected * 2**30))
+def test_the_required_memory_is_parsed_from_an_error(message, expected):
+    assert parse_required_bytes(message) == (None if expected is None else int(expected * 2**30))

@@ -1,1 +1,1 @@
-"""What a run would need and how long a step would take, from programs that are compiled for accelerators and not run."""
+"""Memory and step time of a run on accelerators that are not there: programs are compiled for them, but not run."""

@@ -1,8 +1,9 @@
-"""Compiles programs in child processes, and gathers what the compiler says of them."""
+"""Compiles programs in child processes and collects what the compiler reports."""
 
 import dataclasses
 import glob
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,24 +16,26 @@ from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram
-from wizardcoder_jax.planning.memory_report import Buffer, bytes_when_exhausted, read_report
-from wizardcoder_jax.planning.topology import ENVIRONMENT, Topology
+from wizardcoder_jax.planning.memory_report import Buffer, parse_memory_report, parse_required_bytes
+from wizardcoder_jax.planning.topology import LIBTPU_ENVIRONMENT, Topology
 
-LIBTPU = os.path.join(sys.prefix, "libtpu")  # where `make setup` puts it: all processes would look for a TPU if they found it
+LIBTPU = os.path.join(sys.prefix, "libtpu")  # `make setup` installs it here, where no other process finds it and seeks a TPU
 NUM_LARGEST = 8
-SAY_EVERY_S = 15.0
+LOG_EVERY_S = 15.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Compiled:
-    """What is known of a program on one chip; compiled, not run."""
+class CompileResult:
+    """What the compiler reports about a program on one chip."""
 
     fits: bool
-    hbm_bytes: int  # in all
-    held_bytes: dict[str, int]  # between calls, by what it is: params, optimizer or weights, cache
+    hbm_bytes: int  # total
+    state_bytes: dict[str, int]  # that stay in memory between calls, by kind: params and optimizer, or weights and cache
     largest: list[Buffer]
-    program: CompiledProgram | None  # None where only its memory was asked for, or where it does not fit
-    host_bytes: int  # of the host's memory, beside
+    program: CompiledProgram | None  # None if only memory was asked for, or if it does not fit
+    host_bytes: int  # of the host's memory
     compile_s: float
 
 
@@ -40,7 +43,7 @@ class Compiled:
 class CompileJob:
     """A program to compile."""
 
-    what: str  # for people
+    name: str  # for messages
     topology: Topology
     mesh: str  # DATAxMODEL
     arch: ArchConfig
@@ -48,94 +51,94 @@ class CompileJob:
 
     @classmethod
     def of_step(cls, topology: Topology, arch: ArchConfig, config: TrainConfig) -> "CompileJob":
-        """The train step."""
-        return cls(what="train step", topology=topology, mesh=config.mesh, arch=arch, settings={"train": to_json(config)})
+        """Describe the train step."""
+        return cls(name="train step", topology=topology, mesh=config.mesh, arch=arch, settings={"train": to_json(config)})
 
     @classmethod
     def of_decode(
-        cls, topology: Topology, arch: ArchConfig, mesh: str, *, batch: int, num_slots: int, int8: bool
+        cls, topology: Topology, arch: ArchConfig, mesh: str, *, batch_size: int, cache_length: int, int8: bool
     ) -> "CompileJob":
-        """The sampler's greedy decoding in bfloat16, with weights in int8 or not; see `programs.lower_decode`."""
-        settings = {"batch": batch, "num_slots": num_slots, "dtype": "bfloat16", "int8": int8}
-        what = f"decoding with {'int8' if int8 else 'bfloat16'} weights"
-        return cls(what=what, topology=topology, mesh=mesh, arch=arch, settings={"decode": settings})
+        """Describe the sampler's greedy decoding in bfloat16, with bfloat16 or int8 weights; see `lowering.lower_decode`."""
+        settings = {"batch_size": batch_size, "cache_length": cache_length, "dtype": "bfloat16", "int8": int8}
+        name = f"decoding with {'int8' if int8 else 'bfloat16'} weights"
+        return cls(name=name, topology=topology, mesh=mesh, arch=arch, settings={"decode": settings})
 
 
-def compiled(job: CompileJob, *, memory_only: bool = False) -> Compiled:
-    """What the compiler says of a program.
+def compile_job(job: CompileJob, *, memory_only: bool = False) -> CompileResult:
+    """Compile a program in a child process.
 
     Args:
         job: the program.
-        memory_only: stop once memory is known, within a minute; the rest takes up to several.
+        memory_only: stop once the memory is known, which takes less than a minute; the rest takes up to several minutes.
 
     Raises:
-        InputError: the topology's compiler is missing, or refuses the program for another reason than its memory.
+        InputError: the topology's compiler is missing, or it refuses the program for another reason than its memory.
     """
-    with tempfile.TemporaryDirectory(prefix="plan-") as dump:
-        path, log = os.path.join(dump, "job.json"), os.path.join(dump, "log")
-        told = {"topology": job.topology.name, "mesh": job.mesh, "arch": dataclasses.asdict(job.arch), **job.settings}
+    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        path, log = os.path.join(folder, "job.json"), os.path.join(folder, "log")
+        content = {"topology": job.topology.name, "mesh": job.mesh, "arch": dataclasses.asdict(job.arch), **job.settings}
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(told, file)
-        command = [sys.executable, "-m", "wizardcoder_jax.planning.compile_worker", path, dump]
-        with open(log, "wb") as said:
-            child = subprocess.Popen(command, env=environment(), stdout=said, stderr=said)
-        began = last = time.monotonic()
+            json.dump(content, file)
+        command = [sys.executable, "-m", "wizardcoder_jax.planning.compile_worker", path, folder]
+        with open(log, "wb") as output:
+            child = subprocess.Popen(command, env=compiler_environment(), stdout=output, stderr=output)
+        started = logged_at = time.monotonic()
         try:
-            while child.poll() is None and not (memory_only and _report(dump) is not None):
+            while child.poll() is None and not (memory_only and _find_report(folder) is not None):
                 time.sleep(0.2)
-                if time.monotonic() - last >= SAY_EVERY_S:
-                    last = time.monotonic()
-                    message = f"plan: compiling the {job.what} for {job.topology.name}, mesh {job.mesh}: {last - began:.0f} s"
-                    print(message, file=sys.stderr, flush=True)
+                if time.monotonic() - logged_at >= LOG_EVERY_S:
+                    logged_at = time.monotonic()
+                    where = f"{job.topology.name}, mesh {job.mesh}"
+                    logger.info("plan: compiling the %s for %s: %.0f s", job.name, where, logged_at - started)
         finally:
             child.kill()
             child.wait()
         with open(log, encoding="utf-8", errors="replace") as file:
-            return _gathered(job, dump, file.read(), time.monotonic() - began)
+            return _collect(job, folder, file.read(), time.monotonic() - started)
 
 
-def environment() -> dict[str, str]:
-    """A compiling process's: it finds the compiler for TPUs."""
+def compiler_environment() -> dict[str, str]:
+    """Return the environment of a process that compiles for TPUs: it finds libtpu, and does not look for hardware."""
     folders = [os.environ.get("PYTHONPATH"), LIBTPU]
-    return {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    return {**os.environ, **LIBTPU_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
-def _gathered(job: CompileJob, dump: str, log: str, seconds: float) -> Compiled:
-    report, limit = _report(dump), job.topology.chip.hbm_bytes
-    held, found = _read_json(dump, "held.json"), _read_json(dump, "found.json")
-    if held is None or (found is None and report is None and bytes_when_exhausted(log) is None):
-        complaint = next((line for line in log.splitlines() if line.startswith("error: ")), None)
-        if complaint is None:
-            complaint = f"error: the compiler ended: {' '.join(log.split())[-600:]}"
-        raise InputError(f"{job.what} on {job.topology.name}, mesh {job.mesh}: {complaint.removeprefix('error: ')}")
-    total = report[0] if report else found["peak_bytes"] if found else bytes_when_exhausted(log) or 0
-    return Compiled(
-        fits=total <= limit and bytes_when_exhausted(log) is None,
+def _collect(job: CompileJob, folder: str, log: str, seconds: float) -> CompileResult:
+    """Build the result from the files in `folder` and the child's output."""
+    report, required = _find_report(folder), parse_required_bytes(log)
+    state, result = _read_json(folder, "state.json"), _read_json(folder, "result.json")
+    if state is None or (result is None and report is None and required is None):
+        error = next((line for line in log.splitlines() if line.startswith("error: ")), None)
+        reason = f"the compiler failed: {' '.join(log.split())[-600:]}" if error is None else error.removeprefix("error: ")
+        raise InputError(f"{job.name} on {job.topology.name}, mesh {job.mesh}: {reason}")
+    total = report[0] if report else result["peak_bytes"] if result else required or 0
+    return CompileResult(
+        fits=total <= job.topology.chip.hbm_bytes and required is None,
         hbm_bytes=total,
-        held_bytes={name.removesuffix("_bytes"): size for name, size in held.items()},
+        state_bytes=state,
         largest=report[1] if report else [],
-        program=_program(found["program"]) if found else None,
-        host_bytes=found["host_bytes"] if found else 0,
-        compile_s=found["compile_s"] if found else seconds,
+        program=_parse_program(result["program"]) if result else None,
+        host_bytes=result["host_bytes"] if result else 0,
+        compile_s=result["compile_s"] if result else seconds,
     )
 
 
-def _report(dump: str) -> tuple[int, list[Buffer]] | None:
-    for path in glob.glob(f"{dump}/*jit_*memory-usage-report.txt"):
+def _find_report(folder: str) -> tuple[int, list[Buffer]] | None:
+    for path in glob.glob(f"{folder}/*jit_*memory-usage-report.txt"):
         with open(path, encoding="utf-8") as file:
-            found = read_report(file.read(), NUM_LARGEST)
+            found = parse_memory_report(file.read(), NUM_LARGEST)
         if found is not None:
             return found
     return None
 
 
-def _read_json(dump: str, name: str) -> dict[str, Any] | None:
-    path = os.path.join(dump, name)
+def _read_json(folder: str, name: str) -> dict[str, Any] | None:
+    path = os.path.join(folder, name)
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
-def _program(told: dict[str, Any]) -> CompiledProgram:
-    return CompiledProgram(**{**told, "collectives": tuple(Collective(**entry) for entry in told["collectives"])})
+def _parse_program(content: dict[str, Any]) -> CompiledProgram:
+    return CompiledProgram(**{**content, "collectives": tuple(Collective(**entry) for entry in content["collectives"])})

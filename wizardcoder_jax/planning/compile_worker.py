@@ -1,8 +1,9 @@
-"""Compiles one program and says what it is: a process of its own, because a compiler may take minutes, or end its process.
+"""Compiles one program and writes what it costs. This is a separate process: a compiler may take minutes, or crash.
 
-    python -m wizardcoder_jax.planning.compile_worker JOB.json DUMP_DIR
+    python -m wizardcoder_jax.planning.compile_worker JOB.json OUTPUT_DIR
 
-The compiler's reports go to DUMP_DIR; what is held between calls to DUMP_DIR/held.json, and all else to DUMP_DIR/found.json.
+The compiler writes its own reports to OUTPUT_DIR. The size of what stays in memory between calls goes to OUTPUT_DIR/state.json
+before compilation, everything else to OUTPUT_DIR/result.json after it.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import time
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.config.serialization import from_json
@@ -24,45 +26,57 @@ from wizardcoder_jax.inference.decode_state import DECODE_STEPS
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.hlo_reader import read_program
 from wizardcoder_jax.planning.lowering import lower_decode, lower_step
-from wizardcoder_jax.planning.step_time import PRODUCT_EFFICIENCY
-from wizardcoder_jax.planning.topology import devices_of, topology_of
+from wizardcoder_jax.planning.step_time import MATMUL_EFFICIENCY
+from wizardcoder_jax.planning.topology import parse_topology, topology_devices
 from wizardcoder_jax.training.objectives.chunked_cross_entropy import chunk_length
 
 
-def main(job_path: str, dump: str) -> None:
-    """Compiles what JOB.json asks for."""
+def main(job_path: str, output_dir: str) -> None:
+    """Compile the program that JOB.json describes."""
     with open(job_path, encoding="utf-8") as file:
         job = json.load(file)
-    topology = topology_of(job["topology"])
-    mesh, arch = mesh_from_devices(devices_of(topology).tolist(), job["mesh"]), ArchConfig(**job["arch"])
-    began = time.monotonic()
+    topology = parse_topology(job["topology"])
+    mesh = mesh_from_devices(topology_devices(topology).tolist(), job["mesh"])
+    started = time.monotonic()
     with jax.set_mesh(mesh):
-        if "decode" in job:
-            lowered, (model, cache) = lower_decode(arch, mesh, **job["decode"])
-            found: dict[str, Any] = {"weights_bytes": bytes_per_device(model), "cache_bytes": bytes_per_device(cache)}
-            trips = DECODE_STEPS
-        else:
-            config = from_json(TrainConfig, job["train"])
-            lowered, state = lower_step(arch, config, mesh)
-            found = {
-                "params_bytes": bytes_per_device((state.trained, state.frozen, state.ema)),
-                "optimizer_bytes": bytes_per_device(state.opt_state),
-            }
-            num_rows = config.batch_size // config.accumulation // num_batch_shards(mesh, RULES[config.strategy])
-            trips = -(
-                -config.max_length // chunk_length(num_rows, config.max_length, config.loss_chunk)
-            )  # of the loss: all places supervised
-        dumps = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True} if topology.is_tpu else {}
-        write_json(os.path.join(dump, "held.json"), found)
+        lowered, state_bytes, guessed_trips = _lower(job, mesh)
+        write_json(os.path.join(output_dir, "state.json"), state_bytes)
         lowered_at = time.monotonic()
-        compiled = lowered.compile(compiler_options=dumps)
-    found = {"lower_s": lowered_at - began, "compile_s": time.monotonic() - lowered_at}
+        options = {"xla_dump_to": output_dir, "xla_dump_hlo_as_text": True} if topology.is_tpu else {}
+        compiled = lowered.compile(compiler_options=options)
+    compile_s = time.monotonic() - lowered_at
     memory, chip = compiled.memory_analysis(), topology.chip
-    flops_per_cycle = PRODUCT_EFFICIENCY * chip.peak_flops / chip.clock_hz if chip.clock_hz else math.inf
-    found["peak_bytes"] = memory.peak_memory_in_bytes
-    found["host_bytes"] = memory.host_temp_size_in_bytes + memory.host_argument_size_in_bytes
-    found["program"] = dataclasses.asdict(read_program(compiled.as_text(), trips, flops_per_cycle))
-    write_json(os.path.join(dump, "found.json"), found)
+    flops_per_cycle = MATMUL_EFFICIENCY * chip.peak_flops / chip.clock_hz if chip.clock_hz else math.inf
+    result = {
+        "lower_s": lowered_at - started,
+        "compile_s": compile_s,
+        "peak_bytes": memory.peak_memory_in_bytes,
+        "host_bytes": memory.host_temp_size_in_bytes + memory.host_argument_size_in_bytes,
+        "program": dataclasses.asdict(read_program(compiled.as_text(), guessed_trips, flops_per_cycle)),
+    }
+    write_json(os.path.join(output_dir, "result.json"), result)
+
+
+def _lower(job: dict[str, Any], mesh: Mesh) -> tuple[Any, dict[str, int], int]:
+    """Lower the program of a job.
+
+    Returns:
+        The lowered program, the bytes of its state on each chip by kind, and the trip count of its loop whose bound depends on
+        data: decode steps, or chunks of the loss if every position is trained on.
+    """
+    arch = ArchConfig(**job["arch"])
+    if "decode" in job:
+        lowered, (model, cache) = lower_decode(arch, mesh, **job["decode"])
+        return lowered, {"weights": bytes_per_device(model), "cache": bytes_per_device(cache)}, DECODE_STEPS
+    config = from_json(TrainConfig, job["train"])
+    lowered, state = lower_step(arch, config, mesh)
+    state_bytes = {
+        "params": bytes_per_device((state.trained, state.frozen, state.ema)),
+        "optimizer": bytes_per_device(state.opt_state),
+    }
+    num_rows = config.batch_size // config.accumulation // num_batch_shards(mesh, RULES[config.strategy])
+    num_chunks = math.ceil(config.max_length / chunk_length(num_rows, config.max_length, config.loss_chunk))
+    return lowered, state_bytes, num_chunks
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The programs that a run compiles, lowered for devices that need not exist: the train step and the sampler's decoding."""
+"""The programs of a run, lowered for devices that need not exist: the train step and the sampler's decoding."""
 
 from typing import Any
 
@@ -19,34 +19,58 @@ from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 
 def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, TrainState]:
-    """The train step of `train`, lowered, and the shapes of its state; `mesh` is the current one."""
+    """Lower the step of `train`.
+
+    Args:
+        arch: of the model that is trained.
+        config: the run.
+        mesh: also the current mesh.
+
+    Returns:
+        The lowered step, and the abstract state that it updates.
+    """
     rules = RULES[config.strategy]
     model = abstract_model(arch, rules, config)
     state = abstract_state(model, config, mesh, rules)
-    num, rows = config.accumulation, config.batch_size // config.accumulation
+    num_rows = config.batch_size // config.accumulation
     sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))
-    kinds, shapes = {"weights": jnp.float32, "seeds": jnp.uint32}, {"seeds": (num, rows)}
+    dtypes = {"weights": jnp.float32, "seeds": jnp.uint32}
+    shapes = {"seeds": (config.accumulation, num_rows)}
+    tokens_shape = (config.accumulation, num_rows, config.max_length)
     fields: dict[str, Any] = {
-        name: jax.ShapeDtypeStruct(
-            shapes.get(name, (num, rows, config.max_length)), kinds.get(name, jnp.int32), sharding=sharding
-        )
+        name: jax.ShapeDtypeStruct(shapes.get(name, tokens_shape), dtypes.get(name, jnp.int32), sharding=sharding)
         for name in Batch._fields
     }
     return make_step(config, Partition.of(model, config), unroll=False).lower(state, Batch(**fields)), state
 
 
-def lower_decode(arch: ArchConfig, mesh: Mesh, *, batch: int, num_slots: int, dtype: str, int8: bool) -> tuple[Any, Any]:
-    """Greedy decoding of `batch` sequences with `num_slots` positions, lowered, and the shapes of model and cache."""
+def lower_decode(
+    arch: ArchConfig, mesh: Mesh, *, batch_size: int, cache_length: int, dtype: str, int8: bool
+) -> tuple[Any, tuple[Any, Any]]:
+    """Lower greedy decoding.
+
+    Args:
+        arch: of the model.
+        mesh: also the current mesh.
+        batch_size: sequences that are decoded together.
+        cache_length: positions of each sequence in the KV cache.
+        dtype: of activations and cache.
+        int8: whether the weights are int8, rather than of `dtype`.
+
+    Returns:
+        The lowered program, and the abstract model and cache.
+    """
     model = abstract_engine_weights(arch, mesh, jnp.dtype(dtype), int8=int8)
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    slots = jax.eval_shape(lambda: decode_state.new_state(model, batch, 0))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    slots = jax.tree.map(lambda leaf: place(leaf, everywhere), slots)
-    cache = jax.eval_shape(lambda: model.empty_cache(batch, num_slots, jnp.dtype(dtype)))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    state = jax.eval_shape(lambda: decode_state.new_state(model, batch_size, 0))
+    state = jax.tree.map(lambda leaf: _with_sharding(leaf, replicated), state)
+    cache = jax.eval_shape(lambda: model.empty_cache(batch_size, cache_length, jnp.dtype(dtype)))
     axes = cache_axes(model.rules, arch.num_kv_heads)
-    cache = jax.tree.map(lambda leaf: place(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
-    ends = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    return decode_state.decode_program(target_device_kind(), batch).lower(model, slots, cache, ends, SamplingSteps(), 0), (
-        model,
-        cache,
-    )
+    cache = jax.tree.map(lambda leaf: _with_sharding(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
+    stop_ids = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=replicated)
+    program = decode_state.decode_program(target_device_kind(), batch_size)
+    return program.lower(model, state, cache, stop_ids, SamplingSteps(), 0), (model, cache)
+
+
+def _with_sharding(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

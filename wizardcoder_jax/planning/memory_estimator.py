@@ -1,8 +1,9 @@
-"""Memory of a train step by arithmetic, within milliseconds: what a search compares, before the compiler has the last word.
+"""Memory of a train step by arithmetic, within milliseconds: a search compares these estimates before anything is compiled.
 
-It follows the program: what is held between steps is counted from the real state's shapes and splits; beside it are gradients,
-what remat keeps of each block, and what the phase that needs most (look-up, cross-entropy, a block backward, update) has
-meanwhile. Nothing is fitted; what the compiler adds by its placing of buffers is not in it.
+The estimate follows the program. State between steps is counted from the real state's shapes and sharding. Gradients are added,
+then the activations that remat saves of each block, then the temporary memory of the phase that needs most (embedding lookup,
+cross-entropy, backward pass of a block, optimizer update). No constant is fitted, and what the compiler loses by the placement
+of buffers is not included.
 """
 
 import dataclasses
@@ -20,180 +21,184 @@ from wizardcoder_jax.training.abstract_state import state_arrays
 from wizardcoder_jax.training.objectives.chunked_cross_entropy import chunk_length
 
 Mesh = tuple[int, int]  # sizes of MESH_AXES
-EVERYTHING = (INPUT, QKV, ATTENDED, MIDDLE, UP)
+ALL_TENSORS = (INPUT, QKV, ATTENDED, MIDDLE, UP)
 _FLOAT32 = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """Bytes a chip, by what they are of; the phases' share is of the one that needs most."""
+    """Bytes on each chip, by kind."""
 
-    params: int  # trained and frozen, and a moving average
+    params: int  # trained and frozen, and their moving average
     optimizer: int
-    gradients: int  # and, where microbatches are summed, the sum
-    kept: int  # of all blocks for the backward pass
-    meanwhile: int  # of the phase that needs most
+    gradients: int  # with more than one microbatch also their sum
+    activations: int  # of all blocks, saved for the backward pass
+    temporary: int  # of the phase that needs most
     phase: str
     host: int  # of the host's memory
 
     @property
     def total(self) -> int:
-        """On the chip."""
-        return self.params + self.optimizer + self.gradients + self.kept + self.meanwhile
+        """Bytes of the chip's memory."""
+        return self.params + self.optimizer + self.gradients + self.activations + self.temporary
 
 
-class Sizes(NamedTuple):
-    """Numbers (not bytes) on a chip of the tensors of one block and one microbatch."""
+class BlockSizes(NamedTuple):
+    """Number of elements on one chip of the tensors of one block and one microbatch."""
 
-    residual: float  # what blocks hand on, its places split where the strategy asks for it
-    whole: float  # the same with every place
-    heads: float  # queries, or what is attended
+    residual: float  # the residual stream; its positions are sharded if the strategy does so
+    full_residual: float  # the same with all positions
+    queries: float  # also the output of attention
     kv: float  # keys and values
-    units: float  # of the MLP, before the activation
-    sums: float  # of the softmax, one a query
-    kernels: float  # a block's, gathered as they are computed with
+    mlp: float  # MLP units before the activation
+    softmax_sums: float  # one per query and head
+    kernels: float  # all kernels of a block, gathered
     largest_kernel: float
-    table: float  # of tokens, as it is computed with
-    held_table: float  # as it is held
+    embedding: float  # token embedding as it is computed with
+    embedding_shard: float  # token embedding as it is stored
     rows: float  # sequences
 
 
-def memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> StepMemory:
-    """Memory of a step on each chip of a mesh."""
-    held, sizes = _held(arch, config, mesh), sizes_of(arch, config, mesh)
-    item = item_bytes(config)
-    block, away = _kept(arch, sizes, item), REMAT_POLICIES[config.remat].on_host if config.remat in REMAT_POLICIES else ()
-    on_host = sum(block[name] for name in away)
-    on_device = sum(block[name] for name in kept_of(config.remat) if name not in away)
-    copies = 1 if config.accumulation == 1 else 2
-    gradients = copies * held["trained"]
+def estimate_memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> StepMemory:
+    """Estimate the memory of a step on each chip of a mesh."""
+    state, sizes = _state_bytes(arch, config, mesh), block_sizes(arch, config, mesh)
+    item = activation_bytes(config)
+    block, offloaded = (
+        _saved_bytes(arch, sizes, item),
+        REMAT_POLICIES[config.remat].on_host if config.remat in REMAT_POLICIES else (),
+    )
+    on_host = sum(block[name] for name in offloaded)
+    on_device = sum(block[name] for name in saved_tensors(config.remat) if name not in offloaded)
+    num_copies = 1 if config.accumulation == 1 else 2
+    gradients = num_copies * state["trained"]
     saved = arch.num_layers * on_device
     is_lora = config.lora.rank is not None
-    # While gradients are not there yet the sum of the earlier microbatches' is.
-    before = (copies - 1) * held["trained"]
+    # Before a microbatch has gradients, only the sum over the earlier microbatches exists.
+    gradient_sum = (num_copies - 1) * state["trained"]
     phases = {
-        "look-up": before - gradients - saved + _FLOAT32 * sizes.table,
-        "cross-entropy": before - gradients + _cross_entropy(config, sizes, item, arch, is_lora),
-        "block": 3 * on_host + _block(arch, config, sizes, item),
-        "look-up backward": (0 if is_lora else 2 * _FLOAT32 * sizes.table) - saved,
-        "update": held["update"] - saved,
+        "lookup": gradient_sum - gradients - saved + _FLOAT32 * sizes.embedding,
+        "cross-entropy": gradient_sum - gradients + _cross_entropy_bytes(config, sizes, item, arch),
+        "block backward": 3 * on_host + _block_backward_bytes(arch, config, sizes, item),
+        "lookup backward": (0 if is_lora else 2 * _FLOAT32 * sizes.embedding) - saved,
+        "update": state["update"] - saved,
     }
     phase = max(phases, key=lambda name: phases[name])
     return StepMemory(
-        params=held["trained"] + held["frozen"] + held["ema"],
-        optimizer=held["optimizer"],
+        params=state["trained"] + state["frozen"] + state["ema"],
+        optimizer=state["optimizer"],
         gradients=gradients,
-        kept=int(saved),
-        meanwhile=int(phases[phase]),
+        activations=int(saved),
+        temporary=int(phases[phase]),
         phase=phase,
         host=int(arch.num_layers * on_host),
     )
 
 
-def sizes_of(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> Sizes:
-    """What a chip of a mesh has of the tensors of one block."""
+def block_sizes(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> BlockSizes:
+    """Compute the sizes of the tensors of one block on one chip of a mesh."""
     rules = RULES[config.strategy]
     shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
 
-    def split(axis: str, dim: int) -> int:
-        return _num_parts(rules, shape, (dim,), (axis,))
+    def num_shards(axis: str, dim: int) -> int:
+        return _num_shards(rules, shape, (dim,), (axis,))
 
     d, n, k, h, f = arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.head_dim, arch.mlp_dim
-    rows = config.batch_size / config.accumulation / split("batch", config.batch_size // config.accumulation)
+    rows = config.batch_size / config.accumulation / num_shards("batch", config.batch_size // config.accumulation)
     tokens = rows * config.max_length
-    heads, kv, units = n * h / split("heads", n), 2 * k * h / split("kv_heads", k), f / split("mlp", f)
+    heads, kv, mlp = n * h / num_shards("heads", n), 2 * k * h / num_shards("kv_heads", k), f / num_shards("mlp", f)
     vocab = arch.padded_vocab_size
-    return Sizes(
-        residual=tokens * d / split("sequence", config.max_length),
-        whole=tokens * d,
-        heads=tokens * heads,
+    return BlockSizes(
+        residual=tokens * d / num_shards("sequence", config.max_length),
+        full_residual=tokens * d,
+        queries=tokens * heads,
         kv=tokens * kv,
-        units=tokens * units,
-        sums=tokens * heads / h,
-        kernels=d * (2 * heads + kv + (num_up(arch) + 1) * units),
-        largest_kernel=d * max(units, heads),
-        table=vocab * d / split("logits", vocab),
-        held_table=vocab * d / split("vocab", vocab),
+        mlp=tokens * mlp,
+        softmax_sums=tokens * heads / h,
+        kernels=d * (2 * heads + kv + (num_up_projections(arch) + 1) * mlp),
+        largest_kernel=d * max(mlp, heads),
+        embedding=vocab * d / num_shards("logits", vocab),
+        embedding_shard=vocab * d / num_shards("vocab", vocab),
         rows=rows,
     )
 
 
-def item_bytes(config: TrainConfig) -> int:
-    """Of a number of an activation."""
+def activation_bytes(config: TrainConfig) -> int:
+    """Return the bytes of one element of an activation."""
     return jnp.dtype(config.compute_dtype).itemsize
 
 
-def attention_flops(arch: ArchConfig, config: TrainConfig, sizes: Sizes) -> float:
-    """FLOPs of one block's scores and sums of values, forward: of half of all pairs of places, or of a window."""
+def attention_flops(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> float:
+    """Return the FLOPs of one block's attention, forward: scores and weighted values of the pairs inside the causal mask."""
     length, window = config.max_length, arch.sliding_window or config.max_length
-    seen = length / 2 if window >= length else window * (1 - window / (2 * length))
-    return 2 * 2 * seen * sizes.heads
+    num_keys = length / 2 if window >= length else window * (1 - window / (2 * length))  # per query, on average
+    return 2 * 2 * num_keys * sizes.queries
 
 
-def chunk_of(config: TrainConfig, sizes: Sizes) -> int:
-    """Places of a row whose logits exist at a time."""
+def loss_chunk_length(config: TrainConfig, sizes: BlockSizes) -> int:
+    """Return how many positions of each sequence have logits at the same time."""
     return chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
 
 
-def num_up(arch: ArchConfig) -> int:
-    """Projections to the MLP's units."""
+def num_up_projections(arch: ArchConfig) -> int:
+    """Return the number of projections from the residual stream into the MLP."""
     return 2 if arch.mlp == "swiglu" else 1
 
 
-def kept_of(remat: Remat) -> tuple[str, ...]:
-    """Names of what the backward pass finds of each block, wherever it is."""
-    return EVERYTHING if remat == "none" else (INPUT, *REMAT_POLICIES[remat].on_device, *REMAT_POLICIES[remat].on_host)
+def saved_tensors(remat: Remat) -> tuple[str, ...]:
+    """Return the names of the tensors of each block that are saved for the backward pass, on the chip or on the host."""
+    return ALL_TENSORS if remat == "none" else (INPUT, *REMAT_POLICIES[remat].on_device, *REMAT_POLICIES[remat].on_host)
 
 
-def _kept(arch: ArchConfig, sizes: Sizes, item: int) -> dict[str, float]:
-    """Bytes of what can be kept of a block, by name."""
+def uses_reference_attention(arch: ArchConfig, config: TrainConfig) -> bool:
+    """Whether attention computes scores as tensors, because no kernel supports the shapes or none is wanted."""
+    shape = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
+    return config.attention == "dot" or (config.attention == "auto" and bool(unsupported_by_splash(**shape)))
+
+
+def _saved_bytes(arch: ArchConfig, sizes: BlockSizes, item: int) -> dict[str, float]:
+    """Return the bytes of each tensor of a block that can be saved."""
     return {
         INPUT: item * sizes.residual,
-        QKV: item * (sizes.heads + sizes.kv),
-        ATTENDED: item * sizes.heads + _FLOAT32 * sizes.sums,
+        QKV: item * (sizes.queries + sizes.kv),
+        ATTENDED: item * sizes.queries + _FLOAT32 * sizes.softmax_sums,
         MIDDLE: item * sizes.residual,
-        UP: item * num_up(arch) * sizes.units,
+        UP: item * num_up_projections(arch) * sizes.mlp,
     }
 
 
-def _block(arch: ArchConfig, config: TrainConfig, sizes: Sizes, item: int) -> float:
-    """Bytes of a block's backward pass: kernels gathered and the next ones on their way, one's gradient, the activations."""
-    # what comes out of up and of the activation, and the gradient of one
-    mlp = item * (3 if arch.mlp != "swiglu" else 5) * sizes.units + 4 * item * sizes.whole
-    # queries, keys and values, what is attended and the gradients of each; the kernel's results are float32
-    attention = item * (4 * sizes.heads + 2 * sizes.kv) + _FLOAT32 * (2 * sizes.heads + sizes.kv) + 2 * item * sizes.whole
-    if attends_by_dot(arch, config):
-        attention += (2 * _FLOAT32 + item) * sizes.sums * config.max_length / 4  # of four chunks of queries one
+def _block_backward_bytes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes, item: int) -> float:
+    """Return the bytes of a block's backward pass: its kernels and the next block's, one gradient, the activations."""
+    # Outputs of the up projection and of the activation, and the gradient of one of them.
+    mlp = item * (3 if arch.mlp != "swiglu" else 5) * sizes.mlp + 4 * item * sizes.full_residual
+    # Queries, keys, values and attention output, with the gradient of each. The kernel writes its results in float32.
+    attention = item * (4 * sizes.queries + 2 * sizes.kv) + _FLOAT32 * (2 * sizes.queries + sizes.kv)
+    attention += 2 * item * sizes.full_residual
+    if uses_reference_attention(arch, config):
+        attention += (2 * _FLOAT32 + item) * sizes.softmax_sums * config.max_length / 4  # scores of one of four query chunks
     return item * (2 * sizes.kernels + sizes.largest_kernel) + max(mlp, attention)
 
 
-def _cross_entropy(config: TrainConfig, sizes: Sizes, item: int, arch: ArchConfig, is_lora: bool) -> float:
-    """Bytes of logits and gradients: table, states and the logits of a chunk of places."""
-    places = sizes.rows * chunk_of(config, sizes)
-    logits = places * sizes.table / arch.embed_dim
-    return (item + _FLOAT32) * sizes.table + 3 * item * sizes.whole + (2 * _FLOAT32 + item) * logits
+def _cross_entropy_bytes(config: TrainConfig, sizes: BlockSizes, item: int, arch: ArchConfig) -> float:
+    """Return the bytes of the loss and its gradients: embedding, hidden states, and the logits of one chunk."""
+    positions = sizes.rows * loss_chunk_length(config, sizes)
+    logits = positions * sizes.embedding / arch.embed_dim
+    return (item + _FLOAT32) * sizes.embedding + 3 * item * sizes.full_residual + (2 * _FLOAT32 + item) * logits
 
 
-def attends_by_dot(arch: ArchConfig, config: TrainConfig) -> bool:
-    """Whether attention holds scores: no kernel fits, or none is wanted."""
-    sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
-    return config.attention == "dot" or (config.attention == "auto" and bool(unsupported_by_splash(**sizes)))
-
-
-def _held(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
-    """Bytes a chip of what is held between steps, by part of the state; "update": of the largest part of an update."""
+def _state_bytes(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
+    """Return the bytes on each chip of the state, by part, and as "update" those of the largest array's update."""
     rules = RULES[config.strategy]
     shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
-    given = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}
+    settings = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}
     found: dict[str, int] = dict.fromkeys(("trained", "frozen", "optimizer", "ema", "update"), 0)
-    for array in state_arrays(arch, TrainConfig(**given)):
-        num_bytes = math.prod(array.shape) * array.item_bytes // _num_parts(rules, shape, array.shape, array.axes)
+    for array in state_arrays(arch, TrainConfig(**settings)):
+        num_bytes = math.prod(array.shape) * array.item_bytes // _num_shards(rules, shape, array.shape, array.axes)
         found[array.component] += num_bytes
-        if array.component == "trained":  # stacks are updated layer by layer
+        if array.component == "trained":  # stacked arrays are updated layer by layer
             found["update"] = max(found["update"], 2 * num_bytes // (array.shape[0] if array.is_stacked else 1))
     return found
 
 
-def _num_parts(rules: ShardingRules, mesh: dict[str, int], shape: tuple[int, ...], axes: Axes) -> int:
-    split: list[Any] = [*rules.spec(mesh, shape, axes)]
-    return math.prod(mesh[name] for part in split if part for name in ((part,) if isinstance(part, str) else part))
+def _num_shards(rules: ShardingRules, mesh: dict[str, int], shape: tuple[int, ...], axes: Axes) -> int:
+    spec: list[Any] = [*rules.spec(mesh, shape, axes)]
+    return math.prod(mesh[name] for part in spec if part for name in ((part,) if isinstance(part, str) else part))

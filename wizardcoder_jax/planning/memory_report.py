@@ -1,7 +1,7 @@
-"""Reads the compiler's report of a program's memory, written once buffers are assigned, minutes before it ends.
+"""Parser of the compiler's report of a program's memory, which it writes minutes before it has finished.
 
-The report lists buffers by size with the values that lie in each, one after another. It is of all that is held beside the
-arguments and in their place (a step updates its state where it lies), so its total is what a chip needs.
+The report lists buffers by size, each with the values that use it one after another. It covers temporary buffers and outputs,
+and a train step updates its state in place, so its total is what a chip needs.
 """
 
 import dataclasses
@@ -15,25 +15,25 @@ _EXHAUSTED = re.compile(r"Ran out of memory.*?\(([\d.]+)([MGK])\) exceeds|Used (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """One place in memory, and what lies there at one time or another."""
+    """A region of memory and the values that use it at one time or another."""
 
     num_bytes: int
-    values: str  # as the compiler lists them: dtype[shape], with how many of each
+    values: str  # as the compiler lists them: dtype[shape], each with its number
 
 
-def read_report(text: str, num_largest: int) -> tuple[int, list[Buffer]] | None:
-    """Bytes in all, and the largest buffers; None where the report is not whole."""
+def parse_memory_report(text: str, num_largest: int) -> tuple[int, list[Buffer]] | None:
+    """Return the total number of bytes and the largest buffers; None if the report is incomplete."""
     total = _TOTAL.search(text)
     if total is None:
         return None
     default = text[total.end() :].split("Memory Space:", 1)[0]
-    heap = default.split("\n\n", 1)[0]  # the first table; then come the arguments one by one
+    heap = default.split("\n\n", 1)[0]  # the first table; the arguments follow, one by one
     buffers = [Buffer(num_bytes=int(float(size) * _UNITS[unit]), values=values) for size, unit, values in _ROW.findall(heap)]
     return int(total[1]), sorted(buffers, key=lambda buffer: -buffer.num_bytes)[:num_largest]
 
 
-def bytes_when_exhausted(message: str) -> int | None:
-    """What a program would need, by the error of a compiler for which it is too much."""
+def parse_required_bytes(message: str) -> int | None:
+    """Return how much memory a program needs, from the compiler's error if it is too much; None for any other message."""
     found = _EXHAUSTED.search(message)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What is planned for: the architecture of a run's base, on a mesh that a topology has."""
+"""What a plan is about: the architecture of the run's base model, and meshes that fit a topology."""
 
 import math
 
@@ -12,11 +12,11 @@ from wizardcoder_jax.models.families.registry import published_arch
 from wizardcoder_jax.planning.topology import Topology
 
 
-def planned_arch(train: TrainConfig) -> ArchConfig:
-    """The architecture that is trained: by what is published of a hub's model, without network, else by the model itself.
+def resolve_arch(train: TrainConfig) -> ArchConfig:
+    """Return the architecture that a run trains: from the table of published models if it is there, else from the model.
 
     Raises:
-        InputError: there is no such model, or rows are longer than its context.
+        InputError: there is no such model, or sequences are longer than its context.
     """
     arch = _arch(train)
     if train.max_length > arch.max_positions:
@@ -26,7 +26,7 @@ def planned_arch(train: TrainConfig) -> ArchConfig:
 
 def _arch(train: TrainConfig) -> ArchConfig:
     arch = published_arch(train.base)
-    if arch is not None:  # its tokenizer is not at hand: a row for a padding token, as nearly all of these need one
+    if arch is not None:  # its tokenizer is not available: assume a new padding token, which nearly all of these models need
         return arch if train.pad_token is None else arch_with_token(arch, arch.vocab_size)
     opened = open_model(train.base)
     tokenizer = opened.tokenizer.with_pad_token(train.pad_token)
@@ -34,17 +34,18 @@ def _arch(train: TrainConfig) -> ArchConfig:
     return arch_with_token(opened.arch, tokenizer.vocab_size - 1) if is_new else opened.arch
 
 
-def check_mesh(train: TrainConfig, arch: ArchConfig, topology: Topology) -> None:
-    """Refuses what `train` would refuse.
+def check_mesh(train: TrainConfig, topology: Topology) -> None:
+    """Check what `train` would check.
 
     Raises:
-        InputError: the mesh is not one of the topology's chips, or rows and mesh do not go together.
+        InputError: the mesh does not have the topology's number of chips, or does not divide the microbatches.
     """
     sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(train.mesh), strict=True))
-    num, microbatch = math.prod(sizes.values()), train.batch_size // train.accumulation
-    if num != topology.num_chips:
+    num_chips, microbatch = math.prod(sizes.values()), train.batch_size // train.accumulation
+    if num_chips != topology.num_chips:
         raise InputError(
-            f"mesh {train.mesh} is of {num} chips, topology {topology.name} has {topology.num_chips}; --mesh auto finds one"
+            f"mesh {train.mesh} has {num_chips} chips, but topology {topology.name} has {topology.num_chips}; "
+            "--mesh auto chooses a mesh"
         )
     num_shards = math.prod(sizes[name] for name in RULES[train.strategy].batch)
     if microbatch % num_shards:
@@ -54,8 +55,8 @@ def check_mesh(train: TrainConfig, arch: ArchConfig, topology: Topology) -> None
         )
 
 
-def decoding_mesh(arch: ArchConfig, topology: Topology) -> str:
-    """How the sampler would lie: weights over as many chips as divide the heads, up to eight, sequences over the rest."""
+def choose_decoding_mesh(arch: ArchConfig, topology: Topology) -> str:
+    """Choose the sampler's mesh: weights over as many chips as divide the heads, up to eight; sequences over the rest."""
     sizes = (size for size in (8, 4, 2, 1) if topology.num_chips % size == 0 and arch.num_heads % size == 0)
     num_model = next(sizes)
     return f"{topology.num_chips // num_model}x{num_model}"

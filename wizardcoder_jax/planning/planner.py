@@ -1,75 +1,80 @@
-"""Makes plans: of given settings, of the best that a search finds, and of what would fit in the place of what does not."""
+"""Makes plans: of the given settings, of the best settings that a search finds, and of changes that would make a run fit."""
 
 import importlib.metadata
+import logging
 import sys
 
 from wizardcoder_jax.config import PlanConfig, TrainConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.planning.compile_jobs import LIBTPU, CompileJob, compiled
-from wizardcoder_jax.planning.plan_report import CheckedSuggestion, DecodingPlan, Plan
-from wizardcoder_jax.planning.plan_search import candidates, suggestions
-from wizardcoder_jax.planning.planned_model import decoding_mesh
+from wizardcoder_jax.planning.compile_jobs import LIBTPU, CompileJob, compile_job
+from wizardcoder_jax.planning.plan_report import DecodingPlan, Plan, VerifiedSuggestion
+from wizardcoder_jax.planning.plan_search import rank_candidates, suggest_changes
+from wizardcoder_jax.planning.planned_model import choose_decoding_mesh
 from wizardcoder_jax.planning.topology import Topology
 
-NUM_COMPILED, NUM_TRIED = 3, 6  # of the choices that arithmetic finds best: as many that fit, of at most so many
-NUM_SUGGESTED = 4
+# Of the best choices by arithmetic, compile until NUM_FITTING fit, but no more than MAX_COMPILED.
+NUM_FITTING, MAX_COMPILED = 3, 6
+NUM_SUGGESTIONS = 4
 COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin")
 
+logger = logging.getLogger(__name__)
 
-def planned(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool = False) -> Plan:
-    """The plan of settings as they are; where it is to be fast, without times."""
-    step = compiled(CompileJob.of_step(topology, arch, train), memory_only=is_fast)
+
+def make_plan(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool = False) -> Plan:
+    """Compile the step with the given settings. A fast plan has no times."""
+    step = compile_job(CompileJob.of_step(topology, arch, train), memory_only=is_fast)
     return Plan(topology=topology, arch=arch, train=train, step=step)
 
 
-def searched(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool) -> Plan:
-    """The fastest plan that fits, of the few that arithmetic finds best; where none fits, what needs least."""
-    found = candidates(train, arch, topology)
-    if not found:
+def search_plan(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool) -> Plan:
+    """Compile the best choices by arithmetic; return the fastest that fits or, if none fits, the one with the least memory."""
+    candidates = rank_candidates(train, arch, topology)
+    if not candidates:
         raise InputError(f"no mesh of {topology.num_chips} chips divides batches of {train.batch_size}; change --batch-size")
-    said = f"{len(found)} choices of mesh, strategy, remat, microbatch and loss chunk by arithmetic; compiling the best"
-    print(f"plan: {said}", file=sys.stderr, flush=True)
+    logger.info(
+        "plan: estimated %d choices of mesh, strategy, remat, microbatch and loss chunk; compiling the best", len(candidates)
+    )
     best: Plan | None = None
     num_fitting = 0
-    for choice in found[: NUM_TRIED if found[0].fits() else 1]:
-        plan = planned(choice.config, arch, topology, is_fast=is_fast)
-        print(f"plan: {plan.summary()}", file=sys.stderr, flush=True)
+    for choice in candidates[: MAX_COMPILED if candidates[0].fits() else 1]:
+        plan = make_plan(choice.config, arch, topology, is_fast=is_fast)
+        logger.info("plan: %s", plan.summary())
         if best is None or plan.rank() < best.rank():
             best = plan
         num_fitting += plan.step.fits
-        if num_fitting == (1 if is_fast else NUM_COMPILED):
+        if num_fitting == (1 if is_fast else NUM_FITTING):
             break
     assert best is not None
     return best
 
 
-def shown_to_fit(plan: Plan) -> tuple[CheckedSuggestion, ...]:
-    """Changes that make a plan fit, as the compiler says; what does not fit after all is left out."""
-    found = []
-    for change in suggestions(plan.train, plan.arch, plan.topology):
-        choice = change.choice
-        step = planned(choice.config, plan.arch, choice.topology, is_fast=True).step
+def verify_suggestions(plan: Plan) -> tuple[VerifiedSuggestion, ...]:
+    """Return changes that make a plan fit. Each is compiled, and left out if it does not fit after all."""
+    verified = []
+    for suggestion in suggest_changes(plan.train, plan.arch, plan.topology):
+        choice = suggestion.choice
+        step = make_plan(choice.config, plan.arch, choice.topology, is_fast=True).step
         if step.fits:
-            seconds = choice.pace.total_s
-            found.append(CheckedSuggestion(flags=" ".join(change.flags), hbm_bytes=step.hbm_bytes, estimated_step_s=seconds))
-        if len(found) == NUM_SUGGESTED:
+            flags, time_s = " ".join(suggestion.flags), choice.time.total_s
+            verified.append(VerifiedSuggestion(flags=flags, hbm_bytes=step.hbm_bytes, estimated_step_s=time_s))
+        if len(verified) == NUM_SUGGESTIONS:
             break
-    return tuple(found)
+    return tuple(verified)
 
 
-def decodings(config: PlanConfig, topology: Topology, arch: ArchConfig) -> tuple[DecodingPlan, ...]:
-    """The sampler with weights of either dtype."""
-    mesh, length = decoding_mesh(arch, topology), min(config.decode_length, arch.max_positions)
-    found = []
+def plan_decoding(config: PlanConfig, topology: Topology, arch: ArchConfig) -> tuple[DecodingPlan, ...]:
+    """Compile the sampler's decoding with bfloat16 and with int8 weights."""
+    mesh, length = choose_decoding_mesh(arch, topology), min(config.decode_length, arch.max_positions)
+    plans = []
     for int8 in (False, True):
-        job = CompileJob.of_decode(topology, arch, mesh, batch=config.decode_batch_size, num_slots=length, int8=int8)
-        found.append(DecodingPlan(dtype="int8" if int8 else "bfloat16", mesh=mesh, compiled=compiled(job)))
-    return tuple(found)
+        job = CompileJob.of_decode(topology, arch, mesh, batch_size=config.decode_batch_size, cache_length=length, int8=int8)
+        plans.append(DecodingPlan(weights="int8" if int8 else "bfloat16", mesh=mesh, compiled=compile_job(job)))
+    return tuple(plans)
 
 
-def versions() -> dict[str, str]:
-    """Of the compilers that are installed."""
+def compiler_versions() -> dict[str, str]:
+    """Return the versions of the installed compilers."""
     installed = importlib.metadata.distributions(path=[*sys.path, LIBTPU])
     found = {dist.metadata["Name"]: dist.version for dist in installed}
     return {name: found[name] for name in COMPILERS if name in found}
