@@ -43,7 +43,7 @@ def test_params_and_optimizer_are_the_shards_of_the_real_state(strategy, flags):
     config = parse_command_line(TrainConfig, ["--strategy", strategy, *flags.split()])
     model = abstract_model(arch, rules, config)
     for sizes in MESHES:
-        state = abstract_state(model, config, jax.sharding.AbstractMesh(sizes, MESH_AXES), rules)._replace(guard=None)
+        state = abstract_state(model, config, jax.sharding.AbstractMesh(sizes, MESH_AXES), rules)._replace(skip_step=None)
         shards = [math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)]
         memory = estimate_memory(arch, config, sizes)
         assert memory.params + memory.optimizer == sum(shards), sizes
