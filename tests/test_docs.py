@@ -213,6 +213,14 @@ def test_every_benchmark_and_protocol_is_documented():
     assert {name for name in others if f"`{name}`" in page} == others
 
 
+def test_every_elimination_rule_is_documented():
+    from wizardcoder_jax.evol_instruct import elimination_rules
+
+    names = {rule.name for rule in (*elimination_rules.INSTRUCTION_RULES, *elimination_rules.RESPONSE_RULES)}
+    page = (ROOT / "docs" / "commands" / "evolve.md").read_text()
+    assert names and {name for name in names if f"`{name}`" in page} == names
+
+
 @each_page
 def test_every_make_target_exists(page):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
