@@ -21,6 +21,7 @@ PACKAGE = ROOT / "wizardcoder_jax"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tpu/README.md")), *DOCS]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+pytestmark = pytest.mark.quick
 each_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
 
 COMMANDS = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
