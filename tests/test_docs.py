@@ -167,6 +167,17 @@ def test_every_module_and_name_in_it_exists(page):
             assert hasattr(importlib.import_module(module), attribute), name
 
 
+def test_every_class_and_constant_of_the_recipes_exists():
+    files = [
+        file for folder in ("wizardcoder_jax", "tests") for file in (ROOT / folder).rglob("*.py") if file != Path(__file__)
+    ]
+    names = {name for file in files for name in re.findall(r"[A-Za-z_]\w*", file.read_text())}
+    text = (ROOT / "docs" / "architecture.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    spans = [part for span in CODE_SPAN.findall(FENCE.sub("", text)) for part in span.split(".")]
+    wanted = {part for part in spans if re.fullmatch(r"[A-Z]\w+", part)} - {"NAME", "NOTICE", "CHANGELOG"}
+    assert wanted and not wanted - names
+
+
 @each_page
 def test_every_import_in_an_example_works(page):
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
