@@ -13,7 +13,7 @@ from wizardcoder_jax.benchmarks.pass_at_k import estimate_pass_at_k, mean_pass_a
 from wizardcoder_jax.benchmarks.program_assembly import reference_program, sample_program
 from wizardcoder_jax.benchmarks.protocols import get_protocol
 from wizardcoder_jax.benchmarks.samples_file import Sample
-from wizardcoder_jax.benchmarks.score import score, score_groups, select_samples
+from wizardcoder_jax.benchmarks.score import compute_score, score_groups, select_samples
 from wizardcoder_jax.core.errors import InputError
 
 pytestmark = pytest.mark.quick
@@ -203,7 +203,7 @@ def test_partial_scores_the_problems_that_have_samples():
 
 
 def test_the_reported_number_of_samples_is_the_minimum_over_problems():
-    assert score({"a": [True] * 20, "b": [False]}, [1])["num_samples"] == 1
+    assert compute_score({"a": [True] * 20, "b": [False]}, [1])["num_samples"] == 1
 
 
 def test_groups_are_scored_separately():
@@ -217,7 +217,7 @@ def test_groups_are_scored_separately():
 
 
 def test_a_score_reports_each_k_over_problems():
-    result = score({"a": [True, False], "b": [False, False]}, [1, 2])
+    result = compute_score({"a": [True, False], "b": [False, False]}, [1, 2])
     assert (result["num_problems"], result["num_samples"]) == (2, 2)
     assert result["pass_at_k"] == {"1": 0.25, "2": 0.5}
     assert all(low <= result["pass_at_k"][k] <= high for k, (low, high) in result["confidence_95"].items())

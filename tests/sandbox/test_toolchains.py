@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.sandbox_runs import TIERS, TIMEOUT_S, open_or_skip
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.program import Program
-from wizardcoder_jax.sandbox.toolchains import LANGUAGES, check_libraries, javatuples, toolchain, toolchains
+from wizardcoder_jax.sandbox.toolchains import LANGUAGES, check_libraries, javatuples, toolchain
 
 PROGRAMS = {  # language -> (candidate, test that passes, test that fails, reason of the failure)
     "js": (
@@ -117,7 +117,9 @@ def test_programs_of_other_languages_are_isolated_and_limited(each_tier, tmp_pat
 
 
 def test_every_toolchain_is_found_or_named_as_missing(monkeypatch):
-    assert set(toolchains()) == set(LANGUAGES)
+    assert set(PROGRAMS) == set(LANGUAGES)
+    for language in LANGUAGES:
+        is_installed(language)
     toolchain.cache_clear()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="js programs cannot run: node is missing; apt-get install nodejs"):

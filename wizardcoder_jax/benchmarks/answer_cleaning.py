@@ -11,7 +11,7 @@ _FENCED_BLOCK = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTAL
 _MAIN_LINE, _EXAMPLE = 'if __name__ == "__main__":', "# Example usage"
 
 
-def wizardcoder_humaneval(raw: str, problem: Problem) -> str:
+def clean_wizardcoder_humaneval(raw: str, problem: Problem) -> str:
     """Clean a HumanEval answer as WizardCoder does.
 
     The result equals the original script's wherever that does not raise. The original raises if `__name__ == "__main__"`
@@ -25,7 +25,7 @@ def wizardcoder_humaneval(raw: str, problem: Problem) -> str:
     return _cut(_unfenced(answer, "```"), (_MAIN_LINE, _EXAMPLE))
 
 
-def wizardcoder_mbpp(raw: str, problem: Problem) -> str:
+def clean_wizardcoder_mbpp(raw: str, problem: Problem) -> str:
     """Clean an MBPP answer as WizardCoder does: keep carriage returns, end a fence only at a line start, cut examples too.
 
     Source: nlpxucan/WizardLM @de100f9, WizardCoder/src/mbpp_gen.py and src/process_mbpp.py --add_prompt.
@@ -33,7 +33,7 @@ def wizardcoder_mbpp(raw: str, problem: Problem) -> str:
     return _cut(_unfenced(_last_answer(raw).replace("\t", "    "), "\n```"), (_MAIN_LINE, _EXAMPLE, "# Test examples"))
 
 
-def wizardcoder_mbppplus(raw: str, problem: Problem) -> str:
+def clean_wizardcoder_mbppplus(raw: str, problem: Problem) -> str:
     """Clean an MBPP+ answer as WizardCoder does: also cut at the first "assert".
 
     Source: nlpxucan/WizardLM @25a86c5, WizardCoder/src/mbppplus_gen.py and src/mbppplus_process_preds.py --add_prompt.
@@ -72,19 +72,19 @@ def _cut(answer: str, marks: Iterable[str]) -> str:
     return answer
 
 
-def completion(raw: str, problem: Problem) -> str:
+def clean_completion(raw: str, problem: Problem) -> str:
     """Cut a base model's completion at the first stop string; keep its indentation, which belongs to the function body."""
     ends = [end for end in map(raw.find, problem.stop_strings) if end >= 0]
     return raw[: min(ends)] if ends else raw
 
 
-def chat(raw: str, problem: Problem) -> str:
+def clean_chat(raw: str, problem: Problem) -> str:
     """Return the first fenced code block of a chat answer, up to the end if it is not closed; without one, the whole answer."""
     block = _FENCED_BLOCK.search(raw)
     return block.group(1) if block else raw
 
 
-def evalplus(raw: str, problem: Problem) -> str:
+def clean_evalplus(raw: str, problem: Problem) -> str:
     """Sanitize an answer as evalplus does; together with the prompt if the answer does not define the entry point.
 
     evalplus reads an instruct model's answer as a `solution`, and a base model's as prompt, newline and `completion`.
@@ -97,7 +97,7 @@ def evalplus(raw: str, problem: Problem) -> str:
     return sanitize(f"{problem.prompt}\n{raw}", problem.entry_point)
 
 
-def unchanged(raw: str, problem: Problem) -> str:
+def keep_unchanged(raw: str, problem: Problem) -> str:
     """Return the answer unchanged."""
     return raw
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from wizardcoder_jax.benchmarks import ds1000, evalplus, humaneval, mbpp, mini, multipl_e
 from wizardcoder_jax.benchmarks.problem import Benchmark, Problem
-from wizardcoder_jax.benchmarks.problem_sources import content_hash
+from wizardcoder_jax.benchmarks.problem_sources import hash_content
 from wizardcoder_jax.core.errors import InputError
 
 
@@ -77,7 +77,7 @@ def load_benchmark(
     problems = entry.read(path) if split is None else entry.read(path, split)
     return Benchmark(
         name=name,
-        version=f"{label}{'' if split is None else f' split {split}'} sha256:{content_hash(path)}",
+        version=f"{label}{'' if split is None else f' split {split}'} sha256:{hash_content(path)}",
         problems=problems,
         timeout_s=entry.timeout_s,
         runs_anywhere=entry.runs_anywhere,

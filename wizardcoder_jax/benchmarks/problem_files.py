@@ -22,12 +22,12 @@ def read_problem_file(
         InputError: the file is missing, malformed or empty, or contains a task twice; the message names file and line.
     """
     problems: dict[str, Problem] = {}
-    for place, record in read_records(path):
-        problem = parse(place, record)
+    for location, record in read_records(path):
+        problem = parse(location, record)
         if problem is None:
             continue
         if problem.task_id in problems:
-            raise InputError(f"{place}: the task {problem.task_id} occurs twice")
+            raise InputError(f"{location}: the task {problem.task_id} occurs twice")
         problems[problem.task_id] = problem
     if not problems:
         raise InputError(f"{path} contains no {what}")

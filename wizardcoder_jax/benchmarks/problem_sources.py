@@ -16,7 +16,7 @@ _DOWNLOAD_TIMEOUT_S = 30
 _HUB = "hf://datasets/"
 
 
-def in_package(module: str, distribution: str, file: str) -> tuple[str, str] | None:
+def find_in_package(module: str, distribution: str, file: str) -> tuple[str, str] | None:
     """Return (path, label) of a file in an installed package, without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -26,7 +26,7 @@ def in_package(module: str, distribution: str, file: str) -> tuple[str, str] | N
     return None
 
 
-def in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
+def find_in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
     """Return (path, label) of the first of `files` in WIZARDCODER_DATA; None if it contains none of them."""
     data_dir = os.environ.get("WIZARDCODER_DATA")
     for file in files if data_dir else ():
@@ -36,7 +36,7 @@ def in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def find(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
+def find_problem_file(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
     """Return (path, label) of a problem file: from WIZARDCODER_DATA, or downloaded from `address` and cached.
 
     Args:
@@ -47,7 +47,7 @@ def find(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
     Raises:
         InputError: it is found nowhere; the message says what to do.
     """
-    found = in_data_dir(files)
+    found = find_in_data_dir(files)
     if found is not None:
         return found
     try:
@@ -81,7 +81,7 @@ def _download(address: str) -> str:
     return path
 
 
-def content_hash(path: str) -> str:
+def hash_content(path: str) -> str:
     """Return a short hash of a file's decompressed content, the same whether the file is plain or .gz."""
     with open_bytes(path) as file:
         return hashlib.sha256(file.read()).hexdigest()[:12]

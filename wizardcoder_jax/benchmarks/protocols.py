@@ -84,27 +84,27 @@ def _chat(problem: Problem) -> str:
 
 _ALL = (
     EvaluationProtocol(
-        name="wizardcoder-humaneval-v1", write_prompt=_humaneval_v1, cleaner=answer_cleaning.wizardcoder_humaneval
+        name="wizardcoder-humaneval-v1", write_prompt=_humaneval_v1, cleaner=answer_cleaning.clean_wizardcoder_humaneval
     ),
     EvaluationProtocol(
-        name="wizardcoder-humaneval-v2", write_prompt=_humaneval_v2, cleaner=answer_cleaning.wizardcoder_humaneval
+        name="wizardcoder-humaneval-v2", write_prompt=_humaneval_v2, cleaner=answer_cleaning.clean_wizardcoder_humaneval
     ),
-    EvaluationProtocol(name="wizardcoder-mbpp", write_prompt=_mbpp, cleaner=answer_cleaning.wizardcoder_mbpp),
-    EvaluationProtocol(name="wizardcoder-mbppplus", write_prompt=_mbppplus, cleaner=answer_cleaning.wizardcoder_mbppplus),
+    EvaluationProtocol(name="wizardcoder-mbpp", write_prompt=_mbpp, cleaner=answer_cleaning.clean_wizardcoder_mbpp),
+    EvaluationProtocol(name="wizardcoder-mbppplus", write_prompt=_mbppplus, cleaner=answer_cleaning.clean_wizardcoder_mbppplus),
     EvaluationProtocol(
-        name="completion", write_prompt=_problem_prompt, cleaner=answer_cleaning.completion, ends_at_stop_strings=True
+        name="completion", write_prompt=_problem_prompt, cleaner=answer_cleaning.clean_completion, ends_at_stop_strings=True
     ),
-    EvaluationProtocol(name="chat", write_prompt=_chat, cleaner=answer_cleaning.chat, needs_chat_template=True),
+    EvaluationProtocol(name="chat", write_prompt=_chat, cleaner=answer_cleaning.clean_chat, needs_chat_template=True),
     EvaluationProtocol(
         name="evalplus",
         write_prompt=_chat,
-        cleaner=answer_cleaning.evalplus,
+        cleaner=answer_cleaning.clean_evalplus,
         stop_strings=("\n```\n", "\nif __name__", "\ndef main(", "\nprint("),
         needs_chat_template=True,
         answer_prefix=prompts.EVALPLUS_ANSWER_PREFIX,
         sanitizes=True,
     ),
-    EvaluationProtocol(name="stored", write_prompt=None, cleaner=answer_cleaning.unchanged, prefers_completion=True),
+    EvaluationProtocol(name="stored", write_prompt=None, cleaner=answer_cleaning.keep_unchanged, prefers_completion=True),
 )
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol in _ALL}

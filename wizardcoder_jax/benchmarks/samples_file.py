@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Problem
-from wizardcoder_jax.benchmarks.record_fields import optional_string, required
+from wizardcoder_jax.benchmarks.record_fields import get_optional_string, require_field
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import open_bytes
 from wizardcoder_jax.core.record_files import read_records, write_jsonl
@@ -48,10 +48,10 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
     task_ids = TaskIds(problems)
     found = _from_nested(path, nested, problems) if nested is not None else _from_records(path, task_ids)
     samples: dict[tuple[str, int], Sample] = {}
-    for place, sample in found:
+    for location, sample in found:
         key = sample.task_id, sample.sample_index
         if key in samples:
-            raise InputError(f"{place}: sample {sample.sample_index} of {sample.task_id} occurs twice; remove one")
+            raise InputError(f"{location}: sample {sample.sample_index} of {sample.task_id} occurs twice; remove one")
         samples[key] = sample
     if not samples:
         raise InputError(f"{path} contains no sample")
@@ -70,34 +70,34 @@ class TaskIds:
             for form in forms:
                 self._known.setdefault(form, problem.task_id)
 
-    def resolve(self, place: str, name: object) -> str:
+    def resolve(self, location: str, name: object) -> str:
         """Return the benchmark's own id for the task that a record names.
 
         Raises:
             InputError: the name is neither a string nor an integer, or the task is unknown.
         """
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise InputError(f'{place}: "task_id" must be a str or int, found {type(name).__name__}')
+            raise InputError(f'{location}: "task_id" must be a str or int, found {type(name).__name__}')
         for form in (str(name), str(name).lower()):
             if form in self._known:
                 return self._known[form]
-        raise InputError(f"{place}: no task {str(name)[:80]!r} in this benchmark; its first is {self._first!r}")
+        raise InputError(f"{location}: no task {str(name)[:80]!r} in this benchmark; its first is {self._first!r}")
 
 
 def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
     seen: dict[str, int] = {}
-    for place, record in itertools.chain.from_iterable(map(read_records, _files_of(path))):
+    for location, record in itertools.chain.from_iterable(map(read_records, _files_of(path))):
         if "task_id" not in record:
-            raise InputError(f'{place}: no "task_id"; the record has {", ".join(record) or "no keys"}')
-        task_id = task_ids.resolve(place, record["task_id"])
+            raise InputError(f'{location}: no "task_id"; the record has {", ".join(record) or "no keys"}')
+        task_id = task_ids.resolve(location, record["task_id"])
         appearance = seen[task_id] = seen.get(task_id, -1) + 1
-        index = required(place, record, "sample_index", int) if "sample_index" in record else appearance
+        index = require_field(location, record, "sample_index", int) if "sample_index" in record else appearance
         if index < 0:
-            raise InputError(f'{place}: "sample_index" must be at least 0, got {index}')
-        completion, raw, solution = (optional_string(place, record, key) for key in ("completion", "raw", "solution"))
+            raise InputError(f'{location}: "sample_index" must be at least 0, got {index}')
+        completion, raw, solution = (get_optional_string(location, record, key) for key in ("completion", "raw", "solution"))
         if completion is None and raw is None and solution is None:
-            raise InputError(f'{place}: none of "completion", "raw", "solution"; the record has {", ".join(record)}')
-        yield place, Sample(task_id=task_id, sample_index=index, completion=completion, raw=raw, solution=solution)
+            raise InputError(f'{location}: none of "completion", "raw", "solution"; the record has {", ".join(record)}')
+        yield location, Sample(task_id=task_id, sample_index=index, completion=completion, raw=raw, solution=solution)
 
 
 def _files_of(path: str) -> list[str]:

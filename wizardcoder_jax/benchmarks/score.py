@@ -42,7 +42,7 @@ def select_samples(
     return chosen
 
 
-def score(verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dict[str, Any]:
+def compute_score(verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dict[str, Any]:
     """Return the score part of a results file.
 
     Args:
@@ -74,4 +74,4 @@ def score_groups(
     """
     names = sorted({group for task_id in verdicts if (group := groups[task_id]) is not None})
     by_group = {name: {task_id: verdicts[task_id] for task_id in verdicts if groups[task_id] == name} for name in names}
-    return {name: score(group_verdicts, ks) for name, group_verdicts in by_group.items()}
+    return {name: compute_score(group_verdicts, ks) for name, group_verdicts in by_group.items()}

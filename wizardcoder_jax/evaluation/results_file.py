@@ -13,7 +13,7 @@ from typing import Any
 
 from wizardcoder_jax.benchmarks.problem import Benchmark
 from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
-from wizardcoder_jax.benchmarks.score import score, score_groups
+from wizardcoder_jax.benchmarks.score import compute_score, score_groups
 from wizardcoder_jax.config import EvaluateConfig
 from wizardcoder_jax.config.serialization import to_json
 from wizardcoder_jax.core.program import PYTHON
@@ -45,19 +45,19 @@ def build_results(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[
         entry = {"sample_index": index, "passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
         detail = verdict.detail.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be encoded in UTF-8
         problems.setdefault(task_id, []).append({**entry, "detail": detail})
-    passed = {task_id: [entry["passed"] for entry in own] for task_id, own in problems.items()}
+    passed = {task_id: [entry["passed"] for entry in entries] for task_id, entries in problems.items()}
     results: dict[str, Any] = {
         "benchmark": benchmark.name,
         "benchmark_version": benchmark.version,
         "protocol": evaluation.protocol.name,
-        **score(passed, ks),
+        **compute_score(passed, ks),
     }
     libraries = score_groups({problem.task_id: problem.library for problem in benchmark.problems}, passed, ks)
     if libraries:
         results["libraries"] = libraries
     if not benchmark.runs_anywhere:
-        runnable = {task_id: own for task_id, own in passed.items() if task_id not in evaluation.not_runnable}
-        results["runnable"] = score(runnable, ks) if runnable else {"num_problems": 0}
+        runnable = {task_id: flags for task_id, flags in passed.items() if task_id not in evaluation.not_runnable}
+        results["runnable"] = compute_score(runnable, ks) if runnable else {"num_problems": 0}
         results["not_runnable"] = sorted(evaluation.not_runnable)
     missing = [problem.task_id for problem in benchmark.problems if problem.task_id not in problems]
     if missing:

@@ -167,17 +167,6 @@ def javatuples() -> str | None:
     return next((jar for jar in (*named, *_JAR_PATHS) if os.path.isfile(jar)), None)
 
 
-def toolchains() -> dict[str, str | InputError]:
-    """Return the version of each language's toolchain, or the error that says what is missing."""
-    found: dict[str, str | InputError] = {}
-    for name in LANGUAGES:
-        try:
-            found[name] = toolchain(name).version
-        except InputError as error:
-            found[name] = error
-    return found
-
-
 def _first_line(name: str, command: tuple[str, ...]) -> str:
     """Return the first line that a command of a toolchain prints."""
     try:

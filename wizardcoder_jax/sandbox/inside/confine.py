@@ -127,8 +127,8 @@ def confine(config: ZygoteConfig, job: Job, folder: str) -> None:
     end_with_parent()
     os.chdir(folder)
     if config.tier == LANDLOCK:
-        own = (*config.readable, f"/proc/{os.getpid()}", *_PROC_FILES)
-        landlock.restrict(landlock.Paths(readable=own, writable=(folder, *_DEVICES)))
+        readable = (*config.readable, f"/proc/{os.getpid()}", *_PROC_FILES)
+        landlock.restrict(landlock.Paths(readable=readable, writable=(folder, *_DEVICES)))
     if config.tier != NONE:
         seccomp.install(
             _filter(config.tier, bool(job.uid)) or seccomp.program(_filter_context(config.tier, bool(job.uid)), os.getpid())

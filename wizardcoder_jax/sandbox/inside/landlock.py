@@ -66,8 +66,8 @@ def _allow(ruleset: int, paths: Iterable[str], rights: int) -> None:
         except OSError:
             continue
         try:
-            own = rights if stat.S_ISDIR(os.fstat(opened).st_mode) else rights & _OF_FILES
-            _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", own, opened), 0)
+            applicable = rights if stat.S_ISDIR(os.fstat(opened).st_mode) else rights & _OF_FILES
+            _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", applicable, opened), 0)
         finally:
             os.close(opened)
 

@@ -8,8 +8,8 @@ _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 def other_processes() -> list[int]:
     """Return all visible processes except this one; for the first process of a namespace these are all of a job's."""
-    own = os.getpid()
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != own]
+    own_pid = os.getpid()
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != own_pid]
 
 
 def descendants() -> list[int]:

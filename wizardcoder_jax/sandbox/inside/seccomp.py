@@ -134,9 +134,8 @@ REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
 }
-REFUSED_WITHOUT_OWN_UID: dict[
-    str, tuple[int | None, int | None]
-] = {  # if the candidate has our user id, it may own files that it sees
+# Only if the candidate has our user id, because it may own files that it sees.
+REFUSED_WITHOUT_OWN_UID: dict[str, tuple[int | None, int | None]] = {
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
