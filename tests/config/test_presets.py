@@ -79,6 +79,7 @@ def tiny_starcoder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_tiny_starcoder_preset_trains_a_folder_of_the_real_shapes(tiny_starcoder, tmp_path):
     data = tmp_path / "data.json"
     data.write_text(json.dumps([{"instruction": "Add.", "input": "1, 2", "output": "1 + 2"}] * 2))

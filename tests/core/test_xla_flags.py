@@ -1,19 +1,22 @@
-"""Of the options that programs are compiled with."""
+"""The XLA options with which programs are compiled."""
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from wizardcoder_jax.core import xla_flags
 from wizardcoder_jax.core.accelerators import ACCELERATORS
 from wizardcoder_jax.core.xla_flags import TRAINING_OPTIONS, YNNPACK_MIN_ROWS, sampling_options, training_options
 
+pytestmark = pytest.mark.quick
 
-def test_the_table_is_of_chips_that_there_are():
+
+def test_the_table_contains_known_chips_only():
     assert TRAINING_OPTIONS.keys() <= {chip.device_kind for chip in ACCELERATORS.values()}
     assert training_options("cpu") == {}
 
 
-def test_few_rows_are_multiplied_without_the_library_where_it_is_slow(monkeypatch):
+def test_products_with_few_rows_do_not_use_ynnpack_where_it_is_slow(monkeypatch):
     monkeypatch.setattr(xla_flags, "_has_avx2_at_most", lambda: True)
     assert sampling_options("cpu", YNNPACK_MIN_ROWS) == {}
     rows, kernel = jnp.ones((YNNPACK_MIN_ROWS - 1, 576)), jnp.ones((576, 1536))
@@ -22,8 +25,8 @@ def test_few_rows_are_multiplied_without_the_library_where_it_is_slow(monkeypatc
     assert (product(rows, kernel) == 576).all()
 
 
-def test_elsewhere_the_rows_make_no_difference(monkeypatch):
+def test_elsewhere_the_number_of_rows_makes_no_difference(monkeypatch):
     monkeypatch.setattr(xla_flags, "_has_avx2_at_most", lambda: False)
     assert sampling_options("cpu", 1) == {}
     assert sampling_options("TPU v5 lite", 1) == sampling_options("TPU v5 lite", 64) != {}
-    assert sampling_options("a kind that there is not", 1) == {}
+    assert sampling_options("an unknown kind", 1) == {}

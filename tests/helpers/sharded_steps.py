@@ -1,8 +1,8 @@
-"""What the train step does on meshes of 8 devices; a program of its own, because the number of devices is set when JAX starts.
+"""Properties of the training step on meshes of 8 devices. A separate program, because JAX fixes the number of devices at start.
 
-    sharded_steps.py steps ARCHITECTURE | caches | careless | memory
+    sharded_steps.py steps ARCHITECTURE [MESH ...] | caches [ARCHITECTURE] | careless | memory
 
-prints one JSON object a line. tests/core/test_sharding.py runs it.
+prints one JSON object per line. tests/core/test_sharding.py runs it.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from wizardcoder_jax.training.objectives.objective import Batch
 from wizardcoder_jax.training.train_step import abstract_state, make_step
 from wizardcoder_jax.training.trainable import Partition
 
-# Sizes that no other dim has, so that a shape tells what an array is.
+# Each size is unique, so that a shape identifies an array.
 BATCH, LENGTH, EMBED, HEAD, LAYERS = 8, 32, 48, 12, 3
 MESHES = ("8x1", "4x2", "2x4", "1x8")
 TRAINED = ("fsdp", "fsdp_tensor")  # strategies that train
@@ -38,14 +38,17 @@ ARCHITECTURES = {
     "gpt_bigcode multi-query": {"family": "gpt_bigcode", "num_heads": 8, "num_kv_heads": 1, "mlp": "gelu_tanh"},
     "gpt_bigcode multi-head": {"family": "gpt_bigcode", "num_heads": 8, "num_kv_heads": 8, "mlp": "gelu"},
     "starcoder2": {"family": "starcoder2", "num_heads": 8, "num_kv_heads": 2, "mlp": "gelu_tanh", "bias": "all"},
-    # 9 heads in 3 groups, as SmolLM2 has them: no mesh below divides them
+    # 9 heads in 3 groups, as in SmolLM2: no mesh below divides them
     "llama": {"family": "llama", "num_heads": 9, "num_kv_heads": 3, "tie_embeddings": False},
-    # groups of 4 heads, and 6 or 3 heads a device: some hold parts of two groups
+    # groups of 4 heads, but 6 or 3 heads per device, so that some devices have parts of two groups
     "qwen2": {"family": "qwen2", "num_heads": 24, "num_kv_heads": 6},
 }
 OPTIM = OptimConfig(peak_lr=1e-3, warmup_steps=0, clip_norm=1.0)
 CONFIG = TrainConfig(batch_size=BATCH, accumulation=1, compute_dtype="float32", remat="full", optim=OPTIM)
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # machine code is not what is tested
+FAST = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}  # speed does not matter
 
 
 def architecture(name, **changes):
@@ -57,7 +60,7 @@ def architecture(name, **changes):
 
 
 def rows(arch):
-    """Two segments a row, of which more or less is supervised; one row not at all."""
+    """Rows of two segments each with different fractions of supervised tokens; one row has none."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, arch.vocab_size, (BATCH, LENGTH + 1)).astype(np.int32)
     segments = np.repeat([[1, 2, 0]], BATCH, axis=0).repeat([14, 13, LENGTH - 27], axis=1).astype(np.int32)
@@ -77,7 +80,7 @@ def compiled(step, *args):
     lowered = step.lower(*args)
     try:
         return lowered.compile(FAST)
-    except jax.errors.JaxRuntimeError:  # another version of XLA has other options
+    except jax.errors.JaxRuntimeError:  # other versions of XLA have other options
         return lowered.compile()
 
 
@@ -101,7 +104,7 @@ def abstract_batch(mesh, rules, batch=BATCH, length=LENGTH):
 
 
 def compiled_step(arch, mesh_name, rules, **sizes):
-    """The train step as `train` compiles it."""
+    """The training step as `train` compiles it."""
     mesh, model = make_mesh(mesh_name), abstract_transformer(arch, rules)
     with jax.set_mesh(mesh):
         state = abstract_state(model, CONFIG, mesh, rules)
@@ -110,7 +113,7 @@ def compiled_step(arch, mesh_name, rules, **sizes):
 
 
 def described(program, mesh_name):
-    """The program's collectives, and the shapes that its loops carry, on each device."""
+    """The collectives of a program, and the shapes that its loops carry, per device."""
     text, num_model = program.as_text(), int(mesh_name.split("x")[1])
     loops = [line.partition(" while(")[0] for line in text.splitlines() if " while(" in line]
     carried = sorted({tuple(map(int, shape.split(","))) for loop in loops for shape in re.findall(r"f32\[([\d,]+)\]", loop)})
@@ -122,9 +125,9 @@ def described(program, mesh_name):
 
 
 def run_step(arch, leaves, mesh_name, rules):
-    """Loss, gradients by name, and the program."""
+    """Loss, gradients by name, and the compiled program."""
     mesh, model = make_mesh(mesh_name), abstract_transformer(arch, rules)
-    # Without a memory the first moments are the gradients.
+    # With b1 = 0 the first moments equal the gradients.
     config = dataclasses.replace(CONFIG, optim=OptimConfig(warmup_steps=0, b1=0.0))
     partition = Partition.of(model, config)
     with jax.set_mesh(mesh):
@@ -132,7 +135,7 @@ def run_step(arch, leaves, mesh_name, rules):
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         trained, _ = partition.split(jax.tree.unflatten(jax.tree.structure(model), leaves))
         state = jax.tree.map(lambda leaf, shape: jax.device_put(leaf, shape.sharding), zeros._replace(trained=trained), shapes)
-        batch = put_batch(lambda places: {name: array[places] for name, array in rows(arch).items()}, BATCH, 1, mesh, rules)
+        batch = put_batch(lambda indices: {name: array[indices] for name, array in rows(arch).items()}, BATCH, 1, mesh, rules)
         program = compiled(make_step(config, partition, unroll=False), state, batch)
         state, metrics = program(state, batch)
     grads = optax.tree.get(state.opt_state, "mu")
@@ -140,20 +143,20 @@ def run_step(arch, leaves, mesh_name, rules):
 
 
 def parameters(arch):
-    """Leaves of a model, none of them zero or one throughout."""
+    """Random leaves of a model; no leaf is constant."""
     named = jax.tree_util.tree_flatten_with_path(abstract_transformer(arch, RULES["fsdp"]))[0]
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(leaf.shape) + ("scale" in str(path))).astype(np.float32) for path, leaf in named]
 
 
-def steps(name):
-    """One step on every mesh under every strategy, and on one device."""
-    chunked_cross_entropy.CPU_CHUNK = 8  # several chunks, more for some rows than for others
+def steps(name, *meshes):
+    """One step on each mesh with each strategy, compared with one device."""
+    chunked_cross_entropy.CPU_CHUNK = 8  # several chunks, whose number differs between rows
     arch = architecture(name)
     leaves = parameters(arch)
     expected_loss, expected, _ = run_step(arch, leaves, "1x1", RULES["fsdp"])
     for strategy in TRAINED:
-        for mesh in MESHES:
+        for mesh in meshes or MESHES:
             found_loss, found, program = run_step(arch, leaves, mesh, RULES[strategy])
             yield {
                 "strategy": strategy,
@@ -165,14 +168,14 @@ def steps(name):
             }
 
 
-def caches():
-    """Final hidden states of prompts that are prefilled in two pieces and decoded a token at a time."""
+def caches(only=None):
+    """Error of the hidden states of prompts that are prefilled in two chunks and then decoded token by token."""
     extend, multi_query = jax.jit(lambda model, *args: model.extend(*args)), "gpt_bigcode multi-query"
     cases = [("fsdp_tensor", "starcoder2", "2x4"), ("fsdp_tensor", "qwen2", "1x8")]
-    # split by sequences, whole ones (8 devices) or some (6 or 3 heads of them a device), and by kv heads
+    # caches split over sequences or over kv heads
     cases += [("tensor", multi_query, "2x4"), ("tensor", multi_query, "1x8"), ("tensor", "qwen2", "1x8")]
     cases += [("tensor", "gpt_bigcode multi-head", "1x8"), ("tensor", "llama", "2x4")]
-    for strategy, name, mesh_name in cases:
+    for strategy, name, mesh_name in (case for case in cases if only in (None, case[1])):
         rules, arch = RULES[strategy], architecture(name)
         tokens, found = rows(arch)["tokens"], []
         for mesh in (make_mesh("1x1"), make_mesh(mesh_name)):
@@ -189,7 +192,7 @@ def caches():
 
 
 def careless():
-    """Attention left to the compiler; places split and never brought together. What the checks are there to find."""
+    """Programs with mistakes that the checks must find: attention sharded by the compiler; positions never gathered."""
     shard_map, arch, rules = ShardingRules.shard_map, architecture("starcoder2"), RULES["fsdp_tensor"]
 
     def left_to_the_compiler(self, function, in_axes, out):
@@ -198,12 +201,12 @@ def careless():
 
     with mock.patch.object(ShardingRules, "shard_map", left_to_the_compiler):
         yield described(compiled_step(arch, "2x4", rules), "2x4")
-    with mock.patch.object(Block, "_whole", lambda self, normed, lie: normed):
+    with mock.patch.object(Block, "_gather_sequence", lambda self, normed, residual_axes: normed):
         yield described(compiled_step(arch, "2x4", rules), "2x4")
 
 
 def memory():
-    """Temporary bytes on each device with the places split between blocks, and without."""
+    """Temporary bytes per device, with and without positions split between blocks."""
     for rules in (RULES["fsdp_tensor"], dataclasses.replace(RULES["fsdp_tensor"], sequence=())):
         program = compiled_step(architecture("starcoder2", num_layers=24), "1x8", rules, batch=4, length=256)
         yield {"temp_bytes": program.memory_analysis().temp_size_in_bytes, **described(program, "1x8")}
