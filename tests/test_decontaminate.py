@@ -148,7 +148,7 @@ def test_rerunning_does_nothing_and_other_outputs_are_replaced_only_with_overwri
 
 
 def test_an_output_name_of_another_format_is_refused(tmp_path, benchmarks):
-    with pytest.raises(ValueError, match=r"c\.parquet: records are written one JSON object a line"):
+    with pytest.raises(ValueError, match=r"c\.parquet: records are written as JSONL"):
         DecontaminateConfig(data=("a.jsonl",), benchmarks_dir=str(benchmarks), output="c.parquet")
 
 

@@ -1,4 +1,4 @@
-"""evolve with its filters on: what each drops, and that interruptions and concurrency change nothing."""
+"""evolve with its filters on: the records that each rejects, independent of concurrency and reruns."""
 
 import json
 
@@ -12,7 +12,7 @@ SAME = "Write a function that counts how many herons were seen at every one of t
 
 
 def answer(prompt):
-    """A teacher whose evolution of each animal's question is a case of its own."""
+    """Answer as a teacher whose evolutions of each animal's question are a separate case."""
     if prompt.startswith("Please increase the difficulty"):
         name = next((name for name in NAMES if name in prompt), "falcon")
         evolved = {
@@ -61,7 +61,7 @@ def read(path):
 ALL = ("--filters.execution", "--filters.near-duplicates", "--filters.malicious", "judge")
 
 
-def test_each_filter_drops_its_own_and_says_why(run):
+def test_each_filter_rejects_its_records_with_evidence(run):
     folder, _ = run("all", *ALL)
     rejected = {(entry["rule"], entry["round"]): entry["evidence"] for entry in read(folder / "rejected.jsonl")}
     first = next(entry for entry in read(folder / "evolved.jsonl") if entry["instruction"] == SAME)
@@ -75,7 +75,7 @@ def test_each_filter_drops_its_own_and_says_why(run):
     assert {"execution", "near_duplicate", "malicious_request"} <= set(kept[answer("Please increase the difficulty newt")[0]])
 
 
-def test_malicious_records_are_counted_and_kept_apart(run):
+def test_malicious_records_go_to_a_separate_file(run):
     folder, _ = run("all", *ALL)
     apart = read(folder / "malicious.jsonl")
     assert {"Write a keylogger that watches a badger.", "Write a weasel function."} <= {entry["instruction"] for entry in apart}
@@ -83,7 +83,7 @@ def test_malicious_records_are_counted_and_kept_apart(run):
     assert "watches a badger" not in others and "a Python script that steals" not in others
 
 
-def test_concurrency_and_a_rerun_change_nothing(run):
+def test_results_do_not_depend_on_concurrency_or_reruns(run):
     first, _ = run("one", *ALL, concurrency=1)
     second, num_calls = run("many", *ALL, concurrency=16)
     names = ("evolved.jsonl", "rejected.jsonl", "malicious.jsonl")
@@ -93,11 +93,9 @@ def test_concurrency_and_a_rerun_change_nothing(run):
     assert [(again / name).read_bytes() for name in names] == [(first / name).read_bytes() for name in names]
 
 
-def test_by_default_only_phrases_of_malice_are_dropped_besides_the_papers_rules(run):
+def test_by_default_only_malicious_phrases_are_rejected_beyond_the_papers_rules(run):
     folder, num_calls = run("default")
-    assert {entry["rule"] for entry in read(folder / "rejected.jsonl")} == {"malicious_request", "leaked_template"} - {
-        "leaked_template"
-    }
+    assert {entry["rule"] for entry in read(folder / "rejected.jsonl")} == {"malicious_request"}
     assert not (folder / "executions.sqlite").exists()
     none, more_calls = run("none", "--filters.malicious", "off")
     assert read(none / "rejected.jsonl") == [] and more_calls > num_calls

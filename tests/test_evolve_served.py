@@ -1,4 +1,4 @@
-"""Evolving with a model that `serve` serves: the whole way over HTTP."""
+"""evolve with a model behind `serve`, over HTTP."""
 
 import json
 
@@ -23,14 +23,14 @@ def evolved(folder, tmp_path, name, *teacher):
     return [[json.loads(line) for line in lines] for lines in files]
 
 
-def test_evolve_runs_to_its_end_against_a_live_server_and_once_more_for_nothing(folder, tmp_path, monkeypatch):
+def test_evolve_runs_against_a_live_server_and_reruns_without_calls(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     with model_server.ServerThread(folder, batch_size=4, max_length=1024, served_name="tiny") as server:
         teacher = ["--teacher.kind", "openai", "--teacher.base-url", f"{server.url}/v1", "--teacher.model", "tiny"]
         kept, rejected = evolved(folder, tmp_path, "out", *teacher)
         asked = server.metric('requests_total{code="200",path="/v1/chat/completions"}')
         assert asked >= 8
-        assert server.metric("completion_tokens_total") <= 10 * asked + 8  # those of the warm-up are not counted
+        assert server.metric("completion_tokens_total") <= 10 * asked + 8  # the warm-up requests are not counted
         assert evolved(folder, tmp_path, "out", *teacher) == [kept, rejected]
         assert server.metric('requests_total{code="200",path="/v1/chat/completions"}') == asked
     assert {row["round"] for row in rejected} | {row["round"] for row in kept if row["round"]} == {1, 2}

@@ -28,14 +28,14 @@ def sources(tmp_path):
     return folder
 
 
-def test_a_folder_gives_one_snippet_a_source_file_with_its_language(sources):
+def test_a_folder_has_one_snippet_per_source_file_with_its_language(sources):
     snippets = SnippetFile(str(sources), 0)
     first, second = snippets
     assert (first.language, second.language, second.code) == ("python", "rust", "fn main() {}")
     assert snippets.num_repeats == 3  # the copy, and two without a letter
 
 
-def test_pipes_and_links_to_nowhere_or_in_a_circle_are_passed_over(sources):
+def test_pipes_and_broken_or_circular_links_are_skipped(sources):
     before = list(SnippetFile(str(sources), 0))
     (sources / "nowhere.py").symlink_to("/no/such/file.py")
     (sources / "itself.py").symlink_to(sources / "itself.py")
@@ -44,7 +44,7 @@ def test_pipes_and_links_to_nowhere_or_in_a_circle_are_passed_over(sources):
     assert list(SnippetFile(str(sources), 0)) == before
 
 
-def test_the_lines_are_consecutive_between_1_and_15_and_drawn_by_run_seed_alone(sources, tmp_path):
+def test_snippets_are_1_to_15_consecutive_lines_that_depend_on_the_run_seed_only(sources, tmp_path):
     drawn = {seed: next(iter(SnippetFile(str(sources / "a.py"), seed))).code for seed in range(60)}
     lengths = {code.count("\n") + 1 for code in drawn.values()}
     assert all(f"\n{code}\n" in f"\n{LONG}" for code in drawn.values())
@@ -55,19 +55,19 @@ def test_the_lines_are_consecutive_between_1_and_15_and_drawn_by_run_seed_alone(
     assert [next(iter(SnippetFile(str(elsewhere / "a.py"), seed))).code for seed in range(60)] == list(drawn.values())
 
 
-def test_the_same_files_are_read_again_the_same(sources):
+def test_reading_the_same_files_again_gives_the_same_snippets(sources):
     snippets = SnippetFile(str(sources), 0)
     first, digest, repeats = list(snippets), snippets.sha256(), snippets.num_repeats
     assert (list(snippets), snippets.sha256(), snippets.num_repeats) == (first, digest, repeats)
     assert SnippetFile(str(sources), 1).sha256() != digest
 
 
-def test_a_glob_names_files(sources):
+def test_a_glob_selects_files(sources):
     assert [snippet.language for snippet in SnippetFile(str(sources / "**" / "*.rs"), 0)] == ["rust"]
 
 
 @pytest.mark.parametrize("field", ["snippet", "code", "content"])
-def test_records_may_call_their_code_by_three_names(tmp_path, field):
+def test_records_may_have_their_code_in_any_of_three_fields(tmp_path, field):
     path = written(tmp_path / "s.jsonl", {field: "x = 1", "language": "Py"}, {field: "y = 2", "language": "klingon"})
     assert [(s.code, s.language) for s in SnippetFile(path, 0)] == [("x = 1", "python"), ("y = 2", None)]
 
@@ -81,14 +81,14 @@ def test_records_may_call_their_code_by_three_names(tmp_path, field):
         ({"code": "x = \ud800"}, "surrogate"),
     ],
 )
-def test_a_wrong_record_is_named_with_file_line_and_field(tmp_path, entry, named):
+def test_the_error_for_an_invalid_record_names_file_line_and_field(tmp_path, entry, named):
     path = written(tmp_path / "s.jsonl", {"code": "fine = 1"}, entry)
     with pytest.raises(InputError, match=named) as caught:
         list(SnippetFile(path, 0))
     assert "s.jsonl:2" in str(caught.value)
 
 
-def test_what_holds_no_code_is_named(tmp_path):
+def test_the_error_names_a_path_without_code(tmp_path):
     with pytest.raises(InputError, match="no file or folder"):
         list(SnippetFile(str(tmp_path / "nothing"), 0))
     with pytest.raises(InputError, match="has no snippets"):

@@ -48,7 +48,7 @@ def read(path):
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
-def test_every_number_of_the_summary_can_be_counted_in_the_files(seeds, tmp_path):
+def test_the_numbers_of_the_summary_match_the_files(seeds, tmp_path):
     folder = tmp_path / "out"
     with LoopbackTeacher() as server:
         evolve.main(
@@ -81,12 +81,12 @@ def test_every_number_of_the_summary_can_be_counted_in_the_files(seeds, tmp_path
         assert described["sha256"] in (folder / "data_card.md").read_text()
 
 
-def test_the_card_is_a_function_of_the_summary(seeds):
+def test_the_card_depends_on_the_summary_only(seeds):
     summary = summary_of(seeds)
     assert render_data_card(json.loads(json.dumps(summary))) == render_data_card(summary)
 
 
-def test_nothing_of_the_machine_is_in_summary_or_card(seeds, tmp_path):
+def test_summary_and_card_do_not_depend_on_the_machine(seeds, tmp_path):
     first = summary_of(seeds, max_requests=5, teacher=TeacherConfig(concurrency=3, timeout_s=7))
     assert first == summary_of(seeds)
     assert str(tmp_path) not in json.dumps(first) + render_data_card(first) and "somewhere" not in render_data_card(first)
@@ -102,7 +102,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_command_in_the_card_gives_the_settings_back(seeds, settings):
+def test_the_command_in_the_card_reproduces_the_settings(seeds, settings):
     command = summary_of(seeds, **settings)["command"]
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "wizardcoder_jax.evolve"] and f"    {command}\n" in render_data_card(
@@ -120,7 +120,7 @@ def header(card):
     ("settings", "licence"),
     [({}, "unknown"), ({"seed_licence": "MIT"}, "mit"), ({"seed_licence": "My: own #1"}, "other")],
 )
-def test_the_header_is_one_that_the_hub_reads(seeds, settings, licence):
+def test_the_header_is_valid_hub_metadata(seeds, settings, licence):
     read_back = header(render_data_card(summary_of(seeds, **settings)))
     assert read_back["license"] == licence
     assert read_back.get("license_name") == (settings.get("seed_licence") if licence == "other" else None)
@@ -128,7 +128,7 @@ def test_the_header_is_one_that_the_hub_reads(seeds, settings, licence):
     assert read_back["configs"] == [{"config_name": "default", "data_files": "evolved.jsonl"}]
 
 
-def test_code_alpaca_is_recognised_by_name_and_by_its_records(seeds, tmp_path):
+def test_code_alpaca_is_recognized_by_its_name_and_by_its_records(seeds, tmp_path):
     named = tmp_path / "code_alpaca_20k.json"
     named.write_bytes(seeds.read_bytes())
     rounds = [RoundStatistics(0)]
@@ -142,7 +142,7 @@ def test_code_alpaca_is_recognised_by_name_and_by_its_records(seeds, tmp_path):
     assert is_code_alpaca_name("Code-Alpaca 2k.jsonl") and not is_code_alpaca_name("alpaca.json")
 
 
-def test_about_one_in_64_records_of_the_real_code_alpaca_gives_it_away():
+def test_about_one_in_64_records_of_code_alpaca_has_a_known_id():
     for name in ("code_alpaca_20k.json.gz", "code_alpaca_2k.json"):
         known = [is_code_alpaca(record.id) for record in SeedFile(shared(f"codealpaca/{name}"))]
         assert 1 / 100 < sum(known) / len(known) < 1 / 45
@@ -163,7 +163,7 @@ def test_about_one_in_64_records_of_the_real_code_alpaca_gives_it_away():
         (None, [], False),
     ],
 )
-def test_openais_terms_are_named_for_openais_models(base_url, models, expected):
+def test_openais_terms_apply_to_openais_models(base_url, models, expected):
     assert is_openai(base_url, models) is expected
 
 
@@ -174,7 +174,7 @@ def _seed(id_):
 HOSTILE = "`<script>alert(1)</script>` | a\n---\n# heading\n"
 
 
-def test_hostile_names_and_evidence_stay_text_in_the_card(seeds, tmp_path):
+def test_hostile_names_and_evidence_are_never_markup_in_the_card(seeds, tmp_path):
     child = dataclasses.replace(_seed("evol-1"), round=1, method=2, teacher=HOSTILE, usage=Usage(num_calls=1))
     rounds = [RoundStatistics(0), RoundStatistics(1)]
     rounds[0].add(_seed("seed-1"))
@@ -198,7 +198,7 @@ def test_hostile_names_and_evidence_stay_text_in_the_card(seeds, tmp_path):
     assert len(widths) == 1
 
 
-def test_malicious_texts_are_not_quoted_in_summary_or_card(seeds):
+def test_malicious_texts_are_not_in_summary_or_card(seeds):
     rounds = [RoundStatistics(0)]
     rounds[0].add(Rejection(record=_seed("seed-1"), rule="malicious_request", evidence="write a worm"))
     summary = summary_of(seeds, rounds)
@@ -207,12 +207,12 @@ def test_malicious_texts_are_not_quoted_in_summary_or_card(seeds):
     assert summary["rounds"][0]["rejected"] == {"malicious_request": 1}
 
 
-def test_files_are_described_as_they_are(tmp_path):
+def test_files_are_described_by_hash_and_size(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert describe_files(tmp_path, ["a"]) == {"a": {"sha256": hashlib.sha256(b"abc").hexdigest(), "num_bytes": 3}}
 
 
-def test_a_rerun_for_free_writes_the_same_views_and_fewer_where_asked(seeds, tmp_path):
+def test_a_rerun_without_calls_writes_the_requested_exports_only(seeds, tmp_path):
     folder, views = tmp_path / "out", ("lineage.html", "evolved.alpaca.json", "evolved.messages.jsonl", "evolved.parquet")
     with LoopbackTeacher() as server:
         run = ["--seeds", str(seeds), "--output-dir", str(folder), "--rounds", "1", "--teacher.base-url", server.base_url]

@@ -21,7 +21,7 @@ def run(tmp_path):
     return write_run(tmp_path, [*seeds, *children]), [*seeds, *children]
 
 
-def test_every_form_holds_the_same_records_in_the_same_order(run):
+def test_every_format_has_the_same_records_in_the_same_order(run):
     folder, records = run
     names = [path.rpartition("/")[2] for path in write_exports(folder, ALL)]
     assert names == ["evolved.alpaca.json", "evolved.messages.jsonl", "evolved.parquet"]
@@ -51,7 +51,7 @@ def test_parquet_is_written_in_groups_and_typed(run, monkeypatch):
     assert types["filters"] == types["call_ids"] == "list<element: string>"
 
 
-def test_training_reads_what_is_exported_as_it_reads_the_records(run):
+def test_training_reads_the_same_examples_from_every_format(run):
     folder, records = run
     written = write_exports(folder, ALL)
     own = [(e.instruction, e.input, e.output, e.record_id) for e in read_examples([str(folder / "evolved.jsonl")])]
@@ -61,7 +61,7 @@ def test_training_reads_what_is_exported_as_it_reads_the_records(run):
     assert len(own) == len(records)
 
 
-def test_the_datasets_library_reads_every_form(run, tmp_path):
+def test_the_datasets_library_reads_every_format(run, tmp_path):
     datasets = pytest.importorskip("datasets")
     folder, records = run
     for path, kind in zip(write_exports(folder, ALL), ("json", "json", "parquet"), strict=True):
@@ -71,7 +71,7 @@ def test_the_datasets_library_reads_every_form(run, tmp_path):
         assert texts == [r["instruction"] for r in records]
 
 
-def test_a_run_without_records_has_exports_too(tmp_path):
+def test_a_run_without_records_has_empty_exports(tmp_path):
     folder = write_run(tmp_path, [])
     write_exports(folder, ALL)
     assert json.loads((folder / "evolved.alpaca.json").read_text()) == []
@@ -79,7 +79,7 @@ def test_a_run_without_records_has_exports_too(tmp_path):
     assert parquet.read_table(folder / "evolved.parquet").num_rows == 0
 
 
-def test_exports_are_the_same_bytes_every_time(run):
+def test_exporting_again_writes_the_same_bytes(run):
     folder, _ = run
     first = [open_bytes(path) for path in write_exports(folder, ALL)]
     assert [open_bytes(path) for path in write_exports(folder, ALL)] == first
@@ -89,7 +89,7 @@ def open_bytes(path):
     return Path(path).read_bytes()
 
 
-def test_a_failed_export_leaves_what_stood_there(run):
+def test_a_failed_export_leaves_the_earlier_file_unchanged(run):
     folder, _ = run
     (path,) = write_exports(folder, ["alpaca"])
     before = open_bytes(path)

@@ -1,4 +1,4 @@
-"""A whole run against an independent account of the method: every prompt, draw, verdict and record, worked out here anew."""
+"""A whole run compared with an independent implementation of every prompt, draw, verdict and record."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ def digest(text):
 
 
 def teacher(prompt):
-    """(text, finish_reason): now and then it copies, leaks, announces, refuses, is cut off or uses the wrong language."""
+    """Return (text, finish_reason); some answers copy, leak, announce, refuse, are truncated or use the wrong language."""
     roll = digest(prompt)
     if prompt.startswith(("Please increase", "Please draw")):
         question = next(part for part in prompt.split("\n\n") if part.startswith("Q:"))
@@ -116,7 +116,7 @@ def evolution_prompt(parent, method, language):
 
 
 def evolved(parent, round_):
-    """(the record's fields that are told here, the rule it failed or None)."""
+    """Return (the compared fields of the record, the rule that it fails or None)."""
     task, method = parent["task"], method_of(parent["id"], round_)
     drawn = LANGUAGES[eight_bytes(SEED, parent["seed_id"], "language") % 2]
     language = drawn if task == "generate" else parent["language"]
@@ -190,7 +190,7 @@ ENTRIES = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The output folders of the same run with 1 and with 64 calls in flight."""
+    """Return the output folders of the same run with 1 and with 64 calls in flight."""
     folder = tmp_path_factory.mktemp("method")
     (folder / "seeds.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in ENTRIES))
     with pytest.MonkeyPatch.context() as patch, LoopbackTeacher() as server:
@@ -211,19 +211,19 @@ def read(path):
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
-def told_here(entry):
+def compared_fields(entry):
     names = ["id", "parent_id", "seed_id", "round", "method", "instruction", "output", "task", "language", "rule"]
     return {name: entry[name] for name in names if name in entry} | {"num_calls": len(entry["call_ids"])}
 
 
-def test_every_record_and_every_rejection_is_what_the_method_says(runs):
+def test_every_record_and_every_rejection_matches_the_independent_implementation(runs):
     kept, rejected = expected(ENTRIES)
-    assert [told_here(entry) for entry in read(runs[0] / "evolved.jsonl")] == kept
-    assert [told_here(entry) for entry in read(runs[0] / "rejected.jsonl")] == rejected
+    assert [compared_fields(entry) for entry in read(runs[0] / "evolved.jsonl")] == kept
+    assert [compared_fields(entry) for entry in read(runs[0] / "rejected.jsonl")] == rejected
 
 
-def test_the_account_reaches_every_rule_method_task_and_language(runs):
-    """Else the test above could not fail where it matters."""
+def test_the_run_covers_every_rule_method_task_and_language(runs):
+    """Otherwise the test above would not test them."""
     kept, rejected = expected(ENTRIES)
     assert {entry["rule"] for entry in rejected} == {
         *("empty", "truncated", "refused", "identical_to_parent", "leaked_template", "announced", "sorry", "no_code"),
@@ -236,8 +236,8 @@ def test_the_account_reaches_every_rule_method_task_and_language(runs):
     }
 
 
-def test_concurrency_changes_no_byte(runs):
+def test_concurrency_does_not_change_any_byte(runs):
     one, many = runs
     names = [path.relative_to(one) for path in one.rglob("*") if path.is_file() and path.suffix in (".jsonl", ".md", ".json")]
     different = [name for name in names if (one / name).read_bytes() != (many / name).read_bytes()]
-    assert len(names) >= 8 and [str(name) for name in different] == ["config.json"]  # which tells the two apart
+    assert len(names) >= 8 and [str(name) for name in different] == ["config.json"]  # which has the concurrency

@@ -18,7 +18,7 @@ def record(instruction="Do it.", task="generate", language=None, **fields):
     return Record(instruction=instruction, output="y", teacher=None, task=task, language=language, **fields)
 
 
-def test_the_papers_evolution_is_asked_for_and_answered_without_a_word_of_ours():
+def test_the_prompts_for_generate_are_exactly_the_papers():
     parent = record("Sort {these}.")
     request = EvolutionSampler(run_seed=0).sample(parent, 1)
     assert request.prompt == request.method.prompt("Sort {these}.")
@@ -27,7 +27,7 @@ def test_the_papers_evolution_is_asked_for_and_answered_without_a_word_of_ours()
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_every_task_has_five_methods_of_its_own_and_keeps_the_instruction_whole(task):
+def test_every_task_has_its_own_five_methods_and_includes_the_whole_instruction(task):
     prompts = {TASKS[task].evolution_prompt(method, CODE, None) for method in (*METHODS, BREADTH)}
     assert len(prompts) == 6
     assert all(prompt.endswith(f"\n\n{CODE}") and TASKS[task].subject in prompt for prompt in prompts)
@@ -37,14 +37,14 @@ def test_every_task_has_five_methods_of_its_own_and_keeps_the_instruction_whole(
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_a_teacher_that_repeats_the_prompt_is_caught(task):
+def test_a_teacher_that_repeats_the_prompt_is_detected(task):
     for method in (*METHODS, BREADTH):
         first_line = TASKS[task].evolution_prompt(method, CODE, "rust").split("\n")[0]
         assert find_leaked_words(first_line, CODE)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_a_language_is_one_more_line_and_nothing_else_changes(task):
+def test_a_language_adds_one_line_to_the_prompt(task):
     plain = TASKS[task].evolution_prompt(METHODS[1], CODE, None)
     asked = TASKS[task].evolution_prompt(METHODS[1], CODE, "cpp")
     (line,) = [line for line in asked.split("\n") if line not in plain.split("\n")]
@@ -52,14 +52,14 @@ def test_a_language_is_one_more_line_and_nothing_else_changes(task):
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_a_seeds_own_task_and_language_are_kept(task):
+def test_the_task_and_language_of_a_seed_are_kept(task):
     request = EvolutionSampler(run_seed=0).sample(record(CODE, task, "go"), 1)
     candidate = request.candidate("x", "stop")
     assert (candidate.task, candidate.language, candidate.parent_instruction) == (task, "go", CODE)
     assert LANGUAGE_NAMES["go"] in request.prompt
 
 
-def test_a_language_is_drawn_once_a_seed_evenly_and_only_to_generate():
+def test_languages_are_sampled_uniformly_once_per_seed_for_generate_only():
     sampler = EvolutionSampler(run_seed=1, languages=("python", "rust", "go"))
     seeds = [record(f"Do {i}.") for i in range(600)]
     drawn = {seed.id: sampler.sample(seed, 1).language for seed in seeds}
@@ -72,7 +72,7 @@ def test_a_language_is_drawn_once_a_seed_evenly_and_only_to_generate():
     )
 
 
-def test_settings_of_the_draw_reach_the_request():
+def test_sampler_settings_reach_the_request():
     parent = record()
     assert EvolutionSampler(run_seed=0, breadth_rate=1.0).sample(parent, 1).method is BREADTH
     assert EvolutionSampler(run_seed=0, method_weights=(0, 0, 0, 1, 0)).sample(parent, 1).method is METHODS[3]

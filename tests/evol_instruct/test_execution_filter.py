@@ -107,7 +107,7 @@ def test_answers_that_need_what_the_sandbox_lacks_are_inconclusive(response, rea
         ("exception:TclError", FENCED, Inconclusive(reason="needs_display")),
     ],
 )
-def test_each_ending_has_its_verdict(reason, response, verdict):
+def test_each_result_has_its_verdict(reason, response, verdict):
     assert judged(response, run=lambda code, test: ExecutionResult(reason=reason, detail="d"))[0] == verdict
 
 

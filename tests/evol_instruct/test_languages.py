@@ -40,7 +40,7 @@ def test_there_is_an_example_of_every_language():
 
 
 @pytest.mark.parametrize("language", LANGUAGE_NAMES)
-def test_the_language_of_code_is_told_by_its_syntax_with_or_without_a_fence(language):
+def test_code_is_recognized_by_its_syntax_with_or_without_a_fence(language):
     assert detect_language(CODE[language]) == language
     assert detect_language(f"Here it is:\n\n```\n{CODE[language]}```\nDone.") == language
 
@@ -64,17 +64,17 @@ def test_the_language_of_code_is_told_by_its_syntax_with_or_without_a_fence(lang
         ("", None),
     ],
 )
-def test_a_fence_that_names_its_language_is_believed(text, language):
+def test_the_label_of_a_fence_decides_the_language(text, language):
     assert detect_language(text) == language
 
 
 @pytest.mark.parametrize(("name", "language"), [("Python", "python"), (" C# ", "csharp"), ("golang", "go"), ("en", None)])
-def test_languages_have_other_names(name, language):
+def test_languages_have_aliases(name, language):
     assert parse_language_name(name) == language
 
 
 @pytest.mark.parametrize(
-    ("text", "holds"),
+    ("text", "expected"),
     [
         ("Explain what the function does.", False),
         ("Say it again, in fewer words: why is recursion slow?", False),
@@ -84,25 +84,25 @@ def test_languages_have_other_names(name, language):
         *((code, True) for code in CODE.values()),
     ],
 )
-def test_code_is_found_in_a_text(text, holds):
-    assert has_code(text) is holds
+def test_code_is_found_in_a_text(text, expected):
+    assert has_code(text) is expected
 
 
-def test_what_real_answers_say_of_their_language_is_what_their_syntax_says():
-    """gpt-3.5's fences against the same code without them: rarely contradicted, mostly confirmed."""
-    told = confirmed = contradicted = 0
+def test_fence_labels_of_real_answers_agree_with_their_syntax():
+    """The labels of gpt-3.5's fences are mostly confirmed by the syntax of the code, and rarely contradicted."""
+    labeled = confirmed = contradicted = 0
     for _, entry in read_records(shared("evol/evol_round1_of_2k.json")):
         for name, code in fenced_blocks(entry["output"]):
             named, seen = parse_language_name(name), detect_language(code)
-            told += named is not None
+            labeled += named is not None
             confirmed += named is not None and seen == named
             contradicted += named is not None and seen not in (None, named)
-    assert told > 1000
-    assert confirmed > 0.75 * told and contradicted < 0.02 * told
+    assert labeled > 1000
+    assert confirmed > 0.75 * labeled and contradicted < 0.02 * labeled
 
 
 @pytest.mark.parametrize(("name", "language"), [("js", "javascript"), ("java", "java"), ("cpp", "cpp"), ("sh", "bash")])
-def test_the_problems_of_multipl_e_are_in_their_language(name, language):
+def test_the_language_of_multipl_e_problems_is_detected(name, language):
     with open(shared(f"multipl-e/humaneval-{name}.jsonl"), encoding="utf-8") as file:
         prompts = [json.loads(line)["prompt"] for line in file]
     assert {detect_language(prompt) for prompt in prompts} == {language}

@@ -139,6 +139,7 @@ def test_memory_is_a_few_hundred_bytes_per_record(monkeypatch):
     monkeypatch.setattr(near_duplicates, "ROWS_PER_CHUNK", num)
     generator, filter_ = random.Random(3), NearDuplicates(0.9)
     texts = [" ".join(generator.sample(WORDS, 12)) for _ in range(num)]
+    filter_.check(record(num, "Import and cache what the first check needs."))
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for i, text in enumerate(texts):

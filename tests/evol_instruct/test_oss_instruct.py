@@ -22,7 +22,7 @@ GOOD = "[Problem Description]\nAdd two numbers.\n\n[Solution]\n```python\ndef ad
 
 
 def seeded(reply, finish_reason="stop", snippet=SNIPPET):
-    """What comes of a reply, and the prompts that were asked."""
+    """Return the outcome of a reply, and the prompts that were sent."""
     asked = []
 
     async def ask_teacher(prompt, purpose):
@@ -32,14 +32,14 @@ def seeded(reply, finish_reason="stop", snippet=SNIPPET):
     return asyncio.run(make_seed(snippet, ask_teacher)), asked
 
 
-def test_the_prompt_is_magicoders_with_the_snippet_in_it():
+def test_the_prompt_is_magicoders_with_the_snippet():
     _, ((purpose, prompt),) = seeded(GOOD)
     assert purpose == "problem" and "Code snippet for inspiration:\n```\nx = {1: 2}\n```\n\nGuidelines" in prompt
     assert prompt.startswith("You are exceptionally skilled at crafting") and prompt.endswith("you provided.")
     assert len(PROMPT.partition("\n\n")[2]) == 709  # characters of magicoder's data/prompt.txt
 
 
-def test_a_reply_with_both_sections_is_a_seed_of_round_0():
+def test_a_reply_with_both_sections_becomes_a_record_of_round_0():
     record, _ = seeded(GOOD)
     assert isinstance(record, Record)
     assert (record.round, record.parent_id, record.method, record.teacher) == (0, None, None, "t-1")
@@ -88,15 +88,15 @@ def test_a_reply_is_parsed_strictly(reply, parsed):
         ("[Problem Description]\nFix\n```\nx = 1\n```\n[Solution]\n```python\nx  = 1\n```", "stop", "copied_solution"),
     ],
 )
-def test_a_reply_that_is_no_seed_is_dropped_by_the_named_rule(reply, finish_reason, rule):
+def test_an_unusable_reply_is_rejected_by_the_expected_rule(reply, finish_reason, rule):
     rejection, asked = seeded(reply, finish_reason)
     assert isinstance(rejection, Rejection) and (rejection.rule, len(asked)) == (rule, 1)
     assert rejection.evidence and rejection.record.round == 0
     "".join(map(str, rejection.to_json().values())).encode("utf-8")
 
 
-def test_snippets_go_through_the_rounds_as_seeds_do_and_carry_their_cost(tmp_path):
-    """Round 0 is the problems that could be made, each with its call; round 1 evolves them; nothing is lost."""
+def test_snippets_pass_through_the_rounds_with_the_usage_of_their_calls(tmp_path):
+    """Round 0 has the problems that could be parsed, each with its call, and round 1 evolves them."""
     (tmp_path / "code.jsonl").write_text("".join(json.dumps({"snippet": f"x{i} = {i}"}) + "\n" for i in range(20)))
 
     async def call_teacher(prompt, *, purpose, record_id, round_):

@@ -25,7 +25,7 @@ def test_the_id_of_a_seed_is_a_hash_of_its_content(tmp_path):
     assert (seed.seed_id, seed.parent_id, seed.method, seed.round) == (seed.id, None, None, 0)
 
 
-def test_repeated_seeds_are_kept_once_and_counted(tmp_path):
+def test_duplicate_seeds_are_skipped_and_counted(tmp_path):
     a, b = {"instruction": "A", "output": "1"}, {"instruction": "A", "output": "2"}
     seeds, repeats = read_seeds(written(tmp_path, a, b, {**a, "input": ""}, a))
     assert [seed.output for seed in seeds] == ["1", "2"]
@@ -50,7 +50,7 @@ def test_repeated_seeds_are_kept_once_and_counted(tmp_path):
         ({"instruction": "A", "output": "x", "task": "translate", "target_language": 3}, '"target_language" is int'),
     ],
 )
-def test_a_wrong_seed_is_named_with_file_line_and_field(tmp_path, bad, named):
+def test_the_error_for_an_invalid_seed_names_file_line_and_field(tmp_path, bad, named):
     path = written(tmp_path, {"instruction": "fine", "output": "fine"}, bad)
     with pytest.raises(InputError, match=named) as caught:
         read_seeds(path)
@@ -62,7 +62,7 @@ def test_a_file_without_seeds_is_refused(tmp_path):
         read_seeds(written(tmp_path))
 
 
-def test_a_seed_may_say_its_task_and_languages_in_any_of_their_names(tmp_path):
+def test_a_seed_may_specify_task_and_languages_by_any_alias(tmp_path):
     entries = [
         {"instruction": "A", "output": "1"},
         {"instruction": "A", "output": "1", "task": "explain", "language": "C++"},
@@ -85,7 +85,7 @@ def test_a_seed_may_say_its_task_and_languages_in_any_of_their_names(tmp_path):
     )
 
 
-def test_a_file_of_seeds_can_be_read_again_and_counts_its_repeats_anew(tmp_path):
+def test_a_seed_file_can_be_read_repeatedly_with_the_same_count_of_duplicates(tmp_path):
     seeds = SeedFile(written(tmp_path, *[{"instruction": "A", "output": "1"}] * 3))
     assert list(seeds) == list(seeds)
     assert seeds.num_repeats == 2

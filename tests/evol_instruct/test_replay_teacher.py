@@ -37,7 +37,7 @@ def test_an_answer_is_found_by_its_exact_messages(tmp_path):
     assert complete(teacher, [{"role": "user", "content": "a "}]).text == "2"
 
 
-def test_a_missing_answer_is_named_with_its_file(tmp_path):
+def test_the_error_for_a_missing_answer_names_file_and_prompt(tmp_path):
     teacher = ReplayTeacher(recording(tmp_path, entry("a", "1")))
     with pytest.raises(InputError, match=r"teacher\.jsonl has no answer to 'Write x") as caught:
         complete(teacher, [{"role": "user", "content": "Write x" + "y" * 500 + "end"}])
@@ -63,6 +63,6 @@ def test_an_edited_file_is_another_teacher(tmp_path):
         (entry("a", "x", finish_reason=1), "finish_reason"),
     ],
 )
-def test_a_malformed_recording_is_named_with_file_and_line(tmp_path, bad, named):
+def test_the_error_for_a_malformed_recording_names_file_and_line(tmp_path, bad, named):
     with pytest.raises(InputError, match=rf"teacher\.jsonl:2: .*{named}"):
         ReplayTeacher(recording(tmp_path, entry("a", "1"), bad))

@@ -31,7 +31,7 @@ def test_a_record_can_be_read_as_soon_as_it_is_written_and_after_the_round_is_ov
     assert (tmp_path / "round-00.jsonl").read_text().count("\n") == 4
 
 
-def test_the_newest_of_each_seed_is_known_when_the_round_before_has_decided(tmp_path):
+def test_the_newest_record_of_a_seed_is_known_once_the_round_before_has_its_outcome(tmp_path):
     rounds = [RoundFile(tmp_path / f"round-0{i}.jsonl") for i in range(3)]
     newest = iter_newest_records(rounds)
     with rounds[0].open_for_writing():

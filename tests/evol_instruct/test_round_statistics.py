@@ -1,6 +1,5 @@
 import json
 import random
-import time
 
 import pytest
 
@@ -48,7 +47,7 @@ def test_every_outcome_is_counted_once():
     assert sum(number for _, number in found["lengths"]["output"]["histogram"]) == 7
 
 
-def test_the_numbers_do_not_depend_on_the_order_of_outcomes(monkeypatch):
+def test_statistics_do_not_depend_on_the_order_of_outcomes(monkeypatch):
     monkeypatch.setattr(round_statistics, "SAMPLE_SIZE", 20)
     draw = random.Random(0)
     outcomes = [
@@ -88,7 +87,7 @@ def test_a_round_without_records_has_no_means():
 
 
 @pytest.mark.parametrize("number", [1, 2, 10, 1000])
-def test_quantiles_of_lengths_are_within_a_bin_of_the_true_ones(number):
+def test_quantiles_of_lengths_are_accurate_to_one_bin(number):
     draw = random.Random(number)
     values = sorted(int(2 ** draw.uniform(0, 14)) for _ in range(number))
     lengths = LengthHistogram()
@@ -133,19 +132,19 @@ def test_complexity_counts_decisions_and_nesting_counts_blocks(code, complexity,
         "x = '\ud800'",
     ],
 )
-def test_what_is_no_python_is_not_measured_as_some(output):
+def test_texts_without_python_have_no_code_measures(output):
     assert parse_python(output) is None
     assert measure_difficulty("Sort.", output).code_nodes is None
 
 
-def test_deep_code_is_measured_or_passed_over_without_an_error():
+def test_deeply_nested_code_raises_no_error():
     for depth in (50, 90, 1000, 5000):
         measure_difficulty("Sort.", "x = " + "[" * depth + "]" * depth)
         measure_difficulty("Sort.", "x = " + "not " * depth + "y")
         measure_difficulty("Sort.", "x = " + "a." * depth + "y")
 
 
-def test_diversity_tells_copies_from_different_texts():
+def test_diversity_distinguishes_copies_from_different_texts():
     copies, different = [["sort", "a", "list"]] * 20, [[f"w{i}", f"v{i}", f"u{i}"] for i in range(20)]
     same, other = measure_diversity(copies, None), measure_diversity(different, {"w0", "v0", "u0"})
     assert (same["mean_pairwise_jaccard"], other["mean_pairwise_jaccard"]) == (1.0, 0.0)
@@ -153,16 +152,14 @@ def test_diversity_tells_copies_from_different_texts():
     assert (same["new_vocabulary"], other["new_vocabulary"]) == (None, 0.95)
 
 
-def test_a_real_evolved_round_is_harder_than_its_seeds_and_costs_little_to_count():
+def test_a_real_evolved_round_is_measured_as_harder_than_its_seeds():
     with open(shared("codealpaca/code_alpaca_2k.json")) as seeds, open(shared("evol/evol_round1_of_2k.json")) as evolved:
         texts = [json.load(seeds), json.load(evolved)]
-    before_s = time.process_time()
     rounds = [
         statistics_of([record(i, n, entry["instruction"], entry["output"]) for i, entry in enumerate(own)], n)
         for n, own in enumerate(texts)
     ]
     easy, hard = (one.to_json(rounds[:i]) for i, one in enumerate(rounds))
-    assert time.process_time() - before_s < 10
     for name in ("instruction_words", "instruction_constraints", "code_nodes", "code_complexity", "code_nesting"):
         assert hard["difficulty"][name]["mean"] > 1.2 * easy["difficulty"][name]["mean"], name
     assert hard["lengths"]["output"]["p50"] > 2 * easy["lengths"]["output"]["p50"]

@@ -28,8 +28,8 @@ def seed(instruction, output="x = 1"):
 SEEDS = [seed(f"Write function number {i}.") for i in range(30)]
 
 
-class Asked:
-    """Answers as the loopback server does, or by `special`, and remembers the calls."""
+class RecordingTeacher:
+    """A teacher that answers as the loopback server or by `special`, and records the calls."""
 
     def __init__(self, special=None):
         self.calls, self._special = [], special or {}
@@ -53,15 +53,15 @@ KIND = {"answer": always("def f(): pass"), "judge": always("Not Equal")}
 
 @dataclasses.dataclass
 class RoundResult:
-    """What one round kept and dropped, in the order of its pool; round 0 holds the seeds."""
+    """The kept and the rejected records of one round, in the order of its pool; round 0 consists of the seeds."""
 
     pool_size: int = 0
     kept: tuple = ()
     rejected: tuple = ()
 
 
-class Memory:
-    """A Store without files."""
+class MemoryStore:
+    """A RoundStore in memory."""
 
     def __init__(self):
         self.results = []
@@ -102,18 +102,18 @@ class Memory:
 
 
 def run(call_teacher, seeds=SEEDS, rounds=1, concurrency=4, filters=(), **settings):
-    store, evolver = Memory(), RecordEvolver(call_teacher=call_teacher, sampler=EvolutionSampler(run_seed=0), **settings)
+    store, evolver = MemoryStore(), RecordEvolver(call_teacher=call_teacher, sampler=EvolutionSampler(run_seed=0), **settings)
     rounds_ = Rounds(evolver=evolver, store=store, concurrency=concurrency, filters=filters)
     asyncio.run(rounds_.run(seeds, len(seeds), rounds))
     return store.results
 
 
-def test_round_zero_is_the_seeds_as_they_are():
-    assert run(Asked(KIND))[0].kept == tuple(SEEDS)
+def test_round_zero_consists_of_the_unchanged_seeds():
+    assert run(RecordingTeacher(KIND))[0].kept == tuple(SEEDS)
 
 
-def test_a_survivor_knows_its_lineage_and_its_cost():
-    _, result = run(Asked({**KIND, "evolve": always("  Harder.\n")}), SEEDS[:1])
+def test_a_kept_record_has_its_lineage_and_its_usage():
+    _, result = run(RecordingTeacher({**KIND, "evolve": always("  Harder.\n")}), SEEDS[:1])
     (record,) = result.kept
     assert (record.parent_id, record.seed_id, record.round) == (SEEDS[0].id, SEEDS[0].id, 1)
     assert record.method == draw_method(0, SEEDS[0].id, 1).number
@@ -123,8 +123,8 @@ def test_a_survivor_knows_its_lineage_and_its_cost():
     assert record.call_ids == tuple(f"{purpose}:{SEEDS[0].id}:1" for purpose in ("evolve", "answer", "judge"))
 
 
-def test_the_response_is_asked_for_with_the_bare_evolved_instruction():
-    ask = Asked({**KIND, "evolve": always("Harder.")})
+def test_the_answer_prompt_is_the_evolved_instruction_alone():
+    ask = RecordingTeacher({**KIND, "evolve": always("Harder.")})
     run(ask, SEEDS[:1])
     assert [(purpose, round_) for purpose, _, round_, _ in ask.calls] == [("evolve", 1), ("answer", 1), ("judge", 1)]
     assert ask.calls[0][3] == draw_method(0, SEEDS[0].id, 1).prompt(SEEDS[0].instruction)
@@ -132,8 +132,8 @@ def test_the_response_is_asked_for_with_the_bare_evolved_instruction():
     assert SEEDS[0].instruction in ask.calls[2][3] and "Harder." in ask.calls[2][3]
 
 
-def test_each_round_evolves_what_the_round_before_left():
-    _, first, second = run(Asked(KIND), rounds=2)
+def test_each_round_evolves_the_records_of_the_round_before():
+    _, first, second = run(RecordingTeacher(KIND), rounds=2)
     assert [record.parent_id for record in second.kept] == [record.id for record in first.kept]
     assert [record.seed_id for record in second.kept] == [record.id for record in SEEDS]
 
@@ -149,8 +149,8 @@ def test_each_round_evolves_what_the_round_before_left():
         ({"judge": always("Equal")}, "no_information_gain", 3),
     ],
 )
-def test_a_failed_evolution_is_dropped_and_its_parent_evolves_again(special, rule, num_calls):
-    ask = Asked({**KIND, **special})
+def test_a_failed_evolution_is_rejected_and_its_parent_evolves_again(special, rule, num_calls):
+    ask = RecordingTeacher({**KIND, **special})
     _, first, second = run(ask, SEEDS[:1], rounds=2)
     assert not first.kept and not second.kept
     assert [rejection.rule for rejection in first.rejected + second.rejected] == [rule, rule]
@@ -161,14 +161,14 @@ def test_a_failed_evolution_is_dropped_and_its_parent_evolves_again(special, rul
         "".join(map(str, rejection.to_json().values())).encode("utf-8")
 
 
-def test_judging_can_be_switched_off():
-    ask = Asked({**KIND, "judge": always("Equal")})
+def test_the_judge_of_information_gain_is_optional():
+    ask = RecordingTeacher({**KIND, "judge": always("Equal")})
     _, result = run(ask, SEEDS[:1], judges=())
     assert len(result.kept) == 1 and len(ask.calls) == 2
     assert "no_information_gain" not in result.kept[0].filters
 
 
-def test_an_extra_rule_screens_seeds_instructions_and_responses():
+def test_an_additional_rule_checks_seeds_instructions_and_responses():
     rule = Rule(name="no_seven", check=lambda candidate: "7" if "7" in candidate.latest_text else None)
     seeds = [seed("Add 7."), seed("Add 2.", "x + 7"), seed("Fine")]
     extra = {
@@ -176,19 +176,19 @@ def test_an_extra_rule_screens_seeds_instructions_and_responses():
         "response_rules": (*RESPONSE_RULES, rule),
         "seed_rules": (rule,),
     }
-    zero, one = run(Asked({**KIND, "evolve": always("Do 7.")}), seeds, **extra)
+    zero, one = run(RecordingTeacher({**KIND, "evolve": always("Do 7.")}), seeds, **extra)
     assert [rejection.record.instruction for rejection in zero.rejected] == ["Add 7.", "Add 2."]
     assert zero.kept[0].filters == ("no_seven",)
     assert one.pool_size == 1 and one.rejected[0].rule == "no_seven"
-    _, one = run(Asked({**KIND, "evolve": always("Harder."), "answer": always("7")}), seeds, **extra)
+    _, one = run(RecordingTeacher({**KIND, "evolve": always("Harder."), "answer": always("7")}), seeds, **extra)
     assert one.rejected[0].record.output == "7"
 
 
 @pytest.mark.parametrize("concurrency", [2, 8, 100])
 def test_results_do_not_depend_on_concurrency(concurrency):
-    serial = run(Asked(), rounds=3, concurrency=1)
+    serial = run(RecordingTeacher(), rounds=3, concurrency=1)
     assert any(result.rejected for result in serial[1:])
-    assert run(Asked(), rounds=3, concurrency=concurrency) == serial
+    assert run(RecordingTeacher(), rounds=3, concurrency=concurrency) == serial
 
 
 def test_an_error_of_the_teacher_ends_the_run():
@@ -196,14 +196,14 @@ def test_an_error_of_the_teacher_ends_the_run():
         raise InputError("no answer")
 
     with pytest.raises(InputError, match="no answer"):
-        run(Asked({"answer": broken}))
+        run(RecordingTeacher({"answer": broken}))
 
 
-def test_judges_ask_in_order_and_what_they_ask_is_the_records():
+def test_judges_run_in_order_and_their_calls_are_added_to_the_record():
     async def no_seven(candidate, ask_teacher):
         return (await ask_teacher(f"Seven? {candidate.latest_text}", "seven")).text
 
-    ask = Asked({**KIND, "seven": always("It has a 7.")})
+    ask = RecordingTeacher({**KIND, "seven": always("It has a 7.")})
     judges = (INFORMATION_GAIN, Judge(name="seven", check=no_seven))
     zero, one = run(ask, SEEDS[:1], judges=judges, seed_judges=())
     assert not zero.rejected
@@ -214,25 +214,25 @@ def test_judges_ask_in_order_and_what_they_ask_is_the_records():
     assert "no_information_gain" in rejection.record.filters
 
 
-def test_a_judge_may_screen_the_seeds():
+def test_judges_can_check_seeds():
     async def long_enough(candidate, ask_teacher):
         return None if (await ask_teacher(candidate.latest_text, "length")).text else "short"
 
-    ask = Asked({**KIND, "length": lambda prompt: ("" if prompt == "x" else "yes", "stop")})
+    ask = RecordingTeacher({**KIND, "length": lambda prompt: ("" if prompt == "x" else "yes", "stop")})
     zero, one = run(ask, [seed("A", "x"), seed("B", "y")], seed_judges=(Judge(name="short", check=long_enough),))
     assert [rejection.record.instruction for rejection in zero.rejected] == ["A"]
     assert zero.kept[0].filters == ("short",) and zero.kept[0].usage.num_calls == 1
     assert one.pool_size == 1
 
 
-def test_a_seed_may_be_made_of_something_else():
+def test_seeds_can_be_made_from_other_sources():
     async def made(source, ask_teacher):
         text = (await ask_teacher(source.id, "snippet")).text
         record = dataclasses.replace(seed(text), teacher="m")
         return record if text != "no" else Rejection(record=record, rule="unparsed", evidence="no")
 
     sources = [seed("one"), seed("two")]
-    ask = Asked({**KIND, "snippet": lambda prompt: ("no" if prompt == sources[0].id else "Do it.", "stop")})
+    ask = RecordingTeacher({**KIND, "snippet": lambda prompt: ("no" if prompt == sources[0].id else "Do it.", "stop")})
     zero, one = run(ask, sources, make_seed=made)
     assert [rejection.rule for rejection in zero.rejected] == ["unparsed"]
     assert zero.rejected[0].record.usage.num_calls == 1
@@ -241,7 +241,7 @@ def test_a_seed_may_be_made_of_something_else():
 
 
 class FirstOfItsLength:
-    """An OrderedFilter that lets one record of each length of instruction pass."""
+    """A SequentialFilter that passes one record for each length of the instruction."""
 
     name = "same_length"
 
@@ -256,11 +256,11 @@ class FirstOfItsLength:
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
-def test_an_ordered_filter_sees_the_records_in_the_order_of_the_pool(concurrency):
+def test_a_sequential_filter_gets_the_records_in_the_order_of_the_pool(concurrency):
     def slowly(prompt):
         return prompt.split("\n\n")[2] + "!", "stop"
 
-    ask = Asked({**KIND, "evolve": slowly})
+    ask = RecordingTeacher({**KIND, "evolve": slowly})
     seeds = [seed(text) for text in ("aa", "bb", "a", "cccc", "bbb")]
     zero, one, two = run(ask, seeds, 2, concurrency, filters=(FirstOfItsLength(),))
     assert [record.instruction for record in zero.kept] == ["aa", "a", "cccc", "bbb"]
@@ -271,22 +271,22 @@ def test_an_ordered_filter_sees_the_records_in_the_order_of_the_pool(concurrency
     assert [record.instruction for record in two.kept] == ["cccc!!"]
 
 
-def test_a_round_begins_while_the_last_record_of_the_one_before_is_in_progress():
+def test_a_round_starts_while_the_last_record_of_the_round_before_is_in_progress():
     last, reached = SEEDS[9], asyncio.Event()
 
-    class Held(Asked):
+    class BlockingTeacher(RecordingTeacher):
         async def __call__(self, prompt, *, purpose, record_id, round_):
             if record_id == last.id and round_ == 1:
-                await asyncio.wait_for(reached.wait(), timeout=10)
+                await asyncio.wait_for(reached.wait(), timeout=60)
             if round_ == 2:
                 reached.set()
             return await super().__call__(prompt, purpose=purpose, record_id=record_id, round_=round_)
 
-    _, one, two = run(Held(KIND), SEEDS[:10], rounds=2, concurrency=4)
+    _, one, two = run(BlockingTeacher(KIND), SEEDS[:10], rounds=2, concurrency=4)
     assert one.pool_size == two.pool_size == 10
 
 
-def test_with_no_seed_left_the_rounds_are_empty():
+def test_rounds_are_empty_if_all_seeds_are_rejected():
     refuse = Rule(name="none", check=lambda candidate: "no")
-    zero, one, two = run(Asked(KIND), rounds=2, seed_rules=(refuse,))
+    zero, one, two = run(RecordingTeacher(KIND), rounds=2, seed_rules=(refuse,))
     assert len(zero.rejected) == len(SEEDS) and one.pool_size == two.pool_size == 0

@@ -40,14 +40,14 @@ def asked(path, teacher, *prompts, config=PRICED, record_id="seed-1", round_=1, 
         return asyncio.run(ask_all(calls.ask))
 
 
-def test_an_answer_is_paid_for_once_and_comes_back_as_it_was(tmp_path):
+def test_an_answer_is_paid_for_once_and_replayed_unchanged(tmp_path):
     teacher, path = CountingTeacher(), tmp_path / "ledger.sqlite"
     first = asked(path, teacher, "p", "q")
     assert asked(path, teacher, "p", "q") == first
     assert teacher.num_calls == 2
 
 
-def test_cost_follows_from_the_tokens_and_is_in_the_totals(tmp_path):
+def test_cost_is_computed_from_the_tokens_and_added_to_the_totals(tmp_path):
     path = tmp_path / "ledger.sqlite"
     (answer,) = asked(path, CountingTeacher(), "p")
     assert answer.usd == pytest.approx((10 * 1.0 + 20 * 2.0) / 1e6)
@@ -55,7 +55,7 @@ def test_cost_follows_from_the_tokens_and_is_in_the_totals(tmp_path):
         assert ledger.totals() == Spending(requests=1, usd=answer.usd, tokens=30)
 
 
-def test_tokens_that_the_server_does_not_report_are_counted_at_their_worst(tmp_path):
+def test_tokens_that_the_server_does_not_report_are_counted_at_their_maximum(tmp_path):
     (answer,) = asked(tmp_path / "ledger.sqlite", CountingTeacher(prompt_tokens=None), "p" * 1000)
     assert answer.usd >= (1000 * 1.0 + 100 * 2.0) / 1e6
 
@@ -77,7 +77,7 @@ def test_the_same_prompt_for_another_purpose_is_another_call(tmp_path, other):
     assert teacher.num_calls == 2
 
 
-def test_an_answer_is_named_by_its_row(tmp_path):
+def test_the_call_id_of_an_answer_is_the_key_of_its_row(tmp_path):
     first, second = asked(tmp_path / "ledger.sqlite", CountingTeacher(), "p", "q")
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.get(first.call_id) == (first.completion, first.usd)
@@ -105,7 +105,7 @@ def test_a_row_is_durable_before_the_answer_is_used(tmp_path):
     assert len(num_rows) == 10 and all(number > i for i, number in enumerate(num_rows))
 
 
-def test_a_file_that_is_no_ledger_is_named(tmp_path):
+def test_the_error_names_a_file_that_is_not_a_ledger(tmp_path):
     path = tmp_path / "ledger.sqlite"
     path.write_text("not a database, but long enough to be taken for one" * 20)
     with pytest.raises(InputError, match=r"ledger.sqlite cannot be used"):
