@@ -219,7 +219,7 @@ def test_a_big_endian_file_is_rejected(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "number", "message"),
+    ("offset", "number", "message"),
     [
         (4, 1, "GGUF version 1 is not supported"),
         ("blk.0.attn_v.weight", 5, r"attn_v\.weight has 5 dims"),
@@ -227,19 +227,19 @@ def test_a_big_endian_file_is_rejected(tmp_path):
         ("type", 77, r"attn_v\.weight \[128, 256\] of type 77 cannot be read"),
     ],
 )
-def test_a_malformed_header_is_named(place, number, message, tmp_path):
+def test_a_malformed_header_is_rejected(offset, number, message, tmp_path):
     path = tiny_gguf.write_model(tmp_path / "model.gguf", Kind.Q4_0)
     content = bytearray(path.read_bytes())
-    if place != 4:
+    if offset != 4:
         after_name = content.index(b"blk.0.attn_v.weight") + len("blk.0.attn_v.weight")
-        place = after_name + {"dim": 4, "type": 20}.get(place, 0)  # uint32 dims, uint64 each, uint32 type
-    content[place : place + 4] = number.to_bytes(4, "little")
+        offset = after_name + {"dim": 4, "type": 20}.get(offset, 0)  # uint32 dims, uint64 each, uint32 type
+    content[offset : offset + 4] = number.to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"model\.gguf: .*{message}"):
         GgufFile(str(path))
 
 
-def test_a_file_cut_anywhere_is_named(tmp_path):
+def test_a_file_truncated_at_any_byte_is_rejected(tmp_path):
     content = tiny_gguf.write_model(tmp_path / "model.gguf", Kind.Q4_0).read_bytes()
     short = tmp_path / "short.gguf"
     draw = random.Random(0)
@@ -252,7 +252,7 @@ def test_a_file_cut_anywhere_is_named(tmp_path):
 def test_a_damaged_header_is_an_input_error_or_harmless(tmp_path):
     content = tiny_gguf.write_model(tmp_path / "model.gguf", Kind.Q4_0).read_bytes()
     header = content.index(b"blk.1.ffn_down.weight") + 60
-    damaged, draw, refused = tmp_path / "damaged.gguf", random.Random(0), 0
+    damaged, draw, num_rejected = tmp_path / "damaged.gguf", random.Random(0), 0
     for _ in range(300):
         broken = bytearray(content)
         for _ in range(draw.randint(1, 3)):
@@ -263,8 +263,8 @@ def test_a_damaged_header_is_an_input_error_or_harmless(tmp_path):
             file.tokenizer().encode("def add(a, b):")
         except InputError as error:
             assert str(damaged) in str(error) and "\n" not in str(error)
-            refused += 1
-    assert refused > 50
+            num_rejected += 1
+    assert num_rejected > 50
 
 
 def test_a_file_of_another_format_is_rejected(tmp_path):

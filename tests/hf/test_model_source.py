@@ -76,9 +76,9 @@ def convert_to_bin(folder, kind):
         return
     names = sorted(tensors)
     shards = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
-    for file, held in shards.items():
-        torch.save({name: tensors[name] for name in held}, folder / file)
-    weight_map = {name: file for file, held in shards.items() for name in held}
+    for file, names_in_file in shards.items():
+        torch.save({name: tensors[name] for name in names_in_file}, folder / file)
+    weight_map = {name: file for file, names_in_file in shards.items() for name in names_in_file}
     (folder / torch_checkpoint.INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
@@ -168,10 +168,10 @@ def shard_by_hand(folder, weight_map_changes=(), twice=None):
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)
     shards = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
-    weight_map = {name: file for file, held in shards.items() for name in held}
-    for file, held in shards.items():
-        more = [twice] if twice is not None and twice not in held else []
-        safetensors.numpy.save_file({name: tensors[name] for name in [*held, *more]}, folder / file)
+    weight_map = {name: file for file, names_in_file in shards.items() for name in names_in_file}
+    for file, names_in_file in shards.items():
+        more = [twice] if twice is not None and twice not in names_in_file else []
+        safetensors.numpy.save_file({name: tensors[name] for name in [*names_in_file, *more]}, folder / file)
     weight_map.update(weight_map_changes)
     (folder / INDEX_FILE).write_text(json.dumps({"weight_map": weight_map}))
 

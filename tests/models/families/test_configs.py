@@ -238,9 +238,9 @@ def test_the_log_line_stays_short_for_any_keys(capsys):
     ],
 )
 def test_a_key_that_changes_the_computation_is_rejected_by_name(family, key, value):
-    with pytest.raises(InputError, match=rf"^file: {re.escape(key)}\b.* not supported") as refusal:
+    with pytest.raises(InputError, match=rf"^file: {re.escape(key)}\b.* not supported") as error:
         read_arch({**MINIMAL[family], key: value}, "file")
-    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 200
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
 
 
 ROPES = [
