@@ -2,9 +2,11 @@
 
     python -m wizardcoder_jax.reproduce --config configs/demo.py        (or: make demo)
 
-Source: ours; the recipe is WizardCoder's (arXiv 2306.08568) at a laptop's size. Seeds, evolved instructions and answers are in
-configs/demo/, written by hand, every answer verified by running it; the teacher replays them, so no network and no key.
-Hardware: 2 CPU cores, under 8 GiB. Tuned on mini-dev; mini and HumanEval are reported. See README for the scores.
+Source: ours; WizardCoder's recipe (arXiv 2306.08568) at the size of a laptop. The seeds, evolved instructions and answers in
+configs/demo/ were written by hand, and every answer was verified by running it. The teacher replays them, so neither a network
+nor a key is needed.
+Hardware: 2 CPU cores and less than 8 GiB of memory.
+Expected: see README for the scores on mini and HumanEval; the hyperparameters were tuned on mini-dev.
 """
 
 from pathlib import Path
@@ -33,7 +35,7 @@ config = ReproduceConfig(
         optim=OptimConfig(peak_lr=2.5e-5, warmup_steps=3),
         checkpoint_every_steps=7,
         keep_checkpoints=1,
-        async_checkpoints=False,  # in the background they would hold a second state in the same memory
+        async_checkpoints=False,  # asynchronous checkpoints would need memory for a second copy of the state
     ),
     measurements=(Measurement(benchmark="mini"), Measurement(benchmark="humaneval", limit=20)),
 )

@@ -1,26 +1,26 @@
-"""Code Evol-Instruct with what has been learned since: the paper's method and seeds, an open teacher, and cleaner data.
+"""Code Evol-Instruct with later improvements: the paper's method and seeds, an open teacher and cleaner data.
 
-Source: ours, on configs/evolve_wizardcoder.py (arXiv 2306.08568v2, section 3.1). What differs, and why:
-- teacher: Qwen2.5-Coder-32B-Instruct, whose licence (Apache-2.0) lets its answers train another model; any server that speaks
-  OpenAI's protocol will do.
-- method_weights: methods 4 and 5 half as often. Method 5's own words ask to refrain from it; method 4's line is the one that
-  gpt-3.5 copied into its evolutions most (nickrosh/evol-teacher's round: 15 of 46 leaks, with a fifth of the draws), and a
-  leak is calls for nothing. What the weights do to a trained model was not measured.
-- breadth_rate: one evolution in ten asks for a new question of the same domain (WizardLM's in-breadth, which WizardCoder left
-  out): 20k seeds are few topics after three rounds of deepening.
-- benchmarks_dir: no record may hold a problem of the benchmarks in that folder; the teacher is asked about those that are
-  alike without sharing much text.
-- filters: answers that hold Python must run, and pass asserts that the teacher writes for them; near-duplicates are dropped;
-  requests for malicious code are looked for by the teacher too.
+Source: ours, based on configs/evolve_wizardcoder.py (arXiv 2306.08568v2, section 3.1). The differences and their reasons:
+- teacher: Qwen2.5-Coder-32B-Instruct, whose license (Apache-2.0) permits training other models on its answers. Any server with
+  the OpenAI API works.
+- method_weights: methods 4 and 5 are drawn half as often. Method 5's text itself asks to avoid it, and gpt-3.5 copied method
+  4's text into its evolutions most often (nickrosh/evol-teacher's round: 15 of 46 leaks, with a fifth of the draws); the calls
+  for such evolutions are wasted. The effect of the weights on a trained model was not measured.
+- breadth_rate: one evolution in ten asks for a new question in the same domain (WizardLM's in-breadth evolving, which
+  WizardCoder omits), because 20k seeds cover few topics after three rounds of in-depth evolving.
+- benchmarks_dir: no record may contain a problem of the benchmarks in this folder. The teacher compares records with similar
+  problems that share little text.
+- filters: answers with Python code must run and pass asserts that the teacher writes for them; near-duplicates are dropped; the
+  teacher also looks for requests for malicious code.
 
     vllm serve Qwen/Qwen2.5-Coder-32B-Instruct        (or another server: --teacher.base-url, --teacher.model)
     OPENAI_API_KEY=none python -m wizardcoder_jax.evolve --config configs/evolve_improved.py
 
 Seeds: code_alpaca_20k.json of sahil280114/codealpaca (CC-BY-NC-4.0) as data/code_alpaca_20k.json; benchmarks as JSONL files in
 data/benchmarks.
-Hardware: whatever serves the teacher (one GPU of 80 GB); about 180,000 calls besides those of the filters.
-Expected: data/improved/evolved.jsonl with 70,000 records or fewer: the filters drop what the paper's rules let through. Not run
-at this size by us; summary.json tells what each rule dropped.
+Hardware: a server for the teacher (one GPU with 80 GB); about 180,000 calls in addition to those of the filters.
+Expected: data/improved/evolved.jsonl with at most 70,000 records, because the filters drop more than the paper's rules. We have
+not run it at this size; summary.json lists how many records each rule dropped.
 """
 
 from wizardcoder_jax.config import EvolveConfig, FiltersConfig, TeacherConfig

@@ -1,16 +1,16 @@
-"""Seeds from code instead of instructions (OSS-Instruct), evolved for one round in nine languages.
+"""Seeds from source code instead of instructions (OSS-Instruct), evolved for one round in nine languages.
 
-Source: Magicoder, arXiv 2312.02120, section 2: 1 to 15 lines of an open-source file inspire a problem, its solution comes in
-the same answer; then one round of Code Evol-Instruct, as Magicoder-S trains on both. The languages are those of Magicoder's
-snippets; one is drawn for each seed, and its evolutions ask for it.
+Source: Magicoder, arXiv 2312.02120, section 2: 1 to 15 lines of an open-source file inspire a problem, which the teacher writes
+together with its solution. One round of Code Evol-Instruct follows, because Magicoder-S trains on both. The languages are those
+of Magicoder's snippets; one is drawn for each seed, and its evolutions ask for that language.
 
     OPENAI_API_KEY=none python -m wizardcoder_jax.evolve --config configs/evolve_snippets.py --seeds path/to/sources
 
-Seeds: a folder of source files under licences that allow it, a glob, or a JSONL file of {"content", "language"} records such as
-bigcode/starcoderdata's; one snippet is drawn from each file or record.
-Hardware: whatever serves the teacher (one GPU of 80 GB); one call a snippet, then up to three a seed.
-Expected: round 0 holds a problem for each snippet whose answer has both sections; Magicoder made about 75,000 of 80,000
-snippets with gpt-3.5-turbo-1106. Not run at that size by us.
+Seeds: a folder of source files with suitable licenses, a glob, or a JSONL file of {"content", "language"} records such as those
+of bigcode/starcoderdata; one snippet is drawn from each file or record.
+Hardware: a server for the teacher (one GPU with 80 GB); one call per snippet, then up to three per seed.
+Expected: round 0 has a problem for each snippet whose answer has both sections. Magicoder made about 75,000 problems from
+80,000 snippets with gpt-3.5-turbo-1106. We have not run it at this size.
 """
 
 from wizardcoder_jax.config import EvolveConfig, TeacherConfig

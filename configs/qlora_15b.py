@@ -1,11 +1,11 @@
-"""StarCoder-15B with low-rank adapters over 4-bit weights (QLoRA), on eight small chips.
+"""StarCoder-15B with low-rank adapters on 4-bit weights (QLoRA), on eight small chips.
 
     python -m wizardcoder_jax.train --config configs/qlora_15b.py --mesh 8x1
 
-Source: arXiv 2305.14314 (NF4, double quantisation, adapters on every projection, rank 64, alpha 16, learning rate 1e-4 for
-large models, constant after warmup); the batch is WizardCoder's. Held-out records and mini-dev are measured every 25 steps:
-stop where they get worse.
-Hardware: a TPU v5e 2x4 slice (8 chips); compiled ahead of time, not run. See README for the memory of other choices.
+Source: arXiv 2305.14314 (NF4, double quantization, adapters on every projection, rank 64, alpha 16, learning rate 1e-4 for
+large models, constant after warmup); the batch size is WizardCoder's. The validation loss and mini-dev are measured every 25
+steps, so that you can stop when they get worse.
+Hardware: a TPU v5e 2x4 slice (8 chips); compiled ahead of time, not run. See README for the memory of other settings.
 Expected: not measured.
 """
 

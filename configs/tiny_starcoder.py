@@ -1,12 +1,12 @@
-"""The demo on a small StarCoder, for users with a network: tiny_starcoder_py and Code Alpaca, both from the hub.
+"""The demo with a small StarCoder, for machines with a network: tiny_starcoder_py and Code Alpaca, both from the hub.
 
     python -m wizardcoder_jax.reproduce --config configs/tiny_starcoder.py
-    python -m wizardcoder_jax.train --config configs/tiny_starcoder.py              (the training alone)
+    python -m wizardcoder_jax.train --config configs/tiny_starcoder.py              (only the training)
 
 Source: bigcode/tiny_starcoder_py (164M parameters, BigCode OpenRAIL-M) and sahil2801/CodeAlpaca-20k (CC-BY-NC-4.0); nothing is
-evolved: that would need a teacher. The base model has no chat template, so its baseline is plain completion.
-Hardware: 2 CPU cores and hours of patience, or any GPU.
-Expected: not measured (written where no hub can be reached); loading is tested on a synthetic folder of these shapes.
+evolved, because that would need a teacher. The base model has no chat template, so its baseline is plain completion.
+Hardware: 2 CPU cores for some hours, or any GPU.
+Expected: not measured, because we had no access to the hub; loading is tested with a synthetic folder of these shapes.
 """
 
 from wizardcoder_jax.config import Measurement, OptimConfig, ReproduceConfig, TrainConfig

@@ -3,10 +3,11 @@
     python -m wizardcoder_jax.train --config configs/wizardcoder_15b.py --mesh 4x8
 
 Source: arXiv 2306.08568, section 4.1: 200 steps of 512 sequences of 2048 tokens, learning rate 2e-5, 30 warmup steps, cosine,
-AdamW without weight decay or clipping. The repository's README says 3 epochs (457 steps of 78k records) instead:
---num-steps 457. The original trained in fp16 without packing; here bf16 compute, float32 master weights, packed rows.
-Hardware: a TPU v5e 4x8 slice (32 chips). Compiled ahead of time, not run: 12.7 GiB of a chip's 15.75, 22.5 GiB a chip of its
-host's 48, an estimated 20.8 s a step (2.61 s per 64 sequences) where a chip has 15 GB/s to its host.
+AdamW without weight decay or clipping. The repository's README says 3 epochs (457 steps of 78k records) instead; for that, use
+--num-steps 457. The original trained in fp16 without packing; this preset uses bf16 compute, float32 master weights and
+packing.
+Hardware: a TPU v5e 4x8 slice (32 chips). Compiled ahead of time, not run: it needs 12.7 of a chip's 15.75 GiB and 22.5 of the
+48 GiB of host memory per chip, and an estimated 20.8 s per step (2.61 s per 64 sequences) if a chip has 15 GB/s to its host.
 Expected: HumanEval pass@1 59.8 greedy, 57.3 at T=0.2 (published, protocol wizardcoder-humaneval-v1); not measured here.
 """
 

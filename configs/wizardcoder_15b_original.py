@@ -1,12 +1,12 @@
-"""WizardCoder-15B as its published script trains it: the same ids, labels, averaging and dropout, one example a sequence.
+"""WizardCoder-15B as trained by its published script: the same ids, labels, averaging and dropout, one example per sequence.
 
     python -m wizardcoder_jax.train --config configs/wizardcoder_15b_original.py --mesh 4x8
 
 Source: nlpxucan/WizardLM, WizardCoder/src/train_wizardcoder.py and the command in WizardCoder/README.md: 3 epochs of 78k
-records in batches of 512, a mean of the loss for each 16 sequences of a device, learning rate 2e-5, 30 warmup steps, cosine.
-Dropout 0.1 is what GPTBigCode's own configuration says; that it was active is not confirmed by its authors. There: fp16 and
-ZeRO-3; here: bf16 compute and float32 master weights. Prompt and response are tokenised as one text, so the mask can be off
-by the token that spans their border; configs/wizardcoder_15b.py has neither this nor the averaging.
+records in batches of 512, the loss averaged over each device's 16 sequences, learning rate 2e-5, 30 warmup steps, cosine.
+Dropout 0.1 is GPTBigCode's default; the authors have not confirmed that it was active. The script used fp16 and ZeRO-3, this
+preset uses bf16 compute and float32 master weights. Prompt and response are tokenized as one text, so the mask can be wrong for
+a token that spans their border; configs/wizardcoder_15b.py has neither this property nor the averaging.
 Hardware: a TPU v5e 4x8 slice (32 chips); compiled ahead of time, not run.
 Expected: HumanEval pass@1 59.8 greedy, 57.3 at T=0.2 (published, protocol wizardcoder-humaneval-v1); not measured here.
 """

@@ -4,11 +4,11 @@ import pytest
 
 
 def fail_if_skipped(report):
-    """Where CI is set everything a test can need is there: a skip is a gap in the set-up."""
+    """Turn a skipped test into a failure if CI is set: there, everything that a test needs must be installed."""
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
         where = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"{report.nodeid} was skipped, which is a failure where CI is set: {where}"
+        report.longrepr = f"{report.nodeid} was skipped, which is a failure if CI is set: {where}"
     return report
 
 

@@ -13,7 +13,7 @@ from wizardcoder_jax.evol_instruct.contamination.contamination_detector import C
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo"
 
-# Runs every (code, tests) pair of a JSON list on stdin in a fresh namespace; prints what failed.
+# Run every (code, tests) pair of a JSON list on stdin in a fresh namespace, and print failures.
 RUNNER = """
 import json, sys
 for i, (code, tests) in enumerate(json.load(sys.stdin)):
@@ -44,7 +44,7 @@ def evolved(tmp_path_factory):
     return [entry for _, entry in read_records(folder / "evolved.jsonl")]
 
 
-def test_the_demo_ships_at_least_120_seeds_and_a_round_that_keeps_them_all(evolved):
+def test_the_demo_has_at_least_120_seeds_and_its_round_keeps_all(evolved):
     rounds = [entry["round"] for entry in evolved]
     assert rounds.count(0) >= 120
     assert rounds.count(1) == rounds.count(0)
@@ -60,7 +60,7 @@ def test_every_shipped_answer_passes_its_tests(evolved, record_round):
     assert done.stdout == f"ran {len(evolved)}\n"
 
 
-def test_nothing_shipped_is_a_problem_of_mini_or_mini_dev(evolved, record_round):
+def test_the_demo_data_has_no_problem_of_mini_or_mini_dev(evolved, record_round):
     problems = [entry for path in record_round.PROBLEMS_DIR.glob("mini*.jsonl") for _, entry in read_records(path)]
     assert len(problems) >= 80
     entry_points = {problem["entry_point"] for problem in problems}
@@ -73,7 +73,7 @@ def test_nothing_shipped_is_a_problem_of_mini_or_mini_dev(evolved, record_round)
         assert contamination.find_evidence(entry["output"]) is None
 
 
-def test_a_wrong_answer_would_be_caught(record_round):
+def test_a_wrong_answer_is_detected(record_round):
     assert record_round.failure("```python\nx = 1\n```", "assert x == 1") is None
     assert "AssertionError" in record_round.failure("```python\nx = 1\n```", "assert x == 2")
     assert "SyntaxError" in record_round.failure("```python\nx = \n```", "assert x == 2")
