@@ -1,72 +1,35 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.evaluate_files import (
+    REPOSITORY,
+    arguments,
+    command,
+    problem,
+    results_of,
+    skip_without_sandbox,
+    write_files,
+    write_lines,
+)
 from wizardcoder_jax.benchmarks import evalplus, evalplus_check
-from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evaluate import main
-from wizardcoder_jax.sandbox.program_runner import ProgramRunner
 from wizardcoder_jax.sandbox.sandbox import Sandbox
-
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.fixture(scope="module")
 def sandboxed():
-    try:
-        Sandbox.open()
-    except InputError as error:
-        pytest.skip(str(error))
-
-
-def problem(i, test="assert candidate() == 1"):
-    return {
-        "task_id": f"T/{i}",
-        "prompt": f"def f():  # {i}\n",
-        "entry_point": "f",
-        "canonical_solution": "    return 1\n",
-        "test": f"def check(candidate):\n    {test}\n",
-    }
-
-
-def write_lines(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return str(path)
+    skip_without_sandbox()
 
 
 @pytest.fixture
 def files(tmp_path):
-    """Write three problems with two samples each: T/0 passes twice, T/1 once, T/2 never."""
-    write_lines(tmp_path / "problems.jsonl", [problem(i) for i in range(3)])
-    bodies = [["return 1", "return 0 + 1"], ["return 1", "return 2"], ["return None.x", "return []"]]
-    samples = [
-        {"task_id": f"T/{i}", "sample_index": j, "completion": f"    {body}"}
-        for i, own in enumerate(bodies)
-        for j, body in enumerate(own)
-    ]
-    write_lines(tmp_path / "samples.jsonl", samples)
-    return tmp_path
-
-
-def arguments(folder, *more):
-    named = {"benchmark-file": "problems.jsonl", "samples": "samples.jsonl", "output": "results.json"}
-    paths = [part for flag, name in named.items() for part in (f"--{flag}", str(folder / name))]
-    return ["--benchmark", "humaneval", *paths, "--timeout-s", "10", "--num-workers", "2", *more]
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def command(*args):
-    return [sys.executable, "-m", "wizardcoder_jax.evaluate", *args]
+    return write_files(tmp_path)
 
 
 def test_samples_become_a_complete_results_file(sandboxed, files, capsys):
@@ -136,90 +99,6 @@ def test_partial_scores_the_problems_with_samples_and_names_the_others(sandboxed
 def test_pass_at_k_needs_k_samples_per_problem(files):
     with pytest.raises(InputError, match="pass@10 needs 10 samples per problem; T/0 has 2"):
         main(arguments(files, "--protocol", "stored", "--k", "1,10"))
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """Record the programs that run; `runs.stop_after` ends a run early, as a crash would."""
-
-    class Runs(list):
-        stop_after = None
-
-    seen = Runs()
-    run_all = ProgramRunner.run_all
-
-    def watched(self, programs):
-        for key, verdict in run_all(self, programs):
-            if len(seen) == seen.stop_after:
-                raise RuntimeError("crash")
-            seen.append(programs[key].candidate)
-            yield key, verdict
-
-    monkeypatch.setattr(ProgramRunner, "run_all", watched)
-    return seen
-
-
-def crash_after(count, runs, folder):
-    runs.clear()
-    runs.stop_after = count
-    with pytest.raises(RuntimeError, match="crash"):
-        main(arguments(folder, "--protocol", "stored", "--overwrite"))
-    runs.stop_after = None
-
-
-def test_finished_verdicts_are_not_run_again(sandboxed, files, runs):
-    crash_after(2, runs, files)
-    before = list(runs)
-    main(arguments(files, "--protocol", "stored"))
-    assert len(before) == 2 and len(runs) == len(set(runs)) == 6
-    assert results_of(files)["pass_at_k"]["1"] == 0.5
-
-
-def test_a_changed_sample_is_run_again(sandboxed, files, runs):
-    crash_after(5, runs, files)
-    text = (files / "samples.jsonl").read_text()
-    (files / "samples.jsonl").write_text(text.replace("    return 1", "    return 3").replace("return 2", "return 1"))
-    runs.clear()
-    main(arguments(files, "--protocol", "stored"))
-    assert {program.split("\n", 1)[1].strip() for program in runs} >= {"return 3"}
-    assert len([program for program in runs if program.endswith("    return 3")]) == 2
-    passed = {task_id: [entry["passed"] for entry in own] for task_id, own in results_of(files)["problems"].items()}
-    assert passed == {"T/0": [False, True], "T/1": [False, True], "T/2": [False, False]}
-
-
-def test_overwrite_runs_every_program_again(sandboxed, files, runs):
-    crash_after(2, runs, files)
-    runs.clear()
-    main(arguments(files, "--protocol", "stored", "--overwrite"))
-    assert len(runs) == 6
-
-
-def test_equal_programs_run_once_and_each_sample_counts(sandboxed, files, runs):
-    same = [{"task_id": "T/0", "completion": "    return 1"}] * 5
-    write_lines(files / "samples.jsonl", same)
-    main(arguments(files, "--protocol", "stored", "--limit", "1", "--k", "5"))
-    assert len(runs) == 1
-    assert len(results_of(files)["problems"]["T/0"]) == 5
-
-
-def test_the_reference_solutions_of_mini_pass_the_self_check(sandboxed, capsys):
-    for name in ("mini", "mini-dev"):
-        main(["--benchmark", name, "--self-check"])
-        num = len(load_benchmark(name).problems)
-        assert f"{num}/{num} reference solutions pass" in capsys.readouterr().err
-
-
-def test_the_reference_solutions_of_humaneval_pass_the_self_check(sandboxed, capsys):
-    main(["--benchmark", "humaneval", "--self-check", "--timeout-s", "10"])
-    assert "164/164 reference solutions pass" in capsys.readouterr().err
-
-
-def test_the_self_check_names_failing_reference_solutions_and_exits_with_status_1(sandboxed, files):
-    write_lines(files / "problems.jsonl", [problem(0), problem(1, test="assert candidate() == 2")])
-    done = subprocess.run(command(*arguments(files, "--self-check")), capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == "self-check failed: T/1 (assertion)"
-    assert not (files / "results.json").exists()
 
 
 def test_bad_input_is_one_line_and_status_2(files):
@@ -368,32 +247,6 @@ def test_a_call_over_its_limit_is_a_timeout_and_confirmed_alone(sandboxed, files
     assert is_endless.count(True) == 2 and is_endless[-1]
     (entry,) = [entry for entry in results_of(files)["problems"]["HumanEval/0"] if entry["reason"] == "assertion"]
     assert entry["detail"] == "plus input 0: got 1, expected 2"
-
-
-def test_an_output_that_cannot_be_written_is_reported_before_any_program_runs(sandboxed, files, monkeypatch):
-    monkeypatch.setattr(ProgramRunner, "run_all", lambda *args: pytest.fail("ran programs"))
-    (files / "plain").write_text("")
-    for output in (files, files / "plain" / "results.json"):
-        with pytest.raises(InputError, match=str(output.name if output == files else "plain")):
-            main(arguments(files, "--protocol", "stored", "--output", str(output)))
-
-
-def test_an_interrupt_prints_one_line_and_keeps_the_finished_verdicts(sandboxed, files):
-    sleepy = [
-        {"task_id": f"T/{i}", "completion": "    return 1" if i == 0 else "    __import__('time').sleep(600)"} for i in range(3)
-    ]
-    write_lines(files / "samples.jsonl", sleepy)
-    args = command(*arguments(files, "--protocol", "stored", "--timeout-s", "100"))
-    process = subprocess.Popen(args, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    journal = files / ".results.json.journal"
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and not (journal.exists() and '"passed"' in journal.read_text()):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 75
-    assert said.strip() == "stopped: interrupted; the same command resumes"
-    assert '"passed"' in journal.read_text() and not (files / "results.json").exists()
 
 
 def test_it_starts_without_jax_and_tensorflow():

@@ -1,4 +1,4 @@
-"""Benchmarks' own problem files, which are no part of the project: tests that need one are skipped where it is not there."""
+"""Published problem files, which are not part of the repository: a test that needs a missing one is skipped."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ DATA_DIR = Path(os.environ.get("WIZARDCODER_DATA", Path(__file__).parents[3] / "
 
 
 def shared(name):
-    """The path of a file of the shared data."""
+    """Return the path of a shared file, or skip the test if it is missing."""
     path = DATA_DIR / name
     if not path.is_file():
         pytest.skip(f"needs the shared data (WIZARDCODER_DATA): {name}")
