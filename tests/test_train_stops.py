@@ -1,18 +1,18 @@
-"""SIGTERM at any moment of a run: what was done is there, the status is 75, and the next run goes on as if nothing had been."""
+"""SIGTERM at any moment of a run: finished steps are saved, the status is 75, and the next run has the same results."""
 
 import json
 import os
 import random
-import time
 
 import pytest
 
 from tests.helpers import tiny_models
 from tests.helpers.processes import REPOSITORY, run_python
+from wizardcoder_jax import train
 
-REPEATS = int(os.environ.get("WIZARDCODER_STOPS", "1"))  # of each moment; 10 were run for the README
+REPEATS = int(os.environ.get("WIZARDCODER_STOPS", "1"))  # of each moment; the README reports 10
 
-# The train door; at the nth time that it enters a phase a SIGTERM follows after some milliseconds.
+# The train command, with a SIGTERM sent some milliseconds after it enters a phase for the nth time.
 STOPPED_RUN = """
 import os, signal, sys, threading
 from wizardcoder_jax.config.command_line import run_command
@@ -29,7 +29,7 @@ def watched(self, name):
 Stopwatch.phase = watched
 run_command(main)
 """
-MOMENTS = {  # phase, which time it is entered, longest delay
+MOMENTS = {  # phase, the how manyth time it is entered, longest delay
     "compile": ("compile", 1, 1.0),
     "step": ("step", 5, 0.05),
     "evaluation": ("validation", 1, 0.3),
@@ -48,18 +48,17 @@ def arguments(place, output):
     paths = ["--base", place / "llama", "--data", place / "data.jsonl", "--output-dir", output, "--cache-dir", place / "cache"]
     sizes = ["--max-length", "64", "--num-steps", STEPS, "--checkpoint-every-steps", EVERY, "--keep-checkpoints", "2"]
     measured = ["--validation.fraction", "0.2", "--validation.every-steps", EVERY]
-    return ["--config", REPOSITORY / "configs/tiny.py", *paths, *sizes, *measured]
+    return list(map(str, ["--config", REPOSITORY / "configs/tiny.py", *paths, *sizes, *measured]))
 
 
 def lines(output):
-    told = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [(entry["step"], entry["loss"], entry.get("validation_loss")) for entry in told]
+    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [(entry["step"], entry["loss"], entry.get("validation_loss")) for entry in entries]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(place):
-    done = run_python("-m", "wizardcoder_jax.train", *arguments(place, place / "whole"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    train.main(arguments(place, place / "whole"))
     told = lines(place / "whole")
     assert [step for step, _, _ in told] == list(range(1, STEPS + 1))
     assert [step for step, _, measured in told if measured is not None] == [4, 8]
@@ -67,16 +66,15 @@ def undisturbed(place):
 
 
 @pytest.mark.parametrize("repeat", range(REPEATS))
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_asked_to_stop_saves_leaves_with_75_and_resumes_as_if_it_had_not_been(place, undisturbed, moment, repeat):
+@pytest.mark.parametrize(
+    "moment", ["compile", "step", *(pytest.param(name, marks=pytest.mark.slow) for name in ("evaluation", "save", "shutdown"))]
+)
+def test_a_run_asked_to_stop_saves_exits_with_75_and_resumes_with_the_same_results(place, undisturbed, moment, repeat):
     phase, nth, longest_s = MOMENTS[moment]
     nth = nth if nth > 0 else 6  # a save and a wait at steps 4 and 8, then at the end a save and a wait
     output, delay_s = place / f"{moment} {repeat}", random.Random(repeat).uniform(0, longest_s)
-    began = time.monotonic()
     stopped = run_python("-c", STOPPED_RUN, phase, nth, delay_s, *arguments(place, output))
-    assert time.monotonic() - began < 60  # start and compilation of the run included; the stop itself has 30 s
     assert stopped.returncode == 75, (moment, delay_s, stopped.stderr[-3000:])
     assert "stopped: " in stopped.stderr.splitlines()[-1]
-    resumed = run_python("-m", "wizardcoder_jax.train", *arguments(place, output))
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    train.main(arguments(place, output))
     assert lines(output) == undisturbed

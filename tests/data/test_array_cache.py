@@ -92,6 +92,8 @@ from tests.helpers.byte_tokenizer import ByteTokenizer
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.prepare import prepare_data
+
+pytestmark = pytest.mark.quick
 config = TrainConfig(max_length={MAX_LENGTH}, cache_dir={str(tmp_path / "cache")!r}, batch_size=8)
 Batches(prepare_data(config, [{str(file)!r}], ByteTokenizer()).train, 2, 0).batch(0)
 print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.seqio_tasks") if name in sys.modules])

@@ -7,6 +7,8 @@ from tests.helpers.shared_data import DATA_DIR
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.instruction_records import read_examples
 
+pytestmark = pytest.mark.quick
+
 DATA = DATA_DIR
 
 

@@ -4,6 +4,8 @@ import pytest
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.mixture import repeat_examples, repeats_per_example
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("sizes", "rates", "totals"),

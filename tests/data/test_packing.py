@@ -4,6 +4,8 @@ import pytest
 from tests.helpers.small_datasets import Sample, dataset_of, random_samples
 from wizardcoder_jax.data.packing import assign_rows
 
+pytestmark = pytest.mark.quick
+
 
 def features_of(dataset):
     return dataset.features(np.arange(dataset.num_rows))

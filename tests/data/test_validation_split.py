@@ -13,6 +13,8 @@ from wizardcoder_jax.data.prepare import prepare_data
 from wizardcoder_jax.data.tokenization import TOKENISE
 from wizardcoder_jax.data.validation_split import is_held_out
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(autouse=True)
 def tasks(monkeypatch):

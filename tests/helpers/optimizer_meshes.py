@@ -5,6 +5,7 @@ Prints a JSON object for each. tests/training/test_optimizer_meshes.py runs it.
 
 import dataclasses
 import json
+import sys
 
 import jax
 import numpy as np
@@ -21,11 +22,11 @@ from wizardcoder_jax.training.trainable import Partition
 
 ARCH = architecture("starcoder2", embed_dim=256, mlp_dim=512, head_dim=64, num_kv_heads=8)
 OPTIMIZERS = [("adamw", "int8"), ("muon", "float32"), ("adafactor", "float32")]
-LARGE = 5000  # numbers: more than what is no kernel, table or moment of one has
+LARGE = 5000  # elements; only kernels, tables and their moments have more
 
 
 def train(name, dtype, mesh_name, rules):
-    """Losses, and what the program exchanges for the update alone."""
+    """Losses, and the collectives of the update alone."""
     optim = OptimConfig(name=name, moment_dtype=dtype, peak_lr=1e-3, warmup_steps=0, clip_norm=1.0)
     config, mesh = dataclasses.replace(CONFIG, optim=optim), make_mesh(mesh_name)
     with jax.set_mesh(mesh):
@@ -37,17 +38,17 @@ def train(name, dtype, mesh_name, rules):
         for _ in range(3):
             state, metrics = program(state, batch)
             losses.append(float(metrics.loss))
-    return {"name": name, "mesh": mesh_name, "losses": losses, "moved": moved(program), **held(state)}
+    return {"name": name, "mesh": mesh_name, "losses": losses, "moved": moved(program), **splits(state)}
 
 
 def moved(program):
-    """Kinds and shapes of large exchanges outside of the forward and backward pass."""
+    """Kinds and shapes of large collectives outside the forward and backward pass."""
     found = [(each.kind, shape, each.op_name) for each in collectives(program.as_text(), 8) for shape in each.shapes]
     return [(kind, shape) for kind, shape, at in found if np.prod(shape) > LARGE and "jvp" not in at and "transpose" not in at]
 
 
-def held(state):
-    """Devices among which each array of moments is split, and its parameter is, by name."""
+def splits(state):
+    """The number of devices that each array of moments, and its parameter, is sharded over."""
     split = lambda array: array.size // array.addressable_shards[0].data.size  # noqa: E731
     found = {"codes": [], "scales": [], "weights": []}
     is_blocks = lambda node: isinstance(node, QuantizedMoment)  # noqa: E731
@@ -62,5 +63,7 @@ def held(state):
 
 if __name__ == "__main__":
     for name, dtype in OPTIMIZERS:
+        if name != sys.argv[1]:
+            continue
         for mesh_name, strategy in (("1x1", "fsdp"), ("2x4", "fsdp_tensor"), ("2x4", "fsdp"))[: 3 if name == "muon" else 2]:
             print(json.dumps(train(name, dtype, mesh_name, RULES[strategy])), flush=True)

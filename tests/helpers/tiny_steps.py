@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.helpers.sharded_steps import compiled
 from wizardcoder_jax.config import OptimConfig, TrainConfig
@@ -19,20 +20,25 @@ REST = {"max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True, "bias": "
 ARCH = ArchConfig(**{**FAMILIES["starcoder2"].arch_fields, **SIZES, **REST})
 RULES_HERE = RULES["fsdp"]
 ROWS, LENGTH = 8, 16
-# Every optimizer with every way to hold its moments that is not another's too.
+# Every optimizer with every moment dtype that takes a code path of its own.
 OPTIMIZERS = [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "int8"), ("lion", "float32"), ("lion", "int8")]
 OPTIMIZERS += [("muon", "float32"), ("muon", "int8"), ("adafactor", "float32")]
 
 
+def some_slow(optimizers, default=(("adamw", "float32"), ("muon", "int8"))):
+    """The optimizers as parameters, all but the default ones marked slow."""
+    return [case if case in default else pytest.param(*case, marks=pytest.mark.slow) for case in optimizers]
+
+
 def config(optim=None, **changes):
-    """Settings of ten steps in float32 without warmup; of the optimizer, those in `optim`."""
+    """Settings of ten float32 steps without warmup; `optim` changes those of the optimizer."""
     optim = OptimConfig(**{"peak_lr": 1e-2, "warmup_steps": 0, "schedule": "constant", **(optim or {})})
     sizes = {"num_steps": 10, "batch_size": ROWS, "accumulation": 1, "max_length": LENGTH}
     return TrainConfig(**{**sizes, "compute_dtype": "float32", "remat": "none", "optim": optim, **changes})
 
 
 def model(seed=0):
-    """Random weights; none of them, biases and norms included, is zero or one throughout."""
+    """Random weights; no array, biases and norms included, is constant."""
     plain = Transformer(ARCH, RULES_HERE, jax.random.key(seed))
     leaves, treedef = jax.tree.flatten(plain)
     rng = np.random.default_rng(seed)
@@ -40,7 +46,7 @@ def model(seed=0):
 
 
 def rows(seed=0, factor=1.0):
-    """A batch, each row one segment; weights add up to `factor`."""
+    """A batch of one segment per row; the weights add up to `factor`."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, ARCH.vocab_size, (ROWS, LENGTH + 1)).astype(np.int32)
     supervised = rng.random((ROWS, LENGTH)) < np.linspace(0.1, 1, ROWS)[:, None]
@@ -57,19 +63,19 @@ def rows(seed=0, factor=1.0):
 class Training:
     """A state, and the step that advances it."""
 
-    def __init__(self, settings, subject=None):
-        subject = model() if subject is None else subject
+    def __init__(self, settings, start=None):
+        start = model() if start is None else start
         self.settings, self.mesh = settings, make_mesh("1x1")
-        self.partition = Partition.of(subject, settings)
-        self.state = new_state(jax.tree.map(jnp.copy, subject), settings, self.mesh, RULES_HERE)
+        self.partition = Partition.of(start, settings)
+        self.state = new_state(jax.tree.map(jnp.copy, start), settings, self.mesh, RULES_HERE)
         self._step, self._compiled = make_step(settings, self.partition, unroll=False), None
 
     def step(self, batch):
-        """One step on rows; what it measured."""
+        """Take one step on rows and return its metrics."""
         settings = self.settings
         read = lambda places: {name: array[places] for name, array in batch.items()}  # noqa: E731
         put = put_batch(read, settings.batch_size, settings.accumulation, self.mesh, RULES_HERE)
-        if self._compiled is None:  # once, as the door does
+        if self._compiled is None:  # once, as the command does
             self._compiled = compiled(self._step, self.state, put)
         self.state, metrics = self._compiled(self.state, put)
         return jax.tree.map(np.asarray, metrics)

@@ -1,41 +1,30 @@
-import copy
-import dataclasses
+"""The train command: its files, resuming, meshes, refused settings."""
+
 import json
-import math
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-import torch
-from jax.sharding import PartitionSpec
 
 from tests.helpers import tiny_models
 from tests.helpers.processes import REPOSITORY, run_python
 from wizardcoder_jax import train
 from wizardcoder_jax.checkpoints.reader import find_checkpoint
-from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.load_model import open_model
-from wizardcoder_jax.training.global_batch import put_batch
 from wizardcoder_jax.training.metrics_log import MetricsLog
-from wizardcoder_jax.training.objectives.objective import Batch, LossOptions
-from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_cross_entropy
-from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_schedule
-from wizardcoder_jax.training.train_step import make_step, new_state
-from wizardcoder_jax.training.trainable import Partition
 
 TINY = REPOSITORY / "configs/tiny.py"
 FAMILIES = {
     "gpt_bigcode": lambda **changes: tiny_models.gpt_bigcode(vocab_size=393, **changes),
     "llama": lambda **changes: tiny_models.llama(vocab_size=393, tie_word_embeddings=True, **changes),
 }
+LAYOUTS = {"1x1": ("1x1", "fsdp"), "2x4 tensor": ("2x4", "fsdp_tensor"), "2x4 fsdp": ("2x4", "fsdp")}
 SHARDED = [*((base, layout) for base in FAMILIES for layout in ("2x4 tensor", "2x4 fsdp")), ("wide", "2x4 tensor")]
-# Runs doors one after the other in one process; the last word is whether TensorFlow was needed.
+# Runs several trainings in one process, and prints whether TensorFlow was imported.
 MANY_RUNS = """
 import json, sys
 from wizardcoder_jax.train import main
@@ -43,7 +32,7 @@ for arguments in json.load(open(sys.argv[1])):
     main(arguments)
 print("tensorflow" in sys.modules)
 """
-# The train door, but a signal reaches it right after a line of metrics.jsonl.
+# The train command, with a signal sent to it right after a line of metrics.jsonl was written.
 SIGNALLED_RUN = """
 import os, signal, sys
 from wizardcoder_jax.config.command_line import run_command
@@ -63,7 +52,7 @@ run_command(main)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Two tiny models, one of vocabulary 49153, data, and a cache: what every run below shares."""
+    """Two tiny models, one with a vocabulary of 49153, data, and a cache, shared by all runs below."""
     folder = tmp_path_factory.mktemp("training")
     for name, make in FAMILIES.items():
         tiny_models.save_folder(make(), folder / name)
@@ -95,192 +84,56 @@ def run_all(place, runs, num_devices=1):
 
 
 @pytest.fixture(scope="module")
-def meshes(place):
-    """Ten steps of each model on one device and on 2x4 under each strategy, all in one process with 8 devices."""
-    layouts = {"1x1": ("1x1", "fsdp"), "2x4 tensor": ("2x4", "fsdp_tensor"), "2x4 fsdp": ("2x4", "fsdp")}
-    wanted = [*SHARDED, *((base, "1x1") for base in (*FAMILIES, "wide"))]
-    found = {(base, name): place / f"mesh {base} {name}" for base, name in wanted}
-    runs = []
-    for (base, name), output in found.items():
-        mesh, strategy = layouts[name]
-        more = ["--mesh", mesh, "--strategy", strategy, "--num-steps", "10", "--checkpoint-every-steps", "100"]
-        runs.append(arguments(place, base, output, *more))
-    run_all(place, runs, num_devices=8)
-    return {key: losses(output) for key, output in found.items()}
-
-
-@pytest.fixture(scope="module")
-def whole_run(place, meshes):
-    """Ten steps without interruption, on a cache that is warm."""
+def whole_run(place):
+    """Ten steps without interruption; it also prepares the data, so every later run finds a warm cache."""
     output = place / "whole"
-    assert run_all(place, [arguments(place, "llama", output, "--num-steps", "10")]) == "False"
+    train.main(arguments(place, "llama", output, "--num-steps", "10"))
     return output
 
 
-def packed_batch(vocab_size, num_rows=8, length=32):
-    """Rows of two segments; weights on the later part of each."""
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(1, vocab_size, (num_rows, length + 1)).astype(np.int32)
-    segment_ids = np.repeat([[1, 2, 0]], num_rows, axis=0).repeat([14, 12, 6], axis=1).astype(np.int32)
-    positions = np.concatenate([np.arange(14), np.arange(12), np.arange(6)])[None].repeat(num_rows, axis=0).astype(np.int32)
-    weights = ((positions >= 5) & (segment_ids > 0)).astype(np.float32)
-    return {
-        "tokens": tokens[:, :-1],
-        "targets": tokens[:, 1:],
-        "weights": weights / weights.sum(),
-        "segment_ids": segment_ids,
-        "positions": positions,
-        "seeds": np.arange(num_rows, dtype=np.uint32),
-    }
+def losses_on_meshes(place, runs):
+    """The losses of ten steps of each (base, layout), all run one after the other in one process with 8 devices."""
+    outputs = {run: place / "mesh {} {}".format(*run) for run in runs}
+    commands = []
+    for (base, layout), output in outputs.items():
+        mesh, strategy = LAYOUTS[layout]
+        more = ["--mesh", mesh, "--strategy", strategy, "--num-steps", "10", "--checkpoint-every-steps", "100"]
+        commands.append(arguments(place, base, output, *more))
+    run_all(place, commands, num_devices=8)
+    return {run: losses(output) for run, output in outputs.items()}
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def pair(request, tmp_path_factory):
-    theirs = FAMILIES[request.param](attn_implementation="eager")
-    return theirs, tiny_models.ours(theirs, tmp_path_factory.mktemp("pair"))
+def test_a_sharded_run_has_the_losses_of_one_device_and_a_warm_cache_needs_no_tensorflow(place, whole_run):
+    output = place / "sharded"
+    more = ["--mesh", "2x4", "--strategy", "fsdp_tensor", "--num-steps", "10"]
+    assert run_all(place, [arguments(place, "llama", output, *more)], num_devices=8) == "False"
+    np.testing.assert_allclose(losses(output), losses(whole_run), rtol=1e-5)
+    assert losses(output)[-1] < losses(output)[0]
 
 
-def torch_loss(model, rows):
-    """Token mean of the cross-entropy, each segment run alone."""
-    total, count = 0.0, 0
-    for segment in (1, 2):
-        here = rows["segment_ids"][0] == segment
-        tokens, targets = (torch.tensor(rows[name][:, here]).long() for name in ("tokens", "targets"))
-        log_probabilities = torch.log_softmax(model(tokens).logits.float(), -1)
-        supervised = torch.tensor(rows["weights"][:, here] > 0).long()
-        total = total - (log_probabilities.gather(-1, targets[..., None])[..., 0] * supervised).sum()
-        count += int(supervised.sum())
-    return total / count
+@pytest.fixture(scope="module")
+def meshes(place, whole_run):
+    """Ten steps of each model on one device and on 2x4 under each strategy."""
+    return losses_on_meshes(place, [*SHARDED, *((base, "1x1") for base in (*FAMILIES, "wide"))])
 
 
-def test_the_loss_is_torchs_cross_entropy_over_weighted_tokens_of_packed_rows(pair):
-    theirs, ours = pair
-    rows = packed_batch(393)
-    with torch.no_grad():
-        expected = float(torch_loss(theirs, rows))
-    total = jax.jit(lambda model, batch: weighted_cross_entropy(model, batch, LossOptions(dtype=jnp.float32)))(
-        ours, Batch(**rows)
-    )
-    assert float(total) == pytest.approx(expected, rel=1e-5)
-
-
-# eps is far above 1e-8: a key's bias moves no score, its gradient is rounding noise, and AdamW would make a step of it
-OPTIM = OptimConfig(peak_lr=1e-3, warmup_steps=0, eps=1e-4, weight_decay=0.1)
-CONFIG = TrainConfig(num_steps=10, batch_size=8, accumulation=1, compute_dtype="float32", remat="none", optim=OPTIM)
-
-
-def steps_of(model, config, rows, num_steps=3):
-    """Losses and gradient norms of `num_steps` steps on the same rows, and the state after them."""
-    mesh, rules = make_mesh("1x1"), RULES["fsdp"]
-    step = make_step(config, Partition.of(model, config), unroll=False)
-    state, seen = new_state(jax.tree.map(jnp.copy, model), config, mesh, rules), []
-
-    def read(places):
-        return {name: array[places] for name, array in rows.items()}
-
-    for _ in range(num_steps):
-        state, metrics = step(state, put_batch(read, config.batch_size, config.accumulation, mesh, rules))
-        seen.append((float(metrics.loss), float(metrics.grad_norm)))
-    return seen, state
-
-
-def test_three_steps_of_fine_tuning_equal_torchs(pair):
-    theirs, ours = copy.deepcopy(pair[0]), pair[1]  # in eval mode: without dropout
-    rows, seen = packed_batch(393), []
-    schedule = make_schedule(OPTIM, 10)
-    optimizer = torch.optim.AdamW(theirs.parameters(), betas=(0.9, 0.999), eps=OPTIM.eps, weight_decay=OPTIM.weight_decay)
-    for i in range(3):
-        optimizer.param_groups[0]["lr"] = float(schedule(i))
-        loss = torch_loss(theirs, rows)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = math.sqrt(sum(float(p.grad.square().sum()) for p in theirs.parameters()))
-        seen.append((loss.item(), norm))
-        optimizer.step()
-    np.testing.assert_allclose(steps_of(ours, CONFIG, rows)[0], seen, rtol=2e-5)
-    assert seen[2][0] < seen[0][0]
-
-
-def test_the_optimizer_equals_torchs_adamw_on_the_same_gradients():
-    config = OptimConfig(peak_lr=1e-2, warmup_steps=2, weight_decay=0.1, b2=0.95)
-    rng = np.random.default_rng(0)
-    start, grads = rng.normal(size=50).astype(np.float32), rng.normal(size=(3, 50)).astype(np.float32)
-    optimizer, schedule = make_optimizer(config, 10), make_schedule(config, 10)
-    ours, state = jnp.asarray(start), make_optimizer(config, 10).init(jnp.asarray(start))
-    theirs = torch.nn.Parameter(torch.tensor(start))
-    other = torch.optim.AdamW([theirs], betas=(config.b1, config.b2), eps=config.eps, weight_decay=config.weight_decay)
-    for i in range(3):
-        updates, state = optimizer.update(jnp.asarray(grads[i]), state, ours)
-        ours = optax.apply_updates(ours, updates)
-        theirs.grad, other.param_groups[0]["lr"] = torch.tensor(grads[i]), float(schedule(i))
-        other.step()
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=0, atol=1e-6)
-    assert np.abs(np.asarray(ours) - start).max() > 1e-3
-
-
-def test_the_schedule_warms_up_then_follows_half_a_cosine():
-    schedule = make_schedule(OptimConfig(peak_lr=2e-5, warmup_steps=30), 200)
-    assert [float(schedule(i)) for i in (0, 15, 30, 115, 200)] == pytest.approx([0, 1e-5, 2e-5, 1e-5, 0], abs=1e-11)
-    assert float(make_schedule(OptimConfig(peak_lr=1.0, warmup_steps=0), 4)(0)) == 1.0
-    short = make_schedule(OptimConfig(peak_lr=1.0, warmup_steps=30), 10)  # fewer steps than the warmup
-    assert [float(short(i)) for i in (0, 5, 10)] == pytest.approx([0, 0.5, 1.0])
-
-
-def test_gradients_are_clipped_by_their_global_norm():
-    grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
-    optimizer = make_optimizer(OptimConfig(peak_lr=1.0, warmup_steps=0, b1=0.0, b2=0.0, eps=1.0, clip_norm=1.0), 10)
-    updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
-    np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-0.6 / 1.6, -0.8 / 1.8], rtol=1e-5)
-
-
-def test_accumulated_microbatches_equal_one_batch(pair):
-    rows = packed_batch(393)
-    rows["weights"] = (rows["weights"] > 0) * (np.arange(8)[:, None] % 3 > 0)  # unequal numbers of supervised tokens
-    rows["weights"] = (rows["weights"] / rows["weights"].sum()).astype(np.float32)
-    whole, state = steps_of(pair[1], CONFIG, rows)
-    split, other = steps_of(pair[1], dataclasses.replace(CONFIG, accumulation=4), rows)
-    np.testing.assert_allclose(split, whole, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), state.trained, other.trained)
-
-
-def test_padding_of_the_vocabulary_stays_zero_with_zero_moments(pair):
-    _, state = steps_of(pair[1], CONFIG, packed_batch(393))
-    tables = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (512, 32)]
-    assert len(tables) == 3  # the tied embedding and its two moments
-    for table in tables:
-        assert np.abs(table[:393]).max() > 0
-        assert not np.asarray(table[393:]).any()
-
-
-def test_rows_without_supervised_tokens_have_no_loss_and_no_gradient(pair):
-    rows = packed_batch(393)
-    rows["weights"] *= 0
-    assert steps_of(pair[1], CONFIG, rows, num_steps=1)[0] == [(0.0, 0.0)]
-
-
-def test_a_split_of_one_mesh_axis_over_two_dims_is_refused():
-    shape = {"data": 2, "model": 4}
-    with pytest.raises(ValueError, match="use a mesh axis twice"):
-        RULES["fsdp_tensor"].spec(shape, (8, 8), ("heads", "mlp"))
-    assert RULES["fsdp_tensor"].spec(shape, (3, 8, 12), ("embed", "mlp")) == PartitionSpec(None, ("data",), ("model",))
-    assert RULES["fsdp_tensor"].spec(shape, (8, 1, 4), ("embed", "kv_heads", None))[1] is None  # a single head is whole
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("base", "layout"), SHARDED)
-def test_a_sharded_run_has_the_losses_of_one_device(meshes, base, layout):
+def test_every_family_has_the_losses_of_one_device_on_every_mesh(meshes, base, layout):
     assert len(meshes[base, "1x1"]) == 10
     np.testing.assert_allclose(meshes[base, layout], meshes[base, "1x1"], rtol=1e-5)
     assert meshes[base, "1x1"][-1] < meshes[base, "1x1"][0]
 
 
-def test_a_4x8_mesh_trains_on_32_devices(place, meshes):
+@pytest.mark.slow
+def test_a_4x8_mesh_trains_on_32_devices(place, whole_run):
     output = place / "4x8"
     more = ["--mesh", "4x8", "--strategy", "fsdp", "--batch-size", "32", "--num-steps", "2"]
     run_all(place, [arguments(place, "gpt_bigcode", output, *more)], num_devices=32)
     assert np.isfinite(losses(output)).all()
 
 
-def test_a_run_writes_what_it_did(whole_run):
+def test_a_run_writes_its_metrics_settings_checkpoint_and_events(whole_run):
     entry = json.loads((whole_run / "metrics.jsonl").read_text().splitlines()[0])
     assert set(entry) == {"step", "loss", "grad_norm", "lr", "tokens_per_s", "supervised_tokens_per_s", "step_s"}
     assert entry["tokens_per_s"] > entry["supervised_tokens_per_s"] > 0
@@ -290,16 +143,17 @@ def test_a_run_writes_what_it_did(whole_run):
     assert list(whole_run.glob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize(("kind", "step", "status"), [("SIGTERM", 4, 75), ("SIGKILL", 7, -9)])
-def test_a_run_that_was_stopped_goes_on_bitwise(place, whole_run, kind, step, status):
+@pytest.mark.parametrize(
+    ("kind", "step", "status"), [pytest.param("SIGTERM", 4, 75, marks=pytest.mark.slow), ("SIGKILL", 7, -9)]
+)
+def test_a_run_that_was_stopped_resumes_bit_for_bit(place, whole_run, kind, step, status):
     output = place / kind
     args = arguments(place, "llama", output, "--num-steps", "10", "--checkpoint-every-steps", "3")
     first = run_python("-c", SIGNALLED_RUN, kind, step, *args)
     assert first.returncode == status, first.stderr[-2000:]
     if kind == "SIGTERM":
         assert first.stderr.endswith("stopped: step 5 of 10 is saved; the same command resumes\n")
-    second = run_python("-m", "wizardcoder_jax.train", *args)
-    assert second.returncode == 0, second.stderr[-2000:]
+    train.main(args)
     assert losses(output) == losses(whole_run)
     one, other = (checkpoint_weights(run) for run in (output, whole_run))
     jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -324,7 +178,7 @@ def test_a_checkpoint_is_a_model_and_a_base_to_train_from(place, whole_run, tmp_
     assert opened.tokenizer.chat_prompt("Hi").endswith("### Instruction:\nHi\n\n### Response:")
     train.main(arguments(place, whole_run, tmp_path / "more", "--num-steps", "1", "--optim.peak-lr", "1e-9"))
     first = losses(tmp_path / "more")[0]
-    assert first < losses(whole_run)[0] - 0.1  # it starts where the other ended
+    assert first < losses(whole_run)[0] - 0.1  # it starts from the weights of the other run
 
 
 def test_a_damaged_checkpoint_is_named(whole_run, tmp_path):
@@ -336,7 +190,7 @@ def test_a_damaged_checkpoint_is_named(whole_run, tmp_path):
         open_model(str(folder))
 
 
-def test_metrics_after_the_resumed_step_and_a_line_cut_off_are_dropped(tmp_path):
+def test_metrics_after_the_resumed_step_and_a_truncated_line_are_dropped(tmp_path):
     lines = [json.dumps({"step": i, "loss": 1.0}) for i in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
     log = MetricsLog(str(tmp_path), 2)
@@ -346,7 +200,7 @@ def test_metrics_after_the_resumed_step_and_a_line_cut_off_are_dropped(tmp_path)
 
 
 def refused(monkeypatch, capsys, args):
-    """The one line with which the door refuses `args`."""
+    """The error line with which the command refuses `args`."""
     monkeypatch.setattr(sys, "argv", ["train", *args])
     with pytest.raises(SystemExit) as stop:
         run_command(train.main)
@@ -376,7 +230,7 @@ def refused(monkeypatch, capsys, args):
         (["--data", "{place}/empty.jsonl"], "empty.jsonl"),
     ],
 )
-def test_a_bad_setting_is_one_line_and_nothing_is_left(place, whole_run, monkeypatch, capsys, tmp_path, more, complaint):
+def test_a_bad_setting_is_one_line_and_leaves_no_files(place, whole_run, monkeypatch, capsys, tmp_path, more, complaint):
     (place / "bad.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instruction": \n')
     (place / "empty.jsonl").write_text("\n")
     more = [part.replace("{place}", str(place)) for part in more]
@@ -393,7 +247,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(place, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_bare_command_in_an_empty_folder_names_the_data_and_the_command_that_makes_it(tmp_path):
+def test_the_bare_command_in_an_empty_folder_names_the_missing_data_and_the_command_that_makes_it(tmp_path):
     done = run_python("-m", "wizardcoder_jax.train", "--mesh", "4x8", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
