@@ -17,6 +17,7 @@ from wizardcoder_jax.checkpoints.fingerprint import fingerprint_arrays
 from wizardcoder_jax.checkpoints.manager import CheckpointManager
 from wizardcoder_jax.checkpoints.reader import DamagedError, find_checkpoint, load_params, read_card
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.logging_setup import configure_logging
 
 
 def saved(run, *steps, keep=9, **settings):
@@ -133,6 +134,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_step_is_named_passed_over_and_kept_aside(two_steps, tmp_path, capsys, damage):
+    configure_logging()
     run = shutil.copytree(two_steps, tmp_path / "run")
     DAMAGES[damage](run)
     step, found = latest(run)

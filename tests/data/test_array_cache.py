@@ -15,11 +15,14 @@ from tests.helpers.byte_tokenizer import ByteTokenizer, tokenize_plainly
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
+from wizardcoder_jax.core.logging_setup import configure_logging
 from wizardcoder_jax.data import array_cache
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_examples
 from wizardcoder_jax.data.prepare import cache_key, prepare_data
-from wizardcoder_jax.data.tokenization import TOKENISE
+from wizardcoder_jax.data.tokenization import TOKENIZATIONS
+
+pytestmark = pytest.mark.quick
 
 MAX_LENGTH = 256
 
@@ -34,7 +37,7 @@ class CountingTasks(types.ModuleType):
     def tokenize_instructions(self, examples, tokenizer, objective, max_length):
         self.calls += 1
         texts = [wizardcoder_prompt(with_input(e.instruction, e.input)) for e in examples]
-        return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
+        return TOKENIZATIONS[objective].tokenize(texts, [e.output for e in examples], tokenizer, max_length)
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +95,6 @@ from tests.helpers.byte_tokenizer import ByteTokenizer
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.prepare import prepare_data
-
-pytestmark = pytest.mark.quick
 config = TrainConfig(max_length={MAX_LENGTH}, cache_dir={str(tmp_path / "cache")!r}, batch_size=8)
 Batches(prepare_data(config, [{str(file)!r}], ByteTokenizer()).train, 2, 0).batch(0)
 print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.seqio_tasks") if name in sys.modules])
@@ -114,7 +115,7 @@ print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.seq
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_whatever_changes_the_rows_is_prepared_anew(file, tmp_path, tasks, changes):
+def test_whatever_changes_the_rows_is_prepared_again(file, tmp_path, tasks, changes):
     prepared(file, tmp_path)
     prepared(file, tmp_path, **changes)
     assert tasks.calls == 2
@@ -136,7 +137,7 @@ def test_contents_count_and_names_do_not(file, tmp_path, tasks):
     assert tasks.calls == 2
 
 
-def test_another_template_is_prepared_anew(file, tmp_path, tasks, monkeypatch):
+def test_another_template_is_prepared_again(file, tmp_path, tasks, monkeypatch):
     prepared(file, tmp_path)
     monkeypatch.setattr("wizardcoder_jax.core.instruction_template.RESPONSE_MARK", "### Answer:")
     prepared(file, tmp_path)
@@ -155,7 +156,8 @@ def flip_a_byte(path):
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, Path.unlink, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("name", ["tokens.npy", "learns.npy", "train_starts.npy", "manifest.json"])
-def test_a_damaged_cache_is_made_anew(file, tmp_path, tasks, capsys, damage, name):
+def test_a_damaged_cache_is_rebuilt(file, tmp_path, tasks, capsys, damage, name):
+    configure_logging()
     cold = prepared(file, tmp_path)
     features, counts = (
         all_features(cold),
@@ -164,7 +166,7 @@ def test_a_damaged_cache_is_made_anew(file, tmp_path, tasks, capsys, damage, nam
     damage(folder_of(tmp_path) / name)
     again = prepared(file, tmp_path)
     assert tasks.calls == 2
-    assert "is made anew" in capsys.readouterr().err
+    assert "will be rebuilt" in capsys.readouterr().err
     assert again.counts == counts
     for name, values in all_features(again).items():
         np.testing.assert_array_equal(values, features[name])
@@ -233,6 +235,7 @@ def records(tmp_path, *outputs_and_instructions):
 
 
 def test_the_counts_say_what_went_in_and_what_did_not(tmp_path, capsys):
+    configure_logging()
     file = records(tmp_path, ("short", "yes"), ("long answer", "y" * 500), ("long prompt " * 100, "no"))
     dataset = prepared(file, tmp_path)
     counts = dataset.counts
@@ -242,7 +245,7 @@ def test_the_counts_say_what_went_in_and_what_did_not(tmp_path, capsys):
     assert counts.supervised_tokens == all_features(dataset)["weights"].sum()
     assert counts.fill == pytest.approx(counts.tokens / (2 * MAX_LENGTH))
     err = capsys.readouterr().err
-    assert f"1 of 3 prompts fill max_length {MAX_LENGTH} and are dropped ({file}:3 ...)" in err
+    assert f"1 of 3 prompts fill max_length {MAX_LENGTH} and are dropped (first: {file}:3)" in err
     assert f"1 of 3 responses are cut at max_length {MAX_LENGTH}" in err
     assert json.loads((folder_of(tmp_path) / "manifest.json").read_text())["facts"]["train"]["counts"]["dropped"] == 1
 
@@ -303,10 +306,11 @@ def test_objective_original_is_laid_out_one_example_a_row_whatever_the_layout(fi
 
 
 def test_objective_original_keeps_a_prompt_that_fills_the_row_without_a_label(tmp_path, capsys):
+    configure_logging()
     file = records(tmp_path, ("short", "yes"), ("long prompt " * 100, "no"))
     dataset = prepared(file, tmp_path, objective="original")
     assert (dataset.counts.items, dataset.counts.dropped, dataset.rows.num_supervised.tolist()) == (2, 0, [4, 0])
-    assert f"1 of 2 prompts fill max_length {MAX_LENGTH} and stay without a label" in capsys.readouterr().err
+    assert f"1 of 2 prompts fill max_length {MAX_LENGTH} and are kept without a supervised token" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"every prompt is longer than max_length"):
         prepared(file, tmp_path, objective="original", max_length=64)
 
@@ -319,6 +323,7 @@ def test_equal_fingerprints_are_equal_data(file, tmp_path):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_a_warm_cache_of_a_million_examples_gives_the_batch_of_the_millionth_within_a_second(tmp_path):
     """Row and example are the same here, so step 1953 of 512 rows holds the millionth example of the epoch."""
     num_examples, length = 1_000_000, 100

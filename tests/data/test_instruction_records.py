@@ -23,7 +23,7 @@ def test_records_keep_their_order_over_files_and_other_keys_are_left_aside(tmp_p
     second.write_bytes(gzip.compress(json.dumps([{"instruction": "y", "input": "in", "output": ""}]).encode()))
     examples = read_examples([first, str(second)])
     assert [(e.instruction, e.input, e.output) for e in examples] == [("x", "", "1"), ("y", "in", "")]
-    assert examples[0].place == f"{first}:1"
+    assert examples[0].location == f"{first}:1"
 
 
 def test_parquet_records_with_a_null_input_are_read(tmp_path):
@@ -50,7 +50,7 @@ def test_a_question_with_its_answer_is_read_from_messages(tmp_path):
         ({"instruction": "x", "output": None}, "'output' must be a string, found NoneType"),
         ({"instruction": "x", "input": 3, "output": "y"}, "'input' must be a string, found int"),
         ({"instruction": " \n", "output": "y"}, "'instruction' is empty"),
-        ({"messages": "x"}, "'messages' must be one of the user and one of the assistant, found str"),
+        ({"messages": "x"}, "'messages' must be one user message and one assistant message, found str"),
         ({"messages": []}, "found list"),
         ({"messages": [{"role": "system", "content": "s"}]}, "found system"),
         ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant"}]}, "'output' must be a string, found NoneType"),

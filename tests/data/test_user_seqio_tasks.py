@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.byte_tokenizer import ByteTokenizer, tokenize_plainly
 from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.logging_setup import configure_logging
 from wizardcoder_jax.data.batches import Batches
 from wizardcoder_jax.data.instruction_records import read_example
 from wizardcoder_jax.data.prepare import prepare_data
@@ -101,11 +102,12 @@ def test_weights_may_have_any_pattern(task):
 
 
 def test_ids_are_cut_at_max_length_and_dropped_where_nothing_is_left_to_learn(task, capsys):
+    configure_logging()
     body = "register('it', [{'inputs': [1] * 3, 'targets': [2] * 9}, {'inputs': [1] * 9, 'targets': [2]}], PAIRS)"
     data = prepared(task(body, max_length=8)).train
     assert segments(data) == {0: [[1, 1, 1, 2, 2, 2, 2], [1, 1, 2, 2, 2, 2, 2], [False, False, *[True] * 5]]}
     assert (data.counts.truncated, data.counts.dropped) == (1, 1)
-    assert "are dropped (task it, example 1 ...)" in capsys.readouterr().err
+    assert "are dropped (first: task it, example 1)" in capsys.readouterr().err
 
 
 MIXTURE = """
@@ -116,6 +118,7 @@ seqio.MixtureRegistry.add('it', [('few', 1.0), ('many', 2.0)])
 
 
 def test_a_mixture_keeps_its_rates_and_every_item_has_its_own_id(task, capsys):
+    configure_logging()
     data = prepared(task(MIXTURE)).train
     items = segments(data)
     assert len(items) == data.counts.items == 60
@@ -125,8 +128,8 @@ def test_a_mixture_keeps_its_rates_and_every_item_has_its_own_id(task, capsys):
     assert small.sum() == 20 and set(small) == {3, 4}
     assert data.counts.examples == 46
     err = capsys.readouterr().err
-    assert "task few: 6 examples 3.333 times an epoch (20 of 60)" in err
-    assert "task many: 40 examples 1 times an epoch (40 of 60)" in err
+    assert "task few: 6 examples, 3.333 times per epoch (20 of 60)" in err
+    assert "task many: 40 examples, 1 times per epoch (40 of 60)" in err
     batches = Batches(data, 1, seed=0)
     consumed = np.concatenate([batches.example_ids(step) for step in range(data.num_rows)])
     assert sorted(consumed.tolist()) == sorted(items)
@@ -195,11 +198,11 @@ BAD = {
         {},
         "fails: ValueError: Mixture, 'it' contains Tasks with different output features: a: .*input.* b: .*targets",
     ),
-    "no records": ("texts('it', 0)", {}, "task it is empty"),
+    "no records": ("texts('it', 0)", {}, "task it yields no example"),
     "an empty task in a mixture": (
         "texts('a', 2), texts('b', 0)\nseqio.MixtureRegistry.add('it', [('a', 1), ('b', 1)])",
         {},
-        "task b is empty: .* take it out of the mixture",
+        "task b yields no example; .* remove it from the mixture",
     ),
     "a task of a mixture that is all too long": (
         "pairs('a', 2, prompt=20), pairs('b', 2)\nseqio.MixtureRegistry.add('it', [('a', 1), ('b', 1)])",
@@ -211,9 +214,9 @@ BAD = {
     "an id too large": (
         "register('it', [{'inputs': [1], 'targets': [2]}, {'inputs': [1], 'targets': [257]}], PAIRS)",
         {},
-        "task it, example 1: 'targets' holds id 257, the model's tokenizer has ids 0 to 256",
+        "task it, example 1: 'targets' contains id 257, but the model's tokenizer has ids 0 to 256",
     ),
-    "a negative id": ("register('it', [{'inputs': [-1], 'targets': [2]}], PAIRS)", {}, "example 0: 'inputs' holds id -1"),
+    "a negative id": ("register('it', [{'inputs': [-1], 'targets': [2]}], PAIRS)", {}, "example 0: 'inputs' contains id -1"),
     "texts for ids": (
         "register('it', [{'inputs': 'a', 'targets': 'b'}], {'inputs': TEXT, 'targets': TEXT})",
         {},
@@ -232,9 +235,9 @@ BAD = {
     "other weights": (
         "register('it', [{'tokens': [1, 2], 'weights': [0, 3]}], MASKS)",
         {},
-        "example 0: 'weights' must hold a 0 or a 1 for each of the 2 tokens",
+        "example 0: 'weights' must contain a 0 or a 1 for each of the 2 tokens",
     ),
-    "too few weights": ("register('it', [{'tokens': [1, 2], 'weights': [1]}], MASKS)", {}, "'weights' must hold a 0 or a 1"),
+    "too few weights": ("register('it', [{'tokens': [1, 2], 'weights': [1]}], MASKS)", {}, "'weights' must contain a 0 or a 1"),
     "a task that fails midway": (
         "def records():\n  yield {'inputs': [1], 'targets': [2]}\n  raise OSError('disk gone')\n"
         "class Records:\n  def __iter__(self): return records()\nregister('it', Records(), PAIRS)",

@@ -10,7 +10,7 @@ from wizardcoder_jax.config import TrainConfig, ValidationConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.prepare import prepare_data
-from wizardcoder_jax.data.tokenization import TOKENISE
+from wizardcoder_jax.data.tokenization import TOKENIZATIONS
 from wizardcoder_jax.data.validation_split import is_held_out
 
 pytestmark = pytest.mark.quick
@@ -22,7 +22,7 @@ def tasks(monkeypatch):
 
     def tokenize_instructions(examples, tokenizer, objective, max_length):
         texts = [wizardcoder_prompt(with_input(e.instruction, e.input)) for e in examples]
-        return TOKENISE[objective](texts, [e.output for e in examples], tokenizer, max_length)
+        return TOKENIZATIONS[objective].tokenize(texts, [e.output for e in examples], tokenizer, max_length)
 
     module = types.ModuleType("wizardcoder_jax.data.seqio_tasks")
     module.tokenize_instructions = tokenize_instructions
@@ -105,8 +105,12 @@ def test_about_the_fraction_of_all_ids_is_held_out():
 @pytest.mark.parametrize(
     ("fraction", "count", "complaint"),
     [
-        (0.001, 3, r"validation\.fraction 0\.001 leaves the validation side nothing .* \(0 of 3 records\); raise it"),
-        (0.99999, 3, r"leaves the training side nothing .* lower it"),
+        (
+            0.001,
+            3,
+            r"validation\.fraction 0\.001 leaves no supervised token on the validation side \(0 of 3 records\); raise it",
+        ),
+        (0.99999, 3, r"leaves no supervised token on the training side .* lower it"),
     ],
 )
 def test_a_side_without_records_is_refused(tmp_path, fraction, count, complaint):
@@ -120,5 +124,5 @@ def test_a_side_whose_prompts_all_fill_the_row_is_refused(tmp_path, objective):
     for entry in records:
         if is_held_out(entry.setdefault("id", entry["instruction"]), 0.3):
             entry["instruction"] *= 50
-    with pytest.raises(InputError, match="leaves the validation side nothing to learn from"):
+    with pytest.raises(InputError, match="leaves no supervised token on the validation side"):
         split(tmp_path, records, objective=objective)

@@ -1,1 +1,1 @@
-"""From instruction files to packed, cached, deterministic batches; numpy only, seqio where the cache is cold."""
+"""From instruction files to packed, cached, deterministic batches: NumPy only, and seqio when the cache is cold."""

@@ -1,9 +1,10 @@
-"""Arrays on disk, under a hash of everything they depend on; memory-mapped when they are there already."""
+"""Arrays on disk, stored under a hash of everything they depend on, and memory-mapped on later use."""
 
 import contextlib
 import dataclasses
 import fcntl
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,30 +16,31 @@ import xxhash
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, open_bytes, write_json
-from wizardcoder_jax.data.notes import note
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachedArrays:
-    """Named arrays, and facts about them that JSON can hold."""
+    """Named arrays, and facts about them that can be stored as JSON."""
 
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
 
 
-def load_or_build(cache_dir: str, key: Mapping[str, Any], make: Callable[[], CachedArrays]) -> tuple[CachedArrays, str]:
-    """What `make` returns for `key`: from the cache, or made now and kept there; and the key's hash.
+def load_or_build(cache_dir: str, key: Mapping[str, Any], build: Callable[[], CachedArrays]) -> tuple[CachedArrays, str]:
+    """Return the arrays of `key` from the cache, or build and cache them; also return the hash of the key.
 
-    Several processes may ask for the same: one works, the others wait for it. A damaged cache is made anew: everything is
-    checked against a hash when it is opened (xxh3, several GB/s). A folder appears whole or not at all.
+    If several processes want the same arrays, one builds them and the others wait. A damaged entry is rebuilt: all arrays are
+    checked against a hash when they are opened (xxh3, several GB/s). An entry is either complete or absent.
 
     Args:
         cache_dir: local folder; the arrays go to cache_dir/prepared/HASH.
-        key: all that they depend on.
-        make: makes them.
+        key: everything the arrays depend on.
+        build: builds the arrays.
 
     Raises:
-        InputError: the cache cannot be written, or `make` raises it.
+        InputError: the cache cannot be written, or `build` raises it.
     """
     if is_remote(cache_dir):
         raise InputError(f"the cache must be a local folder, not {cache_dir}; choose another --cache-dir")
@@ -49,20 +51,20 @@ def load_or_build(cache_dir: str, key: Mapping[str, Any], make: Callable[[], Cac
         return cached, fingerprint
     ensure_dir(folder.parent)
     with _locked(folder):
-        cached = _load(folder)  # another process may have made it while this one waited
+        cached = _load(folder)  # another process may have built it while this one waited for the lock
         if cached is None:
-            _build(folder, key, make)
+            _build(folder, key, build)
             cached = _load(folder)
     if cached is None:
-        raise InputError(f"{folder} is damaged right after it was written; choose another --cache-dir")
+        raise InputError(f"{folder} is damaged immediately after it was written; choose another --cache-dir")
     return cached, fingerprint
 
 
 def hash_file(file: str) -> str:
-    """A hash of the file's bytes as they are stored.
+    """Return a hash of the file's bytes as stored, i.e. without decompressing them.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     digest = xxhash.xxh3_128()
     try:
@@ -70,13 +72,13 @@ def hash_file(file: str) -> str:
             while block := content.read(1 << 22):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{file}: cannot be read whole: {error}") from error
+        raise InputError(f"{file}: cannot be read completely: {error}") from error
     return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of one cache folder; the system releases it when the process ends, however it ends."""
+    """Hold the lock of one cache entry; the operating system releases it however the process ends."""
     name = folder.with_suffix(".lock")
     with contextlib.ExitStack() as stack:
         try:
@@ -84,7 +86,7 @@ def _locked(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                note("waiting for another process that prepares the same data")
+                logger.info("data: waiting for another process that prepares the same data")
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise InputError(f"cannot lock {name}: {error.strerror}; choose another --cache-dir") from error
@@ -92,7 +94,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _load(folder: Path) -> CachedArrays | None:
-    """What `folder` holds, memory-mapped; None where there is nothing, or not all of it."""
+    """Return the memory-mapped entry in `folder`, or None if it is absent or damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in manifest["xxh3"]}
@@ -107,16 +109,16 @@ def _hash(array: np.ndarray) -> str:
     return xxhash.xxh3_64_hexdigest(array.data)
 
 
-def _build(folder: Path, key: Mapping[str, Any], make: Callable[[], CachedArrays]) -> None:
-    """Makes `folder`; needs its lock."""
+def _build(folder: Path, key: Mapping[str, Any], build: Callable[[], CachedArrays]) -> None:
+    """Build the entry in `folder`; the caller must hold its lock."""
     if folder.exists():
-        note(f"{folder} is incomplete or damaged and is made anew")
+        logger.warning(f"{folder} is incomplete or damaged and will be rebuilt")
     for leftover in folder.parent.glob(f".{folder.name}.*"):  # of processes that were killed
         shutil.rmtree(leftover, ignore_errors=True)
-    made = make()
+    built = build()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(temporary, key, made)
+        _write(temporary, key, built)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -124,9 +126,9 @@ def _build(folder: Path, key: Mapping[str, Any], make: Callable[[], CachedArrays
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, key: Mapping[str, Any], made: CachedArrays) -> None:
-    for name, array in made.arrays.items():
+def _write(folder: Path, key: Mapping[str, Any], built: CachedArrays) -> None:
+    for name, array in built.arrays.items():
         np.save(folder / f"{name}.npy", array)
-    hashes = {name: _hash(array) for name, array in made.arrays.items()}
-    write_json(folder / "manifest.json", {"key": key, "facts": made.facts, "xxh3": hashes})
-    folder.chmod(0o755)  # a temporary folder's 0700 would shut others out of a shared cache
+    hashes = {name: _hash(array) for name, array in built.arrays.items()}
+    write_json(folder / "manifest.json", {"key": key, "facts": built.facts, "xxh3": hashes})
+    folder.chmod(0o755)  # mkdtemp's 0700 would make a shared cache unreadable for other users

@@ -1,6 +1,7 @@
-"""What data comes from: instruction files, or the Tasks of a mixture; and all of it tokenised, in one numbering."""
+"""The sources of training data, instruction files or the Tasks of a mixture, and the corpus of all their tokenized records."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -8,33 +9,34 @@ import numpy as np
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.progress import Progress
 from wizardcoder_jax.data.instruction_records import Example, content_id
-from wizardcoder_jax.data.notes import note
 from wizardcoder_jax.data.quiet_import import quiet_import
-from wizardcoder_jax.data.tokenization import TokenizedExample, truncate
+from wizardcoder_jax.data.tokenization import TOKENIZATIONS, TokenizedExample, truncate
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 from wizardcoder_jax.data.validation_split import is_held_out
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenRecord:
-    """An example that comes as token ids."""
+    """An example that is given as token ids."""
 
-    place: str  # for messages
+    location: str  # for messages
     tokens: np.ndarray  # [n] int64
-    loss_mask: np.ndarray  # [n] bool: whether the token is to be predicted
-    record_id: str  # as an Example's
+    loss_mask: np.ndarray  # [n] bool: whether the token is supervised
+    record_id: str  # see Example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """All files, or one Task."""
+    """All instruction files, or one Task."""
 
     name: str
-    rate: float  # in its mixture, above 0
+    rate: float  # in the mixture, above 0
     records: Sequence[Example] | Sequence[TokenRecord]
 
     def fingerprint(self) -> str:
-        """A hash of what its records say."""
+        """Return a hash of the contents of its records."""
         return content_id(*(part for record in self.records for part in _content(record)))
 
 
@@ -46,60 +48,61 @@ def _content(record: Example | TokenRecord) -> tuple[str | bytes, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """M records, numbered over all sources."""
+    """M tokenized records, numbered over all sources."""
 
     examples: Sequence[TokenizedExample]  # M
     sources: np.ndarray  # [M] int64: the source of each
     is_held_out: np.ndarray  # [M] bool: on the validation side
-    is_kept: np.ndarray  # [M] bool: trained on
-    num_supervised: np.ndarray  # [M] int64: targets to learn
+    is_kept: np.ndarray  # [M] bool: not dropped
+    num_supervised: np.ndarray  # [M] int64: supervised targets
 
 
 def tokenize_sources(
     sources: Sequence[DataSource], tokenizer: TokenizerProtocol, objective: str, max_length: int, held_out: float
 ) -> Corpus:
-    """Tokenises all records and says on stderr which are cut or have nothing to learn.
-
-    Objective original keeps the latter, as the published script does.
+    """Tokenize all records, and log how many are truncated or have no supervised token.
 
     Raises:
-        InputError: no record has anything to learn.
+        InputError: no record has a supervised token.
     """
     records = [record for source in sources for record in source.records]
     examples: list[TokenizedExample] = []
     with Progress("prepare", len(records), "example") as progress:
         for source in sources:
-            for example in _tokenised(source.records, tokenizer, objective, max_length):
+            for example in _tokenize(source.records, tokenizer, objective, max_length):
                 examples.append(example)
                 progress.update()
     supervised = np.asarray([np.count_nonzero(example.loss_mask[1:]) for example in examples], np.int64)
-    barren = np.flatnonzero(supervised == 0)
-    if len(barren) == len(records):
+    keeps_unsupervised = TOKENIZATIONS[objective].keeps_unsupervised
+    unsupervised = np.flatnonzero(supervised == 0)
+    if len(unsupervised) == len(records):
         raise InputError(
-            f"every prompt is longer than max_length {max_length} allows (first: {records[0].place}); raise --max-length"
+            f"every prompt is longer than max_length {max_length} allows (first: {records[0].location}); raise --max-length"
         )
-    if len(barren):
-        fate = "stay without a label, as in the original" if objective == "original" else "are dropped"
-        place = records[barren[0]].place
-        note(f"{len(barren)} of {len(records)} prompts fill max_length {max_length} and {fate} ({place} ...)")
+    if len(unsupervised):
+        fate = "are kept without a supervised token, as in the original" if keeps_unsupervised else "are dropped"
+        first = records[unsupervised[0]].location
+        logger.info(
+            f"data: {len(unsupervised)} of {len(records)} prompts fill max_length {max_length} and {fate} (first: {first})"
+        )
     if num_cut := sum(example.is_cut for example, count in zip(examples, supervised, strict=True) if count):
-        note(f"{num_cut} of {len(records)} responses are cut at max_length {max_length}")
+        logger.info(f"data: {num_cut} of {len(records)} responses are cut at max_length {max_length}")
     return Corpus(
         examples=examples,
         sources=np.repeat(np.arange(len(sources)), [len(source.records) for source in sources]),
         is_held_out=np.asarray([is_held_out(record.record_id, held_out) for record in records]),
-        is_kept=np.full(len(records), True) if objective == "original" else supervised > 0,
+        is_kept=np.full(len(records), True) if keeps_unsupervised else supervised > 0,
         num_supervised=supervised,
     )
 
 
-def _tokenised(
+def _tokenize(
     records: Sequence[Example] | Sequence[TokenRecord], tokenizer: TokenizerProtocol, objective: str, max_length: int
 ) -> Iterator[TokenizedExample]:
     texts = [record for record in records if isinstance(record, Example)]
     if texts:
         with quiet_import():
-            from wizardcoder_jax.data import seqio_tasks  # here, because it takes TensorFlow along
+            from wizardcoder_jax.data import seqio_tasks  # here, because it imports TensorFlow
         yield from seqio_tasks.tokenize_instructions(texts, tokenizer, objective, max_length)
     for record in records:
         if isinstance(record, TokenRecord):

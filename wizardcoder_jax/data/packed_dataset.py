@@ -1,4 +1,4 @@
-"""Tokenised examples, each stored once, and the rows that are made of them when a batch needs them."""
+"""Tokenized examples, each stored once, and the rows that are built from them when a batch needs them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ FEATURES = ("tokens", "targets", "weights", "segment_ids", "positions")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenStore:
-    """E examples end to end: example e holds places starts[e] to starts[e + 1]."""
+    """E examples end to end: example e is the tokens starts[e] to starts[e + 1]."""
 
-    tokens: np.ndarray  # [N] uint16, or uint32 where the vocabulary is larger
-    loss_mask: np.ndarray  # [N] bool: whether the token is to be predicted
+    tokens: np.ndarray  # [N] uint16, or uint32 if the vocabulary is larger
+    loss_mask: np.ndarray  # [N] bool: whether the token is supervised
     starts: np.ndarray  # [E + 1] int64
 
     def slots(self) -> np.ndarray:
-        """[E] int64: slots each takes in a row. Each token but the last is an input, each but the first a target."""
+        """Return the slots that each example takes in a row, int64 [E]: every token but the last is an input."""
         return np.maximum(np.diff(self.starts) - 1, 0)
 
 
 def build_token_store(tokens: Sequence[np.ndarray], loss_mask: Sequence[np.ndarray], vocab_size: int) -> TokenStore:
-    """A store of examples: the ids [n] of each and which of them are to be predicted [n]."""
+    """Return the store of examples with these ids and loss masks, [n] each."""
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens], dtype=np.int64)])
     dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
     return TokenStore(
@@ -36,12 +36,12 @@ def build_token_store(tokens: Sequence[np.ndarray], loss_mask: Sequence[np.ndarr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """R rows; a row is a list of segments, each an example."""
+    """R rows; a row is a list of segments, each of which is an example."""
 
     members: np.ndarray  # [S] int64: the example of each segment, row after row
-    item_ids: np.ndarray  # [S] int64: what is consumed with it, no two alike; see mixture.py for examples that are repeated
-    starts: np.ndarray  # [R + 1] int64: row r holds segments starts[r] to starts[r + 1]
-    num_tokens: np.ndarray  # [R] int64: slots that hold a token
+    item_ids: np.ndarray  # [S] int64: unique id of each segment; differs from the example where a mixture repeats examples
+    starts: np.ndarray  # [R + 1] int64: row r consists of segments starts[r] to starts[r + 1]
+    num_tokens: np.ndarray  # [R] int64: slots with a token
     num_supervised: np.ndarray  # [R] int64: slots with a loss weight
 
 
@@ -51,23 +51,23 @@ def build_rows(
     examples: np.ndarray,
     item_ids: np.ndarray,
     max_length: int,
-    packs: bool,
+    is_packed: bool,
 ) -> tuple[Rows, int]:
-    """Puts items into rows.
+    """Build the rows of one epoch.
 
     Args:
         store: E examples of at most max_length tokens.
-        num_supervised: [E] targets of each that are to be learnt.
-        examples: [S] the example of each item.
-        item_ids: [S] of the items.
-        max_length: slots of a packed row, and the most a padded one has.
-        packs: as many items a row as fit, and not one.
+        num_supervised: [E] supervised targets of each.
+        examples: [S] the example of each segment; repeated examples occur several times.
+        item_ids: [S] a unique id of each segment.
+        max_length: slots of a packed row, and the maximum of a padded row.
+        is_packed: put as many examples into a row as fit, instead of one.
 
     Returns:
         The rows and their width.
     """
     slots = store.slots()[examples]
-    if packs:
+    if is_packed:
         (order, starts), width = pack_rows(slots, max_length), max_length
     else:
         (order, starts), width = pad_rows(len(examples)), padded_width(slots, max_length)
@@ -83,14 +83,14 @@ def build_rows(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochCounts:
-    """What went into the rows of one epoch and what did not."""
+    """What one epoch contains, and what was left out."""
 
-    examples: int  # read: of the files or the task, on this side of the split
-    dropped: int  # prompt alone fills max_length: nothing to learn (objective original keeps them)
-    truncated: int  # response cut at max_length, without its end token
-    items: int  # examples in the rows; a mixture repeats some
+    examples: int  # read from the files or tasks, on this side of the split
+    dropped: int  # whose prompt fills max_length, so that nothing is supervised (objective original keeps them)
+    truncated: int  # whose response is cut at max_length and has no end token
+    items: int  # segments in the rows; a mixture repeats some examples
     rows: int
-    tokens: int  # slots that hold a token
+    tokens: int  # slots with a token
     supervised_tokens: int  # slots with a loss weight
     fill: float  # tokens / (rows * width)
 
@@ -106,34 +106,34 @@ class Dataset:
 
     @property
     def num_rows(self) -> int:
-        """R."""
+        """Return R."""
         return len(self.rows.starts) - 1
 
     def examples_in(self, row: int) -> np.ndarray:
-        """The ids of what `row` holds, in the order of its segments."""
+        """Return the ids of the segments of `row`, in order."""
         return self.rows.item_ids[self.rows.starts[row] : self.rows.starts[row + 1]]
 
     def features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The given rows [B], made of the stored examples.
+        """Build the given rows [B] from the stored examples.
 
         Returns:
             Each [B, T]: tokens (the inputs), targets (the next token of the same segment), segment_ids (1, 2, ... and 0 for
             the padding at a row's end), positions (from 0 in each segment), all int32; and weights, bool: whether the
-            target is to be learnt. The shift to the next token happens inside each example, so nothing crosses a border.
+            target is supervised. The shift to the next token happens within each example, so no target is in another example.
         """
         num_segments = self.rows.starts[rows + 1] - self.rows.starts[rows]
-        segments = _counted(num_segments)
+        segments = _ranges(num_segments)
         examples = self.rows.members[np.repeat(self.rows.starts[rows], num_segments) + segments]
         slots = np.maximum(self.store.starts[examples + 1] - self.store.starts[examples] - 1, 0)
-        positions = _counted(slots)
-        inputs = np.repeat(self.store.starts[examples], slots) + positions  # places in the store
-        holds_token = np.arange(self.width) < self.rows.num_tokens[rows][:, None]
+        positions = _ranges(slots)
+        inputs = np.repeat(self.store.starts[examples], slots) + positions  # indices into the store
+        has_token = np.arange(self.width) < self.rows.num_tokens[rows][:, None]
 
         def spread(values: np.ndarray, dtype: type) -> np.ndarray:
-            """Values of all slots that hold a token, row after row, as [B, T]."""
-            filled = np.zeros(holds_token.shape, dtype)
-            filled[holds_token] = values
-            return filled
+            """Return the values of all slots with a token, given row after row, as [B, T]."""
+            padded = np.zeros(has_token.shape, dtype)
+            padded[has_token] = values
+            return padded
 
         return {
             "tokens": spread(self.store.tokens[inputs], np.int32),
@@ -144,6 +144,6 @@ class Dataset:
         }
 
 
-def _counted(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, ..., n - 1 for each length n, one after another."""
+def _ranges(lengths: np.ndarray) -> np.ndarray:
+    """Return 0, 1, ..., n - 1 for each length n, concatenated."""
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

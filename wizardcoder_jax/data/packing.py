@@ -1,47 +1,48 @@
-"""Which example goes into which row: best-fit-decreasing packing, or one a row."""
+"""Assignment of examples to rows: best-fit-decreasing packing, or one example per row."""
 
 import numpy as np
 
-WIDTH_MULTIPLE = 128  # of padded rows: a TPU's lanes, and what its attention kernels tile by
+WIDTH_MULTIPLE = 128  # of padded rows: a TPU's lanes, and the tile size of its attention kernels
 
 
 def pack_rows(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """As many items a row as fit.
+    """Put as many examples into each row as fit.
 
     Args:
-        lengths: [num_items] slots of each, in 1..capacity.
+        lengths: [num_examples] slots of each, in 1..capacity.
         capacity: slots of a row.
 
     Returns:
-        The items row after row, [num_items] int64, and where each row starts among them, [R + 1] int64.
+        The examples row after row, int64 [num_examples], and the index among them at which each row starts, int64 [R + 1].
     """
     rows = assign_rows(lengths, capacity)
-    members = np.fromiter((item for row in rows for item in row), np.int64, len(lengths))
+    members = np.fromiter((example for row in rows for example in row), np.int64, len(lengths))
     return members, np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
 
-def pad_rows(num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """One item a row, in their order; returns what `pack_rows` does."""
-    return np.arange(num_items, dtype=np.int64), np.arange(num_items + 1, dtype=np.int64)
+def pad_rows(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Put one example into each row, in their order; return the same as `pack_rows`."""
+    return np.arange(num_examples, dtype=np.int64), np.arange(num_examples + 1, dtype=np.int64)
 
 
 def padded_width(lengths: np.ndarray, max_length: int) -> int:
-    """Slots of a padded row: those of the longest item, rounded up to a multiple of 128, at most `max_length`."""
+    """Return the slots of a padded row: the longest example, rounded up to a multiple of 128, at most `max_length`."""
     return min(max(-(-int(lengths.max()) // WIDTH_MULTIPLE), 1) * WIDTH_MULTIPLE, max_length)
 
 
 def assign_rows(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-    """Puts each item, longest first, into the fullest row that still has room for it.
+    """Assign each example, longest first, to the fullest row that still has space for it.
 
-    Bit r of `open_spaces` says that some row has r free slots, so the tightest row is found by a shift and the lowest set
-    bit: exact best fit, linear in the number of items. Equal lengths go in index order: the result is deterministic.
+    Bit r of `open_spaces` says that some row has r free slots, so the tightest row is found with a shift and the lowest set
+    bit: exact best fit, linear in the number of examples. Equal lengths are taken in index order, so the result is
+    deterministic.
 
     Args:
-        lengths: [num_items], each in 1..capacity.
+        lengths: [num_examples], each in 1..capacity.
         capacity: slots of a row.
 
     Returns:
-        For each row the indices of its items.
+        The indices of the examples in each row.
 
     Raises:
         ValueError: a length is out of range.
@@ -51,8 +52,8 @@ def assign_rows(lengths: np.ndarray, capacity: int) -> list[list[int]]:
     rows: list[list[int]] = []
     rows_by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
     open_spaces = 0
-    for item in np.argsort(-lengths, kind="stable").tolist():
-        length = int(lengths[item])
+    for example in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[example])
         fitting = open_spaces >> length
         if fitting:
             space = length + (fitting & -fitting).bit_length() - 1
@@ -62,7 +63,7 @@ def assign_rows(lengths: np.ndarray, capacity: int) -> list[list[int]]:
         else:
             space, row = capacity, len(rows)
             rows.append([])
-        rows[row].append(item)
+        rows[row].append(example)
         rows_by_space[space - length].append(row)
         open_spaces |= 1 << (space - length)
     return rows

@@ -1,6 +1,7 @@
-"""The datasets of a training run: read, tokenised, split, laid out in rows; from the cache where they are there already."""
+"""The datasets of a training run: read, tokenized, split and packed, or loaded from the cache."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,59 +14,60 @@ from wizardcoder_jax.data.array_cache import CachedArrays, hash_file, load_or_bu
 from wizardcoder_jax.data.data_sources import Corpus, DataSource, tokenize_sources
 from wizardcoder_jax.data.instruction_records import read_examples
 from wizardcoder_jax.data.mixture import repeat_examples, repeats_per_example
-from wizardcoder_jax.data.notes import note
 from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, Rows, TokenStore, build_rows, build_token_store
 from wizardcoder_jax.data.quiet_import import quiet_import
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
-FORMAT_VERSION = 2  # raise it whenever the same data would be prepared differently
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 2  # increase it whenever the same data would be prepared differently
 STORED_NAMES = {"loss_mask": "learns"}  # fields that are stored under another name, so that existing caches stay valid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """What a run trains on and, where some records are held out, what its validation loss is taken of."""
+    """The training data of a run and, if some records are held out, its validation data."""
 
     train: Dataset
     validation: Dataset | None
-    fingerprint: str  # of all that both depend on: equal ones hold the same rows
+    fingerprint: str  # of everything that both depend on: equal fingerprints mean equal rows
 
 
 def prepare_data(config: TrainConfig, files: Sequence[str], tokenizer: TokenizerProtocol) -> PreparedData:
-    """The datasets of `config`: from the cache, or made now and kept there.
+    """Return the datasets of `config` from the cache, or prepare and cache them.
 
-    With files, a warm cache imports neither seqio nor TensorFlow; see user_seqio_tasks.py for Tasks. Of a mixture one epoch is
-    laid out, see mixture.py; its validation side holds each record once, whatever the rates.
+    With files, a warm cache imports neither seqio nor TensorFlow; see user_seqio_tasks.py for Tasks. The rows of a mixture are
+    one epoch (mixture.py); its validation side contains each record once, whatever the rates.
 
     Args:
         config: objective, layout, max_length, task, seed, validation.fraction and cache_dir.
-        files: instruction files (names, not globs); not looked at where config.task is given.
+        files: instruction files (names, not globs); ignored if config.task is given.
         tokenizer: of the model to train.
 
     Raises:
-        InputError: a file or the task is missing or malformed, nothing is left to learn from on a side of the split or of
-            a task of a mixture, or the cache cannot be written.
+        InputError: a file or the task is missing or malformed, one side of the split or a task of the mixture has no
+            supervised token, or the cache cannot be written.
     """
     if config.task is None:
         content: list[Any] = [hash_file(file) for file in files]
-        sources = None  # not read where the cache is warm
+        sources = None  # read only if the cache is cold
     else:
         with quiet_import():
-            from wizardcoder_jax.data import user_seqio_tasks  # here, because it takes TensorFlow along
+            from wizardcoder_jax.data import user_seqio_tasks  # here, because it imports TensorFlow
         sources = user_seqio_tasks.read_task(config.task, tokenizer.vocab_size)
         content = [[source.name, source.rate, source.fingerprint()] for source in sources]
 
-    def make() -> CachedArrays:
+    def build() -> CachedArrays:
         read = [DataSource(name="", rate=1.0, records=read_examples(files))] if sources is None else sources
-        return _make(read, config, tokenizer)
+        return _build(read, config, tokenizer)
 
-    cached, fingerprint = load_or_build(config.cache_dir, cache_key(config, content, tokenizer), make)
+    cached, fingerprint = load_or_build(config.cache_dir, cache_key(config, content, tokenizer), build)
     validation = _dataset(cached, "validation") if config.validation.fraction else None
     return PreparedData(train=_dataset(cached, "train"), validation=validation, fingerprint=fingerprint)
 
 
 def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerProtocol) -> dict[str, Any]:
-    """Everything the datasets depend on; names of files do not matter, contents and order do."""
+    """Return everything the datasets depend on: the contents and order of files, but not their names."""
     return {
         "format_version": FORMAT_VERSION,
         "content": content,
@@ -77,11 +79,11 @@ def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerP
         "objective": config.objective,
         "packs": config.is_packed,
         "held_out": config.validation.fraction,
-        "seed": config.seed if len(content) > 1 and config.task else None,  # draws the fractional repeats of a mixture
+        "seed": config.seed if len(content) > 1 and config.task else None,  # it draws the fractional repeats of a mixture
     }
 
 
-def _make(sources: Sequence[DataSource], config: TrainConfig, tokenizer: TokenizerProtocol) -> CachedArrays:
+def _build(sources: Sequence[DataSource], config: TrainConfig, tokenizer: TokenizerProtocol) -> CachedArrays:
     fraction = config.validation.fraction
     corpus = tokenize_sources(sources, tokenizer, config.objective, config.max_length, fraction)
     kept = np.flatnonzero(corpus.is_kept)
@@ -103,45 +105,47 @@ def _make(sources: Sequence[DataSource], config: TrainConfig, tokenizer: Tokeniz
 
 
 def _items(corpus: Corpus, sources: Sequence[DataSource], held_out: bool, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The records of one epoch of a side, and an id for each: the record's number, plus M each time it is repeated."""
-    here = corpus.is_kept & (corpus.is_held_out == held_out)
-    if not corpus.num_supervised[here].any():
+    """Return the records of one epoch of one side, and an id for each: the record's number, plus M for each repetition."""
+    is_included = corpus.is_kept & (corpus.is_held_out == held_out)
+    if not corpus.num_supervised[is_included].any():
         side, change = ("validation", "raise") if held_out else ("training", "lower")
         raise InputError(
-            f"validation.fraction {config.validation.fraction} leaves the {side} side nothing to learn from "
-            f"({np.count_nonzero(here)} of {len(here)} records); {change} it, or bring more records"
+            f"validation.fraction {config.validation.fraction} leaves no supervised token on the {side} side "
+            f"({np.count_nonzero(is_included)} of {len(is_included)} records); {change} it, or add records"
         )
-    records = [np.flatnonzero(here & (corpus.sources == i)) for i in range(len(sources))]
+    records = [np.flatnonzero(is_included & (corpus.sources == i)) for i in range(len(sources))]
     if held_out:
-        times = [np.ones(len(part), np.int64) for part in records]
+        repeats = [np.ones(len(part), np.int64) for part in records]
     else:
         for source, part in zip(sources, records, strict=True):
             if not len(part):
                 raise InputError(
                     f"task {source.name} of mixture {config.task} has no example left to train on (of {len(source.records)}): "
-                    "raise --max-length, lower --validation.fraction or take it out"
+                    "raise --max-length, lower --validation.fraction, or remove the task"
                 )
         rates = [source.rate for source in sources]
-        times = repeats_per_example([len(part) for part in records], rates, config.seed)
+        repeats = repeats_per_example([len(part) for part in records], rates, config.seed)
     parts = []
-    for source, part, each in zip(sources, records, times, strict=True):
-        chosen, again = repeat_examples(each)
-        parts.append((part[chosen], part[chosen] + len(here) * again))
+    for source, part, counts in zip(sources, records, repeats, strict=True):
+        chosen, repetition = repeat_examples(counts)
+        parts.append((part[chosen], part[chosen] + len(is_included) * repetition))
         if len(sources) > 1 and not held_out:
-            share = f"{len(chosen)} of {sum(int(each.sum()) for each in times)}"
-            note(f"task {source.name}: {len(part)} examples {len(chosen) / len(part):.4g} times an epoch ({share})")
+            share = f"{len(chosen)} of {sum(int(each.sum()) for each in repeats)}"
+            logger.info(
+                f"data: task {source.name}: {len(part)} examples, {len(chosen) / len(part):.4g} times per epoch ({share})"
+            )
     items, ids = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return items, ids
 
 
 def _count(corpus: Corpus, held_out: bool, rows: Rows, width: int) -> EpochCounts:
-    here = corpus.is_held_out == held_out
+    is_on_side = corpus.is_held_out == held_out
     is_cut = np.asarray([example.is_cut for example in corpus.examples])
     num_rows, num_tokens = len(rows.num_tokens), int(rows.num_tokens.sum())
     return EpochCounts(
-        examples=int(np.count_nonzero(here)),
-        dropped=int(np.count_nonzero(here & ~corpus.is_kept)),
-        truncated=int(np.count_nonzero(here & corpus.is_kept & is_cut)),
+        examples=int(np.count_nonzero(is_on_side)),
+        dropped=int(np.count_nonzero(is_on_side & ~corpus.is_kept)),
+        truncated=int(np.count_nonzero(is_on_side & corpus.is_kept & is_cut)),
         items=len(rows.members),
         rows=num_rows,
         tokens=num_tokens,

@@ -1,4 +1,4 @@
-"""Loading seqio and TensorFlow without their noise, and without losing a Ctrl-C."""
+"""Importing seqio and TensorFlow without their log output, and without losing a Ctrl-C."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Around the first import of TensorFlow: Ctrl-C takes effect after it, its native log goes nowhere."""
+    """Wrap the first import of TensorFlow: defer Ctrl-C to its end and discard its native log output."""
     with _interrupts_deferred(), _native_log_muted():
         yield
 
 
 @contextlib.contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Ctrl-C takes effect at the end of the block: amid the imports of TensorFlow it aborts the process or gets lost."""
+    """Defer Ctrl-C to the end of the block: during the import of TensorFlow it aborts the process or gets lost."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread is ever interrupted
         yield
         return
@@ -33,14 +33,14 @@ def _interrupts_deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _native_log_muted() -> Iterator[None]:
-    """Sends what TensorFlow's C++ start-up writes past Python's sys.stderr to nowhere; errors still raise."""
+    """Discard what TensorFlow's C++ code writes to file descriptor 2 at startup; errors still raise."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)

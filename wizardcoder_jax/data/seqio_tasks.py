@@ -1,8 +1,8 @@
 """The seqio Task of instruction tuning; imports seqio and TensorFlow (10 s and more, 870 MB).
 
-seqio owns source, prompt, tokenisation and what is learnt. It does not pack or pad here: its packer takes 0 for padding and
-keeps the first count(value != 0) entries (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts the tail of every sequence
-that holds token id 0, StarCoder's <|endoftext|>.
+seqio is responsible for source, prompt, tokenization and loss mask. It does not pack or pad here: its packer treats 0 as
+padding and keeps the first count(value != 0) entries (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts the tail of every
+sequence that contains token id 0, StarCoder's <|endoftext|>.
 """
 
 import functools
@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from wizardcoder_jax.core.instruction_template import with_input, wizardcoder_prompt
 from wizardcoder_jax.data.instruction_records import Example
-from wizardcoder_jax.data.tokenization import TOKENISE, TokenizedExample
+from wizardcoder_jax.data.tokenization import TOKENIZATIONS, TokenizedExample
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
-# Examples tokenised in one call from TensorFlow into Python: one at a time, the crossing costs more than the work.
+# Examples per call from TensorFlow into Python: with one at a time, the call costs more than the work.
 EXAMPLES_PER_CALL = 256
 
 
@@ -31,12 +31,12 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
     @property
     def eos_id(self) -> int:
-        """The id that ends a response."""
+        """Return the id that ends a response."""
         return self.tokenizer.eos_id
 
     @property
     def unk_id(self) -> None:
-        """Byte-level tokenizers know every text."""
+        """Return None: byte-level tokenizers can encode every text."""
         return None
 
     @property
@@ -48,7 +48,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
     def _encode_tf(self, s: Any) -> Any:
         def ids(text: Any) -> np.ndarray:
-            # bytes in a graph, a 0-d array when eager; as an object, because numpy's own strings lose trailing NULs
+            # `text` is bytes in a graph and a 0-d array in eager mode; dtype object, as NumPy's own strings lose trailing NULs
             return np.asarray(self._encode(np.asarray(text, object).item().decode()), np.int32)
 
         return tf.ensure_shape(tf.numpy_function(ids, [s], tf.int32), [None])
@@ -67,7 +67,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
 
 def instruction_task(examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int) -> seqio.Task:
-    """The Task over `examples`, in their order, with features tokens [n] int32, learns [n] bool and is_cut [] bool."""
+    """Return the Task over `examples`, in order, with features tokens [n] int32, loss_mask [n] bool and is_cut [] bool."""
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, shuffle_files, seed
@@ -91,13 +91,13 @@ def instruction_task(examples: Sequence[Example], tokenizer: TokenizerProtocol, 
 def tokenize_dataset(
     dataset: tf.data.Dataset, output_features: Mapping[str, Any], *, objective: str, max_length: int
 ) -> tf.data.Dataset:
-    """Preprocessor: {"instruction", "input", "output"} to {"tokens" [n], "loss_mask" [n], "is_cut" []}, n <= max_length."""
+    """Map {"instruction", "input", "output"} to {"tokens" [n], "loss_mask" [n], "is_cut" []}, n <= max_length."""
     tokenizer = output_features["tokens"].vocabulary.tokenizer
 
     def sequences(instructions: Any, inputs: Any, outputs: Any) -> tuple[np.ndarray, ...]:
         pairs = zip(instructions, inputs, strict=True)
         texts = [wizardcoder_prompt(with_input(i.decode(), extra.decode())) for i, extra in pairs]
-        found = TOKENISE[objective](texts, [output.decode() for output in outputs], tokenizer, max_length)
+        found = TOKENIZATIONS[objective].tokenize(texts, [output.decode() for output in outputs], tokenizer, max_length)
         return (
             np.concatenate([example.tokens for example in found]),
             np.concatenate([example.loss_mask for example in found]),
@@ -118,10 +118,10 @@ def tokenize_dataset(
 def tokenize_instructions(
     examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int
 ) -> Iterator[TokenizedExample]:
-    """Yields each example tokenised, in order, through the Task."""
-    tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
+    """Tokenize examples with the Task, in order."""
+    tf.config.set_visible_devices([], "GPU")  # leave the accelerator's memory to JAX
     dataset = instruction_task(examples, tokenizer, objective, max_length).get_dataset(split="train", shuffle=False)
-    # Brought over many at a time again, for each crossing takes longer than the tokenising of an example.
+    # Batched again, as each call from TensorFlow into Python takes longer than tokenizing an example.
     batches: Any = dataset.ragged_batch(EXAMPLES_PER_CALL)
     for batch in batches:
         tokens, loss_mask = batch["tokens"].values.numpy(), batch["loss_mask"].values.numpy()

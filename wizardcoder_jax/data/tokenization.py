@@ -1,4 +1,7 @@
-"""From prompt and response to ids and what of them is to be learnt: one function an objective."""
+"""From prompt and response to token ids and a loss mask: the data half of each training objective.
+
+The other half, the loss, is the file of the same name in training/objectives/.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,32 +13,32 @@ from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizedExample:
-    """One example's ids, at most max_length of them."""
+    """The token ids of one example, at most max_length."""
 
     tokens: np.ndarray  # [n] integers
-    loss_mask: np.ndarray  # [n] bool: whether the token is to be predicted; of the first it has no meaning
-    is_cut: bool  # whether ids were left off at max_length
+    loss_mask: np.ndarray  # [n] bool: whether the token is supervised; the first token's value has no meaning
+    is_cut: bool  # whether the example was longer than max_length
 
 
 def truncate(tokens: np.ndarray, loss_mask: np.ndarray, max_length: int) -> TokenizedExample:
-    """The first `max_length` ids."""
+    """Return the example of the first `max_length` ids."""
     return TokenizedExample(tokens=tokens[:max_length], loss_mask=loss_mask[:max_length], is_cut=len(tokens) > max_length)
 
 
 def tokenize_token_mean(
     prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int
 ) -> list[TokenizedExample]:
-    """Prompt + response + eos, of which response and eos are learnt.
+    """Tokenize prompt + response + EOS, with loss on response and EOS.
 
-    Prompt and response are tokenised apart, so that the border between them, and with it what is learnt, is exact.
+    Prompt and response are tokenized separately, so that the boundary between them, and with it the loss mask, is exact.
 
     Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py (the response follows the prompt directly).
     """
     pairs = zip(tokenizer.encode_batch(prompts), tokenizer.encode_batch(outputs), strict=True)
-    return [_apart(prompt, [*response, tokenizer.eos_id], max_length) for prompt, response in pairs]
+    return [_join(prompt, [*response, tokenizer.eos_id], max_length) for prompt, response in pairs]
 
 
-def _apart(prompt: Sequence[int], response: Sequence[int], max_length: int) -> TokenizedExample:
+def _join(prompt: Sequence[int], response: Sequence[int], max_length: int) -> TokenizedExample:
     tokens = np.asarray([*prompt, *response], np.int32)
     return truncate(tokens, np.arange(len(tokens)) >= len(prompt), max_length)
 
@@ -43,33 +46,41 @@ def _apart(prompt: Sequence[int], response: Sequence[int], max_length: int) -> T
 def tokenize_original(
     prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int
 ) -> list[TokenizedExample]:
-    """As the published training script tokenises and masks, with its quirks.
+    """Tokenize and mask as the published training script does, including its quirks.
 
-    * The text prompt + response + end token is tokenised as one, special tokens that it spells included; the tokenizer adds
+    * The text prompt + response + end token is tokenized as a whole, including special tokens spelled in it; the tokenizer adds
       what it adds to any text (Llama: BOS).
-    * What is not learnt is as long as the prompt tokenised alone, without ids of the padding token in it. Where a merge
-      crosses the border between prompt and response, that is one too many: the response's first token is not learnt.
-    * Both are cut at max_length ids, of which max_length - 1 are targets, for the script's model predicts each id but the
-      first. A cut response has no end token; a prompt that fills max_length leaves nothing to learn and stays in the data.
+    * The masked part is as long as the prompt tokenized alone, not counting padding tokens in it. Where a merge crosses the
+      boundary between prompt and response, that is one token too many: the response's first token is not supervised.
+    * Both are truncated at max_length ids, of which max_length - 1 are targets, as the script's model predicts each id but the
+      first. A truncated response has no end token; a prompt that fills max_length leaves nothing supervised but stays in the
+      data.
 
-    Not as in the script: a non-empty input arrives joined to the instruction (with_input), as it was in the authors'
-    data, so the script's second template ("### Input:") is never used; and padding tokens spelt within a text are attended to.
+    Unlike in the script, a non-empty input is already joined to the instruction (with_input), as it was in the authors' data,
+    so the script's second template ("### Input:") is never used; and padding tokens spelled within a text are attended to.
 
     Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py, _tokenize_fn and preprocess.
     """
     texts = [f"{prompt}{output}{tokenizer.eos_token}" for prompt, output in zip(prompts, outputs, strict=True)]
-    found = []
-    alone = tokenizer.encode_truncated(prompts, max_length)
-    for (ids, is_cut), (prompt, _) in zip(tokenizer.encode_truncated(texts, max_length), alone, strict=True):
-        num_unlearnt = sum(token != tokenizer.pad_id for token in prompt)
-        found.append(
-            TokenizedExample(tokens=np.asarray(ids, np.int32), loss_mask=np.arange(len(ids)) >= num_unlearnt, is_cut=is_cut)
-        )
-    return found
+    examples = []
+    prompts_alone = tokenizer.encode_truncated(prompts, max_length)
+    for (ids, is_cut), (prompt, _) in zip(tokenizer.encode_truncated(texts, max_length), prompts_alone, strict=True):
+        num_masked = sum(token != tokenizer.pad_id for token in prompt)
+        loss_mask = np.arange(len(ids)) >= num_masked
+        examples.append(TokenizedExample(tokens=np.asarray(ids, np.int32), loss_mask=loss_mask, is_cut=is_cut))
+    return examples
 
 
-TOKENISE: Mapping[str, Callable[[Sequence[str], Sequence[str], TokenizerProtocol, int], list[TokenizedExample]]] = {
-    "token_mean": tokenize_token_mean,
-    "original": tokenize_original,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokenization:
+    """The data half of an objective."""
+
+    tokenize: Callable[[Sequence[str], Sequence[str], TokenizerProtocol, int], list[TokenizedExample]]
+    keeps_unsupervised: bool  # whether examples without a supervised token stay in the data
+
+
+TOKENIZATIONS: Mapping[str, Tokenization] = {
+    "token_mean": Tokenization(tokenize=tokenize_token_mean, keeps_unsupervised=False),
+    "original": Tokenization(tokenize=tokenize_original, keeps_unsupervised=True),
 }
-"""Objective -> how its examples are tokenised."""
+"""Objective -> its data half."""
