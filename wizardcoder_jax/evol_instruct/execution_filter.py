@@ -82,17 +82,17 @@ def extract_python(response: str) -> str | None:
     if not codes:
         return None
     longest = max(codes, key=len)
-    if not compiles(longest):
+    if not is_valid_python(longest):
         return longest
-    return "\n\n".join(code.rstrip() for code in codes if compiles(code)) + "\n"
+    return "\n\n".join(code.rstrip() for code in codes if is_valid_python(code)) + "\n"
 
 
-def compiles(code: str) -> bool:
+def is_valid_python(code: str) -> bool:
     """Whether `code` is valid Python."""
-    return _parsed(code) is not None
+    return _parse_or_none(code) is not None
 
 
-def _parsed(code: str) -> ast.Module | None:
+def _parse_or_none(code: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings(action="ignore"):
             return ast.parse(code)
@@ -102,7 +102,7 @@ def _parsed(code: str) -> ast.Module | None:
 
 def _is_program(text: str) -> bool:
     """Whether a text without a fence is Python: it parses, and it contains a statement or call, not only other expressions."""
-    tree = _parsed(text)
+    tree = _parse_or_none(text)
     return tree is not None and any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
 
 
@@ -121,15 +121,17 @@ def parse_asserts(reply: str) -> str:
     blocks = [code for _, code in fenced_blocks(reply)]
     text = "\n".join(blocks) if blocks else reply
     try:
-        return _kept_asserts(text)
+        return _select_asserts(text)
     except RecursionError:  # nested too deeply for ast.unparse
         return ""
 
 
-def _kept_asserts(text: str) -> str:
-    tree = _parsed(text)
+def _select_asserts(text: str) -> str:
+    tree = _parse_or_none(text)
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("assert ")]
-    statements = tree.body if tree is not None else [node for line in lines for node in getattr(_parsed(line), "body", ())]
+    statements = (
+        tree.body if tree is not None else [node for line in lines for node in getattr(_parse_or_none(line), "body", ())]
+    )
     kept, num_asserts = [], 0
     for node in statements:
         asserts = [one for one in ast.walk(node) if isinstance(one, ast.Assert) and not isinstance(one.test, ast.Constant)]
@@ -150,10 +152,10 @@ def execution_judge(run_program: RunProgram) -> Judge:
         if code is None:
             return Inconclusive(reason="no_python")
         lacking = next((reason for reason, sign in _NEEDS_BY_CODE if sign.search(code)), None)
-        if lacking is not None and compiles(code):
+        if lacking is not None and is_valid_python(code):
             return Inconclusive(reason=lacking)
         verdict = _verdict(code, await run_program(code, ""))
-        if verdict is not None or not _defines(code):
+        if verdict is not None or not _has_definitions(code):
             return verdict
         reply = (await ask_teacher(PROMPT.format(instruction=candidate.instruction, code=code.strip()), PURPOSE)).text
         asserts = parse_asserts(reply)
@@ -166,8 +168,8 @@ def execution_judge(run_program: RunProgram) -> Judge:
     return Judge(name=EXECUTION, check=check)
 
 
-def _defines(code: str) -> bool:
-    tree = _parsed(code)
+def _has_definitions(code: str) -> bool:
+    tree = _parse_or_none(code)
     return tree is not None and any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
 
 
