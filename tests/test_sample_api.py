@@ -1,4 +1,4 @@
-"""sample --model api:NAME against a server on the loopback interface."""
+"""`sample --model api:NAME` against a server on the loopback interface."""
 
 import json
 import signal
@@ -13,6 +13,7 @@ import pytest
 from tests.helpers.loopback_teacher import LoopbackTeacher, answer, chat_body, completion_body
 from tests.helpers.processes import REPOSITORY, run_python
 from wizardcoder_jax import sample
+from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.core.errors import InputError, StoppedEarlyError
 
 KEY = "sk-loopback-0123456789abcdef"
@@ -51,11 +52,21 @@ def meta_of(path):
     return json.loads(path.with_suffix(".meta.json").read_text())
 
 
-def run(arguments):
-    return run_python("-m", "wizardcoder_jax.sample", *arguments)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command as a process would, and return its exit status and standard error."""
+
+    def run(arguments):
+        monkeypatch.setattr(sys, "argv", ["sample", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run_command(sample.main)
+        return stop.value.code, capsys.readouterr().err
+
+    return run
 
 
-def test_a_completion_protocol_asks_for_completions_and_a_chat_protocol_for_a_chat(arguments, tmp_path):
+def test_completion_protocols_use_completions_and_chat_protocols_use_chat_completions(arguments, tmp_path):
     with LoopbackTeacher() as server:
         sample.main(arguments(server, "--limit", "1", "--protocol", "wizardcoder-humaneval-v1"))
         assert server.paths == ["/v1/completions"]
@@ -69,13 +80,13 @@ def test_a_completion_protocol_asks_for_completions_and_a_chat_protocol_for_a_ch
         assert meta_of(tmp_path / "samples.jsonl")["protocol"] == "chat"
 
 
-def test_a_base_models_stop_strings_are_sent_as_far_as_the_api_takes_them(arguments):
+def test_the_first_four_stop_strings_of_a_base_model_are_sent(arguments):
     with LoopbackTeacher() as server:
         sample.main(arguments(server, "--limit", "1", "--protocol", "completion"))
     assert server.requests[0]["stop"] == ["\nclass", "\ndef", "\n#", "\nif"]
 
 
-def test_settings_that_only_some_servers_know_are_sent_where_they_are_set(arguments):
+def test_extensions_of_the_api_are_only_sent_if_they_are_set(arguments):
     names = ("top_k", "min_p", "repetition_penalty")
     with LoopbackTeacher() as server:
         sample.main(arguments(server, "--limit", "1"))
@@ -85,7 +96,7 @@ def test_settings_that_only_some_servers_know_are_sent_where_they_are_set(argume
     assert sent == [{}, {"top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1}]
 
 
-def test_samples_and_settings_are_written_as_those_of_a_model_of_our_own(arguments, tmp_path):
+def test_samples_and_settings_are_written_as_for_a_local_model(arguments, tmp_path):
     sampled = ["--num-samples", "3", "--temperature", "0.8", "--top-p", "0.9", "--seed", "5", "--max-length", "77"]
     with LoopbackTeacher() as server:
         sample.main(arguments(server, "--protocol", "chat", *sampled))
@@ -125,7 +136,7 @@ def test_answers_are_cleaned_by_the_protocol(arguments, tmp_path):
     assert (row["completion"], row["raw"]) == ("def f():\n    return 1\n", fenced)
 
 
-def test_what_the_server_does_not_say_is_null(arguments, tmp_path):
+def test_fields_that_the_server_omits_are_null(arguments, tmp_path):
     body = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": None}]}).encode()
     with LoopbackTeacher([(200, JSON, body)]) as server:
         sample.main(arguments(server, "--limit", "1", "--protocol", "chat"))
@@ -141,7 +152,7 @@ def test_hostile_answers_are_written_and_read_back(arguments, tmp_path, text):
     assert row["raw"] == text.replace("\ud800", "?")
 
 
-def test_prompts_of_yours_are_asked_bare_or_in_a_chat(tmp_path):
+def test_a_prompts_file_is_sent_as_completions_or_as_chat_messages(tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"instruction": "Add.", "input": "1 2", "id": "a"}\n')
     with LoopbackTeacher() as server:
@@ -152,7 +163,7 @@ def test_prompts_of_yours_are_asked_bare_or_in_a_chat(tmp_path):
     assert server.requests[1]["messages"] == [{"role": "user", "content": "Add.\n1 2"}]
 
 
-def test_requests_run_at_the_same_time_as_many_as_asked_for(arguments):
+def test_requests_run_concurrently_up_to_the_limit(arguments):
     with LoopbackTeacher(hold_after=0) as server:
         process = subprocess.Popen(
             [sys.executable, "-m", "wizardcoder_jax.sample", *arguments(server, "--api.concurrency", "5")],
@@ -162,11 +173,11 @@ def test_requests_run_at_the_same_time_as_many_as_asked_for(arguments):
         for _ in range(5):
             assert server.held.acquire(timeout=60)
         assert not server.held.acquire(timeout=0.3)
-        process.send_signal(signal.SIGINT)  # ends at once, although every request still waits
+        process.send_signal(signal.SIGINT)  # ends at once, although no request has been answered
         assert process.wait(timeout=60) == 75
 
 
-def test_a_run_that_was_killed_pays_only_for_what_was_in_flight_again(arguments, tmp_path):
+def test_a_killed_run_only_pays_again_for_requests_in_flight(arguments, tmp_path):
     more = ["--num-samples", "2", "--temperature", "0.5", "--api.concurrency", "4"]
     with LoopbackTeacher() as server:
         sample.main(arguments(server, *more, output=tmp_path / "whole.jsonl"))
@@ -175,7 +186,7 @@ def test_a_run_that_was_killed_pays_only_for_what_was_in_flight_again(arguments,
     with LoopbackTeacher(hold_after=9) as server:
         command = [sys.executable, "-m", "wizardcoder_jax.sample", *arguments(server, *more)]
         process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
-        for _ in range(4):  # all workers wait for the server, so every earlier answer is written
+        for _ in range(4):  # all workers wait for the server, so every earlier answer has been recorded
             assert server.held.acquire(timeout=60)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -185,11 +196,11 @@ def test_a_run_that_was_killed_pays_only_for_what_was_in_flight_again(arguments,
         sample.main(arguments(server, *more))
         assert len(server.requests) - before == num_calls - 9
         assert (tmp_path / "samples.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-        sample.main(arguments(server, *more))  # a finished run is free
+        sample.main(arguments(server, *more))  # repeating a finished run costs nothing
         assert len(server.requests) - before == num_calls - 9
 
 
-def test_more_samples_cost_only_what_is_new_and_overwrite_pays_anew(arguments):
+def test_more_samples_only_cost_the_new_ones_and_overwrite_pays_for_all(arguments):
     more = ["--temperature", "0.5", "--num-samples"]
     with LoopbackTeacher() as server:
         sample.main(arguments(server, *more, "1"))
@@ -199,7 +210,7 @@ def test_more_samples_cost_only_what_is_new_and_overwrite_pays_anew(arguments):
         assert len(server.requests) == 6 * NUM_PROBLEMS
 
 
-def test_other_settings_do_not_lose_what_was_paid(arguments):
+def test_answers_are_kept_when_other_settings_are_tried_in_between(arguments):
     with LoopbackTeacher() as server:
         sample.main(arguments(server, "--protocol", "chat"))
         sample.main(arguments(server, "--protocol", "completion"))
@@ -207,7 +218,7 @@ def test_other_settings_do_not_lose_what_was_paid(arguments):
         assert len(server.requests) == 2 * NUM_PROBLEMS
 
 
-def test_a_server_that_throttles_and_fails_for_a_while_loses_nothing(arguments, tmp_path):
+def test_temporary_failures_of_the_server_lose_no_answer(arguments, tmp_path):
     trouble = [(429, {"Retry-After": "0.05"}, b"slow down"), (500, {}, b"oops"), (502, {}, b"<html>"), (None, {}, b"")]
     with LoopbackTeacher(trouble) as server:
         started = time.monotonic()
@@ -217,20 +228,20 @@ def test_a_server_that_throttles_and_fails_for_a_while_loses_nothing(arguments, 
     assert len(rows_of(tmp_path / "samples.jsonl")) == NUM_PROBLEMS
 
 
-def test_a_server_that_stays_down_ends_the_run_with_status_75_and_it_resumes(arguments, tmp_path):
+def test_a_server_that_stays_down_ends_the_run_with_status_75_and_it_resumes(arguments, run):
     down = [(503, {"Retry-After": "0"}, b"down")] * 3
     with LoopbackTeacher([None, None, *down]) as server:
         command = arguments(server, "--api.concurrency", "1", "--api.max-attempts", "3")
-        stopped = run(command)
-        assert stopped.returncode == 75
-        last = stopped.stderr.splitlines()[-1]
-        assert last.startswith("stopped: ") and "503: down (3 attempts)" in last and "Traceback" not in stopped.stderr
+        status, log = run(command)
+        assert status == 75
+        last = log.splitlines()[-1]
+        assert last.startswith("stopped: ") and "503: down (3 attempts)" in last and "Traceback" not in log
         sample.main(command)
         assert len(server.requests) == NUM_PROBLEMS + len(down)
 
 
 @pytest.mark.parametrize(
-    ("reply", "complaint"),
+    ("reply", "message"),
     [
         ((401, JSON, f"wrong key {KEY}".encode()), "check OPENAI_API_KEY"),
         ((403, JSON, b""), "check OPENAI_API_KEY"),
@@ -242,13 +253,13 @@ def test_a_server_that_stays_down_ends_the_run_with_status_75_and_it_resumes(arg
         ((200, JSON, b'{"choices": [{"index": 0}]}'), "without a message text"),
     ],
 )
-def test_a_call_that_cannot_succeed_is_one_clear_line_and_not_repeated(arguments, tmp_path, reply, complaint):
+def test_a_call_that_cannot_succeed_is_reported_in_one_line_and_not_repeated(arguments, run, tmp_path, reply, message):
     with LoopbackTeacher([reply] * 9) as server:
-        done = run(arguments(server, "--api.concurrency", "1"))
+        status, log = run(arguments(server, "--api.concurrency", "1"))
         assert len(server.requests) == 1
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ") and complaint in line and KEY not in line
+    assert status == 2
+    [line] = log.splitlines()
+    assert line.startswith("error: ") and message in line and KEY not in line
     assert not (tmp_path / "samples.jsonl").exists()
 
 
@@ -264,7 +275,7 @@ def test_the_key_is_in_no_output(arguments, tmp_path, capfd):
     assert KEY not in captured.out + captured.err
 
 
-def test_a_limit_of_requests_holds_over_all_runs_and_a_larger_one_resumes(arguments, tmp_path):
+def test_a_limit_on_requests_holds_over_all_runs_and_a_larger_limit_resumes(arguments, tmp_path):
     with LoopbackTeacher() as server:
         for limit in (0, 5, 9):
             with pytest.raises(StoppedEarlyError, match=f"--api.max-requests {limit} "):
@@ -275,7 +286,7 @@ def test_a_limit_of_requests_holds_over_all_runs_and_a_larger_one_resumes(argume
         assert len(server.requests) == NUM_PROBLEMS
 
 
-def test_limits_of_money_and_tokens_are_never_overshot(arguments, tmp_path):
+def test_limits_on_cost_and_tokens_are_never_exceeded(arguments, tmp_path):
     prices = ["--api.usd-per-million-prompt-tokens", "1000", "--api.usd-per-million-completion-tokens", "1000"]
     more = ["--protocol", "completion", "--max-length", "60", *prices]
     ledger = tmp_path / "samples.ledger.sqlite"
@@ -293,9 +304,9 @@ def test_limits_of_money_and_tokens_are_never_overshot(arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "complaint"),
+    ("options", "message"),
     [
-        (["--model", "api:"], "the model's name is missing after api:"),
+        (["--model", "api:"], "lacks the model's name"),
         (["--api.base-url", "localhost:8000"], "api.base_url must start with http://"),
         (["--api.max-usd", "1"], "api.max_usd needs prices: --api.usd-per-million-prompt-tokens"),
         (["--api.max-tokens", "-1"], "api.max_tokens must be >= 0"),
@@ -304,11 +315,11 @@ def test_limits_of_money_and_tokens_are_never_overshot(arguments, tmp_path):
         (["--output", "gs://bucket/samples.jsonl"], "must be a local path"),
     ],
 )
-def test_a_bad_setting_is_named_before_any_call(arguments, more, complaint):
+def test_a_bad_setting_is_reported_before_any_call(arguments, options, message):
     with LoopbackTeacher() as server:
         with pytest.raises(InputError) as caught:
-            sample.main(arguments(server, *more))
-        assert complaint in str(caught.value) and server.requests == []
+            sample.main(arguments(server, *options))
+        assert message in str(caught.value) and server.requests == []
 
 
 def test_a_second_process_on_the_same_output_is_refused(arguments):
@@ -322,7 +333,7 @@ def test_a_second_process_on_the_same_output_is_refused(arguments):
         process.wait()
 
 
-def test_no_jax_is_loaded_and_the_run_is_quick(arguments):
+def test_sampling_from_an_api_imports_no_jax_and_starts_quickly(arguments):
     code = (
         "import sys, time\n"
         "from wizardcoder_jax.sample import main\n"

@@ -1,11 +1,10 @@
-"""The engine in its thread: callers who come and go, who ask for much, and who ask for what cannot be."""
+"""The engine in its thread: callers that come and go, that have many requests, and that have invalid ones."""
 
 import asyncio
 import contextlib
 import dataclasses
 import threading
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,123 +17,122 @@ from wizardcoder_jax.inference.request import GenerationRequest
 from wizardcoder_jax.inference.request_queue import RequestQueue
 
 PROMPT = tuple(np.random.default_rng(0).integers(2, 380, 9).tolist())
+TIMEOUT_S = 300
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return jax.jit(lambda m: m.unstack_layers())(tiny_models.ours(tiny_models.llama(), tmp_path_factory.mktemp("live")))
+def model(load_engine_model):
+    return load_engine_model(tiny_models.llama())
 
 
-def request(new=40, i=0, prompt=PROMPT):
-    return GenerationRequest(prompt=prompt, key=(0, i), max_length=len(prompt) + new)
+def make_request(num_new=40, i=0, prompt=PROMPT):
+    return GenerationRequest(prompt=prompt, key=(0, i), max_length=len(prompt) + num_new)
 
 
-def live(model, **more):
+def run_with_engine(model, work):
+    """Run the coroutine function `work` with an engine of two slots, and return its result."""
+
     @contextlib.contextmanager
-    def make():
-        yield Engine(model, **{"num_slots": 2, "max_length": 256, "eos_ids": [], "dtype": jnp.float32, **more})
-
-    return AsyncEngine(make)
-
-
-def with_engine(engine, work):
-    """What `work`, a coroutine of the engine, gives."""
+    def make_engine():
+        yield Engine(model, num_slots=2, max_length=256, eos_ids=[], dtype=jnp.float32)
 
     async def run():
+        engine = AsyncEngine(make_engine)
         try:
-            return await asyncio.wait_for(work(engine), timeout=120)
+            return await asyncio.wait_for(work(engine), TIMEOUT_S)
         finally:
             await engine.aclose()
 
     return asyncio.run(run())
 
 
-async def ended(engine, name, order, one, owner):
-    async for update in engine.stream(one, owner):
+async def record_end(engine, name, order, request, owner):
+    """Append `name` to `order` when the answer to a request has finished."""
+    async for update in engine.stream(request, owner):
         if update.generation is not None:
             order.append(name)
             return update.generation
     raise AssertionError
 
 
-def test_one_who_asks_for_128_answers_does_not_keep_another_waiting(model):
+def test_an_owner_with_128_requests_does_not_delay_the_others(model):
     order = []
 
     async def work(engine):
-        many = [asyncio.create_task(ended(engine, i, order, request(17, i), "many")) for i in range(128)]
+        many = [asyncio.create_task(record_end(engine, i, order, make_request(17, i), "many")) for i in range(128)]
         while not order:
             await asyncio.sleep(0)
-        few = [asyncio.create_task(ended(engine, name, order, request(17), name)) for name in ("one", "another")]
+        few = [asyncio.create_task(record_end(engine, name, order, make_request(17), name)) for name in ("one", "another")]
         await asyncio.gather(*many, *few)
 
-    with_engine(live(model), work)
+    run_with_engine(model, work)
     assert len(order) == 130
     assert max(order.index("one"), order.index("another")) < 20
-    many = [name for name in order if isinstance(name, int)]
-    assert sorted(many) == list(range(128))
+    assert sorted(name for name in order if isinstance(name, int)) == list(range(128))
 
 
-def test_what_cannot_be_answered_fails_its_caller_alone(model):
+def test_an_invalid_request_only_fails_its_own_caller(model):
     async def work(engine):
-        good = asyncio.create_task(engine.generate(request(60)))
-        for bad in (request(prompt=()), request(new=0), request(new=1000)):
+        valid = asyncio.create_task(engine.generate(make_request(60)))
+        for invalid in (make_request(prompt=()), make_request(num_new=0), make_request(num_new=1000)):
             with pytest.raises(InputError, match="a request needs a nonempty prompt"):
-                await engine.generate(bad)
+                await engine.generate(invalid)
             assert not engine.has_failed
-        return len((await good).tokens), len((await engine.generate(request(5))).tokens)
+        return len((await valid).tokens), len((await engine.generate(make_request(5))).tokens)
 
-    assert with_engine(live(model), work) == (60, 5)
+    assert run_with_engine(model, work) == (60, 5)
 
 
-def test_what_ends_the_engine_is_told_to_all_and_to_those_who_come_later(model):
+def test_an_error_that_ends_the_engine_is_raised_for_current_and_later_callers(model):
     def fail(tokens):
         raise ZeroDivisionError("of the test")
 
     async def work(engine):
         failing = GenerationRequest(prompt=PROMPT, key=(0, 0), max_length=90, should_stop=fail)
-        found = await asyncio.gather(*map(engine.generate, (request(), failing, request())), return_exceptions=True)
+        requests = (make_request(), failing, make_request())
+        results = await asyncio.gather(*map(engine.generate, requests), return_exceptions=True)
         with pytest.raises(ZeroDivisionError):
-            await engine.generate(request())
-        return found, engine.has_failed
+            await engine.generate(make_request())
+        return results, engine.has_failed
 
-    found, has_failed = with_engine(live(model), work)
-    assert has_failed and {type(error) for error in found} == {ZeroDivisionError}
+    results, has_failed = run_with_engine(model, work)
+    assert has_failed and {type(error) for error in results} == {ZeroDivisionError}
 
 
-def test_a_caller_that_leaves_gives_its_slot_up_and_its_place_in_the_queue(model):
-    order, begun, go_on = [], threading.Event(), threading.Event()
+def test_a_caller_that_leaves_gives_up_its_slot_and_its_position_in_the_queue(model):
+    order, has_begun, is_released = [], threading.Event(), threading.Event()
 
-    def hold(tokens):
-        """Keeps the engine where it is until the others have left."""
-        begun.set()
-        go_on.wait(60)
+    def block(tokens):
+        """Block the engine until the other callers have left."""
+        has_begun.set()
+        is_released.wait(TIMEOUT_S)
         return False
 
     async def work(engine):
-        held = [dataclasses.replace(request(200, i), should_stop=hold) for i in range(20)]
-        leaving = [asyncio.create_task(ended(engine, i, order, one, "leaving")) for i, one in enumerate(held)]
-        staying = asyncio.create_task(ended(engine, "staying", order, request(30), "leaving"))
-        await asyncio.to_thread(begun.wait, 60)
+        blocked = [dataclasses.replace(make_request(200, i), should_stop=block) for i in range(20)]
+        leaving = [asyncio.create_task(record_end(engine, i, order, one, "leaving")) for i, one in enumerate(blocked)]
+        staying = asyncio.create_task(record_end(engine, "staying", order, make_request(30), "leaving"))
+        await asyncio.to_thread(has_begun.wait, TIMEOUT_S)
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
-        go_on.set()
+        is_released.set()
         await staying
 
-    with_engine(live(model), work)
+    run_with_engine(model, work)
     assert order == ["staying"]
 
 
-def test_slots_go_to_those_who_have_fewest_and_then_to_those_who_came_first():
-    waiting = RequestQueue()
+def test_slots_go_to_the_owner_with_the_fewest_and_then_to_the_first_request():
+    queue = RequestQueue()
     for owner, item in (("a", 1), ("a", 2), ("b", 3), ("a", 4), ("c", 5), ("b", 6)):
-        waiting.add(item, owner)
-    assert len(waiting) == 6
-    held = ["a", "d"]
-    taken = []
+        queue.add(item, owner)
+    assert len(queue) == 6
+    slot_owners = ["a", "d"]
+    popped = []
     for owner in ("b", "c", "a", "b", "a"):
-        taken.append(waiting.pop(held))
-        held.append(owner)
-    assert taken == [3, 5, 1, 6, 2] and len(waiting) == 1
-    waiting.remove(lambda item: item == 4)
-    assert not waiting
+        popped.append(queue.pop(slot_owners))
+        slot_owners.append(owner)
+    assert popped == [3, 5, 1, 6, 2] and len(queue) == 1
+    queue.remove(lambda item: item == 4)
+    assert not queue

@@ -1,4 +1,4 @@
-"""What sampling takes is known before it starts, and is never exceeded."""
+"""The memory that sampling takes is known before it starts, and is never exceeded."""
 
 import gc
 import sys
@@ -23,15 +23,15 @@ from wizardcoder_jax.inference.engine_weights import abstract_engine_weights, lo
 from wizardcoder_jax.inference.request import GenerationRequest
 
 SIZES = {"num_slots": 3, "max_length": 1000, "dtype": jnp.float32}
+FAMILIES = {
+    "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, n_positions=1100),
+    "llama": lambda: tiny_models.llama(vocab_size=393, max_position_embeddings=1100, tie_word_embeddings=True),
+}
 
 
-@pytest.fixture(scope="module", params=["gpt_bigcode", "llama"])
+@pytest.fixture(scope="module", params=["llama", pytest.param("gpt_bigcode", marks=pytest.mark.slow)])
 def opened(request, tmp_path_factory):
-    makes = {
-        "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, n_positions=1100),
-        "llama": lambda: tiny_models.llama(vocab_size=393, max_position_embeddings=1100, tie_word_embeddings=True),
-    }
-    return open_model(str(tiny_models.save_folder(makes[request.param](), tmp_path_factory.mktemp("memory"))))
+    return open_model(str(tiny_models.save_folder(FAMILIES[request.param](), tmp_path_factory.mktemp("memory"))))
 
 
 @pytest.fixture
@@ -41,100 +41,103 @@ def mesh():
         yield mesh
 
 
-def requests(lengths):
+def make_requests(lengths):
+    """Return requests of these (prompt, answer) lengths."""
     rng = np.random.default_rng(0)
     return [GenerationRequest(prompt=tuple(rng.integers(2, 380, n).tolist()), key=(0, 0), max_length=n + m) for n, m in lengths]
 
 
-def live_bytes():
-    """Of caches: parameters of blocks that are apart have at most 3 dims."""
+def live_cache_bytes():
+    """Return the size of all KV caches: the parameters of unstacked blocks have at most 3 dimensions."""
     return sum(array.nbytes for array in jax.live_arrays() if array.ndim == 4)
 
 
 @pytest.mark.parametrize(("dtype", "int8"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
-def test_the_weights_take_what_was_said(opened, mesh, dtype, int8):
-    said = memory.engine_memory(abstract_engine_weights(opened.arch, mesh, jnp.dtype(dtype), int8=int8), mesh, **SIZES)
-    held = load_engine_weights(opened, mesh, jnp.dtype(dtype), int8=int8)
-    assert said.weights_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+def test_the_weights_take_exactly_the_estimated_memory(opened, mesh, dtype, int8):
+    shapes = abstract_engine_weights(opened.arch, mesh, jnp.dtype(dtype), int8=int8)
+    estimate = memory.engine_memory(shapes, mesh, **SIZES)
+    weights = load_engine_weights(opened, mesh, jnp.dtype(dtype), int8=int8)
+    assert estimate.weights_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
 
 
-def test_keys_and_values_never_take_more_than_was_said_and_nearly_as_much(opened, mesh, monkeypatch):
+def test_keys_and_values_take_nearly_as_much_as_estimated_and_never_more(opened, mesh, monkeypatch):
     model = load_engine_weights(opened, mesh, jnp.dtype("float32"))
-    said = memory.engine_memory(model, mesh, **SIZES)
+    estimate = memory.engine_memory(model, mesh, **SIZES)
     gc.collect()
-    others = live_bytes()  # what earlier tests have left
-    engine, seen, prefiller = Engine(model, eos_ids=[], **SIZES), [], prefix_cache.prefill_program
+    others = live_cache_bytes()  # left by earlier tests
+    engine, measured, prefill_program = Engine(model, eos_ids=[], **SIZES), [], prefix_cache.prefill_program
 
-    def watched(*how):
-        def piece(*args):
-            computed = prefiller(*how)(*args)
-            seen.append(live_bytes() - others)
-            return computed
+    def measuring_program(*options):
+        def prefill_chunk(*args):
+            result = prefill_program(*options)(*args)
+            measured.append(live_cache_bytes() - others)
+            return result
 
-        return piece
+        return prefill_chunk
 
-    monkeypatch.setattr(prefix_cache, "prefill_program", watched)
+    monkeypatch.setattr(prefix_cache, "prefill_program", measuring_program)
     lengths = [(600, 390), (550, 30), (640, 5), (700, 200), (900, 100), (800, 3), (520, 9), (3, 5)]
-    list(engine.generate(requests(lengths)))
-    assert len(seen) > 20
-    assert 0.6 * said.cache_bytes < max(seen) <= said.cache_bytes
+    list(engine.generate(make_requests(lengths)))
+    assert len(measured) > 20
+    assert 0.6 * estimate.cache_bytes < max(measured) <= estimate.cache_bytes
 
 
-def test_an_accelerator_computes_with_sequences_in_eights_and_answers_the_same(opened, mesh, monkeypatch):
+def test_padding_the_batch_to_eight_on_an_accelerator_changes_no_answer(opened, mesh, monkeypatch):
     model = load_engine_weights(opened, mesh, jnp.dtype("float32"))
-    wanted = requests([(5, 20), (9, 30), (70, 10), (2, 40), (3, 3)])
+    requests = make_requests([(5, 20), (9, 30), (70, 10), (2, 40), (3, 3)])
     plain = Engine(model, eos_ids=[], **SIZES)
-    expected = dict(plain.generate(wanted))
+    expected = dict(plain.generate(requests))
     monkeypatch.setattr(memory, "is_cpu_target", lambda: False)
     padded = Engine(model, eos_ids=[], **SIZES)
     assert padded.num_free_slots == 3
-    assert dict(padded.generate(wanted)) == expected
+    assert dict(padded.generate(requests)) == expected
     assert {len(engine._cache[0].values) for engine in (padded, plain)} == {8, 3}
     assert [memory.padded_num_slots(n) for n in (1, 8, 9, 64)] == [8, 8, 16, 64]
-    assert (
-        memory.engine_memory(model, mesh, **SIZES).cache_bytes
-        == memory.engine_memory(model, mesh, **SIZES | {"num_slots": 8}).cache_bytes
-    )
+    three, eight = (memory.engine_memory(model, mesh, **SIZES | {"num_slots": n}) for n in (3, 8))
+    assert three.cache_bytes == eight.cache_bytes
 
 
-def test_loading_needs_room_for_one_array_of_all_layers_beside_the_weights(opened, mesh, monkeypatch):
+def test_loading_needs_memory_for_one_stacked_array_next_to_the_weights(opened, mesh, monkeypatch):
     stacked = opened.weights(RULES["tensor"], mesh, jnp.dtype("float32")).model.blocks
-    said = memory.engine_memory(abstract_engine_weights(opened.arch, mesh, jnp.dtype("float32")), mesh, **SIZES)
-    assert said.loading_bytes == max(leaf.nbytes for leaf in jax.tree.leaves(stacked))
-    needy = memory.EngineMemory(weights_bytes=50, cache_bytes=10, loading_bytes=20)
+    shapes = abstract_engine_weights(opened.arch, mesh, jnp.dtype("float32"))
+    estimate = memory.engine_memory(shapes, mesh, **SIZES)
+    assert estimate.loading_bytes == max(leaf.nbytes for leaf in jax.tree.leaves(stacked))
+    mostly_loading = memory.EngineMemory(weights_bytes=50, cache_bytes=10, loading_bytes=20)
     monkeypatch.setattr(memory, "smallest_limit", lambda mesh: 70)
-    needy.check_fits(mesh)
+    mostly_loading.check_fits(mesh)
     monkeypatch.setattr(memory, "smallest_limit", lambda mesh: 69)
     with pytest.raises(InputError, match="before these, "):
-        needy.check_fits(mesh)
+        mostly_loading.check_fits(mesh)
 
 
-def test_the_least_device_sets_the_limit_and_silent_ones_set_none():
-    def mesh_of(*stats):
-        return types.SimpleNamespace(local_devices=[types.SimpleNamespace(memory_stats=lambda own=own: own) for own in stats])
+def test_the_smallest_device_sets_the_limit_and_devices_without_a_limit_are_ignored():
+    def make_mesh_of(*stats):
+        devices = [types.SimpleNamespace(memory_stats=lambda found=found: found) for found in stats]
+        return types.SimpleNamespace(local_devices=devices)
 
-    assert memory.smallest_limit(mesh_of({"bytes_limit": 9}, None, {"bytes_limit": 7}, {"num_allocs": 1})) == 7
-    assert memory.smallest_limit(mesh_of(None, {"num_allocs": 1})) is None
+    assert memory.smallest_limit(make_mesh_of({"bytes_limit": 9}, None, {"bytes_limit": 7}, {"num_allocs": 1})) == 7
+    assert memory.smallest_limit(make_mesh_of(None, {"num_allocs": 1})) is None
 
 
-def test_doors_say_what_they_take_and_refuse_what_does_not_fit(opened, monkeypatch, capsys, tmp_path):
+def test_commands_log_their_memory_and_refuse_what_does_not_fit(opened, monkeypatch, capsys, tmp_path):
     (tmp_path / "prompts.jsonl").write_text('{"instruction": "Add."}\n')
     folder = opened.origin.path
-    named = ["sample", "--model", folder, "--cache-dir", str(tmp_path / "cache"), "--max-length", "80"]
-    arguments = [*named, "--prompts", str(tmp_path / "prompts.jsonl"), "--output", str(tmp_path / "out" / "samples.jsonl")]
+    options = ["sample", "--model", folder, "--cache-dir", str(tmp_path / "cache"), "--max-length", "80"]
+    arguments = [*options, "--prompts", str(tmp_path / "prompts.jsonl"), "--output", str(tmp_path / "out" / "samples.jsonl")]
     sample.main(arguments[1:])
-    assert "sample: " in (said := capsys.readouterr().err) and "MiB of weights and at most " in said
+    log = capsys.readouterr().err
+    assert "sample: " in log and "MiB of weights and at most " in log
     (tmp_path / "out" / "samples.jsonl").unlink()
     (tmp_path / "out" / "samples.meta.json").unlink()
 
     monkeypatch.setattr(memory, "smallest_limit", lambda mesh: 100_000)
-    for door, line in ((sample, arguments), (serve, ["serve", "--model", folder, "--port", "0"])):
+    for command, line in ((sample, arguments), (serve, ["serve", "--model", folder, "--port", "0"])):
         monkeypatch.setattr(sys, "argv", line)
         with pytest.raises(SystemExit) as stop:
-            run_command(door.main)
+            run_command(command.main)
         assert stop.value.code == 2
-        said = capsys.readouterr().err.splitlines()[-1]
-        assert "do not fit on a device of 0.10 MiB; lower the batch size" in said
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "do not fit on a device of 0.10 MiB; lower the batch size" in last
     assert not list((tmp_path / "out").iterdir())
     with pytest.raises(InputError, match="do not fit on a device"):
         ModelTeacher(TeacherConfig(kind="model", model=folder, max_length=200))

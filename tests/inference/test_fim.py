@@ -1,4 +1,4 @@
-"""Filling in: each family's prompt, by its own reference; and through the sample door."""
+"""Fill-in-the-middle prompts of each family against its own reference, and through the `sample` command."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ GAPS = [
     ("a", "(b"),
 ]
 DEEPSEEK = ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>")  # noqa: RUF001
-BYTE_LEVEL = {  # tokens -> the text that each family's documentation gives
+BYTE_LEVEL = {  # family -> the tokens, and the prompt that its documentation gives
     "starcoder": (("<fim_prefix>", "<fim_suffix>", "<fim_middle>"), "<fim_prefix>{}<fim_suffix>{}<fim_middle>"),
     "santacoder": (("<fim-prefix>", "<fim-suffix>", "<fim-middle>"), "<fim-prefix>{}<fim-suffix>{}<fim-middle>"),
     "qwen": (("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"), "<|fim_prefix|>{}<|fim_suffix|>{}<|fim_middle|>"),
@@ -34,7 +34,7 @@ BYTE_LEVEL = {  # tokens -> the text that each family's documentation gives
 
 
 @pytest.mark.parametrize("family", BYTE_LEVEL)
-def test_a_byte_level_prompt_is_the_text_of_the_documentation(family):
+def test_a_byte_level_prompt_equals_the_text_in_the_documentation(family):
     names, text = BYTE_LEVEL[family]
     backend = tiny_models.train_tokenizer()
     backend.add_special_tokens(list(names))
@@ -48,7 +48,7 @@ def test_a_byte_level_prompt_is_the_text_of_the_documentation(family):
 
 @pytest.fixture(scope="module")
 def sentencepiece_model(tmp_path_factory):
-    """A SentencePiece model with LLaMA's settings."""
+    """The folder of a SentencePiece model with the settings of LLaMA."""
     folder = tmp_path_factory.mktemp("sentencepiece")
     texts = [line for prefix, suffix in GAPS for line in f"{prefix}{suffix} def return print".splitlines() if line.strip()]
     sentencepiece.SentencePieceTrainer.train(
@@ -66,7 +66,7 @@ def sentencepiece_model(tmp_path_factory):
     return folder
 
 
-def test_codellamas_prompt_is_that_of_its_reference_whose_suffix_begins_without_a_space(sentencepiece_model):
+def test_a_codellama_prompt_equals_its_reference_whose_suffix_begins_without_a_space(sentencepiece_model):
     theirs = sentencepiece.SentencePieceProcessor(str(sentencepiece_model / "tokenizer.model"))
     proto = sentencepiece_model_pb2.ModelProto.FromString((sentencepiece_model / "tokenizer.model").read_bytes())
     proto.normalizer_spec.add_dummy_prefix = False
@@ -85,7 +85,7 @@ def test_codellamas_prompt_is_that_of_its_reference_whose_suffix_begins_without_
     assert fim_end_ids(tokenizer) == (eot,)
 
 
-def test_a_model_without_the_tokens_takes_no_suffix():
+def test_a_model_without_fill_in_the_middle_tokens_refuses_a_suffix():
     tokenizer = Tokenizer(tiny_models.train_tokenizer(), {"eos_token": tiny_models.EOS}, None)
     with pytest.raises(InputError, match="this model has no fill-in-the-middle tokens"):
         fim_prompt(tokenizer, [5], "x")
@@ -98,7 +98,7 @@ def arguments(folder, tmp_path, rows, *more):
     return ["--model", str(folder), "--max-length", "100", *(str(part) for pair in named.items() for part in pair), *more]
 
 
-def test_rows_to_fill_in_are_sampled_beside_instructions(tmp_path):
+def test_fill_in_the_middle_rows_are_sampled_next_to_instructions(tmp_path):
     folder = model_server.endless_model(tmp_path / "model", fim=True)
     rows = [{"prefix": "def f(", "suffix": "): pass", "id": "gap"}, {"instruction": "Add."}, {"prefix": "", "suffix": ""}]
     sample.main(arguments(folder, tmp_path, rows))
@@ -114,7 +114,7 @@ def test_rows_to_fill_in_are_sampled_beside_instructions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "more", "complaint"),
+    ("row", "more", "message"),
     [
         ({"prefix": "a"}, [], 'prompts.jsonl:1: a fill-in-the-middle row needs both "prefix" and "suffix"'),
         ({"prefix": 1, "suffix": "b"}, [], 'prompts.jsonl:1: a fill-in-the-middle row needs both "prefix" and "suffix"'),
@@ -122,11 +122,11 @@ def test_rows_to_fill_in_are_sampled_beside_instructions(tmp_path):
         ({"prefix": "a", "suffix": "b"}, ["--model", "api:m"], "prompts.jsonl:1: fill-in-the-middle rows need a local model"),
     ],
 )
-def test_a_row_that_cannot_be_filled_in_is_one_line(tmp_path, monkeypatch, capsys, row, more, complaint):
+def test_an_unusable_fill_in_the_middle_row_is_reported_in_one_line(tmp_path, monkeypatch, capsys, row, more, message):
     folder = tiny_models.save_folder(tiny_models.llama(), tmp_path / "model")
     monkeypatch.setattr(sys, "argv", ["sample", *arguments(folder, tmp_path, [row]), *more])
     with pytest.raises(SystemExit) as stop:
         run_command(sample.main)
     assert stop.value.code == 2
-    assert complaint in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out.jsonl").exists()
