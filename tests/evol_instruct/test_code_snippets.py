@@ -6,6 +6,8 @@ import pytest
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct.code_snippets import MAX_LINES, SnippetFile
 
+pytestmark = pytest.mark.quick
+
 LONG = "".join(f"x{i} = {i}\n" for i in range(400))
 
 

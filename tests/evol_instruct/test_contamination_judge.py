@@ -8,6 +8,8 @@ from wizardcoder_jax.evol_instruct.contamination.contamination_judge import cont
 from wizardcoder_jax.evol_instruct.elimination_rules import CandidateRecord
 from wizardcoder_jax.llm_client.completion import Completion
 
+pytestmark = pytest.mark.quick
+
 PROBLEMS = [
     f"Return the {kind} heron that wades upstream past both lanterns before the {thing} has rung twice at dawn."
     for kind, thing in (

@@ -9,6 +9,8 @@ from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
 from wizardcoder_jax.evol_instruct.records import Record, seed_id
 from wizardcoder_jax.evol_instruct.teacher_artifacts import find_leaked_words
 
+pytestmark = pytest.mark.quick
+
 CODE = "def f(x):\n    return {x}"
 
 

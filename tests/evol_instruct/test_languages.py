@@ -7,6 +7,8 @@ from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.language_detection import detect_language, fenced_blocks, has_code
 from wizardcoder_jax.evol_instruct.languages import ALIASES, LANGUAGE_NAMES, SUFFIXES, parse_language_name
 
+pytestmark = pytest.mark.quick
+
 CODE = {
     "python": "def add(a, b):\n    return a + b\n",
     "javascript": "function add(a, b) {\n  return a + b;\n}\n",

@@ -4,6 +4,8 @@ import pytest
 
 from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS, draw_method
 
+pytestmark = pytest.mark.quick
+
 
 def test_methods_are_numbered_as_in_the_paper():
     assert [method.number for method in METHODS] == [1, 2, 3, 4, 5]

@@ -15,6 +15,8 @@ from wizardcoder_jax.evol_instruct.run_folder import RoundFileStore
 from wizardcoder_jax.llm_client.completion import Completion
 from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
 
+pytestmark = pytest.mark.quick
+
 ROUND_0, ROUND_1 = "rounds/round-00.jsonl", "rounds/round-01.jsonl"
 
 SNIPPET = Snippet(id="snippet-1", code="x = {1: 2}", language="python")

@@ -5,6 +5,8 @@ import pytest
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct.records import SeedFile, read_seeds
 
+pytestmark = pytest.mark.quick
+
 
 def written(tmp_path, *lines):
     path = tmp_path / "seeds.jsonl"

@@ -6,6 +6,8 @@ import pytest
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.evol_instruct.teachers.replay_teacher import ReplayTeacher
 
+pytestmark = pytest.mark.quick
+
 
 def complete(teacher, messages):
     return asyncio.run(teacher.complete(messages, "draw"))

@@ -3,6 +3,8 @@ import dataclasses
 from wizardcoder_jax.evol_instruct.records import Record, seed_id
 from wizardcoder_jax.evol_instruct.round_file import RoundFile, RoundReader, iter_newest_records
 
+pytestmark = pytest.mark.quick
+
 
 def seed(number):
     id_ = seed_id(str(number), "")

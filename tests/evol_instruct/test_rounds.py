@@ -17,6 +17,8 @@ from wizardcoder_jax.evol_instruct.rounds import Rounds
 from wizardcoder_jax.llm_client.completion import Completion
 from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
 
+pytestmark = pytest.mark.quick
+
 
 def seed(instruction, output="x = 1"):
     id_ = seed_id(instruction, output)
