@@ -20,7 +20,7 @@ from typing import Any
 
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
-from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
+from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicateFilter
 from wizardcoder_jax.evol_instruct.records import SeedFile
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def flag(contamination: ContaminationDetector) -> None:
 
 def repeat() -> None:
     """Prints what near-duplicate removal drops of Code Alpaca, and how fast."""
-    seeds, filter_ = list(SeedFile(str(DATA / CODE_ALPACA))), NearDuplicates(0.9)
+    seeds, filter_ = list(SeedFile(str(DATA / CODE_ALPACA))), NearDuplicateFilter(0.9)
     start = time.process_time()
     num_dropped = sum(filter_.check(seed) is not None for seed in seeds)
     rate = len(seeds) / (time.process_time() - start)

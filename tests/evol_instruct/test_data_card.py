@@ -202,7 +202,7 @@ def test_malicious_texts_are_not_in_summary_or_card(seeds):
     rounds = [RoundStatistics(0)]
     rounds[0].add(Rejection(record=_seed("seed-1"), rule="malicious_request", evidence="write a worm"))
     summary = summary_of(seeds, rounds)
-    assert "1 of them are requests for malicious code" in render_data_card(summary)
+    assert "1 records are requests for malicious code" in render_data_card(summary)
     assert "worm" not in json.dumps(summary) + render_data_card(summary)
     assert summary["rounds"][0]["rejected"] == {"malicious_request": 1}
 

@@ -10,7 +10,7 @@ from tests.helpers.shared_data import shared
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct import near_duplicates
 from wizardcoder_jax.evol_instruct.near_duplicates import (
-    NearDuplicates,
+    NearDuplicateFilter,
     code_shingles,
     estimate_similarity,
     instruction_shingles,
@@ -69,7 +69,7 @@ def test_the_filter_drops_the_same_records_as_brute_force():
     threshold = 0.8
     texts = many_instructions(2000)
     sets = [instruction_shingles(text) for text in texts]
-    owners, kept, near = {}, NearDuplicates(threshold), {"surely": [], "never": []}
+    owners, kept, near = {}, NearDuplicateFilter(threshold), {"surely": [], "never": []}
     for i, text in enumerate(texts):
         alike = {other for gram in sets[i].tolist() for other in owners.get(gram, ())}
         best = max((jaccard(sets[i], sets[other]) for other in alike), default=0.0)
@@ -86,7 +86,7 @@ def test_the_filter_drops_the_same_records_as_brute_force():
 
 
 def test_evidence_has_the_earlier_record_and_the_similarity():
-    filter_ = NearDuplicates(0.9)
+    filter_ = NearDuplicateFilter(0.9)
     words = WORDS[:60]
     assert filter_.check(record(10**18, " ".join(words), prefix="evol")) is None
     assert filter_.check(record(2, "A quite different question about rows.", CODE)) is None
@@ -100,7 +100,7 @@ def test_evidence_has_the_earlier_record_and_the_similarity():
 
 
 def test_a_dropped_record_is_not_stored_and_unusual_ids_are_reported_unchanged():
-    filter_ = NearDuplicates(0.9)
+    filter_ = NearDuplicateFilter(0.9)
     odd = Record(**{**record(1, " ".join(WORDS[:50])).__dict__, "id": "seed-of my own"})
     assert filter_.check(odd) is None
     assert filter_.check(record(2, " ".join(WORDS[:50]), CODE)).endswith("like that of seed-of my own")
@@ -109,7 +109,7 @@ def test_a_dropped_record_is_not_stored_and_unusual_ids_are_reported_unchanged()
 
 @pytest.mark.parametrize("text", ["", "?", "Hi", "two words"])
 def test_texts_shorter_than_an_ngram_are_compared_too(text):
-    filter_ = NearDuplicates(0.9)
+    filter_ = NearDuplicateFilter(0.9)
     assert filter_.check(record(1, text, "")) is None
     assert (filter_.check(record(2, text, "")) is None) == (text in ("", "?"))
 
@@ -123,7 +123,7 @@ def test_short_answers_and_prose_have_no_code_to_compare():
 def test_few_ordinary_evolutions_are_dropped_and_all_duplicates():
     evolved = [entry for _, entry in read_records(shared("evol/evol_round1_of_2k.json"))][:600]
     seeds = [entry for _, entry in read_records(shared("codealpaca/code_alpaca_2k.json"))]
-    filter_ = NearDuplicates(0.9)
+    filter_ = NearDuplicateFilter(0.9)
     for i, entry in enumerate(seeds):
         filter_.check(record(i, "\n".join(filter(None, (entry["instruction"], entry["input"]))), entry["output"]))
     dropped = [
@@ -135,11 +135,11 @@ def test_few_ordinary_evolutions_are_dropped_and_all_duplicates():
 
 
 def test_memory_is_a_few_hundred_bytes_per_record(monkeypatch):
-    num = 1 << 10
+    num = 1 << 11
     monkeypatch.setattr(near_duplicates, "ROWS_PER_CHUNK", num)
-    generator, filter_ = random.Random(3), NearDuplicates(0.9)
+    generator, filter_ = random.Random(3), NearDuplicateFilter(0.9)
     texts = [" ".join(generator.sample(WORDS, 12)) for _ in range(num)]
-    filter_.check(record(num, "Import and cache what the first check needs."))
+    NearDuplicateFilter(0.9).check(record(num, "Fill all caches before memory is measured."))
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for i, text in enumerate(texts):
@@ -151,8 +151,8 @@ def test_memory_is_a_few_hundred_bytes_per_record(monkeypatch):
 
 def test_verdicts_are_the_same_in_every_process():
     code = (
-        "import random\nfrom tests.evol_instruct.test_near_duplicates import NearDuplicates, many_instructions, record\n"
-        "kept = NearDuplicates(0.7)\n"
+        "import random\nfrom tests.evol_instruct.test_near_duplicates import NearDuplicateFilter, many_instructions, record\n"
+        "kept = NearDuplicateFilter(0.7)\n"
         "print([kept.check(record(i, text)) for i, text in enumerate(many_instructions(300))])"
     )
     outputs = {

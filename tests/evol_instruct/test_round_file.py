@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from wizardcoder_jax.evol_instruct.records import Record, seed_id
 from wizardcoder_jax.evol_instruct.round_file import RoundFile, RoundReader, iter_newest_records
 

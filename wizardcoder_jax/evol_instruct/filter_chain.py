@@ -9,7 +9,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import Rule
 from wizardcoder_jax.evol_instruct.execution_filter import RunProgram, execution_judge
 from wizardcoder_jax.evol_instruct.judges import Judge
 from wizardcoder_jax.evol_instruct.malicious_requests import MALICIOUS_JUDGE, MALICIOUS_RULE
-from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicates
+from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicateFilter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class FilterChain:
     rules: tuple[Rule, ...]
     seed_judges: tuple[Judge, ...]
     judges: tuple[Judge, ...]
-    sequential: tuple[NearDuplicates, ...]
+    sequential: tuple[NearDuplicateFilter, ...]
 
 
 def build_filter_chain(
@@ -44,7 +44,7 @@ def build_filter_chain(
     teacher_judges = (MALICIOUS_JUDGE,) if config.malicious == "judge" else ()
     teacher_judges += (contamination_judge(detector),) if detector is not None and config.judge_contamination else ()
     execution_judges = (execution_judge(run_program),) if config.execution and run_program is not None else ()
-    sequential = (NearDuplicates(config.near_duplicate_threshold),) if config.near_duplicates else ()
+    sequential = (NearDuplicateFilter(config.near_duplicate_threshold),) if config.near_duplicates else ()
     return FilterChain(
         rules=rules, seed_judges=teacher_judges, judges=(*teacher_judges, *execution_judges), sequential=sequential
     )

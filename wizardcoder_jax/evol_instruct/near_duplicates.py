@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes, code_tokens, ngram_hashes, word_tokens
+from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes, ngram_hashes, tokenize_code, tokenize_words
 from wizardcoder_jax.evol_instruct.language_detection import fenced_blocks
 from wizardcoder_jax.evol_instruct.records import Record
 
@@ -57,7 +57,7 @@ def estimate_similarity(first: Signature, second: Signature) -> float:
 
 def instruction_shingles(text: str) -> Hashes:
     """Return the word 3-grams of a text, or its words if it has fewer than three."""
-    tokens = word_tokens(text)
+    tokens = tokenize_words(text)
     found = ngram_hashes(tokens, min(WORDS_PER_SHINGLE, max(len(tokens.hashes), 1)))
     return np.unique(found[found > 0])
 
@@ -68,12 +68,12 @@ def code_shingles(response: str) -> Hashes:
     Prose has no code n-grams.
     """
     code = "\n".join(code for _, code in fenced_blocks(response)) or response
-    found = ngram_hashes(code_tokens(code), CODE_TOKENS_PER_SHINGLE)
+    found = ngram_hashes(tokenize_code(code), CODE_TOKENS_PER_SHINGLE)
     unique = np.unique(found[found > 0])
     return unique if len(unique) >= MIN_CODE_SHINGLES else np.zeros(0, np.uint64)
 
 
-class NearDuplicates:
+class NearDuplicateFilter:
     """A rounds.SequentialFilter that rejects near-duplicates of the records that it passed before.
 
     Args:

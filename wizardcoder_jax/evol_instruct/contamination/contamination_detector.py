@@ -31,10 +31,10 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
     Tokens,
     blank_comments,
     blank_type_hints,
-    code_tokens,
+    lower_case_words,
     ngram_hashes,
-    word_tokens,
-    words,
+    tokenize_code,
+    tokenize_words,
 )
 from wizardcoder_jax.evol_instruct.contamination.ngram_index import NgramIndex
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, CandidateRecord, Rule, excerpt
@@ -44,7 +44,7 @@ TIERS = (SUBSTRING, NGRAM, CODE)
 MIN_WORDS_SCORE = 0.85
 MIN_WORDS_WEIGHT = 30.0  # a text of less weight must be contained completely
 MIN_CODE_SCORE = 0.85
-MIN_CODE_WEIGHT = 5.0  # code of less weight is no evidence
+MIN_CODE_WEIGHT = 5.0  # code of less weight is ignored
 SURE_CODE_WEIGHT = 50.0  # code of less weight must be contained completely
 EXCERPT_LENGTH = 120
 
@@ -78,7 +78,7 @@ class ContaminationDetector:
     def __init__(self, benchmarks_dir: str) -> None:
         self.problems, self.skipped_files = read_problems(benchmarks_dir)
         numbered = list(enumerate(self.problems))
-        boilerplate = [ngram_hashes(code_tokens(snippet), CODE_TOKENS_PER_GRAM) for snippet in SNIPPETS]
+        boilerplate = [ngram_hashes(tokenize_code(snippet), CODE_TOKENS_PER_GRAM) for snippet in SNIPPETS]
         self._words = NgramIndex([entry for number, problem in numbered for entry in word_entries(number, problem)])
         self._code = NgramIndex(
             [entry for number, problem in numbered for entry in code_entries(number, problem)], np.concatenate(boilerplate)
@@ -130,8 +130,8 @@ class ContaminationDetector:
         Problems with the same task id count as one: HumanEval's problems are in several files.
         """
         shares: dict[str, tuple[float, int]] = {}
-        word_ngrams = ngram_hashes(word_tokens(text), WORDS_PER_GRAM)
-        code_ngrams = ngram_hashes(code_tokens(text), CODE_TOKENS_PER_GRAM)
+        word_ngrams = ngram_hashes(tokenize_words(text), WORDS_PER_GRAM)
+        code_ngrams = ngram_hashes(tokenize_code(text), CODE_TOKENS_PER_GRAM)
         for index, own in ((self._words, word_ngrams), (self._code, code_ngrams)):
             entries, scores = index.scores(own)
             is_specific = index.weight[entries] >= MIN_WORDS_WEIGHT
@@ -143,11 +143,11 @@ class ContaminationDetector:
         return [(self.problems[number], score) for score, number in best]
 
     def _word_matches(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
-        tokens = word_tokens(text)
+        tokens = tokenize_words(text)
         yield from self._match_words(text, tokens, text)
         code = blank_comments(text)
         if code != text:  # a copy may have additional comments
-            yield from self._match_words(text, word_tokens(code), code)
+            yield from self._match_words(text, tokenize_words(code), code)
         run = self._runs.find_first(long_runs(tokens))
         if run is not None:
             excerpt_ = _excerpt(text, tokens, run.first, run.first + RUN_WORDS)
@@ -157,7 +157,7 @@ class ContaminationDetector:
         """Match the words of `variant`: `text` itself, or `text` with some parts blanked and all others at their offsets."""
         joined = ""
         for entry, match in self._words.find(ngram_hashes(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
-            joined = joined or f" {' '.join(words(variant))} "
+            joined = joined or f" {' '.join(lower_case_words(variant))} "
             is_whole = bool(entry.whole) and entry.whole in joined
             is_renamed = bool(entry.pattern) and re.search(entry.pattern, joined) is not None
             if is_whole or is_renamed or self._words.weight[match.entry] >= MIN_WORDS_WEIGHT:
@@ -173,7 +173,7 @@ class ContaminationDetector:
 
     def _match_code(self, text: str, variant: str) -> Iterator[tuple[int, ContaminationMatch]]:
         """Match the code of `variant`: `text` itself, or `text` with some parts blanked and all others at their offsets."""
-        tokens = code_tokens(variant)
+        tokens = tokenize_code(variant)
         for entry, match in self._code.find(ngram_hashes(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
             weight = self._code.weight[match.entry]
             end = match.last + CODE_TOKENS_PER_GRAM

@@ -14,12 +14,12 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
     Hashes,
     Tokens,
     blank_type_hints,
-    code_tokens,
     identifier_around,
+    lower_case_words,
     ngram_hashes,
     remove_comments,
-    word_tokens,
-    words,
+    tokenize_code,
+    tokenize_words,
 )
 from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, intersect_sorted
 
@@ -40,7 +40,7 @@ def word_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
     """
     seen = set()
     for part, text in _texts(problem):
-        tokens, own = word_tokens(text), tuple(words(text))
+        tokens, own = tokenize_words(text), tuple(lower_case_words(text))
         if sum(not word.isdecimal() for word in own) < MIN_WORDS[part] or own in seen:
             continue
         seen.add(own)
@@ -86,7 +86,7 @@ def code_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
         is_body = "def " in problem.prompt
         for text in (solution, problem.prompt + solution) if is_body else (solution,):
             for variant in dict.fromkeys((text, blank_type_hints(text))):
-                tokens = code_tokens(variant)
+                tokens = tokenize_code(variant)
                 if text is not solution or not is_body or len(tokens.hashes) >= MIN_BODY_TOKENS:
                     yield IndexEntry(problem=number, part=SOLUTION, ngrams=ngram_hashes(tokens, CODE_TOKENS_PER_GRAM))
 
@@ -118,7 +118,7 @@ class WordRunIndex:
             own: dict[int, str] = {}
             for part, texts in ((TESTS, problem.tests), (PROMPT, (problem.prompt,))):
                 for text in texts:
-                    own.update(dict.fromkeys(long_runs(word_tokens(text)).tolist(), part))
+                    own.update(dict.fromkeys(long_runs(tokenize_words(text)).tolist(), part))
             own.pop(0, None)
             counts.update(own.keys())
             for run, part in own.items():

@@ -62,7 +62,7 @@ class Tokens:
     spans: list[tuple[int, int]]
 
 
-def words(text: str) -> list[str]:
+def lower_case_words(text: str) -> list[str]:
     """Return the words of `text`, in lower case."""
     return [word.lower() for word in _WORD.findall(text)]
 
@@ -104,7 +104,7 @@ def identifier_around(text: str, start: int, end: int) -> str:
     return text[start:end]
 
 
-def word_tokens(text: str) -> Tokens:
+def tokenize_words(text: str) -> Tokens:
     """Tokenize `text` as words."""
     found = [(match.group().lower(), match.span()) for match in _WORD.finditer(text)]
     hashes = np.array([_hash(word) for word, _ in found], np.uint64)
@@ -116,7 +116,7 @@ def word_tokens(text: str) -> Tokens:
     )
 
 
-def code_tokens(text: str) -> Tokens:
+def tokenize_code(text: str) -> Tokens:
     """Tokenize `text` as code. Words of prose become identifiers, and n-grams of identifiers alone are never used."""
     matches = [(match.group(), match.span()) for match in _CODE.finditer(text)]
     hashes: list[int] = []
