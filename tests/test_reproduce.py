@@ -1,4 +1,4 @@
-"""The whole loop, and the doors that it joins, on a tiny model."""
+"""The whole loop on a tiny model, and the convert and export commands."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import tiny_models
 from tests.helpers.processes import REPOSITORY, run_python
+from wizardcoder_jax import convert, export
+from wizardcoder_jax.core.errors import InputError
 
 CHAT = "{% for m in messages %}<|endoftext|>{{ m['content'] }}{% endfor %}"
 PRESET = """
@@ -32,7 +34,7 @@ config = ReproduceConfig(
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A tiny Llama folder with a chat template and room for a long prompt."""
+    """A tiny Llama folder with a chat template, and enough positions for a long prompt."""
     folder = tmp_path_factory.mktemp("base") / "model"
     tiny_models.save_folder(tiny_models.llama(max_position_embeddings=1024, vocab_size=393), folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
@@ -40,88 +42,107 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def preset(base, tmp_path):
-    file = tmp_path / "preset.py"
-    demo = REPOSITORY / "configs" / "demo"
-    paths = {"output": tmp_path / "run", "seeds": demo / "seeds.jsonl", "teacher": demo / "teacher.jsonl"}
-    paths |= {"base": base, "cache": tmp_path / "cache"}
-    file.write_text(PRESET.format(**{name: str(path) for name, path in paths.items()}))
-    return file
+@pytest.fixture(scope="module")
+def interrupted_and_resumed(base, tmp_path_factory):
+    """A loop that SIGTERM stopped in the middle and that the same command finished.
 
-
-def test_an_interrupted_loop_resumes_and_ends_with_scores_report_and_export(preset, tmp_path):
+    Returns:
+        Its folder, whether it had results when it was stopped, the stopped process, its stderr, and the resumed process.
+    """
+    folder = tmp_path_factory.mktemp("loop")
+    demo, preset = REPOSITORY / "configs" / "demo", folder / "preset.py"
+    paths = {"output": folder / "run", "seeds": demo / "seeds.jsonl", "teacher": demo / "teacher.jsonl"}
+    paths |= {"base": base, "cache": folder / "cache"}
+    preset.write_text(PRESET.format(**{name: str(path) for name, path in paths.items()}))
     command = [sys.executable, "-m", "wizardcoder_jax.reproduce", "--config", str(preset)]
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    loop = subprocess.Popen(command, cwd=REPOSITORY, env=env, stderr=subprocess.PIPE, text=True)
-    done = tmp_path / "run" / "stages" / "evaluate-base-mini-chat.done.json"
-    deadline = time.monotonic() + 240
-    while not done.exists() and loop.poll() is None and time.monotonic() < deadline:
+    stopped = subprocess.Popen(command, cwd=REPOSITORY, env=env, stderr=subprocess.PIPE, text=True)
+    done = folder / "run" / "stages" / "evaluate-base-mini-chat.done.json"
+    deadline = time.monotonic() + 600
+    while not done.exists() and stopped.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    loop.send_signal(signal.SIGTERM)
-    _, stderr = loop.communicate(timeout=60)
-    assert loop.returncode == 75, stderr
-    assert stderr.rstrip().splitlines()[-1].endswith("the same command resumes")
-    assert not (tmp_path / "run" / "results.json").exists()
+    stopped.send_signal(signal.SIGTERM)
+    _, stderr = stopped.communicate(timeout=300)
+    had_results = (folder / "run" / "results.json").exists()
+    resumed = run_python("-m", "wizardcoder_jax.reproduce", "--config", preset, timeout_s=900)
+    return folder / "run", had_results, stopped, stderr, resumed
 
-    resumed = run_python("-m", "wizardcoder_jax.reproduce", "--config", preset)
+
+@pytest.fixture(scope="module")
+def run(interrupted_and_resumed):
+    """The folder of the finished loop."""
+    folder, *_, resumed = interrupted_and_resumed
     assert resumed.returncode == 0, resumed.stderr
-    assert "evaluate-base-mini-chat: done already" in resumed.stderr
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    asked = [(score["model"], score["protocol"]) for score in results["scores"]]
+    return folder
+
+
+def test_sigterm_stops_the_loop_resumably(interrupted_and_resumed):
+    _, had_results, stopped, stderr, _ = interrupted_and_resumed
+    assert stopped.returncode == 75, stderr
+    assert stderr.rstrip().splitlines()[-1].endswith("the same command resumes")
+    assert not had_results
+
+
+def test_a_resumed_loop_skips_finished_stages(interrupted_and_resumed):
+    *_, resumed = interrupted_and_resumed
+    assert resumed.returncode == 0, resumed.stderr
+    assert "evaluate-base-mini-chat: already done" in resumed.stderr
+    assert "mini, tuned, wizardcoder-humaneval-v1: pass@1" in resumed.stdout
+
+
+def test_the_loop_ends_with_scores_before_and_after_training(run):
+    results = json.loads((run / "results.json").read_text())
+    measured = [(score["model"], score["protocol"]) for score in results["scores"]]
     v1 = "wizardcoder-humaneval-v1"
-    assert asked == [("base", "chat"), ("base", v1), ("tuned", v1)]
+    assert measured == [("base", "chat"), ("base", v1), ("tuned", v1)]
     assert results["training"]["last"]["step"] == 4
     assert results["data"]["num_records"] == 320
     for score in results["scores"]:
         assert score["num_problems"] == 2
         low, high = score["confidence_95"]
         assert 0 <= low <= score["pass_at_1"] <= high <= 1
-    report = (tmp_path / "run" / "report.md").read_text()
-    assert "| mini | tuned | wizardcoder-humaneval-v1 |" in report
-    assert "<table>" in (tmp_path / "run" / "report.html").read_text()
-    assert "mini, tuned, wizardcoder-humaneval-v1: pass@1" in resumed.stdout
 
-    exported = tmp_path / "run" / "export"
-    tokenizer = AutoTokenizer.from_pretrained(exported)
+
+def test_the_loop_writes_a_markdown_and_an_html_report(run):
+    assert "| mini | tuned | wizardcoder-humaneval-v1 |" in (run / "report.md").read_text()
+    page = (run / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and "<table>" in page and "<td>wizardcoder-humaneval-v1</td>" in page
+
+
+def test_the_exported_model_was_trained_and_has_the_instruction_template(run, base):
+    tokenizer = AutoTokenizer.from_pretrained(run / "export")
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Add."}], tokenize=False)
     assert prompt.endswith("### Instruction:\nAdd.\n\n### Response:")
-    trained = AutoModelForCausalLM.from_pretrained(exported).state_dict()
-    started = AutoModelForCausalLM.from_pretrained(results["training"]["base"]).state_dict()
-    assert trained.keys() == started.keys()
-    assert not torch.equal(trained["model.norm.weight"], started["model.norm.weight"])
+    trained = AutoModelForCausalLM.from_pretrained(run / "export").state_dict()
+    original = AutoModelForCausalLM.from_pretrained(base).state_dict()
+    assert trained.keys() == original.keys()
+    assert not torch.equal(trained["model.norm.weight"], original["model.norm.weight"])
 
 
-def test_convert_then_export_gives_every_tensor_back_bit_for_bit(base, tmp_path):
+def test_convert_and_export_restore_every_tensor_bit_for_bit(base, tmp_path):
     checkpoint, exported = tmp_path / "checkpoint", tmp_path / "exported"
-    for command in (
-        ["wizardcoder_jax.convert", "--model", base, "--output", checkpoint],
-        ["wizardcoder_jax.export", "--checkpoint", checkpoint, "--output", exported, "--max-shard-size", "20KB"],
-    ):
-        finished = run_python("-m", *command)
-        assert finished.returncode == 0, finished.stderr
+    convert.main(["--model", str(base), "--output", str(checkpoint)])
+    export.main(["--checkpoint", str(checkpoint), "--output", str(exported), "--max-shard-size", "20KB"])
     assert (exported / "model.safetensors.index.json").exists()
-    theirs = AutoModelForCausalLM.from_pretrained(base).state_dict()
-    ours = AutoModelForCausalLM.from_pretrained(exported).state_dict()
-    assert theirs.keys() == ours.keys()
-    for name in theirs:
-        assert torch.equal(theirs[name], ours[name]), name
+    original = AutoModelForCausalLM.from_pretrained(base).state_dict()
+    restored = AutoModelForCausalLM.from_pretrained(exported).state_dict()
+    assert original.keys() == restored.keys()
+    for name in original:
+        assert torch.equal(original[name], restored[name]), name
 
 
-def test_export_does_not_replace_a_folder_that_is_no_exported_model(base, tmp_path):
+def test_export_does_not_replace_a_folder_that_is_not_an_exported_model(base, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    finished = run_python("-m", "wizardcoder_jax.export", "--checkpoint", base, "--output", tmp_path)
-    assert finished.returncode == 2
-    assert "is not an exported model" in finished.stderr
+    with pytest.raises(InputError, match="exists and is not an exported model"):
+        export.main(["--checkpoint", str(base), "--output", str(tmp_path)])
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("door", ["convert", "export"])
-def test_a_missing_model_is_one_clear_line(door, tmp_path):
-    flag = {"convert": "--model", "export": "--checkpoint"}[door]
-    finished = run_python("-m", f"wizardcoder_jax.{door}", flag, tmp_path / "absent", "--output", tmp_path / "out")
-    assert finished.returncode == 2
-    assert finished.stderr.strip().splitlines() == [
-        f"error: no model at {tmp_path / 'absent'}; give a checkpoint, a Hugging Face folder, a .gguf file or a hub id ORG/NAME"
-    ]
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(("command", "flag"), [(convert, "--model"), (export, "--checkpoint")])
+def test_a_missing_model_is_reported_in_one_line(command, flag, tmp_path):
+    missing, output = tmp_path / "missing", tmp_path / "out"
+    with pytest.raises(InputError) as refusal:
+        command.main([flag, str(missing), "--output", str(output)])
+    kinds = "a checkpoint, a Hugging Face folder, a .gguf file or a hub id ORG/NAME"
+    assert str(refusal.value) == f"no model at {missing}; give {kinds}"
+    assert not output.exists()

@@ -1,8 +1,9 @@
-"""One turn of the whole loop: evolve -> measure -> train -> measure -> export -> report. Each stage is a door of its own."""
+"""The whole loop: evolve -> evaluate the base model -> train -> evaluate -> export -> report. Each stage is one command."""
 
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -23,35 +24,24 @@ from wizardcoder_jax.core.filesystem import ensure_dir, read_json, write_json, w
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.reports.loop_report import build_loop_report, describe_score
 
+logger = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs, or goes on with, the loop in `output_dir`."""
+    """Run or resume the loop in `output_dir`."""
     config = parse_command_line(ReproduceConfig, argv)
     root = Path(config.output_dir)
-    loop = Loop(root)
     if config.overwrite:
         shutil.rmtree(root, ignore_errors=True)
     ensure_dir(root)
     write_json(root / "config.json", to_json(config))
-    train = dataclasses.replace(config.train, output_dir=str(root / "model"))
-    if config.evolve is not None:
-        loop.run("evolve", "evolve", dataclasses.replace(config.evolve, output_dir=str(root / "data")))
-        train = dataclasses.replace(train, data=(str(root / "data" / "evolved.jsonl"),))
-    for measurement in config.measurements:
-        loop.measure(config, measurement, "base", train.base, config.baseline_protocol)
-        loop.measure(config, measurement, "base", train.base, config.protocol)
-    loop.run("train", "train", train)
-    for measurement in config.measurements:
-        loop.measure(config, measurement, "tuned", train.output_dir, config.protocol)
-    tuned = tuple(loop.result_file("tuned", measurement, config.protocol) for measurement in config.measurements)
-    export = ExportConfig(checkpoint=train.output_dir, output=str(root / "export"), results=tuned, overwrite=True)
-    loop.run("export", "export", export)
-
+    stages = StageRunner(root)
+    scores = _run_stages(config, stages, root)
     results = {
-        "scores": loop.scores,
+        "scores": scores,
         "data": None if config.evolve is None else read_json(root / "data" / "summary.json"),
-        "training": _training(config, root / "model"),
-        "stages": loop.stages,
+        "training": _summarize_training(config, root / "model"),
+        "stages": stages.records,
         "environment": {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count()},
         "config": to_json(config),
     }
@@ -59,96 +49,128 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = build_loop_report(results)
     write_text(root / "report.md", report.to_markdown())
     write_text(root / "report.html", report.to_html())
-    for score in loop.scores:
+    for score in scores:
         print(describe_score(score))
     print(f"report: {root / 'report.md'}, model: {root / 'export'}")
 
 
-class Loop:
-    """Runs stages in order; one that an earlier run finished with the same settings, after the same stages, is passed over.
+def _run_stages(config: ReproduceConfig, stages: "StageRunner", root: Path) -> list[dict[str, Any]]:
+    """Run all stages in order and return the scores."""
+    scores = []
+    train = dataclasses.replace(config.train, output_dir=str(root / "model"))
+    if config.evolve is not None:
+        stages.run("evolve", "evolve", dataclasses.replace(config.evolve, output_dir=str(root / "data")))
+        train = dataclasses.replace(train, data=(str(root / "data" / "evolved.jsonl"),))
+    for measurement in config.measurements:
+        for protocol in (config.baseline_protocol, config.protocol):
+            scores.append(_measure(config, stages, root, measurement, "base", train.base, protocol))
+    stages.run("train", "train", train)
+    for measurement in config.measurements:
+        scores.append(_measure(config, stages, root, measurement, "tuned", train.output_dir, config.protocol))
+    tuned = tuple(str(_result_file(root, "tuned", measurement, config.protocol)) for measurement in config.measurements)
+    export = ExportConfig(checkpoint=train.output_dir, output=str(root / "export"), results=tuned, overwrite=True)
+    stages.run("export", "export", export)
+    return scores
 
-    Ctrl-C and SIGTERM are passed on to the stage, which ends in its own way; then the loop ends too.
+
+def _result_file(root: Path, label: str, measurement: Measurement, protocol: Protocol) -> Path:
+    return root / "scores" / f"{label}-{measurement.benchmark}-{protocol}.json"
+
+
+def _measure(
+    config: ReproduceConfig,
+    stages: "StageRunner",
+    root: Path,
+    measurement: Measurement,
+    label: str,
+    model: str,
+    protocol: Protocol,
+) -> dict[str, Any]:
+    """Sample greedy answers of a model, evaluate them, and return the score. `label` is "base" or "tuned"."""
+    output = _result_file(root, label, measurement, protocol)
+    name = output.stem
+    samples = root / "samples" / f"{name}.jsonl"
+    sample = SampleConfig(
+        model=model,
+        benchmark=measurement.benchmark,
+        limit=measurement.limit,
+        protocol=protocol,
+        max_length=config.max_length,
+        batch_size=config.sample_batch_size,
+        output=str(samples),
+    )
+    stages.run(f"sample-{name}", "sample", sample)
+    evaluate = EvaluateConfig(
+        benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=str(output)
+    )
+    stages.run(f"evaluate-{name}", "evaluate", evaluate)
+    result = read_json(output)
+    score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}
+    copied = ("benchmark", "benchmark_version", "protocol", "num_problems", "sandbox")
+    return {**{key: result[key] for key in copied}, **score}
+
+
+class StageRunner:
+    """Runs stages in order, and skips those that an earlier run finished with the same settings after the same stages.
+
+    Ctrl-C and SIGTERM are forwarded to the running stage, which stops as its command does; then the loop stops too.
 
     Args:
         root: the loop's folder.
+
+    Attributes:
+        records: fingerprint, wall time and peak memory of each finished stage, by its name.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root, self._history = root, hashlib.sha256()
-        self.stages: dict[str, dict[str, Any]] = {}  # name -> wall time and memory
-        self.scores: list[dict[str, Any]] = []
-        self._asked: int | None = None  # the signal that asked the loop to stop
-        self._stage: subprocess.Popen[bytes] | None = None
+        self._folder, self._history = root / "stages", hashlib.sha256()
+        self.records: dict[str, dict[str, Any]] = {}
+        self._received: int | None = None  # the signal that asks the loop to stop
+        self._process: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._pass_on)
+            signal.signal(number, self._forward)
 
-    def run(self, name: str, door: str, config: Any) -> None:
-        """Runs `door` with `config` in a process of its own, which gives its memory back."""
+    def run(self, name: str, command: str, config: Any) -> None:
+        """Run a command with `config` in its own process, so that its memory is free afterwards."""
         settings = to_json(config)
         self._history.update(json.dumps([name, settings], sort_keys=True).encode())
-        folder = self._root / "stages"
-        record_file, fingerprint = folder / f"{name}.done.json", self._history.hexdigest()
+        record_file, fingerprint = self._folder / f"{name}.done.json", self._history.hexdigest()
         if record_file.exists():
             record = read_json(record_file)
             if record["fingerprint"] == fingerprint:
-                self.stages[name] = record
-                print(f"{name}: done already", file=sys.stderr)
+                self.records[name] = record
+                logger.info("%s: already done", name)
                 return
-        print(f"== {name}", file=sys.stderr, flush=True)
-        write_json(folder / f"{name}.json", settings)
-        began = time.monotonic()
-        peak_bytes = self._run_door(name, [f"wizardcoder_jax.{door}", "--config", str(folder / f"{name}.json")])
-        wall_s = time.monotonic() - began
-        self.stages[name] = {"fingerprint": fingerprint, "wall_s": wall_s, "peak_memory_bytes": peak_bytes}
-        write_json(record_file, self.stages[name])
+        logger.info("== %s", name)
+        settings_file = self._folder / f"{name}.json"
+        write_json(settings_file, settings)
+        started = time.monotonic()
+        peak_bytes = self._run_process(name, [f"wizardcoder_jax.{command}", "--config", str(settings_file)])
+        wall_s = time.monotonic() - started
+        self.records[name] = {"fingerprint": fingerprint, "wall_s": wall_s, "peak_memory_bytes": peak_bytes}
+        write_json(record_file, self.records[name])
 
-    def _run_door(self, name: str, command: list[str]) -> int:
-        """Runs `python -m command` to its end; returns its peak memory in bytes."""
-        self._stage = stage = subprocess.Popen([sys.executable, "-m", *command], process_group=0)
-        if self._asked is not None:  # before there was a stage to pass it on to
-            stage.send_signal(self._asked)
-        _, status, usage = os.wait4(stage.pid, 0)
-        code = stage.returncode = os.waitstatus_to_exitcode(status)
-        if code == EXIT_RESUMABLE or self._asked is not None:
+    def _run_process(self, name: str, arguments: list[str]) -> int:
+        """Run `python -m ARGUMENTS` to its end and return its peak memory in bytes."""
+        self._process = process = subprocess.Popen([sys.executable, "-m", *arguments], process_group=0)
+        if self._received is not None:  # the signal came before there was a process to forward it to
+            process.send_signal(self._received)
+        _, status, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+        if code == EXIT_RESUMABLE or self._received is not None:
             raise StoppedEarlyError(f"stage {name} stopped; the same command resumes")
         if code:
-            print(f"stage {name} failed; mend what it says and run the same command again", file=sys.stderr)
+            logger.error("stage %s failed; fix the error above and rerun the same command", name)
             sys.exit(code if code > 0 else 1)
         return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-    def _pass_on(self, number: int, frame: object) -> None:
-        self._asked = number
-        if self._stage is not None:
-            self._stage.send_signal(number)
-
-    def result_file(self, label: str, measurement: Measurement, protocol: Protocol) -> str:
-        """Where the scores of one measurement go."""
-        return str(self._root / "scores" / f"{label}-{measurement.benchmark}-{protocol}.json")
-
-    def measure(self, config: ReproduceConfig, measurement: Measurement, label: str, model: str, protocol: Protocol) -> None:
-        """Samples greedy answers and scores them."""
-        output = self.result_file(label, measurement, protocol)
-        name = Path(output).stem
-        samples = self._root / "samples" / f"{name}.jsonl"
-        sample = SampleConfig(
-            model=model,
-            benchmark=measurement.benchmark,
-            limit=measurement.limit,
-            protocol=protocol,
-            max_length=config.max_length,
-            batch_size=config.sample_batch_size,
-            output=str(samples),
-        )
-        self.run(f"sample-{name}", "sample", sample)
-        evaluate = EvaluateConfig(benchmark=measurement.benchmark, limit=measurement.limit, samples=str(samples), output=output)
-        self.run(f"evaluate-{name}", "evaluate", evaluate)
-        result = read_json(output)
-        score = {"model": label, "pass_at_1": result["pass_at_k"]["1"], "confidence_95": result["confidence_95"]["1"]}
-        kept = ("benchmark", "benchmark_version", "protocol", "num_problems", "sandbox")
-        self.scores.append({**{key: result[key] for key in kept}, **score})
+    def _forward(self, number: int, frame: object) -> None:
+        self._received = number
+        if self._process is not None:
+            self._process.send_signal(number)
 
 
-def _training(config: ReproduceConfig, run_dir: Path) -> dict[str, Any]:
+def _summarize_training(config: ReproduceConfig, run_dir: Path) -> dict[str, Any]:
     entries = [entry for _, entry in read_records(run_dir / "metrics.jsonl")]
     return {
         "base": config.train.base,
