@@ -184,9 +184,7 @@ def _filters(rounds: Sequence[dict[str, Any]]) -> list[str]:
         for rule in rules
     ]
     num_malicious = sum(entry["rejected"].get(MALICIOUS_REQUEST, 0) for entry in rounds)
-    malicious_line = (
-        f"{num_malicious} rejected records are requests for malicious code; their texts are in malicious.jsonl only."
-    )
+    malicious_line = f"{num_malicious} records are requests for malicious code; their texts are in malicious.jsonl only."
     lines = _table(["rejected by", *(f"round {entry['round']}" for entry in rounds)], rows)
     return [*lines, "", malicious_line] if num_malicious else lines
 
