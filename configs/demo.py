@@ -6,7 +6,7 @@ Source: ours; WizardCoder's recipe (arXiv 2306.08568) at the size of a laptop. T
 configs/demo/ were written by hand, and every answer was verified by running it. The teacher replays them, so neither a network
 nor a key is needed.
 Hardware: 2 CPU cores and less than 8 GiB of memory.
-Expected: see README for the scores on mini and HumanEval; the hyperparameters were tuned on mini-dev.
+Expected: see docs/measurements.md for the scores on mini and HumanEval; the hyperparameters were tuned on mini-dev.
 """
 
 from pathlib import Path

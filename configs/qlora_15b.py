@@ -5,7 +5,7 @@
 Source: arXiv 2305.14314 (NF4, double quantization, adapters on every projection, rank 64, alpha 16, learning rate 1e-4 for
 large models, constant after warmup); the batch size is WizardCoder's. The validation loss and mini-dev are measured every 25
 steps, so that you can stop when they get worse.
-Hardware: a TPU v5e 2x4 slice (8 chips); compiled ahead of time, not run. See README for the memory of other settings.
+Hardware: a TPU v5e 2x4 slice (8 chips); compiled ahead of time, not run. docs/measurements.md has the memory of other settings.
 Expected: not measured.
 """
 
