@@ -1,3 +1,5 @@
+"""tpu/launch.sh, with a stand-in for gcloud that records its arguments."""
+
 import os
 import shlex
 import subprocess
@@ -5,6 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.quick
 
 SCRIPT = Path(__file__).parents[1] / "tpu" / "launch.sh"
 
@@ -21,7 +25,7 @@ esac
 
 @pytest.fixture
 def launch(tmp_path):
-    """Runs the script with a stand-in for gcloud; returns (process, the calls of gcloud as lists of arguments)."""
+    """Return a function that runs the script, and returns the process and the arguments of each call of gcloud."""
     fake = tmp_path / "bin" / "gcloud"
     fake.parent.mkdir()
     fake.write_text(FAKE_GCLOUD)
@@ -51,13 +55,13 @@ def test_create_waits_until_the_slice_is_active(launch):
 
 
 @pytest.mark.parametrize("state", ["FAILED", "SUSPENDED"])
-def test_a_slice_that_cannot_come_ends_the_wait(launch, state):
+def test_waiting_ends_when_the_slice_fails(launch, state):
     done, calls = launch("up", "true", states=("PROVISIONING", state))
     assert done.returncode == 1 and "delete" in done.stderr
     assert "ssh" not in verbs(calls)
 
 
-def test_setup_carries_the_committed_files_to_every_worker(launch, tmp_path):
+def test_setup_copies_the_committed_files_to_every_worker(launch, tmp_path):
     done, calls = launch("setup")
     assert done.returncode == 0 and verbs(calls) == ["scp", "ssh"]
     assert all("--worker=all" in call for call in calls)
@@ -66,25 +70,25 @@ def test_setup_carries_the_committed_files_to_every_worker(launch, tmp_path):
         assert {"pyproject.toml", "wizardcoder_jax/train.py"} <= set(archive.getnames())
 
 
-def test_a_command_reaches_the_workers_word_for_word(launch):
+def test_the_command_reaches_the_workers_with_its_arguments_intact(launch):
     done, calls = launch("run", "echo", "two words", "$HOME", "a'b")
     assert done.returncode == 0
     remote = calls[0][-1].removeprefix("--command=").split(" && ")[-1]
-    said = subprocess.run(["bash", "-c", remote], capture_output=True, text=True, check=True).stdout
-    assert said == "two words $HOME a'b\n"
+    output = subprocess.run(["bash", "-c", remote], capture_output=True, text=True, check=True).stdout
+    assert output == "two words $HOME a'b\n"
 
 
-def test_the_status_of_the_command_is_the_status_of_the_launcher(launch):
+def test_the_launcher_exits_with_the_status_of_the_command(launch):
     assert launch("run", "false", FAKE_SSH_STATUS="75")[0].returncode == 75
 
 
-def test_up_creates_sets_up_and_runs_and_delete_gives_back(launch):
+def test_up_creates_sets_up_and_runs_and_delete_deletes(launch):
     assert verbs(launch("up", "true")[1]) == ["create", "describe", "scp", "ssh", "ssh"]
     calls = launch("delete")[1]
     assert verbs(calls) == ["delete"] and {"--force", "--quiet"} <= set(calls[0])
 
 
-def test_a_dry_run_prints_the_commands_and_runs_none(launch):
+def test_a_dry_run_prints_the_commands_without_running_them(launch):
     done, calls = launch("--dry-run", "up", "python", "-m", "x")
     assert done.returncode == 0 and calls == []
     lines = done.stdout.splitlines()
@@ -93,6 +97,6 @@ def test_a_dry_run_prints_the_commands_and_runs_none(launch):
 
 
 @pytest.mark.parametrize("args", [(), ("start",), ("run",), ("up",)])
-def test_bad_usage_is_refused_before_anything_is_asked_for(launch, args):
+def test_bad_usage_is_refused_before_gcloud_is_called(launch, args):
     done, calls = launch(*args)
     assert done.returncode == 2 and done.stderr and calls == []

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Runs a command of this repository on every worker of a Cloud TPU slice, through a queued resource.
+# Run a command of this repository on every worker of a Cloud TPU slice, through a queued resource.
 #
-#   tpu/launch.sh create                 ask for the slice and wait until it is active
-#   tpu/launch.sh setup                  copy the committed files of this repository to every worker and `make setup` there
+#   tpu/launch.sh create                 request the slice and wait until it is active
+#   tpu/launch.sh setup                  copy the committed files of this repository to every worker and run `make setup` there
 #   tpu/launch.sh run COMMAND...         run COMMAND on every worker, in the repository, with .venv/bin first on PATH
 #   tpu/launch.sh up COMMAND...          create, setup and run
-#   tpu/launch.sh delete                 give the slice back: nothing else does, and it costs money until then
+#   tpu/launch.sh delete                 delete the slice: nothing else does, and it costs money until then
 #
-# --dry-run before the verb prints the gcloud commands and runs none. Settings come from the environment:
+# --dry-run before the verb prints the gcloud commands without running them. Settings are environment variables (default):
 #   TPU_NAME (wizardcoder)  TPU_ZONE (us-west4-a)  TPU_TYPE (v5litepod-32)  TPU_RUNTIME (v2-alpha-tpuv5-lite)
-#   TPU_SPOT (set: preemptible)  TPU_POLL_S (30, seconds between two looks)  gcloud's own project and account
+#   TPU_SPOT (if set: preemptible)  TPU_POLL_S (30, seconds between polls); project and account are gcloud's
 #
-# Tested with a stand-in for gcloud only: not run on a real pod.
+# Tested only with a stand-in for gcloud; not run on a real pod.
 set -euo pipefail
 
 name=${TPU_NAME:-wizardcoder}
@@ -22,8 +22,8 @@ poll_s=${TPU_POLL_S:-30}
 remote_dir=wizardcoder_jax
 dry_run=
 
-say() { echo "launch: $*" >&2; }
-fail() { say "$@"; exit 2; }
+log() { echo "launch: $*" >&2; }
+fail() { log "$@"; exit 2; }
 
 run_gcloud() {
   if [ -n "$dry_run" ]; then
@@ -57,11 +57,11 @@ wait_until_active() {
       echo "$state"
       return
     fi
-    say "$name is ${state:-unknown}"
+    log "$name is ${state:-unknown}"
     case $state in
       ACTIVE) return ;;
       FAILED | SUSPENDING | SUSPENDED | DELETING)
-        say "$name will not become active; 'tpu/launch.sh delete' gives it back, then create it again"
+        log "$name will not become active; run 'tpu/launch.sh delete', then create it again"
         exit 1
         ;;
     esac
@@ -72,7 +72,7 @@ wait_until_active() {
 setup() {
   local archive
   archive=$(mktemp --suffix=.tar.gz)
-  # shellcheck disable=SC2064  # the name is wanted as it is now
+  # shellcheck disable=SC2064  # expand the name now
   trap "rm -f '$archive'" EXIT
   git -C "$(dirname "$0")/.." archive --format=tar.gz --output="$archive" HEAD
   run_gcloud compute tpus tpu-vm scp "$archive" "$name:$remote_dir.tar.gz" --zone="$zone" --worker=all
@@ -103,7 +103,7 @@ case $verb in
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
-[ -n "$dry_run" ] || command -v gcloud > /dev/null || fail "gcloud is missing: install the Google Cloud SDK, or try --dry-run"
+[ -n "$dry_run" ] || command -v gcloud > /dev/null || fail "gcloud not found; install the Google Cloud SDK, or try --dry-run"
 case $verb in
   create) create ;;
   setup) setup ;;

@@ -1,6 +1,6 @@
-"""What the TPU compiler (libtpu 0.0.42.1) reports of the memory of train steps, in GiB a chip: compiled, not run.
+"""Memory of train steps as the TPU compiler (libtpu 0.0.42.1) reports it: compiled, not run.
 
-Hub id of the model, topology and mesh, flags of the run, bytes in all of the compiler's report (`plan --fast` shows them).
+Each row has the hub id of the model, topology, mesh, flags of the run, and the report's total in GiB per chip (see `plan --fast`).
 """
 
 COMPILED = (

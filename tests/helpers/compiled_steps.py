@@ -1,6 +1,6 @@
-"""What the compiler for TPUs makes of StarCoder's step at full width: `compiled_steps.py NUM_LAYERS` prints a JSON object.
+"""Compile StarCoder's step at full width for TPUs: `compiled_steps.py NUM_LAYERS` prints its properties as a JSON object.
 
-A program of its own, since the compiler is found by its environment; tests/planning/test_compiled_step.py runs it.
+This is a separate program because the compiler is found through the environment; tests/planning/test_compiled_step.py runs it.
 """
 
 import dataclasses
@@ -20,8 +20,7 @@ from wizardcoder_jax.planning.lowering import lower_step
 from wizardcoder_jax.planning.topology import parse_topology, topology_devices
 
 ROWS, LENGTH, MESH = 64, 2048, "32x1"
-# Smaller windows of products: code for them is made in less than half of the time, and all that is asked of the program here
-# is the same.
+# With smaller windows of matrix products the compiler takes less than half the time; the properties below are the same.
 SMALL_WINDOWS = {"xla_tpu_scoped_vmem_limit_kib": 24_576}
 
 
@@ -32,19 +31,23 @@ def main(num_layers):
     mesh = mesh_from_devices(topology_devices(topology).tolist(), MESH)
     with jax.set_mesh(mesh):
         lowered, _ = lower_step(arch, config, mesh)
-        began = time.process_time()
+        started = time.process_time()
         text = lowered.compile(compiler_options=SMALL_WINDOWS).as_text()
-        seconds = time.process_time() - began
+        seconds = time.process_time() - started
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"(?:f32|bf16)\[([\d,]+)\]", text)}
-    vocab, own = arch.padded_vocab_size, (arch.embed_dim, arch.embed_dim // 32)  # the table has one of these as its other dim
-    logits = [shape for shape in shapes if vocab in shape and not set(own) & set(shape)]
+    vocab, embed_dims = (
+        arch.padded_vocab_size,
+        (arch.embed_dim, arch.embed_dim // 32),
+    )  # the other dim of the embedding is one of these
+    logits = [shape for shape in shapes if vocab in shape and not set(embed_dims) & set(shape)]
     program = read_program(text, guessed_trips=1)
+    per_layer = [collective for collective in program.collectives if collective.num_runs == num_layers]
     found = {
         "compile_cpu_s": seconds,
         "kernels": program.kernels,
-        "waited_for": [one.num_bytes for one in program.collectives if one.times == num_layers and not one.beside_cycles],
-        "carried_on": [one.num_bytes for one in program.collectives if one.times == num_layers and one.beside_cycles],
-        "logits_of_tokens": max(math.prod(shape) // vocab for shape in logits),
+        "exposed": [each.num_bytes for each in per_layer if not each.overlapped_cycles],
+        "overlapped": [each.num_bytes for each in per_layer if each.overlapped_cycles],
+        "tokens_with_logits": max(math.prod(shape) // vocab for shape in logits),
         "tokens": ROWS * LENGTH // 32,
         "windowed": text.count("windowed_dot_general"),
         "all_to_all": len(re.findall(r" all-to-all(?:-start)?\(", text)),

@@ -1,10 +1,10 @@
-"""Results, samples and problem files as evaluate and sample write them."""
+"""Results, samples and problem files in the formats of evaluate and sample."""
 
 import json
 
 
 def write_problems(path, task_ids):
-    """A problem file in HumanEval form."""
+    """Write a problem file in the format of HumanEval."""
     record = {"entry_point": "f", "canonical_solution": "    return 1\n", "test": "def check(candidate):\n    pass\n"}
     path.write_text("".join(json.dumps({"task_id": t, "prompt": f"def f():  # {t}\n", **record}) + "\n" for t in task_ids))
     return path
@@ -15,25 +15,25 @@ def entry(passed, index=0, **more):
 
 
 def results(problems, **changes):
-    """The content of a results file; `problems` maps a task id to its entries, or to whether each sample passed."""
-    own = {
+    """Return the content of a results file; `problems` maps a task id to its entries, or to whether each sample passed."""
+    entries_by_task = {
         task_id: [each if isinstance(each, dict) else entry(each, i) for i, each in enumerate(entries)]
         for task_id, entries in problems.items()
     }
-    rates = [sum(each["passed"] for each in entries) / len(entries) for entries in own.values()]
+    rates = [sum(each["passed"] for each in entries) / len(entries) for entries in entries_by_task.values()]
     mean = sum(rates) / len(rates)
     return {
         "benchmark": "humaneval",
         "benchmark_version": "problems.jsonl sha256:0123456789ab",
         "protocol": "chat",
-        "num_problems": len(own),
-        "num_samples": min(map(len, own.values())),
+        "num_problems": len(entries_by_task),
+        "num_samples": min(map(len, entries_by_task.values())),
         "pass_at_k": {"1": mean},
         "confidence_95": {"1": [max(0.0, mean - 0.1), min(1.0, mean + 0.1)]},
         "sandbox": {"tier": "bubblewrap", "forgeable_verdicts": 0},
         "environment": {"python": "3.11.7"},
         "samples_meta": {"model": "our-model", "temperature": 0.2, "seed": 0},
-        "problems": own,
+        "problems": entries_by_task,
         **changes,
     }
 
@@ -44,7 +44,7 @@ def write_json(path, content):
 
 
 def write_samples(path, texts):
-    """A samples file; `texts` maps (task id, index) to (raw, completion)."""
+    """Write a samples file; `texts` maps (task id, index) to (raw, completion)."""
     rows = [
         {"task_id": task_id, "sample_index": index, "completion": completion, "raw": raw}
         for (task_id, index), (raw, completion) in texts.items()
