@@ -1,8 +1,8 @@
-"""Convert's throughput against a plain copy of the same files on the same disk, and its peak memory.
+"""Throughput of convert compared with a plain copy of the same files on the same disk, and its peak memory.
 
-A synthetic checkpoint of StarCoder-3B's shapes (about 6 GB in bfloat16, two shards) goes to a temporary folder, which needs
-three times that in free space. The two take turns; both end when what they wrote is on the disk (sync). What was found on a
-virtual machine of 2 cores: computing takes a fifth of convert's time (transposing 6 GB while reading the next tensor), page
+A synthetic checkpoint with StarCoder-3B's shapes (about 6 GB in bfloat16, two shards) is written to a temporary folder, which
+needs three times that much free space. Convert and copy alternate, and both include flushing to disk (sync). Result on a
+virtual machine with 2 cores: computation takes a fifth of convert's time (transposing 6 GB while the next tensor is read); page
 faults and the page cache take the rest, and differ by a factor of two between runs of the same program.
 
     python scripts/bench/convert.py [--layers 36] [--rounds 2] [--folder DIR]
@@ -34,7 +34,7 @@ VOCAB_SIZE, WIDTH = 49152, 2816  # of starcoderbase-3b
 
 
 def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
-    """Writes the synthetic model; returns its bytes and those of its largest tensor."""
+    """Write the synthetic model, and return its size and that of its largest tensor in bytes."""
     arch = ArchConfig(
         **FAMILIES["gpt_bigcode"].arch_fields,
         vocab_size=VOCAB_SIZE,
@@ -68,7 +68,7 @@ def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
 
 
 def timed(action: Callable[[], int], target: Path) -> tuple[float, int]:
-    """Wall seconds of `action` with the disk's, and what it returned; what it wrote is removed."""
+    """Return the wall seconds of `action`, flushing to disk included, and its result. Removes the files that it wrote."""
     subprocess.run(["sync"], check=True)
     began = time.monotonic()
     result = action()
@@ -79,7 +79,7 @@ def timed(action: Callable[[], int], target: Path) -> tuple[float, int]:
 
 
 def convert(source: Path, target: Path) -> int:
-    """Runs the door in a process of its own; returns its peak memory in bytes."""
+    """Run convert in a separate process, and return its peak memory in bytes."""
     command = [sys.executable, "-m", "wizardcoder_jax.convert", "--model", str(source), "--output", str(target)]
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
@@ -90,13 +90,13 @@ def convert(source: Path, target: Path) -> int:
 
 
 def copy(source: Path, target: Path) -> int:
-    """Copies the folder."""
+    """Copy the folder."""
     shutil.copytree(source, target)
     return 0
 
 
 def main() -> None:
-    """Measures, and prints one line a round and the medians."""
+    """Print one line per round, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--layers", type=int, default=36)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,8 +1,8 @@
-"""Decontamination: recall by kind of leak, share of an ordinary data set that is flagged, and records per second.
+"""Decontamination: recall for each kind of leak, flagged fraction of an ordinary data set, and records per second.
 
     .venv/bin/python scripts/bench/decontaminate.py
 
-All from WIZARDCODER_DATA: leaks of HumanEval (164) and MBPP (task ids 11 to 210) in the disguises of
+Data from WIZARDCODER_DATA: leaks of HumanEval (164) and MBPP (task ids 11 to 210) disguised as in
 tests/helpers/disguises.py, and Code Alpaca 20k, against all benchmarks there (3,245 problems);
 near-duplicates of Code Alpaca 20k.
 """
@@ -30,7 +30,7 @@ CODE_ALPACA = "codealpaca/code_alpaca_20k.json.gz"
 
 
 def main() -> None:
-    """Prints one table."""
+    """Print one table."""
     sys.path.insert(0, str(ROOT))
     disguises = importlib.import_module("tests.helpers.disguises")
     start = time.process_time()
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def recalls(contamination: ContaminationDetector, *ways: Callable[[dict[str, Any]], Any]) -> dict[str, dict[str, float]]:
-    """Share of the leaks of each kind that are caught, by benchmark."""
+    """Return the detected fraction of each kind of leak, by benchmark."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for name, (file, first, end) in BENCHMARKS.items():
         counts: Counter[str] = Counter()
@@ -56,7 +56,7 @@ def recalls(contamination: ContaminationDetector, *ways: Callable[[dict[str, Any
 
 
 def flag(contamination: ContaminationDetector) -> None:
-    """Prints what of Code Alpaca is flagged, and how fast."""
+    """Print how much of Code Alpaca is flagged, and the speed."""
     texts = ["\n".join((r["instruction"], r["input"], r["output"])) for _, r in read_records(DATA / CODE_ALPACA)]
     start = time.process_time()
     hits = [found[0] for found in map(contamination.find_matches, texts) if found]
@@ -67,7 +67,7 @@ def flag(contamination: ContaminationDetector) -> None:
 
 
 def repeat() -> None:
-    """Prints what near-duplicate removal drops of Code Alpaca, and how fast."""
+    """Print how much of Code Alpaca near-duplicate removal drops, and the speed."""
     seeds, filter_ = list(SeedFile(str(DATA / CODE_ALPACA))), NearDuplicateFilter(0.9)
     start = time.process_time()
     num_dropped = sum(filter_.check(seed) is not None for seed in seeds)
@@ -76,7 +76,7 @@ def repeat() -> None:
 
 
 def peak_mb() -> float:
-    """Of this process, resident."""
+    """Return the peak resident memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,16 +1,16 @@
-"""How well evolve keeps a teacher busy, what its own work costs, and how its memory grows with the number of seeds.
+"""Utilization of the teacher by evolve, its CPU time per call, and its memory by number of seeds.
 
-    python scripts/bench/evolve.py                          (2,000 seeds, 3 rounds, 256 in flight, 300 ms a call)
-    python scripts/bench/evolve.py --memory                 (20,000 and 100,000 seeds, 1 round, a teacher that answers at once)
+    python scripts/bench/evolve.py                          (2,000 seeds, 3 rounds, 256 in flight, 300 ms per call)
+    python scripts/bench/evolve.py --memory                 (20,000 and 100,000 seeds, 1 round, a teacher without latency)
 
-The teacher is a process of its own on the loopback interface, which answers every call after the latency and does nothing
-else; it measures how many requests it holds, on average, from the first to the last. Utilisation is that over the number that
-evolve may have in flight. Memory is measured without lineage.html, whose writer holds a sample of bounded size: 483 MB at
-200,000 seeds, 467 MB at 100,000.
+The teacher is a separate process on the loopback interface that answers every call after the latency. It measures the mean
+number of requests in flight between the first and the last; utilization is this number divided by the number that evolve may
+have in flight. Memory is measured without lineage.html, whose writer stores a sample of bounded size: 483 MB at 200,000 seeds,
+467 MB at 100,000.
 
-What was found, on 2 cores that other work shared (load 3 to 4), in three runs: utilisation 92.9, 95.3 and 94.2 %; 0.49, 0.52
-and 0.48 ms of CPU a call, all in (start, requests, ledger, rules, statistics, pages). Memory: 62 MB at 20,000 seeds, 63 MB at
-100,000; what grows is the set of seen ids, 78 bytes a seed (102 MB for a file of 1,000,000).
+Results of three runs on 2 cores shared with other work (load 3 to 4): utilization 92.9, 95.3 and 94.2 %; 0.49, 0.52 and 0.48 ms
+of CPU time per call in total (start, requests, ledger, rules, statistics, pages). Memory: 62 MB at 20,000 seeds, 63 MB at
+100,000; only the set of seen ids grows, by 78 bytes per seed (102 MB for a file of 1,000,000).
 """
 
 import argparse
@@ -26,23 +26,23 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-INSTRUCTION_CHARS, ANSWER_CHARS = 500, 1200  # about those of gpt-3.5's evolutions of Code Alpaca
+INSTRUCTION_CHARS, ANSWER_CHARS = 500, 1200  # typical of gpt-3.5's evolutions of Code Alpaca
 
 
 class Teacher(asyncio.Protocol):
-    """A connection of the lean server: answers after the latency, and counts what is in flight over all connections."""
+    """A connection to the server, which answers after the latency and counts requests in flight over all connections."""
 
     latency_s = 0.0
     num_calls = in_flight = most = 0
     busy_s = changed_s = first_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Takes the connection."""
+        """Store the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._transport, self._received = transport, b""
 
     def data_received(self, data: bytes) -> None:
-        """Answers a request that has come whole."""
+        """Answer a request once it is complete."""
         self._received += data
         head, mark, body = self._received.partition(b"\r\n\r\n")
         if not mark or len(body) < int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]):
@@ -70,7 +70,7 @@ class Teacher(asyncio.Protocol):
 
 
 def response(body: bytes) -> bytes:
-    """The HTTP response to a request's body: an evolution, a verdict or an answer, each other for another question."""
+    """Return the HTTP response to a request: an evolution, a verdict or an answer, different for each request body."""
     digest = hashlib.sha256(body).hexdigest()
     if b"Please increase the difficulty" in body:
         text = f"Write function {digest}. ".ljust(INSTRUCTION_CHARS, "x")
@@ -85,7 +85,7 @@ def response(body: bytes) -> bytes:
 
 
 async def serve(latency_s: float) -> None:
-    """Prints the port, serves until stdin ends, prints what was measured."""
+    """Print the port, serve until stdin ends, and print the measurements."""
     Teacher.latency_s = latency_s
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Teacher, "127.0.0.1", 0, backlog=1024)
@@ -97,7 +97,7 @@ async def serve(latency_s: float) -> None:
 
 
 def run(num_seeds: int, rounds: int, concurrency: int, latency_s: float, *more: str) -> dict[str, float]:
-    """One run of evolve; what the teacher and the operating system say about it."""
+    """Run evolve once, and return the measurements of the teacher and the operating system."""
     with tempfile.TemporaryDirectory() as folder:
         seeds = Path(folder) / "seeds.jsonl"
         with seeds.open("w") as file:
@@ -123,7 +123,7 @@ def run(num_seeds: int, rounds: int, concurrency: int, latency_s: float, *more: 
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -144,15 +144,15 @@ def main() -> None:
         growth = (peaks[1] - peaks[0]) / (many - few)
         million = peaks[1] + growth * (1_000_000 - many)
         print(f"peak memory: {peaks[0] / 1e6:.0f} MB at {few:,} seeds, {peaks[1] / 1e6:.0f} MB at {many:,}")
-        print(f"{growth:.0f} bytes a seed; 1,000,000 seeds would need {million / 1e9:.2f} GB")
+        print(f"{growth:.0f} bytes per seed; 1,000,000 seeds would need {million / 1e9:.2f} GB")
         return
     for _ in range(args.repeats):
         found = run(args.seeds, args.rounds, args.concurrency, args.latency_s)
         print(
             f"{found['num_calls']} calls in {found['wall_s']:.1f} s ({found['num_calls'] / found['wall_s']:.0f} a second), "
-            f"{found['mean_in_flight']:.1f} of {args.concurrency} in flight: utilisation "
-            f"{found['mean_in_flight'] / args.concurrency:.1%}; evolve's own CPU {found['evolve_cpu_s']:.1f} s, "
-            f"{1e3 * found['evolve_cpu_s'] / found['num_calls']:.3f} ms a call (the teacher's {found['cpu_s']:.1f} s); "
+            f"{found['mean_in_flight']:.1f} of {args.concurrency} in flight: utilization "
+            f"{found['mean_in_flight'] / args.concurrency:.1%}; evolve's CPU time {found['evolve_cpu_s']:.1f} s, "
+            f"{1e3 * found['evolve_cpu_s'] / found['num_calls']:.3f} ms per call (the teacher's {found['cpu_s']:.1f} s); "
             f"peak {found['peak_bytes'] / 1e6:.0f} MB"
         )
 

@@ -1,13 +1,13 @@
-"""What int8 weights cost in accuracy and bring in bytes and speed, on the demo model.
+"""Accuracy, size and speed of int8 weights, on the demo model.
 
     .venv/bin/python scripts/bench/int8_weights.py
 
-SmolLM2-135M-Instruct (its published GGUF, dequantised), activations in bfloat16. The first 32 problems of mini-dev are put as
-chat prompts and answered greedily by the bfloat16 model, 64 tokens each. Over prompts and answers both models are shown the
-same tokens and their logits are compared at every position: cosine, and whether the likeliest next token is the same
-("answers" counts the positions that choose a token of an answer). Then the int8 model answers by itself, and the tokens
-before the first different one are counted. As a yardstick, the same logits of bfloat16 against float32. Speeds, 8 answers at
-once, are medians over rounds in which the models take turns; where a machine does other things too they are noisy.
+SmolLM2-135M-Instruct (its published GGUF, dequantized) with activations in bfloat16. The bfloat16 model answers the first 32
+problems of mini-dev as chat prompts, greedily and with 64 tokens each. The logits of both models on these prompts and answers
+are compared at every position: cosine, and whether the likeliest next token is equal ("answers" counts the positions that
+choose a token of an answer). Then the int8 model answers, and the tokens before the first different one are counted. For
+comparison, the same logits of bfloat16 and float32. Speeds, for 8 concurrent answers, are medians over rounds in which the
+models alternate; they are noisy on a machine with other work.
 """
 
 import json
@@ -33,12 +33,12 @@ PROMPTS, NEW, BATCH, ROUNDS = 32, 64, 8, 3
 
 
 def load(opened: OpenedModel, dtype: str, *, int8: bool = False) -> Transformer:
-    """The model as the sampling door holds it."""
+    """Return the model as `sample` loads it."""
     return load_engine_weights(opened, make_mesh("1x1"), jnp.dtype(dtype), int8=int8)
 
 
 def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[list[tuple[int, ...]]], list[list[int]]]:
-    """A function from prompts to NEW greedy tokens after each."""
+    """Return a function that generates NEW greedy tokens for each prompt."""
     engine = Engine(model, num_slots=BATCH, max_length=max_length, eos_ids=[], dtype=jnp.dtype(dtype))
 
     def answer(prompts: list[tuple[int, ...]]) -> list[list[int]]:
@@ -51,7 +51,7 @@ def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[li
 
 
 def logits(model: Transformer, text: list[int], length: int, dtype: str) -> np.ndarray:
-    """[T, V] float32 of one text, computed at `length` so that all texts share a program."""
+    """Return the logits [T, V] in float32 of one text, padded to `length` so that all texts share a program."""
     padded = np.zeros((1, length), np.int32)
     padded[0, : len(text)] = text
     return np.asarray(_forward(model, padded, jnp.dtype(dtype))[: len(text)])
@@ -66,7 +66,7 @@ _forward = jax.jit(_forward_of, static_argnames="dtype")
 
 
 class Agreement:
-    """How two models agree, position by position."""
+    """Agreement of the logits of two models."""
 
     def __init__(self) -> None:
         self._cosines: list[np.ndarray] = []
@@ -74,7 +74,7 @@ class Agreement:
         self._same_in_answers: list[np.ndarray] = []
 
     def add(self, ours: np.ndarray, exact: np.ndarray, prompt_length: int) -> None:
-        """Adds the logits [T, V] of one text."""
+        """Add the logits [T, V] of one text."""
         norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(exact, axis=-1)
         same = ours.argmax(-1) == exact.argmax(-1)
         self._cosines.append((ours * exact).sum(-1) / norms)
@@ -82,7 +82,7 @@ class Agreement:
         self._same_in_answers.append(same[prompt_length - 1 : -1])
 
     def figures(self) -> dict[str, float]:
-        """What was found."""
+        """Return the results."""
         cosine = np.concatenate(self._cosines)
         return {
             "positions": cosine.size,
@@ -94,7 +94,7 @@ class Agreement:
 
 
 def equal_prefixes(ours: list[list[int]], theirs: list[list[int]]) -> dict[str, float]:
-    """How long answers are equal from their start."""
+    """Return the lengths of the common prefixes of answers."""
     pairs = [list(zip(a, b, strict=True)) for a, b in zip(ours, theirs, strict=True)]
     lengths = [next((i for i, (a, b) in enumerate(pair) if a != b), NEW) for pair in pairs]
     mean, whole = round(statistics.mean(lengths), 1), sum(length == NEW for length in lengths)
@@ -102,19 +102,19 @@ def equal_prefixes(ours: list[list[int]], theirs: list[list[int]]) -> dict[str, 
 
 
 def tokens_per_s(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Of calls that make BATCH * NEW tokens each, prefill included."""
+    """Return the speed of calls that generate BATCH * NEW tokens each, including prefill."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(ROUNDS + 1):
         for name, call in calls.items():
             began = time.perf_counter()
             call()
-            if turn:  # the first one compiles
+            if turn:  # the first call compiles
                 seconds[name].append(time.perf_counter() - began)
     return {name: round(BATCH * NEW / statistics.median(found), 1) for name, found in seconds.items()}
 
 
 def main() -> None:
-    """Prints one JSON object a line."""
+    """Print one JSON object per line."""
     opened, protocol = open_model(MODEL), get_protocol("chat")
     encode, chat = opened.tokenizer.encode, opened.tokenizer.chat_prompt
     prompts = [tuple(encode(chat(protocol.prompt(problem)))) for problem in load_benchmark(BENCHMARK).problems[:PROMPTS]]

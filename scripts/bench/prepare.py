@@ -1,27 +1,27 @@
-"""Prepares Code Alpaca 20k for training: our data room against seqio's own path, Hugging Face datasets with TRL, and grain.
+"""Preparation of Code Alpaca 20k for training: our data package, seqio alone, Hugging Face datasets with TRL, and grain.
 
     .venv/bin/python scripts/bench/prepare.py        (needs codealpaca/code_alpaca_20k.json.gz in WIZARDCODER_DATA)
 
-TRL and grain are no dependencies and are left out where they are missing; to have them too:
+TRL and grain are not dependencies, and are skipped if they are not installed. To include them:
 
     .venv/bin/python -m pip install --no-deps --target /tmp/bench trl accelerate grain array-record cloudpickle portpicker
     PYTHONPATH=/tmp/bench .venv/bin/python scripts/bench/prepare.py
 
-Each way starts from the same records in memory and the same tokenizer (SmolLM2's), and ends with rows of 2048 tokens. Each runs
-in a process of its own, imports not counted. "tokens per CPU-second" are tokens in rows over user and system time of all
-threads; "padding" is the share of slots in rows that hold no token.
+Each method starts from the same records in memory and the same tokenizer (SmolLM2's), and produces rows of 2048 tokens. Each
+runs in a separate process, and imports are not counted. "tokens per CPU-second" are tokens in rows divided by user and system
+time of all threads; "padding" is the fraction of empty slots in rows.
 
-What was found, on 2 cores that other work shared, in two runs (tokens per CPU-second in thousands; padding is always the same):
+Results of two runs on 2 cores shared with other work (thousands of tokens per CPU-second; padding is always the same):
 
-    seqio's own path            108    74   4.37 % padding
+    seqio alone                 108    74   4.37 % padding
     wizardcoder_jax.data        291   266   0.38 %    2.7 and 3.6 times seqio's
     datasets + TRL's packing    392   522   1.33 %
     grain, first fit of 64      267   357   0.91 %
 
-The tokenizer itself takes about 3 of our 8 CPU-seconds, and TensorFlow's carrying of examples one by one through a Task about
-2.5, which is what TRL's way does without. Only ours reads the file, writes a cache and makes all rows in its time.
-Examples cross between TensorFlow and Python 256 at a time, both ways: one at a time the whole took 13 CPU-seconds. Each example
-takes one slot less in our rows than in the others', for inputs and targets are stored once and shifted.
+The tokenizer takes about 3 of our 8 CPU-seconds, and TensorFlow's passing of single examples through a Task about 2.5, which
+TRL's method avoids. Only our time includes reading the file, writing a cache and building all rows. Examples move between
+TensorFlow and Python in groups of 256; one by one, the total would be 13 CPU-seconds. Each example takes one slot less in our
+rows than in the others, because inputs and targets are stored once and shifted.
 """
 
 import argparse
@@ -52,18 +52,18 @@ LENGTH = 2048
 BATCH = 64
 GRAIN_BINS = 64
 
-Rows = tuple[int, int]  # how many, and how many tokens are in them
-Way = Callable[[list[dict[str, Any]], Tokenizer], Callable[[], Rows]]  # imports first, so that what is timed does not
+Rows = tuple[int, int]  # number of rows, number of tokens in them
+Way = Callable[[list[dict[str, Any]], Tokenizer], Callable[[], Rows]]  # imports first, so that they are not timed
 
 
 def prompt_of(record: dict[str, Any]) -> str:
-    """The prompt that training gives the record."""
+    """Return the training prompt of a record."""
     return wizardcoder_prompt(with_input(record["instruction"], record["input"]))
 
 
 def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
-    """Read, tokenise through the seqio Task, pack, write the cache, and make every row once."""
-    del records  # reads the file, which the others find in memory
+    """Read, tokenize with the seqio Task, pack, write the cache, and build every row once."""
+    del records  # this method reads the file instead
 
     def run() -> Rows:
         with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Ro
 
 
 def seqios(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
-    """The path that seqio offers: its preprocessors over a Vocabulary, its trimming and its packing."""
+    """Use only seqio: its preprocessors with a Vocabulary, its trimming and its packing."""
     import seqio
     import tensorflow as tf
 
@@ -120,7 +120,7 @@ def seqios(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], 
 
 
 def trls(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
-    """Hugging Face datasets' batched map, then TRL's best-fit-decreasing packing."""
+    """Use the batched map of Hugging Face datasets, then TRL's best-fit-decreasing packing."""
     import datasets
     from trl.data_utils import pack_dataset  # pyright: ignore[reportMissingImports]
 
@@ -148,7 +148,7 @@ def trls(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Ro
 
 
 def grains(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
-    """The map of grain, then its first-fit packing into 64 open rows."""
+    """Use grain's map, then its first-fit packing into 64 open rows."""
     import grain  # pyright: ignore[reportMissingImports]
     from grain import experimental  # pyright: ignore[reportMissingImports]
 
@@ -169,7 +169,7 @@ def grains(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], 
 
 
 WAYS: dict[str, tuple[Way, str, tuple[str, ...]]] = {
-    "seqio": (seqios, "seqio's own path", ()),  # first: what the others are held against
+    "seqio": (seqios, "seqio alone", ()),  # first: the baseline
     "ours": (ours, "wizardcoder_jax.data", ()),
     "trl": (trls, "datasets + TRL's packing", ("trl",)),
     "grain": (grains, "grain, first fit of 64", ("grain",)),
@@ -177,13 +177,13 @@ WAYS: dict[str, tuple[Way, str, tuple[str, ...]]] = {
 
 
 def cpu_s() -> float:
-    """User and system time of this process, all threads, and of the processes it waited for."""
+    """Return the user and system time of this process and its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def measure(way: str) -> dict[str, float]:
-    """Runs one way in this process."""
+    """Run one method in this process."""
     records = [record for _, record in read_records(FILE)]
     run = WAYS[way][0](records, ModelSource("smollm2-135m-instruct").tokenizer)
     began_s = cpu_s()
@@ -199,7 +199,7 @@ def measure(way: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures all ways, each in a process of its own, and prints a line for each."""
+    """Run each method in a separate process, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("way", nargs="?", choices=WAYS, help="only this one, in this process, as JSON")
     way = parser.parse_args().way
@@ -212,7 +212,7 @@ def main() -> None:
     base = 0.0
     for name, (_, label, needed) in WAYS.items():
         if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
-            print(f"{label:28s} left out: no {', '.join(missing)} (the docstring says how to install it)")
+            print(f"{label:28s} skipped: no {', '.join(missing)} (the docstring says how to install it)")
             continue
         done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
         if done.returncode:

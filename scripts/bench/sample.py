@@ -1,22 +1,22 @@
-"""Times our sampler against transformers + torch and llama.cpp: same models, same machine, same run, taking turns.
+"""Speed of our sampler compared with transformers + torch and llama.cpp: same models and machine, alternating in one run.
 
     .venv/bin/python scripts/bench/sample.py [BATCH ...]        (needs `make setup-test`: torch, llama.cpp's converter)
 
-Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode of 99 million weights; llama.cpp keeps its cache in float16, its
-default. 128 greedy tokens after prompts of 128, prefill included, at batch 1, 16 and 64; then 20 samples (T 0.2, top-p 0.95)
-of each of 3 problems of `mini` by SmolLM2-135M-Instruct, at most 128 tokens each and fewer where it ends the text: transformers
-answers a prompt at a time, as its users do. Figures are medians over rounds; "times_torch" is torch's time over ours.
+Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode with 99 million weights; llama.cpp uses its default float16
+cache. First 128 greedy tokens after prompts of 128 tokens, including prefill, with batch sizes 1, 16 and 64; then 20 samples (T
+0.2, top-p 0.95) for each of 3 problems of `mini` by SmolLM2-135M-Instruct with at most 128 tokens, or fewer if the text ends:
+transformers answers one prompt at a time, as its users do. Figures are medians over rounds; "times_torch" is torch's time
+divided by ours.
 
-What limits XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are taken apart;
-(2) a KV cache that is not in the order of the attention's two products is transposed whole at every token; (3) with one row,
-products run at the speed of memory (30 GB/s of weights, 2.5 times torch's); (4) with more rows the products are what takes the
-time, four fifths of a step of 16. On 2 cores with AVX-512 YNNPACK's kernels, which XLA takes, reach 95 GFLOP/s with 16 rows,
-150 with 64, 185 with 128 and 210 with 512 (torch is 10 to 25 % behind at each), so prompts are prefilled in pieces of 128. On
-2 cores with AVX2 alone they reach 30, 85, 100 and 125 (torch 25 to 40 with 16), and XLA's own products 50 with 16 rows, which
-decoding takes there below 48 rows (compiler.py); the rest are the two products of attention (0.3 ms a layer at 256 positions)
-and small operations between them; (5) products written as sums take 20 times as long, a kernel [out, in] instead of [in, out]
-up to twice as long at 16 rows, two products made one no less; (6) bfloat16 and int8 kernels are made float32 again in every
-call.
+Limits of XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so we unstack the blocks; (2) a
+KV cache whose layout does not match attention's two products is transposed at every token; (3) with one row, products run at
+memory speed (30 GB/s of weights, 2.5 times torch's); (4) with more rows, products dominate: four fifths of a step with 16 rows.
+On 2 cores with AVX-512, the YNNPACK kernels that XLA uses reach 95 GFLOP/s with 16 rows, 150 with 64, 185 with 128 and 210 with
+512 (torch is 10 to 25 % slower), so prompts are prefilled in chunks of 128. On 2 cores with only AVX2 they reach 30, 85, 100
+and 125 (torch 25 to 40 with 16 rows) and XLA's own products 50 with 16 rows, which we use there below 48 rows
+(core/xla_flags.py). The rest is attention's two products (0.3 ms per layer at 256 positions) and small operations between them;
+(5) products written as sums take 20 times as long, a kernel [out, in] instead of [in, out] up to twice as long with 16 rows,
+and merging two products gains nothing; (6) bfloat16 and int8 kernels are converted to float32 in every call.
 """
 
 import json
@@ -29,9 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from peers.alternating import compare, time_alternating
 from peers.llama import Llama
 from peers.models import VOCAB, save_models, to_gguf
-from peers.turns import compared, taking_turns
 
 from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.protocols import get_protocol
@@ -48,18 +48,18 @@ END = 2  # <|im_end|> of SmolLM2
 
 
 def engine_of(folder: Path, num_slots: int, max_length: int, eos_ids: list[int]) -> Engine:
-    """Our sampler as the sampling door makes it."""
+    """Return our engine as `sample` creates it."""
     model = load_engine_weights(open_model(str(folder)), make_mesh("1x1"), jnp.dtype("float32"))
     return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32)
 
 
 def peer_of(folder: Path) -> Any:
-    """The same of transformers."""
+    """Return the transformers model."""
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def time_greedy(folder: Path, gguf: Path, rng: np.random.Generator, batch: int) -> dict[str, float]:
-    """NEW tokens for `batch` random prompts; `equal_to_...` are shares of tokens before the first other one."""
+    """Time NEW tokens for `batch` random prompts; `equal_to_...` is the fraction of tokens before the first difference."""
     prompts, length, found = rng.integers(17, VOCAB, (batch, PROMPT)), PROMPT + NEW, {}
     engine, peer, inputs = engine_of(folder, batch, length, []), peer_of(folder), torch.tensor(prompts)
 
@@ -81,14 +81,14 @@ def time_greedy(folder: Path, gguf: Path, rng: np.random.Generator, batch: int) 
         def llamas() -> None:
             found["llama_cpp"] = np.array(llama.answer(prompts.tolist(), NEW))
 
-        figures = compared(taking_turns({"ours": ours, "torch": torchs, "llama_cpp": llamas}, ROUNDS))
+        figures = compare(time_alternating({"ours": ours, "torch": torchs, "llama_cpp": llamas}, ROUNDS))
     same = {name: np.logical_and.accumulate(found["ours"] == found[name], axis=1).mean() for name in ("torch", "llama_cpp")}
     rate = round(batch * NEW / figures["ours_s"], 1)
     return {**figures, "ours_tokens_per_s": rate, **{f"equal_to_{name}": round(share, 3) for name, share in same.items()}}
 
 
 def time_problems(folder: Path) -> dict[str, float]:
-    """SAMPLES answers to each of PROBLEMS problems."""
+    """Time SAMPLES answers to each of PROBLEMS problems."""
     opened, protocol = open_model(str(folder)), get_protocol("chat")
     encode, chat = opened.tokenizer.encode, opened.tokenizer.chat_prompt
     prompts = [tuple(encode(chat(protocol.prompt(problem)))) for problem in load_benchmark("mini").problems[:PROBLEMS]]
@@ -117,12 +117,12 @@ def time_problems(folder: Path) -> dict[str, float]:
                 )
             counts["torch"] += int((texts[:, len(prompt) :] > END).sum())
 
-    figures = compared(taking_turns({"ours": ours, "torch": torchs}, ROUNDS))
+    figures = compare(time_alternating({"ours": ours, "torch": torchs}, ROUNDS))
     return {**figures, **{f"{name}_tokens": count for name, count in counts.items()}}
 
 
 def main() -> None:
-    """Prints one JSON object a figure."""
+    """Print one JSON object per measurement."""
     rng, batches = np.random.default_rng(0), [int(batch) for batch in sys.argv[1:]] or [1, 16, 64]
     with tempfile.TemporaryDirectory() as folder:
         for model in (models := save_models(Path(folder))):

@@ -1,20 +1,19 @@
-"""Times our training step against that of transformers + torch: same model, same machine, same run, taking turns.
+"""Speed of our training step compared with transformers + torch: same model and machine, alternating in one run.
 
     .venv/bin/python scripts/bench/train.py        (needs `make setup-test`: torch)
 
-Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode of 99 million weights. Each figure is the median over rounds;
-"times_torch" is the time of torch over ours, above 1 where ours is faster. The step is 4 sequences of 512 tokens, 40 % of them
-supervised (the demo's share): forward, backward, AdamW; in one piece, in four microbatches, and each in its best.
+Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode with 99 million weights. Each figure is a median over rounds;
+"times_torch" is torch's time divided by ours, above 1 if ours is faster. A step has 4 sequences of 512 tokens, 40 % of them
+supervised (as in the demo): forward, backward, AdamW; as one batch, as four microbatches, and as the faster of both.
 
-What was found about XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are
-unrolled; (2) see sample.py; (3) logits of unsupervised tokens are a fifth of a step's work, so only supervised places have
-any; (4) temporary buffers of hundreds of MB fault page by page, so GLIBC_TUNABLES=glibc.malloc.hugetlb=1 speeds a step up by
-a fifth (it is set below), and microbatches, whose buffers are smaller, by about as much; (5) single matrix products are as
-fast as torch's today (190 GFLOP/s each on 2 cores), and take 70 % of a step; (6) the products' operands are transposed by
-copies, with which XLA fuses what comes before: exponentials are then taken one by one, so the gradients of the gated MLP are
-made of what the forward pass held; (7) attention was a quarter of a step: where no query sees a later key, chunks of queries
-leave three eighths of it out; (8) an update in parts, as accelerators have it, takes 4 s more than one of all weights (a
-loop's body runs on one core).
+Findings about XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are unrolled; (2)
+see sample.py; (3) logits of unsupervised tokens would be a fifth of a step's work, so only supervised positions get logits; (4)
+temporary buffers of hundreds of MB cause page faults, so GLIBC_TUNABLES=glibc.malloc.hugetlb=1 (set below) makes a step faster
+by a fifth, and microbatches, whose buffers are smaller, help about as much; (5) single matrix products are as fast as torch's
+(190 GFLOP/s each on 2 cores) and take 70 % of a step; (6) operands of products are transposed by copies, with which XLA fuses
+the operations before them, so that exponentials are not vectorized; the gradients of the gated MLP are therefore computed from
+saved activations; (7) attention was a quarter of a step; with a causal mask, chunks of queries skip three eighths of it; (8) a
+layerwise update, as on accelerators, takes 4 s more than an update of all weights, because a loop's body runs on one core.
 """
 
 import os
@@ -34,8 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from peers.alternating import compare, time_alternating
 from peers.models import VOCAB, save_models
-from peers.turns import compared, taking_turns
 
 from wizardcoder_jax.config import OptimConfig, TrainConfig
 from wizardcoder_jax.core.sharding import RULES, make_mesh
@@ -49,17 +48,17 @@ BATCH, LENGTH, SUPERVISED = 4, 512, 0.4
 
 
 def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One batch [B, T] of random tokens, the last SUPERVISED share of each row supervised."""
+    """Return a batch [B, T] of random tokens; the last SUPERVISED fraction of each row is supervised."""
     tokens = rng.integers(17, VOCAB, (BATCH, LENGTH + 1), dtype=np.int32)
     weights = np.broadcast_to(np.arange(LENGTH) >= (1 - SUPERVISED) * LENGTH, (BATCH, LENGTH)).astype(np.float32)
-    places = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (BATCH, LENGTH))
+    positions = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (BATCH, LENGTH))
     ones = np.ones((BATCH, LENGTH), np.int32)
-    rows = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "segment_ids": ones, "positions": places}
+    rows = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "segment_ids": ones, "positions": positions}
     return {**rows, "weights": weights / weights.sum(), "seeds": np.arange(BATCH, dtype=np.uint32)}
 
 
 def our_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Callable[[], None]:
-    """One optimizer step over `rows` in so many microbatches."""
+    """Return a function that runs our optimizer step on `rows` with `accumulation` microbatches."""
     rules, mesh = RULES["fsdp"], make_mesh("1x1")
     settings = TrainConfig(
         batch_size=BATCH,
@@ -73,8 +72,8 @@ def our_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Cal
     step = make_step(settings, Partition.of(model, settings), unroll=True)
     state = [new_state(model, settings, mesh, rules)]
 
-    def read(places: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: array[places] for name, array in rows.items()}
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: array[indices] for name, array in rows.items()}
 
     def run() -> None:
         state[0], metrics = step(state[0], put_batch(read, BATCH, accumulation, mesh, rules))
@@ -84,7 +83,7 @@ def our_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Cal
 
 
 def torch_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Callable[[], None]:
-    """The same by transformers and torch."""
+    """Return a function that runs the same step with transformers and torch."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     adamw = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0)
     labels = np.where(rows["weights"] > 0, rows["targets"], -100)
@@ -102,19 +101,19 @@ def torch_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> C
 
 
 def time_training(folder: str, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """One optimizer step of each, in one piece and in microbatches of one sequence."""
+    """Time an optimizer step of each, as one batch and as microbatches of one sequence."""
     rows = training_rows(rng)
     steps = {("ours", pieces): our_step(folder, rows, pieces) for pieces in (1, BATCH)}
     steps |= {("torch", pieces): torch_step(folder, rows, pieces) for pieces in (1, BATCH)}
-    times = taking_turns({f"{name} {pieces}": step for (name, pieces), step in steps.items()}, ROUNDS)
+    times = time_alternating({f"{name} {pieces}": step for (name, pieces), step in steps.items()}, ROUNDS)
     names = ("ours", "torch")
-    told = [{"pieces": pieces, **compared({name: times[f"{name} {pieces}"] for name in names})} for pieces in (1, BATCH)]
+    told = [{"pieces": pieces, **compare({name: times[f"{name} {pieces}"] for name in names})} for pieces in (1, BATCH)]
     best = lambda name: min((times[f"{name} {pieces}"] for pieces in (1, BATCH)), key=statistics.median)  # noqa: E731
-    return [*told, {"pieces": "each its best", **compared({name: best(name) for name in names})}]
+    return [*told, {"pieces": "each its best", **compare({name: best(name) for name in names})}]
 
 
 def main() -> None:
-    """Prints one JSON object a figure."""
+    """Print one JSON object per measurement."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         for model in save_models(Path(folder)):

@@ -53,10 +53,10 @@ def _name(argument: Any) -> str:
 
 def _in_parentheses(argument: Any) -> str:
     """Return the first part of an option's help text, e.g. " (instruction file)", or "" if it has none."""
-    text = argument.field.helptext
-    text = text() if callable(text) else text
+    help_text = argument.field.helptext
+    text: str = (help_text() if callable(help_text) else help_text) or ""
     for end in (": ", "; ", " ("):
-        text = (text or "").partition(end)[0]
+        text = text.partition(end)[0]
     return f" ({text})" if text else ""
 
 

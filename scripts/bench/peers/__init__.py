@@ -1,1 +1,1 @@
-"""What benches against others share: taking turns, the models, llama.cpp in an environment of its own."""
+"""Shared parts of the comparisons with other libraries: alternating timing, models, and llama.cpp in its own environment."""

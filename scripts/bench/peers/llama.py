@@ -1,4 +1,4 @@
-"""llama.cpp as a peer: a process in an environment of its own, which is built where there is none (a quarter of an hour)."""
+"""llama.cpp in a process with its own environment, which is built if it does not exist (about 15 minutes)."""
 
 import json
 import os
@@ -14,7 +14,7 @@ NO_EXTRAS = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TO
 
 
 def build() -> Path:
-    """The Python of the environment."""
+    """Build the environment if necessary, and return its Python."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         print(f"building {PACKAGE} in {ENVIRONMENT}", file=sys.stderr, flush=True)
@@ -24,7 +24,7 @@ def build() -> Path:
 
 
 class Llama:
-    """llama.cpp with one model, to decode `batch` sequences of at most `length` tokens together."""
+    """llama.cpp with one model, decoding `batch` sequences of at most `length` tokens concurrently."""
 
     def __init__(self, gguf: Path, batch: int, length: int) -> None:
         command = [build(), Path(__file__).with_name("llama_child.py"), gguf, str(batch), str(length)]
@@ -39,7 +39,7 @@ class Llama:
         self._child.communicate()
 
     def answer(self, prompts: list[list[int]], num_new: int) -> list[list[int]]:
-        """So many greedy tokens after each prompt."""
+        """Return `num_new` greedy tokens for each prompt."""
         assert self._child.stdin is not None and self._child.stdout is not None
         print(json.dumps({"prompts": prompts, "num_new": num_new}), file=self._child.stdin, flush=True)
         return json.loads(self._child.stdout.readline())

@@ -1,4 +1,4 @@
-"""Runs in llama.cpp's environment: GGUF BATCH LENGTH; a line of JSON asks for greedy answers, a line gives them."""
+"""Run greedy decoding in llama.cpp's environment: GGUF BATCH LENGTH. Each JSON line on stdin is answered by one on stdout."""
 
 import json
 import os
@@ -10,24 +10,24 @@ import numpy as np
 
 
 def decode(context: Any, entries: list[tuple[int, int, int, bool]], vocab: int) -> list[int]:
-    """Runs (token, position, sequence, whether it is asked what follows); returns what follows, in order."""
+    """Decode entries of (token, position, sequence, needs logits), and return the next tokens of those that need logits."""
     batch = lib.llama_batch_init(len(entries), 0, 1)
     batch.n_tokens = len(entries)
-    for i, (token, position, sequence, asked) in enumerate(entries):
-        batch.token[i], batch.pos[i], batch.logits[i] = token, position, asked
+    for i, (token, position, sequence, needs_logits) in enumerate(entries):
+        batch.token[i], batch.pos[i], batch.logits[i] = token, position, needs_logits
         batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
     if lib.llama_decode(context, batch) != 0:
         raise RuntimeError("llama_decode failed")
-    asked = [i for i, entry in enumerate(entries) if entry[3]]
-    following = [np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocab,)).argmax() for i in asked]
+    indices = [i for i, entry in enumerate(entries) if entry[3]]
+    following = [np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocab,)).argmax() for i in indices]
     lib.llama_batch_free(batch)
     return [int(token) for token in following]
 
 
-def answer(context: Any, prompts: list[list[int]], num_new: int, vocab: int, most: int) -> list[list[int]]:
-    """Greedy answers; as many prompts are prefilled together as fit a call of `most` tokens."""
+def answer(context: Any, prompts: list[list[int]], num_new: int, vocab: int, max_tokens: int) -> list[list[int]]:
+    """Return greedy answers; each prefill call has as many prompts as fit `max_tokens`."""
     lib.llama_memory_clear(lib.llama_get_memory(context), True)
-    together, found = most // len(prompts[0]), []
+    together, found = max_tokens // len(prompts[0]), []
     for first in range(0, len(prompts), together):
         pieces = enumerate(prompts[first : first + together], first)
         entries = [(token, i, s, i == len(prompt) - 1) for s, prompt in pieces for i, token in enumerate(prompt)]
@@ -40,7 +40,7 @@ def answer(context: Any, prompts: list[list[int]], num_new: int, vocab: int, mos
 
 
 def main() -> None:
-    """Answers until its input ends."""
+    """Answer requests until stdin ends."""
     path, batch, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     lib.llama_backend_init()
     model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
@@ -50,8 +50,8 @@ def main() -> None:
     context = lib.llama_init_from_model(model, params)
     vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(answer(context, asked["prompts"], asked["num_new"], vocab, 2048)), flush=True)
+        request = json.loads(line)
+        print(json.dumps(answer(context, request["prompts"], request["num_new"], vocab, 2048)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two models of about 100 million weights that peers are timed on."""
+"""The two models of about 100 million weights that the comparisons use."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ CONVERTER = Path(__file__).parents[3] / ".venv" / "llama.cpp" / "convert_hf_to_g
 
 
 def save_models(folder: Path) -> tuple[Path, Path]:
-    """Folders of SmolLM2-135M and of a random GPTBigCode of 99 million weights, with the same tokenizer."""
+    """Write folders of SmolLM2-135M and of a random GPTBigCode with 99 million weights and the same tokenizer."""
     opened, smollm2, bigcode = open_model("smollm2-135m-instruct"), folder / "smollm2-135m", folder / "gpt_bigcode-99m"
     export_folder(opened.weights(RULES["fsdp"], make_mesh("1x1"), None), opened.tokenizer, str(smollm2), None, 10**10)
     sizes: dict[str, Any] = {"n_embd": 768, "n_head": 12, "n_layer": 10, "n_inner": 3072, "n_positions": 2048}
@@ -30,7 +30,7 @@ def save_models(folder: Path) -> tuple[Path, Path]:
 
 
 def to_gguf(model: Path) -> Path:
-    """A model's folder as a float32 GGUF, by llama.cpp's own converter."""
+    """Convert a model folder to a float32 GGUF file with llama.cpp's converter."""
     output = model.with_suffix(".gguf")
     command = [sys.executable, str(CONVERTER), str(model), "--outfile", str(output), "--outtype", "f32"]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
