@@ -17,8 +17,8 @@ from tests.helpers.processes import run_python
 from wizardcoder_jax import sample
 from wizardcoder_jax.config.command_line import run_command
 from wizardcoder_jax.core.resume_log import ResumeLog
-from wizardcoder_jax.inference.decode_state import uniform
 from wizardcoder_jax.inference.engine import Engine
+from wizardcoder_jax.inference.engine_programs import uniform
 from wizardcoder_jax.inference.request import BatchSamplingParams, GenerationRequest, SamplingParams, SamplingSteps
 from wizardcoder_jax.inference.token_selection import select_tokens
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import target_device_kind
-from wizardcoder_jax.inference import decode_state
+from wizardcoder_jax.inference import decode_state, engine_programs
 from wizardcoder_jax.inference.memory import cache_capacities, padded_num_slots
 from wizardcoder_jax.inference.prefix_cache import PrefixCache
 from wizardcoder_jax.inference.request import Generation, GenerationRequest, Logprob, SamplingSteps
@@ -145,7 +145,7 @@ class Engine:
         if not self._running:
             return updates
         self._fit_cache()
-        decode = decode_state.decode_program(target_device_kind(), self._num_slots * (1 + self._num_draft_tokens))
+        decode = engine_programs.decode_program(target_device_kind(), self._num_slots * (1 + self._num_draft_tokens))
         self._state, self._cache, output, num_steps = decode(
             self._model, self._state, self._cache, self._eos_ids, self._steps, self._num_draft_tokens
         )
@@ -166,7 +166,7 @@ class Engine:
             self._fit_cache(len(sequence.request.prompt))
             vocab_size = self._model.arch.padded_vocab_size
             slot = decode_state.slot_of(sequence.request, vocab_size, self._num_seen, self._history_length)
-            self._state, self._cache, first = decode_state.insert_prompt(
+            self._state, self._cache, first = engine_programs.insert_prompt(
                 self._model, self._state, self._cache, np.int32(row), slot, logits, prompt_cache, self._steps
             )
             self._running[row] = sequence
@@ -228,7 +228,7 @@ class Engine:
 
     def _fit_cache(self, min_length: int = 0) -> None:
         """Resize the KV cache to what its longest sequence needs in the next decode call, and at least `min_length`."""
-        num_new = decode_state.DECODE_STEPS * (1 + self._num_draft_tokens)
+        num_new = engine_programs.DECODE_STEPS * (1 + self._num_draft_tokens)
         lengths = [len(sequence.request.prompt) + len(sequence.tokens) + num_new for sequence in self._running.values()]
         needed = min(max([*lengths, min_length]), self._capacities[-1])
         capacity = next(capacity for capacity in self._capacities if capacity >= needed)

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from wizardcoder_jax.core.sharding import target_device_kind
-from wizardcoder_jax.inference.decode_state import new_cache, prefill_program, resize_cache
+from wizardcoder_jax.inference.decode_state import new_cache, resize_cache
+from wizardcoder_jax.inference.engine_programs import prefill_program
 from wizardcoder_jax.models.transformer import KVCache, Transformer
 
 # Tokens per prefill call: the larger size as long as enough tokens are left, then the smallest that contains the rest. Only

@@ -22,7 +22,7 @@ from wizardcoder_jax.config.serialization import from_json
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import write_json
 from wizardcoder_jax.core.sharding import RULES, bytes_per_device, mesh_from_devices, num_batch_shards
-from wizardcoder_jax.inference.decode_state import DECODE_STEPS
+from wizardcoder_jax.inference.engine_programs import DECODE_STEPS
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.hlo_reader import read_program
 from wizardcoder_jax.planning.lowering import lower_decode, lower_step

@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import RULES, target_device_kind
-from wizardcoder_jax.inference import decode_state
+from wizardcoder_jax.inference import decode_state, engine_programs
 from wizardcoder_jax.inference.engine_weights import abstract_engine_weights
 from wizardcoder_jax.inference.request import SamplingSteps
 from wizardcoder_jax.models.arch import ArchConfig
@@ -68,7 +68,7 @@ def lower_decode(
     axes = cache_axes(model.rules, arch.num_kv_heads)
     cache = jax.tree.map(lambda leaf: _with_sharding(leaf, model.rules.sharding(mesh, leaf.shape, axes)), cache)
     stop_ids = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=replicated)
-    program = decode_state.decode_program(target_device_kind(), batch_size)
+    program = engine_programs.decode_program(target_device_kind(), batch_size)
     return program.lower(model, state, cache, stop_ids, SamplingSteps(), 0), (model, cache)
 
 

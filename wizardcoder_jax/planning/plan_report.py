@@ -6,7 +6,7 @@ from typing import Any
 
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import parse_mesh
-from wizardcoder_jax.inference.decode_state import DECODE_STEPS
+from wizardcoder_jax.inference.engine_programs import DECODE_STEPS
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.planning.compile_jobs import CompileResult
 from wizardcoder_jax.planning.compiled_time import (
