@@ -35,11 +35,9 @@ def main(num_layers):
         text = lowered.compile(compiler_options=SMALL_WINDOWS).as_text()
         seconds = time.process_time() - started
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"(?:f32|bf16)\[([\d,]+)\]", text)}
-    vocab, embed_dims = (
-        arch.padded_vocab_size,
-        (arch.embed_dim, arch.embed_dim // 32),
-    )  # the other dim of the embedding is one of these
-    logits = [shape for shape in shapes if vocab in shape and not set(embed_dims) & set(shape)]
+    vocab = arch.padded_vocab_size
+    embedding = {arch.embed_dim, arch.embed_dim // 32}  # the other dim of the embedding and of its shards
+    logits = [shape for shape in shapes if vocab in shape and not embedding & set(shape)]
     program = read_program(text, guessed_trips=1)
     per_layer = [collective for collective in program.collectives if collective.num_runs == num_layers]
     found = {

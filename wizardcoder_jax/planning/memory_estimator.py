@@ -54,8 +54,8 @@ class BlockSizes(NamedTuple):
     softmax_sums: float  # one per query and head
     kernels: float  # all kernels of a block, gathered
     largest_kernel: float
-    embedding: float  # token embedding as it is computed with
-    embedding_shard: float  # token embedding as it is stored
+    embedding: float  # token embedding, gathered as far as the logits need it
+    embedding_shard: float  # token embedding, as stored
     rows: float  # sequences
 
 

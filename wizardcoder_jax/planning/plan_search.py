@@ -150,7 +150,7 @@ def _vary_schedule(config: TrainConfig) -> Iterator[TrainConfig]:
 
 
 def _vary_loss_chunk(config: TrainConfig) -> Iterator[TrainConfig]:
-    """Yield the config as it is and, unless it sets loss_chunk, with the logits of whole sequences at once."""
+    """Yield the config unchanged and, unless it sets loss_chunk, also with the logits of whole sequences at once."""
     yield config
     if config.loss_chunk is None:
         yield dataclasses.replace(config, loss_chunk=config.max_length)

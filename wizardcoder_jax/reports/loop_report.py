@@ -13,7 +13,7 @@ def build_loop_report(results: dict[str, Any]) -> Document:
     """
     data = [] if results["data"] is None else [_data(results["data"])]
     sections = [_scores(results["scores"]), *data, _training(results["training"]), _cost(results)]
-    return Document(title="WizardCoder: one turn of the loop", sections=sections)
+    return Document(title="WizardCoder: one iteration of the loop", sections=sections)
 
 
 def describe_score(score: dict[str, Any]) -> str:
