@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from wizardcoder_jax.evol_instruct.execution_filter import RunProgram
     from wizardcoder_jax.evol_instruct.filter_chain import FilterChain
     from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
-    from wizardcoder_jax.evol_instruct.records import SeedFile
     from wizardcoder_jax.evol_instruct.run_folder import RoundFileStore
+    from wizardcoder_jax.evol_instruct.seed_file import SeedFile
     from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
     from wizardcoder_jax.evol_instruct.teachers import Teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from wizardcoder_jax.evol_instruct.code_snippets import SnippetFile
     from wizardcoder_jax.evol_instruct.cost_estimate import count_seeds
     from wizardcoder_jax.evol_instruct.filter_chain import build_filter_chain
-    from wizardcoder_jax.evol_instruct.records import SeedFile
     from wizardcoder_jax.evol_instruct.run_summary import summarize
+    from wizardcoder_jax.evol_instruct.seed_file import SeedFile
     from wizardcoder_jax.evol_instruct.teachers import create_teacher
     from wizardcoder_jax.llm_client.ledger import Ledger
 

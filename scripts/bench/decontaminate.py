@@ -21,7 +21,7 @@ from typing import Any
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
 from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicateFilter
-from wizardcoder_jax.evol_instruct.records import SeedFile
+from wizardcoder_jax.evol_instruct.seed_file import SeedFile
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("WIZARDCODER_DATA", ROOT.parent / "shared" / "data"))

@@ -16,9 +16,10 @@ from wizardcoder_jax.config.command_line import parse_command_line
 from wizardcoder_jax.config.evolve import TeacherConfig
 from wizardcoder_jax.evol_instruct.data_card import render_data_card
 from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca, is_code_alpaca_name, is_openai
-from wizardcoder_jax.evol_instruct.records import Record, Rejection, SeedFile, Usage, seed_id
+from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage, seed_id
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
 from wizardcoder_jax.evol_instruct.run_summary import describe_files, summarize
+from wizardcoder_jax.evol_instruct.seed_file import SeedFile
 
 FILES = {"evolved.jsonl": {"sha256": "0" * 64, "num_bytes": 7}}
 KNOWN_ID = "seed-0000b5ec24713854"  # of Code Alpaca

@@ -8,7 +8,8 @@ from wizardcoder_jax.evol_instruct.elimination_rules import EQUALITY_PROMPT
 from wizardcoder_jax.evol_instruct.methods import TEMPLATE
 from wizardcoder_jax.evol_instruct.oss_instruct import PROMPT as PROBLEM_PROMPT
 from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
-from wizardcoder_jax.evol_instruct.records import Record, SeedFile
+from wizardcoder_jax.evol_instruct.records import Record
+from wizardcoder_jax.evol_instruct.seed_file import SeedFile
 
 BYTES_PER_TOKEN = 4  # rough average of English and code
 GROWTH_PER_ROUND = 1.5  # rough ratio of the lengths of an evolved instruction and its parent: the methods add constraints

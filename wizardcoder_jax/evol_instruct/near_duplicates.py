@@ -89,13 +89,13 @@ class NearDuplicateFilter:
     def check(self, record: Record) -> str | None:
         """Return evidence with the similar earlier record and the similarity, or None if the record passes and is added."""
         shingles = {"instruction": instruction_shingles(record.instruction), "code": code_shingles(record.output)}
-        signatures = {part: minhash_signature(own) for part, own in shingles.items() if len(own)}
-        for part, own in signatures.items():
-            nearest = self._tables[part].nearest(own)
+        signatures = {part: minhash_signature(hashes) for part, hashes in shingles.items() if len(hashes)}
+        for part, signature in signatures.items():
+            nearest = self._tables[part].nearest(signature)
             if nearest is not None and nearest[1] >= self._threshold:
                 return f"{part} {nearest[1]:.2f} like that of {nearest[0]}"
-        for part, own in signatures.items():
-            self._tables[part].add(own, record.id)
+        for part, signature in signatures.items():
+            self._tables[part].add(signature, record.id)
         return None
 
 
@@ -107,34 +107,34 @@ class _Table:
         self._signatures: list[Signature] = []  # in chunks of ROWS_PER_CHUNK rows
         self._bands: list[npt.NDArray[np.uint32]] = []  # views of the signatures with one number per band
         self._ids: list[npt.NDArray[np.uint64]] = []
-        self._odd_ids: dict[int, str] = {}  # ids other than KIND-<16 hexadecimal digits>
+        self._other_ids: dict[int, str] = {}  # ids other than KIND-<16 hexadecimal digits>
         self._kinds: list[str] = []
         self._kind_of = bytearray()
         self._slots = [_empty(INITIAL_SLOTS) for _ in range(NUM_BANDS)]
 
-    def nearest(self, own: Signature) -> tuple[str, float] | None:
+    def nearest(self, signature: Signature) -> tuple[str, float] | None:
         """Return (id, similarity) of the most similar row, the first of equals; None if no row shares a band."""
-        rows = sorted({row for band, key in enumerate(_keys(own)) for row, _ in self._rows(band, key)})
+        rows = sorted({row for band, key in enumerate(_keys(signature)) for row, _ in self._rows(band, key)})
         if not rows:
             return None
-        found = [estimate_similarity(own, self._signatures[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK]) for row in rows]
+        found = [estimate_similarity(signature, self._signatures[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK]) for row in rows]
         best = int(np.argmax(found))
         return self._id(rows[best]), found[best]
 
-    def add(self, own: Signature, id_: str) -> None:
+    def add(self, signature: Signature, id_: str) -> None:
         """Add a row."""
         row, offset = self._num_rows, self._num_rows % ROWS_PER_CHUNK
         if offset == 0:
             self._signatures.append(np.zeros((ROWS_PER_CHUNK, NUM_HASHES), np.uint8))
             self._bands.append(self._signatures[-1].view(np.uint32))
             self._ids.append(np.zeros(ROWS_PER_CHUNK, np.uint64))
-        self._signatures[-1][offset] = own
+        self._signatures[-1][offset] = signature
         self._store_id(row, id_)
         self._num_rows += 1
         if self._num_rows > MAX_LOAD * len(self._slots[0]):
             self._grow()
         else:
-            self._insert(row, _keys(own))
+            self._insert(row, _keys(signature))
 
     def _insert(self, row: int, keys: list[int]) -> None:
         for band, key in enumerate(keys):
@@ -168,7 +168,7 @@ class _Table:
     def _store_id(self, row: int, id_: str) -> None:
         kind, _, digits = id_.rpartition("-")
         if len(digits) != 16 or not set(digits) <= set("0123456789abcdef"):
-            self._odd_ids[row] = id_
+            self._other_ids[row] = id_
             kind, digits = "", "0"
         if kind not in self._kinds:
             self._kinds.append(kind)
@@ -177,15 +177,15 @@ class _Table:
 
     def _id(self, row: int) -> str:
         number = int(self._ids[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK])
-        return self._odd_ids.get(row) or f"{self._kinds[self._kind_of[row]]}-{number:016x}"
+        return self._other_ids.get(row) or f"{self._kinds[self._kind_of[row]]}-{number:016x}"
 
 
 def _empty(size: int) -> "array.array[int]":
     return array.array("I", bytes(4 * size))
 
 
-def _keys(own: Signature) -> list[int]:
-    return own.view(np.uint32)[:NUM_BANDS].tolist()
+def _keys(signature: Signature) -> list[int]:
+    return signature.view(np.uint32)[:NUM_BANDS].tolist()
 
 
 def _first_slot(key: int, mask: int) -> int:

@@ -2,17 +2,9 @@
 
 import dataclasses
 import hashlib
-import os
-from collections.abc import Iterator
 from typing import Any
 
-from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.instruction_template import with_input
-from wizardcoder_jax.core.record_files import read_records
-from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASK_NAMES, TRANSLATE
-from wizardcoder_jax.evol_instruct.elimination_rules import excerpt
-from wizardcoder_jax.evol_instruct.file_hash import file_sha256
-from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES, parse_language_name
+from wizardcoder_jax.evol_instruct.code_tasks import GENERATE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,102 +126,3 @@ def evolved_id(parent_id: str, round_: int, instruction: str, output: str) -> st
 def replace_surrogates(text: str) -> str:
     """Replace lone surrogates, which cannot be encoded as UTF-8, with question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-class SeedFile:
-    """The seeds of a file of {"instruction", "input"?, "output", "task"?, "language"?, "target_language"?} records.
-
-    Each iteration reads the file and yields the distinct seeds in the order of the file.
-
-    Attributes:
-        num_repeats: number of duplicate seeds skipped so far by the latest iteration.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = path
-        self.num_repeats = 0
-
-    def sha256(self) -> str:
-        """Return the hash of the file's (decompressed) content."""
-        return file_sha256(self._path)
-
-    def __iter__(self) -> Iterator[Record]:
-        """Yield the seeds.
-
-        Raises:
-            InputError: a field is missing or invalid (the message names file, line and field), or the file has no seed.
-        """
-        self.num_repeats = 0
-        seen: set[int] = set()  # integers, so that a million seeds take little memory
-        for location, entry in read_records(self._path):
-            seed = _seed(location, entry)
-            number = int(seed.id.removeprefix("seed-"), 16)
-            if number in seen:
-                self.num_repeats += 1
-                continue
-            seen.add(number)
-            yield seed
-        if not seen:
-            raise InputError(f'{os.fspath(self._path)} has no seeds; expected records of {{"instruction", "input"?, "output"}}')
-
-
-def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
-    """Read the distinct seeds of a file, and count the duplicates that were skipped.
-
-    Raises:
-        InputError: as SeedFile.
-    """
-    seeds = SeedFile(path)
-    return list(seeds), seeds.num_repeats
-
-
-def _seed(location: str, entry: dict[str, Any]) -> Record:
-    instruction = _text(location, entry, "instruction")
-    output = _text(location, entry, "output")
-    if not instruction.strip():
-        raise InputError(f'{location}: "instruction" is empty; fill it in or remove the record')
-    extra = _text(location, entry, "input") if entry.get("input") is not None else None
-    joined = with_input(instruction, extra)
-    task = _task(location, entry)
-    own, target = _language(location, entry, "language"), _language(location, entry, "target_language")
-    language = target if task == TRANSLATE else own
-    id_ = seed_id(joined, output, task, language)
-    return seed_record(id_, joined, output, task=task, language=language)
-
-
-def _task(location: str, entry: dict[str, Any]) -> str:
-    if entry.get("task") in (None, ""):
-        return GENERATE
-    task = _text(location, entry, "task")
-    if task not in TASK_NAMES:
-        raise InputError(f'{location}: field "task" is {excerpt(task)!r}, expected one of {", ".join(TASK_NAMES)}')
-    return task
-
-
-def _language(location: str, entry: dict[str, Any], field: str) -> str | None:
-    if entry.get(field) in (None, ""):
-        return None
-    name = _text(location, entry, field)
-    language = parse_language_name(name)
-    if language is None:
-        known = ", ".join(LANGUAGE_NAMES)
-        raise InputError(
-            f'{location}: field "{field}" is {excerpt(name)!r}, expected one of {known}; fix it or remove the field'
-        )
-    return language
-
-
-def _text(location: str, entry: dict[str, Any], field: str) -> str:
-    if field not in entry:
-        found = ", ".join(map(str, entry)) or "none"
-        raise InputError(
-            f'{location}: no field "{field}" (fields: {found}); seeds have the fields {{"instruction", "input"?, "output"}}'
-        )
-    value = entry[field]
-    if not isinstance(value, str):
-        raise InputError(f'{location}: field "{field}" is {type(value).__name__}, expected a text')
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f'{location}: field "{field}" has a lone surrogate at character {error.start}; remove it') from error
-    return value

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.evol_instruct.records import SeedFile, read_seeds
+from wizardcoder_jax.evol_instruct.seed_file import SeedFile, read_seeds
 
 pytestmark = pytest.mark.quick
 
