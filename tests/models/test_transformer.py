@@ -75,9 +75,11 @@ def random_tokens(model, shape=(BATCH, LENGTH)):
     return jax.random.randint(jax.random.key(1), shape, 0, model.arch.vocab_size)
 
 
-@jit
-def hidden_states(model, tokens, positions, segment_ids):
+def apply(model, tokens, positions, segment_ids):
     return model(tokens, positions, segment_ids, dtype=jnp.float32)
+
+
+hidden_states = jit(apply)
 
 
 @jit
@@ -211,7 +213,9 @@ def test_a_position_depends_on_itself_and_earlier_positions_within_the_window_on
     """By gradients with respect to the embeddings of all positions."""
     tokens = jnp.arange(10, 10 + LENGTH)[None]  # all different, so that each position has its own row of the embedding
     direction = jax.random.normal(jax.random.key(2), (model.arch.embed_dim,))
-    jacobian = jit(jax.jacrev(lambda model: forward(model, tokens)[0] @ direction))(model)
+    positions = jnp.arange(LENGTH)[None]
+    output = lambda model: apply(model, tokens, positions, jnp.ones_like(tokens))[0] @ direction  # noqa: E731
+    jacobian = jit(jax.jacrev(output))(model)
     # [position, position that it may depend on]
     influence = np.abs(np.asarray(jacobian.tokens[...])[:, np.asarray(tokens[0])]).max(-1)
     reach = LENGTH if model.arch.sliding_window is None else model.arch.num_layers * (model.arch.sliding_window - 1)
