@@ -58,7 +58,7 @@ def test_a_checksum_is_what_its_definition_says(kind, shape):
     assert line == f"{kind}[{','.join(map(str, shape))}] {expected_sums(np.asarray(array))}"
 
 
-def test_a_checksum_tells_one_bit_two_places_and_a_shape():
+def test_a_checksum_changes_with_a_bit_a_swap_and_the_shape():
     array = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     flipped, swapped = array.copy(), array.copy()
     flipped.view(np.uint32)[3, 3] ^= 1
@@ -70,14 +70,14 @@ def test_a_checksum_tells_one_bit_two_places_and_a_shape():
     assert len(set(lines.values())) == len(lines)
 
 
-def test_a_checksum_takes_no_memory_beside_the_array():
+def test_a_checksum_needs_no_memory_besides_the_array():
     from wizardcoder_jax.checkpoints.fingerprint import array_checksums
 
     array = jax.ShapeDtypeStruct((16, 512, 512), jnp.float32)
     assert jax.jit(array_checksums).lower([array]).compile().memory_analysis().temp_size_in_bytes < 1e5
 
 
-def test_what_was_saved_comes_back_bit_for_bit(two_steps):
+def test_a_restored_state_equals_the_saved_one_bit_for_bit(two_steps):
     step, found = latest(two_steps)
     assert step == 6 and bits_of(found) == bits_of(items(6)) and found["ema"] is None
     with CheckpointManager(str(two_steps), 9) as checkpoints:
@@ -133,20 +133,20 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_step_is_named_passed_over_and_kept_aside(two_steps, tmp_path, capsys, damage):
+def test_a_damaged_step_is_reported_skipped_and_renamed(two_steps, tmp_path, capsys, damage):
     configure_logging()
     run = shutil.copytree(two_steps, tmp_path / "run")
     DAMAGES[damage](run)
     step, found = latest(run)
     assert step == 3 and bits_of(found) == bits_of(items(3))
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{run}/checkpoints/6") and "damaged" in line
+    assert line.startswith(f"warning: {run}/checkpoints/6") and "damaged" in line
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["3", "6.damaged"]
     saved(run, 6)
     assert latest(run)[0] == 6
 
 
-def test_every_byte_of_the_files_is_covered_or_of_no_consequence(two_steps, tmp_path):
+def test_every_flipped_byte_is_detected_or_harmless(two_steps, tmp_path):
     shapes, good, silent = shapes_of(items(0)), bits_of(items(6)), 0
     run = shutil.copytree(two_steps, tmp_path / "run")
     rng = np.random.default_rng(0)
@@ -164,16 +164,16 @@ def test_every_byte_of_the_files_is_covered_or_of_no_consequence(two_steps, tmp_
     assert silent > 0
 
 
-def test_a_run_without_a_whole_step_is_refused_and_left_as_it_is(two_steps, tmp_path):
+def test_a_run_whose_steps_are_all_damaged_is_refused_and_left_unchanged(two_steps, tmp_path):
     run = shutil.copytree(two_steps, tmp_path / "run")
     for step in (3, 6):
         os.truncate(largest(run / f"checkpoints/{step}/params"), 5)
-    with pytest.raises(InputError, match=r"no checkpoint in .* is whole \(damaged: 6, 3\); --overwrite starts anew"):
+    with pytest.raises(InputError, match=r"all checkpoints in .* are damaged \(6, 3\); --overwrite starts over"):
         latest(run)
     assert sorted(os.listdir(run / "checkpoints")) == ["3", "6"]
 
 
-def test_a_run_without_steps_has_none(tmp_path):
+def test_a_new_run_has_no_step_to_restore(tmp_path):
     assert latest(tmp_path / "run") is None
 
 
@@ -191,28 +191,28 @@ def test_a_second_damaged_step_of_a_number_does_not_replace_the_first(two_steps,
     [
         (
             lambda state: state | {"params": {"w": jnp.zeros((4, 7)), "b": jnp.zeros(6)}},
-            r"params w is float32\[4,6\] there and float32\[4,7\]",
+            r"params w is float32\[4,6\], expected float32\[4,7\]",
         ),
-        (lambda state: state | {"params": {"w": jnp.zeros((4, 6))}}, r"params b is float32\[6\] there and nothing here"),
-        (lambda state: state | {"ema": {"w": jnp.zeros((4, 6))}}, r"ema w is nothing there and float32\[4,6\] here"),
-        (lambda state: state | {"optimizer": jnp.int32(0)}, r"optimizer is nothing there and int32\[\] here"),
+        (lambda state: state | {"params": {"w": jnp.zeros((4, 6))}}, r"params b is float32\[6\], expected nothing"),
+        (lambda state: state | {"ema": {"w": jnp.zeros((4, 6))}}, r"ema w is nothing, expected float32\[4,6\]"),
+        (lambda state: state | {"optimizer": jnp.int32(0)}, r"optimizer is nothing, expected int32\[\]"),
     ],
 )
-def test_a_whole_step_of_other_settings_is_refused_and_not_taken_for_damaged(two_steps, change, complaint):
+def test_an_intact_step_of_other_settings_is_refused_but_not_as_damaged(two_steps, change, complaint):
     with pytest.raises(InputError, match=complaint) as refusal:
         latest(two_steps, shapes_of(change(items(0))))
     assert not isinstance(refusal.value, DamagedError)
     assert sorted(os.listdir(two_steps / "checkpoints")) == ["3", "6"]
 
 
-def test_the_newest_stay_and_every_so_many_for_good(tmp_path):
+def test_the_newest_checkpoints_and_every_nth_are_kept(tmp_path):
     run = saved(tmp_path / "run", *range(1, 12), keep=2, keep_every_steps=4)
     assert sorted(map(int, os.listdir(run / "checkpoints"))) == [4, 8, 10, 11]
     run = saved(tmp_path / "other", *range(1, 6), keep=2, background=True)
     assert sorted(map(int, os.listdir(run / "checkpoints"))) == [4, 5]
 
 
-def test_a_state_that_is_donated_while_it_is_written_is_saved_as_it_was(tmp_path):
+def test_a_state_donated_during_the_write_is_saved_unchanged(tmp_path):
     host = np.random.default_rng(0).standard_normal((64, 256, 256)).astype(np.float32)
     spoil = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 - 1, tree), donate_argnums=0)
     jax.block_until_ready(spoil({"w": jnp.array(host), "n": jnp.arange(10)}))  # compiled before
@@ -227,7 +227,7 @@ def test_a_state_that_is_donated_while_it_is_written_is_saved_as_it_was(tmp_path
             num_overlapping += not (tmp_path / f"run/checkpoints/{step}").exists()
             checkpoints.wait()
             assert bits_of(checkpoints.restore(step, shapes)) == before
-    assert num_overlapping > 0, "each was written before the steps were done: nothing is shown"
+    assert num_overlapping > 0, "every write ended before the steps did, so nothing was tested"
 
 
 FULL_DISK = """
@@ -241,7 +241,7 @@ def main(_):
         checkpoints.wait()
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
         checkpoints.save(2, CARD, items(2))
-        print("goes on", flush=True)
+        print("continues", flush=True)
         if sys.argv[2] == "save":
             checkpoints.save(3, CARD, items(3))
             print("not reached")
@@ -250,11 +250,11 @@ run_command(main)
 
 
 @pytest.mark.parametrize("moment", ["save", "end"])
-def test_a_disk_that_is_full_is_said_in_one_line_at_the_next_save_or_at_the_end(tmp_path, monkeypatch, moment):
+def test_a_full_disk_is_one_error_line_at_the_next_save_or_at_the_end(tmp_path, moment):
     done = run_python("-c", FULL_DISK, tmp_path / "run", moment)
-    assert (done.returncode, done.stdout) == (2, "goes on\n"), done.stderr[-2000:]
-    said = r"error: .*/checkpoints cannot be written \(.*File too large.*\); earlier ones are whole\n"
-    assert re.fullmatch(said, done.stderr)
+    assert (done.returncode, done.stdout) == (2, "continues\n"), done.stderr[-2000:]
+    expected = r"error: .*/checkpoints cannot be written \(.*File too large.*\); earlier checkpoints are intact\n"
+    assert re.fullmatch(expected, done.stderr)
     step, found = latest(tmp_path / "run")
     assert step == 1 and bits_of(found) == bits_of(items(1))
 
@@ -282,7 +282,7 @@ def test_frozen_weights_are_saved_once_and_read_with_every_step(adapted):
     assert bits_of(load_params(step_dir, shapes_of(whole))) == bits_of(whole)
 
 
-def test_a_run_that_goes_on_leaves_its_frozen_weights_as_they_are(adapted):
+def test_a_resumed_run_does_not_rewrite_its_frozen_weights(adapted):
     before = {file: file.stat().st_mtime_ns for file in (adapted / "frozen").rglob("*")}
     with CheckpointManager(str(adapted), 2) as checkpoints:
         assert checkpoints.restore_latest(shapes_of(PARTS)) is not None
@@ -292,13 +292,15 @@ def test_a_run_that_goes_on_leaves_its_frozen_weights_as_they_are(adapted):
     assert {file: file.stat().st_mtime_ns for file in (adapted / "frozen").rglob("*")} == before
 
 
-def test_a_step_without_its_frozen_weights_says_what_is_missing(adapted, tmp_path):
+def test_a_step_without_its_frozen_weights_names_the_missing_folder(adapted, tmp_path):
     copied = shutil.copytree(adapted / "checkpoints/3", tmp_path / "elsewhere/checkpoints/3")
-    with pytest.raises(InputError, match=rf"3 holds only what was trained; the rest, {tmp_path}/elsewhere/frozen of its run"):
+    with pytest.raises(
+        InputError, match=rf"3 has only the trained weights; the frozen ones, {tmp_path}/elsewhere/frozen of its run"
+    ):
         load_params(str(copied), shapes_of({**TRAINED, **FROZEN}))
 
 
-def test_damaged_or_exchanged_frozen_weights_are_found(adapted, tmp_path):
+def test_damaged_or_foreign_frozen_weights_are_detected(adapted, tmp_path):
     other = tmp_path / "other"
     with CheckpointManager(str(other), 2) as checkpoints:
         checkpoints.save(1, CARD, {**PARTS, "frozen": {"tokens": FROZEN["tokens"] + 1}})
@@ -309,11 +311,11 @@ def test_damaged_or_exchanged_frozen_weights_are_found(adapted, tmp_path):
         latest(adapted, shapes_of(PARTS))
     shutil.rmtree(adapted / "frozen")
     shutil.copytree(other / "frozen", adapted / "frozen")
-    with pytest.raises(InputError, match=r"frozen/0 holds other weights than those that .*3 was trained beside"):
+    with pytest.raises(InputError, match=r"frozen/0 has other weights than those that .*3 was trained with"):
         latest(adapted, shapes_of(PARTS))
 
 
-def test_damaged_frozen_weights_are_written_again_by_who_has_them(adapted):
+def test_a_run_rewrites_its_damaged_frozen_weights(adapted):
     flip(largest(adapted / "frozen"), 60)
     with CheckpointManager(str(adapted), 2) as checkpoints:
         checkpoints.save(4, CARD, PARTS)
@@ -321,7 +323,7 @@ def test_damaged_frozen_weights_are_written_again_by_who_has_them(adapted):
     assert sorted(os.listdir(adapted / "frozen")) == ["0", "0.damaged"]
 
 
-def test_weights_are_read_in_the_dtype_that_is_wanted(two_steps):
+def test_weights_are_converted_to_the_requested_dtype(two_steps):
     wanted = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16, sharding=leaf.sharding), items(6)["params"]
     )

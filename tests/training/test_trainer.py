@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_named(whole_run, tmp_path):
     (folder / "params").mkdir(parents=True)
     (folder / "model").mkdir()
     (folder / "model/metadata").write_text("{")
-    with pytest.raises(InputError, match=r"5 is damaged or no checkpoint"):
+    with pytest.raises(InputError, match=r"5 is damaged or not a checkpoint"):
         open_model(str(folder))
 
 

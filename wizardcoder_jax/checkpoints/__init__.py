@@ -1,0 +1,1 @@
+"""Checkpoints: save, verify, restore. Reading one needs no optimizer code."""

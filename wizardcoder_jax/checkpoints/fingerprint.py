@@ -1,4 +1,4 @@
-"""Checksums of arrays, computed where they lie: the same value on any mesh, as no element is moved to find it."""
+"""Checksums of arrays, computed on the devices that have them: the same value on any mesh, without moving any element."""
 
 import functools
 import math
@@ -9,56 +9,57 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-# For each of the two sums a seed and an odd factor of the position, from the digits of sqrt(2), sqrt(3), golden ratio, sqrt(5).
+# A seed and an odd factor of the index for each of the two sums: digits of sqrt(2), sqrt(3), the golden ratio and sqrt(5).
 _CONSTANTS = ((0x6A09E667, 0x9E3779B1), (0xBB67AE85, 0x3C6EF373))
 
 
 def fingerprint_arrays(arrays: dict[str, Any]) -> dict[str, str]:
-    """A line for each array, "float32[2,3] 0123456789abcdef": dtype, shape, and 64 bits of checksum over bits and positions.
+    """Return a line for each array, "float32[2,3] 0123456789abcdef": dtype, shape, and a 64-bit checksum of bits and positions.
 
-    Two sums modulo 2^32, over all elements, of a mix of the element's bits and its linear index. Integer sums are exact in any
-    order, so neither the mesh nor the strategy changes them. One compiled pass over all arrays; it keeps nothing but the sums.
+    The checksum is two sums modulo 2^32, over all elements, of a mix of the element's bits and its linear index. Integer sums
+    are exact in any order, so neither the mesh nor the strategy changes them. All arrays take one compiled pass, which keeps
+    only the sums.
 
     Args:
-        arrays: jax arrays of up to 32 bits an element, on one mesh.
+        arrays: jax arrays of up to 32 bits per element, on one mesh.
     """
     if not arrays:
         return {}
     mesh = next((a.sharding.mesh for a in arrays.values() if isinstance(a.sharding, NamedSharding)), None)
-    sums = np.asarray(_pass(None if mesh is None else NamedSharding(mesh, PartitionSpec()))(list(arrays.values())))
-    found = zip(arrays.items(), sums, strict=True)
-    return {name: f"{describe_array(array)} {first:08x}{second:08x}" for (name, array), (first, second) in found}
+    sums = np.asarray(_compile_checksums(None if mesh is None else NamedSharding(mesh, PartitionSpec()))(list(arrays.values())))
+    pairs = zip(arrays.items(), sums, strict=True)
+    return {name: f"{describe_array(array)} {first:08x}{second:08x}" for (name, array), (first, second) in pairs}
 
 
 def describe_array(array: Any) -> str:
-    """Dtype and shape of an array or of its abstract form, e.g. "float32[2,3]"."""
+    """Return dtype and shape of an array or of its abstract form, e.g. "float32[2,3]"."""
     return f"{jnp.dtype(array.dtype).name}[{','.join(map(str, array.shape))}]"
 
 
 @functools.cache
-def _pass(replicated: NamedSharding | None) -> Any:
+def _compile_checksums(replicated: NamedSharding | None) -> Any:
     return jax.jit(array_checksums, out_shardings=replicated)
 
 
 def array_checksums(arrays: list[jax.Array]) -> jax.Array:
-    """The two sums of each of the arrays, uint32 [len(arrays), 2]."""
+    """Return the two sums of each array, uint32 [len(arrays), 2]."""
     return jnp.stack([_sums(array) for array in arrays])
 
 
 def _sums(array: jax.Array) -> jax.Array:
     index = jnp.zeros(array.shape, jnp.uint32)  # linear, modulo 2^32
-    for dim in range(array.ndim):  # an iota of each dim, which XLA splits as it splits the array
+    for dim in range(array.ndim):  # one iota per dim, which XLA shards like the array
         stride = math.prod(array.shape[dim + 1 :]) % 2**32
         index += jax.lax.broadcasted_iota(jnp.uint32, array.shape, dim) * jnp.uint32(stride)
     words = _words(array)
-    mixed = tuple(_mixed(words ^ (index * jnp.uint32(factor) + jnp.uint32(seed))) for seed, factor in _CONSTANTS)
-    # Both in one reduction: of two, XLA for CPU would write each one's operands out first, twice the array's size.
+    mixed = tuple(_mix(words ^ (index * jnp.uint32(factor) + jnp.uint32(seed))) for seed, factor in _CONSTANTS)
+    # Both sums in one reduction: with two, XLA for CPU would first write out the operands of each, twice the array's size.
     add = lambda left, right: (left[0] + right[0], left[1] + right[1])  # noqa: E731
     return jnp.stack(jax.lax.reduce(mixed, (jnp.uint32(0),) * 2, add, tuple(range(array.ndim))))
 
 
 def _words(array: jax.Array) -> jax.Array:
-    """The bits of each element, as uint32."""
+    """Return the bits of each element as uint32."""
     kind = array.dtype
     if kind == jnp.bool_:
         return array.astype(jnp.uint32)
@@ -68,8 +69,8 @@ def _words(array: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{bits}")).astype(jnp.uint32)
 
 
-def _mixed(words: jax.Array) -> jax.Array:
-    """A one-to-one scrambling of 32 bits, so that no change of one element goes unseen.
+def _mix(words: jax.Array) -> jax.Array:
+    """Scramble 32 bits one-to-one, so that a change of a single element always changes the sum.
 
     Source: fmix32 of MurmurHash3, github.com/aappleby/smhasher, src/MurmurHash3.cpp.
     """

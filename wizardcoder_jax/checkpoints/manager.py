@@ -1,4 +1,4 @@
-"""Writes checkpoints: one folder a step, whole or absent, readable without the run that wrote it (checkpoints/reader.py)."""
+"""Writes checkpoints: one folder per step, either complete or absent, readable without the run (checkpoints/reader.py)."""
 
 import contextlib
 import dataclasses
@@ -32,36 +32,27 @@ from wizardcoder_jax.core.distributed import barrier, is_main_process
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import ensure_dir, is_remote
 
-# What goes wrong is raised, and said in one line; Orbax's threads would log their own traceback of it each.
-for _logger in ("absl", "asyncio"):
-    logging.getLogger(_logger).setLevel(logging.CRITICAL)
+logger = logging.getLogger(__name__)
 
-
-def _say_unless_loop_is_closed(unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":  # what a write says that failed after another one had
-        sys.__unraisablehook__(unraisable)
-
-
-sys.unraisablehook = _say_unless_loop_is_closed
-
-ITEMS = ("params", "optimizer", "ema", "guard")  # that a step can hold, each a folder
+ITEMS = ("params", "optimizer", "ema", "guard")  # items of a step, each a folder
 FROZEN = "frozen"  # the item that is saved once for all steps
 
 
 class CheckpointManager:
-    """The checkpoints of one run. A step is saved as pytrees of arrays by name, of ITEMS and FROZEN.
+    """The checkpoints of one run. The items of a step (ITEMS and FROZEN) are pytrees of arrays.
 
     Args:
         run_dir: the run's folder, local or gs://.
-        keep: how many of the newest stay.
-        keep_every_steps: steps that it divides stay for good.
-        background: write while training goes on. A state that is donated meanwhile is safe; on CPU a second one is held then.
+        keep: number of newest checkpoints to keep.
+        keep_every_steps: steps that are multiples of it are kept forever.
+        background: write while training continues. Donating the state meanwhile is safe; on CPU this takes a copy of the state.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be created.
     """
 
     def __init__(self, run_dir: str, keep: int, keep_every_steps: int | None = None, background: bool = False) -> None:
+        _silence_duplicate_errors()
         ensure_dir(run_dir)
         self._run_dir = epath.Path(run_dir if is_remote(run_dir) else os.path.abspath(run_dir))
         policies: list[PreservationPolicy] = [LatestN(keep)]
@@ -69,94 +60,94 @@ class CheckpointManager:
             policies.append(EveryNSteps(keep_every_steps))
         with self._writing():
             self._manager = _manager(self._run_dir / "checkpoints", AnyPreservationPolicy(policies), background)
-        self._frozen: str | None = None  # checksum of the frozen weights, once they are known to be there
+        self._frozen: str | None = None  # checksum of the frozen weights, once they are known to be saved
 
     def save(self, step: int, card: CheckpointCard, items: dict[str, Any]) -> None:
-        """Starts writing a checkpoint; it appears once it is whole. A step that is there already is left as it is.
+        """Start writing a checkpoint, which appears once it is complete. Does nothing if the step is saved already.
 
         Args:
             step: its number.
-            card: what it says of its model; `frozen` is filled in here.
-            items: pytrees by name; those that are None are left out, "frozen" is written once.
+            card: the description of its model; `frozen` is filled in here.
+            items: pytrees by name; None is left out, and "frozen" is written only once per run.
 
         Raises:
-            InputError: it, or the one before it in the background, cannot be written; the earlier ones stay.
+            InputError: this checkpoint, or the previous one in the background, cannot be written; earlier ones are unaffected.
         """
         if step in self._manager.all_steps():
             return
         given = {name: flatten(tree) for name, tree in items.items() if tree is not None}
         if frozen := given.pop(FROZEN, None):
-            card = dataclasses.replace(card, frozen=self._keep_frozen(frozen))
+            card = dataclasses.replace(card, frozen=self._ensure_frozen_saved(frozen))
         with self._writing():
             _save(self._manager, step, card, given)
 
-    def _keep_frozen(self, frozen: Flat) -> str:
-        """Sees to it that the frozen weights are held whole, and says which they are."""
+    def _ensure_frozen_saved(self, frozen: Flat) -> str:
+        """Save the frozen weights unless they are saved intact, and return their checksum."""
         if self._frozen is None:
             lines = fingerprint_arrays(frozen)
             self._frozen = combined_checksum(lines)
-            if not self._holds_frozen(frozen):
-                self._set_aside(self._run_dir / FROZEN, [0])
+            if not self._has_frozen(frozen):
+                self._move_aside(self._run_dir / FROZEN, [0])
                 with self._writing(), _manager(self._run_dir / FROZEN, LatestN(1), background=False) as manager:
                     _save(manager, 0, None, {"params": frozen})
         return self._frozen
 
-    def _holds_frozen(self, frozen: Flat) -> bool:
+    def _has_frozen(self, frozen: Flat) -> bool:
         run_dir = os.fspath(self._run_dir)
         try:
             with fail_together(f"{run_dir}/{FROZEN}"):
                 folder, lines = find_frozen(run_dir, run_dir, self._frozen or "")
-            for name, array in frozen.items():  # one by one, as each is held twice meanwhile
+            for name, array in frozen.items():  # one at a time, as each needs memory for a copy
                 read_verified(folder, lines, {name: array})
         except InputError:
             return False
         return True
 
     def restore(self, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
-        """The items of `step`, verified.
+        """Return the items of `step`, verified.
 
         Args:
-            step: which.
-            shapes: by item, a pytree of shapes, dtypes and shardings; None for an item that the run does not have.
+            step: its number.
+            shapes: for each item a pytree of shapes, dtypes and shardings, or None if the run does not have the item.
 
         Raises:
-            DamagedError: the step is not what was saved.
-            InputError: it is whole but of another model or other settings, or the frozen weights are missing or damaged.
+            DamagedError: the step differs from what was saved.
+            InputError: it is intact but from another model or other settings, or the frozen weights are missing or damaged.
         """
         step_dir = os.fspath(self._manager.directory / str(step))
         wanted = {name: flatten(tree) for name, tree in shapes.items() if tree is not None}
         with fail_together(step_dir):
             manifest = read_manifest(step_dir)
             if manifest.step != step or manifest.card is None:
-                raise DamagedError(f"{step_dir} is damaged (it holds step {manifest.step})")
+                raise DamagedError(f"{step_dir} is damaged (its manifest is that of step {manifest.step})")
         where = {name: (f"{step_dir}/{name}", lines) for name, lines in manifest.arrays.items()}
-        with self._needing_frozen(step_dir), fail_together(step_dir):
+        with self._require_frozen(step_dir), fail_together(step_dir):
             if manifest.card.frozen is not None:
                 where[FROZEN] = find_frozen(os.fspath(self._run_dir), step_dir, manifest.card.frozen)
         _check_same(step_dir, {name: lines for name, (_, lines) in where.items()}, wanted)
         found = {name: read_verified(*where[name], flat) for name, flat in wanted.items() if name != FROZEN}
         if FROZEN in wanted:
-            with self._needing_frozen(step_dir):
+            with self._require_frozen(step_dir):
                 found[FROZEN] = read_verified(*where[FROZEN], wanted[FROZEN])
         self._frozen = manifest.card.frozen
         return {name: None if tree is None else unflatten(tree, found[name]) for name, tree in shapes.items()}
 
     @contextlib.contextmanager
-    def _needing_frozen(self, step_dir: str) -> Iterator[None]:
-        """Damage to what all steps need is no reason to look at an earlier one."""
+    def _require_frozen(self, step_dir: str) -> Iterator[None]:
+        """Raise an error for damaged frozen weights, which all steps need, rather than fall back to an earlier step."""
         try:
             yield
         except DamagedError as error:
-            mend = f"bring {self._run_dir}/{FROZEN} back from a copy, or --overwrite to start anew"
-            raise InputError(f"{error}; {step_dir} needs it: {mend}") from error
+            fix = f"restore {self._run_dir}/{FROZEN} from a copy, or start over with --overwrite"
+            raise InputError(f"{error}; {step_dir} needs it: {fix}") from error
 
     def restore_latest(self, shapes: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """The newest step that is whole, and its items; None before the first.
+        """Return the newest intact step and its items, or None if there is no step yet.
 
-        A step that is damaged is named on stderr and, once a whole one is found, moved aside to STEP.damaged.
+        Damaged steps are logged and, once an intact one is found, renamed to STEP.damaged.
 
         Raises:
-            InputError: there are steps but none is whole; or see `restore`.
+            InputError: there are steps but all are damaged; or see `restore`.
         """
         damaged: list[int] = []
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -165,18 +156,18 @@ class CheckpointManager:
             except DamagedError as error:
                 damaged.append(step)
                 if is_main_process():
-                    print(f"{error}; it is passed over for an earlier one", file=sys.stderr, flush=True)
+                    logger.warning(f"{error}; an earlier checkpoint is used instead")
                 continue
-            self._set_aside(self._manager.directory, damaged)
+            self._move_aside(self._manager.directory, damaged)
             self._manager.reload()
             return step, items
         if damaged:
             steps = ", ".join(map(str, damaged))
-            raise InputError(f"no checkpoint in {self._manager.directory} is whole (damaged: {steps}); --overwrite starts anew")
+            raise InputError(f"all checkpoints in {self._manager.directory} are damaged ({steps}); --overwrite starts over")
         return None
 
-    def _set_aside(self, folder: epath.Path, steps: list[int]) -> None:
-        """Renames what is damaged, so that its number is free and nothing is lost."""
+    def _move_aside(self, folder: epath.Path, steps: list[int]) -> None:
+        """Rename damaged steps, so that their numbers are free and no data is lost."""
         if is_main_process():
             for path in (folder / str(step) for step in steps):
                 names = (f"{path.name}.damaged{suffix}" for suffix in ("", *(f".{i}" for i in range(2, 1000))))
@@ -185,10 +176,10 @@ class CheckpointManager:
         barrier("damaged checkpoints are moved aside")
 
     def wait(self) -> None:
-        """Returns once all that was saved is durable.
+        """Wait until everything saved is durable.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: a checkpoint cannot be written.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -197,32 +188,49 @@ class CheckpointManager:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # ValueError is what tensorstore makes of a full disk
+        except (OSError, ValueError) as error:  # tensorstore raises ValueError when the disk is full
             reason = ": ".join(first_line(error).split(": ")[-2:])
-            raise InputError(f"{self._run_dir}/checkpoints cannot be written ({reason}); earlier ones are whole") from error
+            raise InputError(
+                f"{self._run_dir}/checkpoints cannot be written ({reason}); earlier checkpoints are intact"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Waits until all that was saved is durable."""
+        """Wait until everything saved is durable, and close."""
         self.wait()
         self._manager.close()
+
+
+def _silence_duplicate_errors() -> None:
+    """Keep Orbax's threads from logging their own traceback of an error that is also raised and reported in one line."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":  # raised by a write that fails after another one has failed
+        sys.__unraisablehook__(unraisable)
 
 
 def _manager(folder: epath.Path, policy: PreservationPolicy, background: bool) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policy,
         enable_async_checkpointing=background,
-        cleanup_tmp_directories=True,  # what a killed run left half written
-        lightweight_initialize=True,  # a damaged step's metadata would be an error
+        cleanup_tmp_directories=True,  # left by killed runs
+        lightweight_initialize=True,  # otherwise damaged metadata of a step is an error
     )
-    arrays = {name: _arrays() for name in ITEMS}
+    arrays = {name: _array_handler() for name in ITEMS}
     return ocp.CheckpointManager(folder, options=options, item_handlers={**arrays, "model": ocp.JsonCheckpointHandler()})
 
 
-def _arrays() -> ocp.PyTreeCheckpointHandler:
-    """Uncompressed, as weights hardly shrink and it takes long; processes share the writing of what is large, and only that."""
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    """Return a handler without compression, which is slow and hardly shrinks weights.
+
+    Processes share the writing of large replicated arrays.
+    """
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=PART_BYTES)
     kinds = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
     return ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=kinds)
@@ -230,34 +238,34 @@ def _arrays() -> ocp.PyTreeCheckpointHandler:
 
 def _save(manager: ocp.CheckpointManager, step: int, card: CheckpointCard | None, items: dict[str, Flat]) -> None:
     arrays = {name: fingerprint_arrays(flat) for name, flat in items.items()}
-    args = {name: _from(flat) for name, flat in items.items() if flat}
+    args = {name: _save_args(flat) for name, flat in items.items() if flat}
     args["model"] = ocp.args.JsonSave(Manifest(step=step, card=card, arrays=arrays).to_json())
     manager.save(step, args=ocp.args.Composite(**args))
 
 
-def _from(flat: Flat) -> Any:
-    """Saves leaves, each shard of an array as it lies: cut into files of a limited size they would be copied first."""
+def _save_args(flat: Flat) -> Any:
+    """Return arguments that write each shard directly; with a limit on the size of data files it would be copied first."""
     return ocp.args.PyTreeSave(
         flat, save_args={name: _chunks(leaf) for name, leaf in flat.items()}, ocdbt_target_data_file_size=0
     )
 
 
 def _chunks(array: jax.Array) -> ocp.SaveArgs:
-    """Chunks that can be read alone; a stack of layers is cut layer from layer first, which needs no copy."""
+    """Return chunks that can be read separately; stacked layers are split by layer first, which needs no copy."""
     if array.nbytes <= PART_BYTES:
         return ocp.SaveArgs()
     is_stack = array.ndim > 2
     return ocp.SaveArgs(chunk_byte_size=PART_BYTES, shard_axes=(0,) if is_stack else ())
 
 
-def _check_same(step_dir: str, held: dict[str, dict[str, str]], wanted: dict[str, Flat]) -> None:
-    """That a step holds what a run goes on from, in shape and dtype."""
+def _check_same(step_dir: str, stored: dict[str, dict[str, str]], wanted: dict[str, Flat]) -> None:
+    """Check that a step has the items, shapes and dtypes that the run needs to resume."""
     for item, flat in wanted.items():
-        names = [*flat, *(name for name in held.get(item, {}) if name not in flat)]
+        names = [*flat, *(name for name in stored.get(item, {}) if name not in flat)]
         for name in names:
-            there = held.get(item, {}).get(name, "nothing").split()[0]
-            here = describe_array(flat[name]) if name in flat else "nothing"
-            if there != here:
-                what = f"{item} {name}".strip()
-                complaint = f"{step_dir} is of another model or other settings: {what} is {there} there and {here} here"
-                raise InputError(f"{complaint}; go on with the settings it was made with, or --overwrite to start anew")
+            found = stored.get(item, {}).get(name, "nothing").split()[0]
+            expected = describe_array(flat[name]) if name in flat else "nothing"
+            if found != expected:
+                array = f"{item} {name}".strip()
+                problem = f"{step_dir} has another model or other settings: {array} is {found}, expected {expected}"
+                raise InputError(f"{problem}; resume with the settings of that run, or start over with --overwrite")

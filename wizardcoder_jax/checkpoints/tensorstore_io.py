@@ -1,6 +1,6 @@
-"""Reads a checkpoint's arrays onto a mesh in parts, so that little more memory is needed than the arrays themselves take.
+"""Reads a checkpoint's arrays onto a mesh in parts, so that it needs little more memory than the arrays themselves.
 
-Orbax, which writes them (checkpoints/manager.py), would read every shard whole and hold it two or three times meanwhile.
+Orbax, which writes them (checkpoints/manager.py), would read every shard as a whole and keep two or three copies meanwhile.
 """
 
 import collections
@@ -19,50 +19,50 @@ import tensorstore as ts
 
 from wizardcoder_jax.core.filesystem import is_remote
 
-# Arrays are stored in chunks of at most this size and read in parts of about it; what a thread frees stays in its heap, so that
-# of a size of 16 MB half a gigabyte stayed after a restore.
+# Arrays are stored in chunks of at most this size and read in parts of about this size. Memory that a thread frees stays in its
+# heap: with parts of 16 MB, half a gigabyte remained allocated after a restore.
 PART_BYTES = 2 << 20
-_AHEAD_BYTES = 4 * PART_BYTES  # being read at once
-_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # and from an object store, which takes its time to answer
-_CONTEXT = {"cache_pool#index": {"total_bytes_limit": 50_000_000}}  # of where in a folder's files things are
+_AHEAD_BYTES = 4 * PART_BYTES  # of parts that are read concurrently
+_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # the same for an object store, which has a higher latency
+_CONTEXT = {"cache_pool#index": {"total_bytes_limit": 50_000_000}}  # for the index of a folder's files
 
-Bounds = tuple[tuple[int, int], ...]  # of each dim, where a piece begins and where it ends
+Bounds = tuple[tuple[int, int], ...]  # start and end of a shard along each dim
 
 
 @dataclasses.dataclass(kw_only=True)
 class _Shard:
-    """A piece of an array that some of this process's devices hold, while it is filled."""
+    """A shard of an array on some of this process's devices, while it is being filled."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     devices: list[Any]
-    held: list[jax.Array] = dataclasses.field(default_factory=list)  # on each of the devices
+    copies: list[jax.Array] = dataclasses.field(default_factory=list)  # one per device
 
     def fill(self, part: np.ndarray, start: tuple[int, ...]) -> None:
-        """Takes `part`, which begins at `start` of this shard."""
+        """Write `part`, whose first element is at index `start` of this shard."""
         if part.shape == self.shape:
-            self.held = [jax.device_put(part, device) for device in self.devices]
+            self.copies = [jax.device_put(part, device) for device in self.devices]
             return
-        if not self.held:
-            self.held = [jnp.zeros(self.shape, self.dtype, device=device) for device in self.devices]
+        if not self.copies:
+            self.copies = [jnp.zeros(self.shape, self.dtype, device=device) for device in self.devices]
         for i, device in enumerate(self.devices):
-            self.held[i] = jax.block_until_ready(_place(self.held[i], jax.device_put(part, device), start))
+            self.copies[i] = jax.block_until_ready(_write_part(self.copies[i], jax.device_put(part, device), start))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _place(whole: jax.Array, part: jax.Array, start: tuple[int, ...]) -> jax.Array:
+def _write_part(whole: jax.Array, part: jax.Array, start: tuple[int, ...]) -> jax.Array:
     return jax.lax.dynamic_update_slice(whole, part, start)
 
 
 def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[str, jax.Array]:
-    """The arrays of these names in a folder that Orbax wrote, in the dtypes they are held in.
+    """Read arrays by name from a folder that Orbax wrote, in their stored dtypes.
 
     Args:
         folder: local or gs://.
         shapes: name -> shape and sharding.
 
     Raises:
-        ValueError: one is missing, cannot be read, or has another shape.
+        ValueError: an array is missing, cannot be read, or has another shape.
     """
     context = ts.Context(_CONTEXT)
     opening = {name: ts.open(_spec(os.fspath(folder), name), context=context, open=True, read=True) for name in shapes}
@@ -80,15 +80,15 @@ def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[
             jobs += [(store, shard, box, part) for part in _parts(box, store)]
     for shard, start, part in _read_ahead(jobs, _AHEAD_BYTES_REMOTE if is_remote(folder) else _AHEAD_BYTES):
         shard.fill(part, start)
-    whole = {}
+    arrays = {}
     for name, leaf in shapes.items():
-        held = [array for shard in shards.pop(name) for array in shard.held]
-        whole[name] = jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, held)
-    return whole
+        copies = [array for shard in shards.pop(name) for array in shard.copies]
+        arrays[name] = jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, copies)
+    return arrays
 
 
 def _spec(folder: str, name: str) -> dict[str, Any]:
-    """Where tensorstore finds an array that Orbax wrote."""
+    """Return the tensorstore specification of an array that Orbax wrote."""
     if is_remote(folder):
         bucket, _, path = folder.removeprefix("gs://").partition("/")
         base = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
@@ -99,40 +99,40 @@ def _spec(folder: str, name: str) -> dict[str, Any]:
 
 
 def _devices_by_box(sharding: Any, shape: tuple[int, ...]) -> dict[Bounds, list[Any]]:
-    """The different pieces that this process's devices hold, each with the devices that hold it."""
-    found: dict[Bounds, list[Any]] = collections.defaultdict(list)
+    """Return the distinct shards of this process's devices, each with the devices that have it."""
+    boxes: dict[Bounds, list[Any]] = collections.defaultdict(list)
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         bounds = (part.indices(size) for part, size in zip(index, shape, strict=True))
-        found[tuple((start, stop) for start, stop, _ in bounds)].append(device)
-    return found
+        boxes[tuple((start, stop) for start, stop, _ in bounds)].append(device)
+    return boxes
 
 
 def _parts(box: Bounds, store: Any) -> list[tuple[slice, ...]]:
-    """Cuts `box` into parts of whole chunks where they fit, of up to PART_BYTES or one chunk."""
+    """Split `box` into parts of up to PART_BYTES or one chunk, at chunk boundaries where possible."""
     chunk = store.chunk_layout.read_chunk.shape or ()
     sizes = [min(size, stop - start) for size, (start, stop) in zip(chunk, box, strict=True)]
     for dim in reversed(range(len(sizes))):
         num_fit = PART_BYTES // max(1, math.prod(sizes) * store.dtype.numpy_dtype.itemsize)
         sizes[dim] = min(max(1, num_fit) * sizes[dim], box[dim][1] - box[dim][0])
-    along = [
+    slices = [
         [slice(begin, min(begin + size, stop)) for begin in range(start, stop, max(1, size))]
         for size, (start, stop) in zip(sizes, box, strict=True)
     ]
-    return list(itertools.product(*along))
+    return list(itertools.product(*slices))
 
 
 def _read_ahead(jobs: list[Any], num_bytes_ahead: int) -> Iterator[tuple[_Shard, tuple[int, ...], np.ndarray]]:
-    """The parts in order, the next ones being read meanwhile as far as `num_bytes_ahead` go."""
-    waiting: collections.deque[Any] = collections.deque()
-    flying = 0
+    """Yield the parts in order, while up to `num_bytes_ahead` of the following ones are being read."""
+    pending: collections.deque[Any] = collections.deque()
+    pending_bytes = 0
     for store, shard, box, part in jobs:
         num_bytes = math.prod(piece.stop - piece.start for piece in part) * shard.dtype.itemsize
-        while waiting and flying + num_bytes > num_bytes_ahead:
-            before, start, reading, size = waiting.popleft()
-            yield before, start, np.asarray(reading.result())
-            flying -= size
+        while pending and pending_bytes + num_bytes > num_bytes_ahead:
+            earlier, start, read, size = pending.popleft()
+            yield earlier, start, np.asarray(read.result())
+            pending_bytes -= size
         start = tuple(piece.start - begin for piece, (begin, _) in zip(part, box, strict=True))
-        waiting.append((shard, start, store[part].read(order="C"), num_bytes))
-        flying += num_bytes
-    for shard, start, reading, _ in waiting:
-        yield shard, start, np.asarray(reading.result())
+        pending.append((shard, start, store[part].read(order="C"), num_bytes))
+        pending_bytes += num_bytes
+    for shard, start, read, _ in pending:
+        yield shard, start, np.asarray(read.result())
