@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _require_page(path: str) -> None:
     """Raise InputError if `path` is an existing file that is not an HTML page, e.g. results given as output by mistake."""
-    from wizardcoder_jax.core.filesystem import exists, open_bytes
+    from wizardcoder_jax.core.filesystem import exists, is_remote, open_bytes
 
-    if exists(path) and not os.path.isdir(path):
+    if exists(path) and (is_remote(path) or os.path.isfile(path)):
         with open_bytes(path, unzip=False) as file:
             start = file.read(64)
         if start and not start.lstrip().lower().startswith(b"<!doctype html"):
