@@ -37,7 +37,7 @@ class SeedCounts:
     """Number and total size of the seeds or snippets of a run."""
 
     num_seeds: int = 0
-    num_repeats: int = 0  # duplicates, which are skipped
+    num_repeats: int = 0  # number of duplicates, which are skipped
     instruction_bytes: int = 0
     output_bytes: int = 0
 

@@ -9,7 +9,7 @@ from typing import IO, Any
 from wizardcoder_jax.core.filesystem import atomic_write
 from wizardcoder_jax.core.record_files import read_records
 
-ROWS_PER_GROUP = 5_000  # of a Parquet file; the rows of one group are in memory together
+ROWS_PER_GROUP = 5_000  # rows per Parquet row group; one group is in memory at a time
 
 Records = Iterator[dict[str, Any]]
 

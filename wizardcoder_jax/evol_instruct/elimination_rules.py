@@ -18,7 +18,7 @@ from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
 NO_INFORMATION_GAIN = "no_information_gain"
 CONTAMINATED = "contaminated"
-MALICIOUS_REQUEST = "malicious_request"  # its rejections go to a separate file
+MALICIOUS_REQUEST = "malicious_request"  # records rejected by this rule go to malicious.jsonl
 
 EQUALITY_PROMPT = (
     "Here are two Instructions to ChatGPT AI, do you think they are equal to each other, "
@@ -49,7 +49,7 @@ class CandidateRecord:
     parent_instruction: str
     instruction: str
     response: str | None = None  # None until the teacher has answered
-    finish_reason: str | None = None  # of the latest teacher call
+    finish_reason: str | None = None  # why the latest teacher call ended, e.g. "stop" or "length"
     task: str = GENERATE
     language: str | None = None  # the requested programming language; None if it is not specified
 

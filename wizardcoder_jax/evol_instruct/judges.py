@@ -30,7 +30,7 @@ class AskTeacher(Protocol):
 class Inconclusive:
     """The verdict of a judge that could not check a candidate. The record passes, with the reason in its filters."""
 
-    reason: str  # a short name, e.g. "needs_input"
+    reason: str  # a short identifier, e.g. "needs_input"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

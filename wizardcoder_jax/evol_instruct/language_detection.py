@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
-MAX_SCANNED_CHARS = 2000  # from the start of a text: typical syntax comes early, and texts may be long
+MAX_SCANNED_CHARS = 2000  # only the start of a text is scanned: typical syntax comes early, and texts may be long
 MIN_WEIGHT = 2  # total weight of the patterns that a language needs
 
 _FENCE = re.compile(

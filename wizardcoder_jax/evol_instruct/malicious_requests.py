@@ -11,7 +11,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST, C
 from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 PURPOSE = "malicious"
-MAX_CHARS = 6000  # of the instruction in the prompt
+MAX_CHARS = 6000  # longer instructions are cut in the prompt
 
 PROMPT = (
     "Below is an instruction that a programmer gives to a code assistant. Decide whether it asks "

@@ -25,9 +25,9 @@ BREADTH_TEMPLATE = "Please draw inspiration from the given {subject} to create a
 class Method:
     """An evolution method: a way to turn a question into another one."""
 
-    number: int  # as in the paper, from 1
+    number: int  # number in the paper, from 1
     name: str  # our name, for reports
-    text: str  # its line in the prompt
+    text: str  # line of the prompt that describes it
     template: str = TEMPLATE
 
     def prompt(self, question: str, *, subject: str = SUBJECT, kept: str = "", language: str = "") -> str:

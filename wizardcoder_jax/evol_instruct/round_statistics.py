@@ -21,8 +21,8 @@ from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage
 
 SAMPLE_SIZE = 1000
-MAX_SAMPLE_CHARS = 20_000  # of each text in the sample
-MAX_EXAMPLES = 3  # of the evidence of each rule
+MAX_SAMPLE_CHARS = 20_000  # longer texts are cut in the sample
+MAX_EXAMPLES = 3  # examples of evidence per rule
 EXAMPLE_CHARS = 160
 NUM_DECIMALS = 2
 

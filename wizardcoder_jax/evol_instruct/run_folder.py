@@ -26,7 +26,12 @@ EXECUTIONS_NAME = "executions.sqlite"  # results of programs, if the execution f
 EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
 DERIVED_NAMES = (EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME, "data_card.md", "summary.json", "lineage.html")
 EXPORT_PATTERN = "evolved.*"  # evolved.parquet and the other exports
-LIMIT_SETTINGS = ("max_usd", "max_requests", "max_tokens", "overwrite")  # they limit the work, and do not change its result
+LIMIT_SETTINGS = (
+    "max_usd",
+    "max_requests",
+    "max_tokens",
+    "overwrite",
+)  # settings that limit the work, but do not change its result
 WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -71,7 +76,7 @@ def _read_result_settings(folder: Path) -> dict[str, Any] | None:
     try:
         return _result_settings(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError):
-        return None  # there is no config.json, or it is not ours
+        return None  # config.json is missing or was not written by evolve
 
 
 def _result_settings(settings: dict[str, Any]) -> dict[str, Any]:

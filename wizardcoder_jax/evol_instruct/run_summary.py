@@ -30,7 +30,7 @@ _MACHINE_SETTINGS = {
     *("teacher.usd_per_million_prompt_tokens", "teacher.usd_per_million_completion_tokens"),
 }
 _PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}  # shown by their last component
-MAX_EXAMPLES_SHOWN = 5  # of contaminated records
+MAX_EXAMPLES_SHOWN = 5  # contaminated records shown as examples
 
 
 def describe_files(folder: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ TEMPLATE_WORDS = (
     "reply with the new question",
 )
 
-LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line is more than an announcement
+LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line is not just an announcement
 
 _NEW = (
     r"(?:revised|updated|modified|rewritten|evolved|enhanced|improved|increased|harder|"

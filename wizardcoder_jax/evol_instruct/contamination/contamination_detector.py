@@ -98,7 +98,9 @@ class ContaminationDetector:
     @property
     def sha256(self) -> str:
         """A hash of all problems."""
-        content = json.dumps([dataclasses.astuple(problem)[:-1] for problem in self.problems])  # identifiers are a set
+        content = json.dumps(
+            [dataclasses.astuple(problem)[:-1] for problem in self.problems]
+        )  # without the identifiers, a set without a fixed order
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property

@@ -25,9 +25,9 @@ from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, 
 
 STATEMENT, PROMPT, SOLUTION, TESTS = "statement", "prompt", "solution", "tests"
 MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # shorter texts are too common to search for
-MIN_BODY_TOKENS = 12  # of a solution that is only the body of a function: shorter ones such as `return found[0]` are common
+MIN_BODY_TOKENS = 12  # shorter function bodies such as `return found[0]` are too common to search for
 MAX_GAPS = 10
-MIN_FIXED_WORDS = 6  # of a statement that is matched with its names replaced
+MIN_FIXED_WORDS = 6  # minimum for a statement that is matched with other names
 GAP = r"(?:\w+ ){1,4}"
 RUN_WORDS = 20  # a shared run of this many words is a match
 MAX_PROBLEMS_PER_RUN = 10  # a run that more problems share is boilerplate of the benchmark

@@ -41,7 +41,7 @@ _BUILTINS = frozenset(dir(builtins))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
-_MAX_SIGNATURE_TOKENS = 400  # of a function signature, including its type hints
+_MAX_SIGNATURE_TOKENS = 400  # longest function signature in which type hints are found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

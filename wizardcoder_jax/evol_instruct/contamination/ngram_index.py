@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes
 
-MAX_COMMON_SHARE = 0.05  # n-grams in a larger share of the entries are phrases of the benchmark, and not evidence ...
-MIN_COMMON = 10  # ... if more than MIN_COMMON entries contain them
+MAX_COMMON_SHARE = 0.05  # n-grams in a larger share of the entries are phrases of the benchmark and are ignored, ...
+MIN_COMMON = 10  # ... provided that more than MIN_COMMON entries contain them
 MIN_ENTRIES = 2000  # assumed size of a smaller index: a few problems alone do not show which n-grams are common
-MIN_WEIGHT = 1.0  # of an n-gram in `locate`: a copy contains the common phrases too
+MIN_WEIGHT = 1.0  # minimum weight of an n-gram in `locate`, because a copy contains the common phrases too
 WINDOW_GROWTH = 1.5  # a copy may be longer than its original by this factor: comments, type hints, lines in between
 WINDOW_EXTRA_TOKENS = 16
 
