@@ -31,7 +31,7 @@ LIMIT_SETTINGS = (
     "max_requests",
     "max_tokens",
     "overwrite",
-)  # settings that limit the work, but do not change its result
+)  # limit the work, not its result
 WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

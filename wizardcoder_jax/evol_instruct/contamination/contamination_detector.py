@@ -98,9 +98,8 @@ class ContaminationDetector:
     @property
     def sha256(self) -> str:
         """A hash of all problems."""
-        content = json.dumps(
-            [dataclasses.astuple(problem)[:-1] for problem in self.problems]
-        )  # without the identifiers, a set without a fixed order
+        # The last field, the identifiers, is an unordered set.
+        content = json.dumps([dataclasses.astuple(problem)[:-1] for problem in self.problems])
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
