@@ -102,7 +102,7 @@ def test_a_peer_killed_during_training_ends_the_others(place):
     assert run[0].returncode not in (0, 75), err[-2000:]
 
 
-def test_a_stop_of_one_process_is_a_stop_of_all_at_one_step(place, alone):
+def test_a_stop_signal_to_one_process_stops_all_at_the_same_step(place, alone):
     output = place / "stopped"
     args = arguments(place, output, "--mesh", "2x1", "--num-steps", "100000", "--checkpoint-every-steps", "100000")
     run = start_together(2, "-m", "wizardcoder_jax.train", *args)

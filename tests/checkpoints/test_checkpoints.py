@@ -331,7 +331,7 @@ def test_weights_are_converted_to_the_requested_dtype(two_steps):
     assert bits_of(found) == bits_of(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), items(6)["params"]))
 
 
-def test_arrays_larger_than_a_part_are_stored_and_read_in_parts(tmp_path, monkeypatch):
+def test_large_arrays_are_stored_and_read_in_parts(tmp_path, monkeypatch):
     from wizardcoder_jax.checkpoints import tensorstore_io
 
     for module in (tensorstore_io, checkpoint_module):

@@ -66,7 +66,7 @@ def bucket(monkeypatch):
     server.stop()
 
 
-def test_an_object_store_holds_a_run_as_a_disk_does(bucket):
+def test_checkpoints_in_an_object_store_work_as_on_disk(bucket):
     done = run_python("-W", "ignore", "-c", PROGRAM, "gs://bucket/run", timeout_s=120)
     assert done.returncode == 0, done.stderr[-3000:]
     kept, restored, after, loaded = map(json.loads, done.stdout.splitlines())
@@ -77,7 +77,7 @@ def test_an_object_store_holds_a_run_as_a_disk_does(bucket):
     assert "gs://bucket/run/checkpoints/5 is damaged" in done.stderr
 
 
-def test_a_bucket_that_is_not_there_is_said_in_one_line(bucket):
+def test_a_missing_bucket_is_one_error_line(bucket):
     done = run_python("-W", "ignore", "-c", PROGRAM, "gs://nowhere/run", timeout_s=120)
     assert done.returncode == 2, done.stderr[-3000:]
     [complaint] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -28,7 +28,7 @@ MAX_LENGTH = 256
 
 
 class CountingTasks(types.ModuleType):
-    """Stands in for the seqio module, which takes many seconds to import; counts how often it is asked."""
+    """Stands in for the seqio module, which takes many seconds to import, and counts the calls."""
 
     def __init__(self):
         super().__init__("wizardcoder_jax.data.seqio_tasks")
@@ -61,7 +61,7 @@ def config_of(tmp_path, **changes):
 
 
 def prepared(file, tmp_path, tokenizer=None, **changes):
-    """The training side under a config with `changes`."""
+    """The training data of a config with `changes`."""
     return prepare_data(config_of(tmp_path, **changes), [str(file)], tokenizer or ByteTokenizer()).train
 
 
@@ -81,7 +81,7 @@ def assert_same(left, right):
     assert (left.counts, left.width) == (right.counts, right.width)
 
 
-def test_a_warm_cache_gives_the_same_dataset_without_tokenising(file, tmp_path, tasks):
+def test_a_warm_cache_gives_the_same_dataset_without_tokenizing(file, tmp_path, tasks):
     cold = prepared(file, tmp_path)
     assert_same(cold, prepared(file, tmp_path))
     assert tasks.calls == 1
@@ -115,19 +115,19 @@ print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.seq
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_whatever_changes_the_rows_is_prepared_again(file, tmp_path, tasks, changes):
+def test_any_setting_that_changes_the_rows_prepares_them_again(file, tmp_path, tasks, changes):
     prepared(file, tmp_path)
     prepared(file, tmp_path, **changes)
     assert tasks.calls == 2
 
 
-def test_settings_that_do_not_change_the_rows_share_them(file, tmp_path, tasks):
+def test_settings_that_do_not_change_the_rows_share_a_cache_entry(file, tmp_path, tasks):
     prepared(file, tmp_path)
     prepared(file, tmp_path, seed=3, batch_size=16, num_steps=7)
     assert tasks.calls == 1
 
 
-def test_contents_count_and_names_do_not(file, tmp_path, tasks):
+def test_the_cache_depends_on_the_contents_of_files_but_not_on_their_names(file, tmp_path, tasks):
     prepared(file, tmp_path)
     renamed = file.rename(tmp_path / "other.jsonl")
     prepared(renamed, tmp_path)
@@ -162,7 +162,7 @@ def test_a_damaged_cache_is_rebuilt(file, tmp_path, tasks, capsys, damage, name)
     features, counts = (
         all_features(cold),
         cold.counts,
-    )  # before the files are cut: then reading is a bus error
+    )  # copied before files are truncated, because reading a truncated memory map is a bus error
     damage(folder_of(tmp_path) / name)
     again = prepared(file, tmp_path)
     assert tasks.calls == 2
@@ -174,7 +174,7 @@ def test_a_damaged_cache_is_rebuilt(file, tmp_path, tasks, capsys, damage, name)
     assert tasks.calls == 2
 
 
-def test_an_interrupted_preparation_leaves_nothing_behind(file, tmp_path, tasks, monkeypatch):
+def test_an_interrupted_preparation_leaves_no_files(file, tmp_path, tasks, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
@@ -186,7 +186,7 @@ def test_an_interrupted_preparation_leaves_nothing_behind(file, tmp_path, tasks,
     assert tasks.calls == 2
 
 
-def test_ctrl_c_during_the_slow_imports_takes_effect_after_them(file, tmp_path, monkeypatch):
+def test_ctrl_c_during_slow_imports_is_deferred_until_they_end(file, tmp_path, monkeypatch):
     finished = []
 
     class SlowPackage(types.ModuleType):
@@ -213,7 +213,7 @@ def test_leftovers_of_a_killed_preparation_are_removed(file, tmp_path):
     assert not leftover.exists()
 
 
-def test_concurrent_preparers_share_the_work(file, tmp_path):
+def test_concurrent_processes_prepare_the_data_once(file, tmp_path):
     context = multiprocessing.get_context("spawn")
     with context.Pool(3) as pool:
         calls = pool.map(_prepare_in_child, [(str(file), str(tmp_path / "cache"))] * 3, chunksize=1)
@@ -234,7 +234,7 @@ def records(tmp_path, *outputs_and_instructions):
     return path
 
 
-def test_the_counts_say_what_went_in_and_what_did_not(tmp_path, capsys):
+def test_counts_describe_what_was_kept_dropped_and_truncated(tmp_path, capsys):
     configure_logging()
     file = records(tmp_path, ("short", "yes"), ("long answer", "y" * 500), ("long prompt " * 100, "no"))
     dataset = prepared(file, tmp_path)
@@ -250,7 +250,7 @@ def test_the_counts_say_what_went_in_and_what_did_not(tmp_path, capsys):
     assert json.loads((folder_of(tmp_path) / "manifest.json").read_text())["facts"]["train"]["counts"]["dropped"] == 1
 
 
-def test_loss_weights_stand_on_the_response_and_its_end_as_targets(tmp_path):
+def test_loss_weights_cover_the_response_and_its_end_token(tmp_path):
     dataset = prepared(records(tmp_path, ("say <|endoftext|> twice", "a<|endoftext|>b")), tmp_path)
     features = all_features(dataset)
     supervised = features["targets"][features["weights"]]
@@ -260,7 +260,7 @@ def test_loss_weights_stand_on_the_response_and_its_end_as_targets(tmp_path):
 
 
 @pytest.mark.parametrize(("spare", "expected"), [(0, None), (1, "x"), (3, "xyz"), (4, "xyz\0")])
-def test_a_response_is_cut_at_max_length_and_the_end_token_goes_first(tmp_path, spare, expected):
+def test_a_response_is_truncated_at_max_length_starting_with_the_end_token(tmp_path, spare, expected):
     file = records(tmp_path, ("i", "xyz"), ("", ""))
     file.write_text(file.read_text().splitlines()[0] + "\n")
     prompt_length = len(next(tokenize_plainly(read_examples([str(file)]), ByteTokenizer()))[0]) - 4
@@ -273,7 +273,7 @@ def test_a_response_is_cut_at_max_length_and_the_end_token_goes_first(tmp_path, 
     assert text == expected
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(file, tmp_path):
+def test_a_cache_folder_that_cannot_be_created_is_named_in_the_error(file, tmp_path):
     (tmp_path / "blocked").write_text("a file, not a folder")
     with pytest.raises(InputError, match=r"blocked.*choose another"):
         prepared(file, tmp_path, cache_dir=str(tmp_path / "blocked"))
@@ -284,7 +284,7 @@ def test_a_cache_in_an_object_store_is_refused(file, tmp_path):
         prepared(file, tmp_path, cache_dir="gs://bucket/cache")
 
 
-def test_a_cut_gzip_file_is_named(tmp_path):
+def test_a_truncated_gzip_file_is_named_in_the_error(tmp_path):
     import gzip
 
     path = tmp_path / "cut.jsonl.gz"
@@ -300,12 +300,12 @@ def test_arrays_are_memory_mapped_and_read_only(file, tmp_path):
         assert not array.flags.writeable
 
 
-def test_objective_original_is_laid_out_one_example_a_row_whatever_the_layout(file, tmp_path):
+def test_objective_original_has_one_example_per_row_under_any_layout(file, tmp_path):
     dataset = prepared(file, tmp_path, objective="original", layout="packed")
     assert dataset.num_rows == dataset.counts.items == 20
 
 
-def test_objective_original_keeps_a_prompt_that_fills_the_row_without_a_label(tmp_path, capsys):
+def test_objective_original_keeps_a_prompt_that_fills_the_row(tmp_path, capsys):
     configure_logging()
     file = records(tmp_path, ("short", "yes"), ("long prompt " * 100, "no"))
     dataset = prepared(file, tmp_path, objective="original")
@@ -315,7 +315,7 @@ def test_objective_original_keeps_a_prompt_that_fills_the_row_without_a_label(tm
         prepared(file, tmp_path, objective="original", max_length=64)
 
 
-def test_equal_fingerprints_are_equal_data(file, tmp_path):
+def test_equal_fingerprints_mean_equal_data(file, tmp_path):
     first, again, other = (
         prepare_data(config_of(tmp_path, **changes), [str(file)], ByteTokenizer()).fingerprint
         for changes in ({}, {"seed": 1}, {"max_length": MAX_LENGTH - 1})
@@ -324,8 +324,8 @@ def test_equal_fingerprints_are_equal_data(file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_warm_cache_of_a_million_examples_gives_the_batch_of_the_millionth_within_a_second(tmp_path):
-    """Row and example are the same here, so step 1953 of 512 rows holds the millionth example of the epoch."""
+def test_a_warm_cache_of_a_million_examples_returns_the_batch_of_the_millionth_within_a_second(tmp_path):
+    """Each row is one example, so step 1953 with 512 rows contains the millionth example of the epoch."""
     num_examples, length = 1_000_000, 100
     rng = np.random.default_rng(0)
     starts, one_each = np.arange(num_examples + 1), np.arange(num_examples)
@@ -342,7 +342,7 @@ def test_a_warm_cache_of_a_million_examples_gives_the_batch_of_the_millionth_wit
     counts = dict.fromkeys(("examples", "items", "rows"), num_examples) | {"dropped": 0, "truncated": 0, "fill": 1.0}
     counts |= dict.fromkeys(("tokens", "supervised_tokens"), num_examples * (length - 1))
     file = tmp_path / "data.jsonl"
-    with file.open("w") as out:  # of the size that such data has, as it is hashed too
+    with file.open("w") as out:  # of a realistic size, because it is hashed too
         out.writelines(["x" * 400 + "\n"] * num_examples)
     config, tokenizer = config_of(tmp_path), ByteTokenizer()
     made = array_cache.CachedArrays(arrays=arrays, facts={"train": {"width": MAX_LENGTH, "counts": counts}})

@@ -8,12 +8,12 @@ from wizardcoder_jax.data.packed_dataset import FEATURES
 
 
 def dataset(num_rows):
-    """Row r holds one example, whose tokens are r + 1."""
+    """Row r consists of one example, whose tokens are r + 1."""
     return dataset_of([Sample(r, np.full(5, r + 1), np.ones(5, bool)) for r in range(num_rows)], 4)
 
 
 def uneven(num_rows, packs=False):
-    """Rows of different numbers of supervised tokens, at least one each."""
+    """Rows with different numbers of supervised tokens, at least one each."""
     samples = list(random_samples(num_rows, 30, seed=1))
     for sample in samples:
         sample.loss_mask[-1] = True
@@ -21,21 +21,21 @@ def uneven(num_rows, packs=False):
 
 
 @pytest.mark.parametrize(("num_rows", "batch_size"), [(1, 1), (1, 4), (3, 8), (10, 4), (10, 10), (7, 3)])
-def test_each_row_comes_exactly_once_an_epoch(num_rows, batch_size):
+def test_each_row_occurs_exactly_once_per_epoch(num_rows, batch_size):
     batches = Batches(dataset(num_rows), batch_size, seed=0)
     rows = np.concatenate([batches.rows(step) for step in range(3 * num_rows)])
     for epoch in rows.reshape(-1, num_rows):
         assert sorted(epoch.tolist()) == list(range(num_rows))
 
 
-def test_the_ids_that_the_steps_of_an_epoch_consume_are_all_examples_once():
+def test_the_steps_of_an_epoch_consume_every_example_once():
     data = dataset_of(random_samples(60, 30), 30)
     batches = Batches(data, 1, seed=3)
     consumed = np.concatenate([batches.example_ids(step) for step in range(data.num_rows)])
     assert sorted(consumed.tolist()) == [3 * i for i in range(60)]
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_epochs_and_seeds_have_different_orders():
     data = dataset(50)
     first, second = (Batches(data, 50, seed=0).rows(step).tolist() for step in (0, 1))
     assert first != second
@@ -43,7 +43,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert first != sorted(first)
 
 
-def test_a_batch_depends_on_its_step_only_not_on_what_was_read_before():
+def test_a_batch_depends_only_on_its_step():
     data = dataset(10)
     walked = Batches(data, 4, seed=5)
     rows = [walked.rows(step) for step in range(40)]
@@ -53,7 +53,7 @@ def test_a_batch_depends_on_its_step_only_not_on_what_was_read_before():
 
 
 def test_the_order_of_rows_never_changes_between_versions():
-    """Resumed runs rely on it: a change here reorders the data of every checkpoint in the world."""
+    """Resumed runs rely on it: a change would reorder the data of every existing run."""
     assert Batches(dataset(7), 7, seed=0).rows(0).tolist() == [2, 4, 3, 6, 5, 0, 1]
 
 
@@ -64,7 +64,7 @@ def test_the_batch_size_does_not_change_the_order():
     np.testing.assert_array_equal(small, large)
 
 
-def test_a_batch_holds_its_rows_features():
+def test_a_batch_contains_the_features_of_its_rows():
     data = uneven(10)
     batches = Batches(data, 4, seed=0)
     batch, expected = batches.batch(3), data.features(batches.rows(3))
@@ -77,7 +77,7 @@ def test_a_batch_holds_its_rows_features():
 
 @pytest.mark.parametrize("group", [None, 4, 2])
 @pytest.mark.parametrize("num_hosts", [1, 2, 4])
-def test_the_hosts_parts_make_up_the_batch(num_hosts, group):
+def test_the_rows_of_all_hosts_make_up_the_batch(num_hosts, group):
     data, share = uneven(11), 8 // num_hosts
     whole = Batches(data, 8, 2, group).batch(6)
     slices = [Batches(data, 8, 2, group).batch(6, slice(host * share, (host + 1) * share)) for host in range(num_hosts)]
@@ -88,7 +88,7 @@ def test_the_hosts_parts_make_up_the_batch(num_hosts, group):
             np.testing.assert_array_equal(part[name], whole[name][host::num_hosts])
 
 
-def test_randomness_depends_on_seed_step_and_place_alone():
+def test_randomness_depends_only_on_seed_step_and_position():
     seeds = [Batches(uneven(rows), 8, seed).batch(step)["seeds"] for rows, seed, step in ((9, 0, 3), (30, 0, 3))]
     assert seeds[0].dtype == np.uint32
     np.testing.assert_array_equal(*seeds)
@@ -96,7 +96,7 @@ def test_randomness_depends_on_seed_step_and_place_alone():
     assert len(set(np.concatenate(others).tolist())) == 24
 
 
-def test_a_step_far_ahead_is_reached_at_once():
+def test_a_step_far_ahead_needs_no_earlier_steps():
     rows = Batches(dataset(3), 4, seed=0).rows(10**12)
     assert rows.shape == (4,)
     assert set(rows.tolist()) == {0, 1, 2}
@@ -114,7 +114,7 @@ def test_token_mean_gives_every_supervised_token_of_a_step_the_same_weight(packs
 
 
 @pytest.mark.parametrize("group", [1, 2, 4, 8])
-def test_original_gives_torchs_mean_over_micro_batches_of_the_mean_of_each(group):
+def test_original_equals_torchs_mean_over_the_means_of_microbatches(group):
     import torch
 
     data = uneven(40)
@@ -134,7 +134,7 @@ def test_original_gives_torchs_mean_over_micro_batches_of_the_mean_of_each(group
         np.testing.assert_allclose(ours, torch.stack(means).mean().item(), rtol=1e-6)
 
 
-def test_the_counts_of_a_step_are_those_of_its_rows_on_all_hosts():
+def test_the_token_counts_of_a_step_cover_all_hosts():
     data = uneven(40, packs=True)
     batches = Batches(data, 4, seed=0)
     batch = batches.batch(2)
@@ -146,7 +146,7 @@ def barren(num_rows, *barren_rows):
     return dataset_of(samples, 8, packs=False)
 
 
-def test_a_step_without_a_supervised_token_is_named_before_and_when_it_comes():
+def test_a_step_without_a_supervised_token_is_refused_before_training_and_when_read():
     batches = Batches(barren(4, 0, 1, 2, 3), 2, seed=0)
     for call in (lambda: batches.batch(1), lambda: batches.check_supervision(1, 2)):
         with pytest.raises(InputError, match=r"^step 1 \(examples \d+, \d+ ...\) have no supervised .* --max-length"):
@@ -154,7 +154,7 @@ def test_a_step_without_a_supervised_token_is_named_before_and_when_it_comes():
     batches.check_supervision(1, 1)
 
 
-def test_a_group_without_a_supervised_token_is_named_with_its_examples():
+def test_the_error_for_a_group_without_a_supervised_token_names_its_examples():
     data = barren(4, 2)
     Batches(data, 4, seed=0).check_supervision(0, 5)
     batches = Batches(data, 4, 0, 1)
@@ -172,13 +172,13 @@ def test_a_group_without_a_supervised_token_is_named_with_its_examples():
         (6, 0, 0, "groups"),
     ],
 )
-def test_values_out_of_range_are_named(batch_size, seed, group, complaint):
+def test_values_out_of_range_are_refused(batch_size, seed, group, complaint):
     with pytest.raises(InputError, match=complaint):
         Batches(dataset(1), batch_size, seed, group)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 32])
-def test_a_sweep_holds_every_row_once_and_its_plain_sum_is_the_mean(batch_size):
+def test_validation_batches_contain_every_row_once_and_their_losses_sum_to_the_mean(batch_size):
     data = uneven(11)
     sweep, whole = ValidationBatches(data, batch_size), data.features(np.arange(data.num_rows))
     batches = [sweep.batch(i) for i in range(sweep.num_batches)]

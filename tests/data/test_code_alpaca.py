@@ -1,4 +1,4 @@
-"""The seed set of the recipe, prepared whole; imports seqio and TensorFlow, which takes many seconds."""
+"""The complete seed set of the recipe; imports seqio and TensorFlow, which takes many seconds."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FILE = DATA / "codealpaca" / "code_alpaca_20k.json.gz"
 
 
 @pytest.mark.skipif(not FILE.exists(), reason="no WIZARDCODER_DATA")
-def test_code_alpaca_fills_rows_of_2048_to_98_percent_and_more_and_nothing_is_lost(tmp_path):
+def test_code_alpaca_fills_98_percent_of_rows_of_2048_and_no_example_is_lost(tmp_path):
     tokenizer = ModelSource("smollm2-135m-instruct").tokenizer
     data = prepare_data(TrainConfig(cache_dir=str(tmp_path)), [str(FILE)], tokenizer).train
     assert data.width == 2048
@@ -26,7 +26,7 @@ def test_code_alpaca_fills_rows_of_2048_to_98_percent_and_more_and_nothing_is_lo
     num_prompt = sum(map(len, tokenizer.encode_batch(texts)))
     num_response = sum(map(len, tokenizer.encode_batch([example.output for example in examples]))) + len(examples)
     assert data.counts.items == len(examples) == 20_022
-    assert data.counts.tokens == num_prompt + num_response - len(examples)  # the last token of each is a target only
+    assert data.counts.tokens == num_prompt + num_response - len(examples)  # the last token of each is only a target
     assert data.counts.supervised_tokens == num_response
     batches = Batches(data, 1, seed=0)
     consumed = np.concatenate([batches.example_ids(step) for step in range(data.num_rows)])

@@ -17,7 +17,7 @@ def write(path, *records):
     return str(path)
 
 
-def test_records_keep_their_order_over_files_and_other_keys_are_left_aside(tmp_path):
+def test_records_keep_their_order_over_files_and_other_keys_are_ignored(tmp_path):
     first = write(tmp_path / "b.jsonl", {"id": "s1", "round": 1, "instruction": "x", "output": "1"})
     second = tmp_path / "a.json.gz"
     second.write_bytes(gzip.compress(json.dumps([{"instruction": "y", "input": "in", "output": ""}]).encode()))
@@ -35,7 +35,7 @@ def test_parquet_records_with_a_null_input_are_read(tmp_path):
     assert [example.input for example in read_examples([file])] == ["in", ""]
 
 
-def test_a_question_with_its_answer_is_read_from_messages(tmp_path):
+def test_a_question_and_its_answer_are_read_from_messages(tmp_path):
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "1"}]
     (example,) = read_examples([write(tmp_path / "a.jsonl", {"seed_id": "s1", "messages": turns})])
     assert (example.instruction, example.input, example.output, example.record_id) == ("x", "", "1", "s1")
@@ -57,14 +57,14 @@ def test_a_question_with_its_answer_is_read_from_messages(tmp_path):
         ({"instruction": "x", "output": "ab\ud800"}, "'output' is not valid Unicode at character 2"),
     ],
 )
-def test_a_bad_record_is_named_with_file_line_and_key(tmp_path, record, complaint):
+def test_the_error_for_a_bad_record_names_file_line_and_key(tmp_path, record, complaint):
     file = write(tmp_path / "a.jsonl", {"instruction": "x", "output": "y"}, record)
     with pytest.raises(InputError, match=f"a.jsonl:2: .*{complaint}"):
         read_examples([file])
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
-def test_files_without_examples_are_named(tmp_path, content):
+def test_files_without_examples_are_refused(tmp_path, content):
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=r"no examples in .*a\.jsonl, .*b\.jsonl"):
@@ -76,5 +76,5 @@ def test_files_without_examples_are_named(tmp_path, content):
     ("name", "count"),
     [("codealpaca/code_alpaca_20k.json.gz", 20_022), ("evol/evol_round1_of_2k.json", 1_966)],
 )
-def test_the_published_instruction_sets_are_read_whole(name, count):
+def test_the_published_instruction_sets_are_read_completely(name, count):
     assert len(read_examples([str(DATA / name)])) == count

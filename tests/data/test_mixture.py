@@ -11,14 +11,14 @@ pytestmark = pytest.mark.quick
     ("sizes", "rates", "totals"),
     [
         ([10, 10], [1, 1], [10, 10]),
-        ([100, 10], [1, 1], [100, 100]),  # the larger once, the smaller ten times
+        ([100, 10], [1, 1], [100, 100]),  # the larger task once, the smaller ten times
         ([100, 10], [3, 1], [100, 33]),  # 33 and a third
-        ([100, 10], [20, 1], [200, 10]),  # the second is the larger one for its rate
+        ([100, 10], [20, 1], [200, 10]),  # the second is larger relative to its rate
         ([7], [0.3], [7]),
         ([1000, 30, 5], [0.5, 0.3, 0.2], [1000, 600, 400]),
     ],
 )
-def test_the_largest_for_its_rate_is_seen_once_and_the_rates_hold(sizes, rates, totals):
+def test_the_task_that_is_largest_relative_to_its_rate_occurs_once_and_the_rates_hold(sizes, rates, totals):
     times = repeats_per_example(sizes, rates, seed=0)
     assert [int(each.sum()) for each in times] == totals
     assert any((each == 1).all() for each in times)
@@ -36,7 +36,7 @@ def test_random_rates_hold_to_within_half_an_example(seed):
     assert (totals >= sizes).all()
 
 
-def test_which_examples_a_fraction_repeats_depends_on_the_seed_alone():
+def test_fractional_repeats_depend_only_on_the_seed():
     draws = [repeats_per_example([100, 15], [1, 1], seed)[1].tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 

@@ -43,7 +43,7 @@ def source_of(row):
 
 
 def published(rows, tokenizer, max_length):
-    """Yields (input_ids, labels) of each row."""
+    """Yield (input_ids, labels) of each row."""
     tokenizer.model_max_length = max_length
 
     def ids_of(text):
@@ -68,20 +68,20 @@ def texts_of(rows):
 
 
 def byte_level(folder, rows):
-    """Byte-level BPE that may merge anything with anything, so also the prompt's colon with what the response begins with."""
+    """Byte-level BPE without word boundaries: it may merge the prompt's colon with the start of the response."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False, max_token_length=8
     )
-    # Short pieces around the border, for merges that cross words make training on whole texts slow.
+    # Short texts around the boundary, because training on whole texts is slow if merges may cross words.
     backend.train_from_iterator([f"Response:{row['output'][:12]}" for row in rows], trainer)
     return save(folder, backend, tokenizer_class="PreTrainedTokenizerFast", eos_token="<|endoftext|>")
 
 
 def llama(folder, rows, single="<s> $A"):
-    """Llama's kind: SentencePiece's space marks, bytes for what is unknown, and a beginning that is added to each text."""
+    """Like Llama's: SentencePiece's space marks, byte fallback, and a BOS token added to each text."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     backend = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -92,7 +92,7 @@ def llama(folder, rows, single="<s> $A"):
         single=single, pair=f"{single} $B", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    # As it stands in its file, which is how transformers 4 read it; 5's LlamaTokenizer marks spaces after special tokens anew.
+    # As in its file, which is how transformers 4 read it; LlamaTokenizer of 5 adds space marks after special tokens.
     return save(folder, backend, tokenizer_class="PreTrainedTokenizerFast", **special)
 
 
@@ -104,7 +104,7 @@ def _bytes_unmarked(text):
 
 
 def bos_and_eos(folder, rows):
-    """A tokenizer that adds an end to each text besides; a cut text keeps it."""
+    """A tokenizer that also adds EOS to each text; a truncated text keeps it."""
     return llama(folder, rows, "<s> $A </s>")
 
 
@@ -131,7 +131,7 @@ def test_ids_and_labels_equal_the_published_scripts_on_a_thousand_rows(rows, tmp
         assert data.num_rows == len(rows)
         found = {"ends": 0, "unlabelled": 0, "crossed": 0}
         for i, (ids, labels) in enumerate(published(rows, theirs, max_length)):
-            n = len(ids) - 1  # the script's model predicts each id from those before it
+            n = len(ids) - 1  # the script's model predicts each id from the previous ones
             np.testing.assert_array_equal(features["tokens"][i, :n], ids[:-1])
             np.testing.assert_array_equal(features["targets"][i, :n], ids[1:])
             np.testing.assert_array_equal(np.where(features["weights"][i, :n], ids[1:], IGNORED), labels[1:])
@@ -145,10 +145,10 @@ def test_ids_and_labels_equal_the_published_scripts_on_a_thousand_rows(rows, tmp
             assert found["unlabelled"] > 20 and data.counts.truncated > 500
             assert found["ends"] == (len(rows) if make is bos_and_eos else len(rows) - data.counts.truncated)
         elif make in (byte_level, llama):
-            assert found["crossed"] > 100  # merges at the border, where the mask shifts by one
+            assert found["crossed"] > 100  # merges at the boundary, where the mask shifts by one
 
 
-def test_a_merge_at_the_border_takes_the_first_token_of_the_response_from_what_is_learnt(tmp_path):
+def test_a_merge_at_the_boundary_masks_the_first_token_of_the_response(tmp_path):
     vocabulary = {"<e>": 0, ":": 1, "\n": 2, ":\n": 3, "x": 4, "\nx": 5}
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, [(":", "\n"), ("\n", "x")]))
     backend.add_special_tokens(["<e>"])

@@ -23,7 +23,7 @@ def unpack(dataset):
 
 
 @pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
-def test_every_example_comes_out_whole_once_with_its_next_token_targets(packs):
+def test_every_example_is_in_the_rows_once_with_next_token_targets(packs):
     samples = list(random_samples(300, 64))
     found = unpack(dataset_of(samples, 64, packs))
     assert sorted(found) == [sample.example_id for sample in samples]
@@ -36,7 +36,7 @@ def test_every_example_comes_out_whole_once_with_its_next_token_targets(packs):
 
 
 @pytest.mark.parametrize(("vocab_size", "top"), [(2**16, 2**16 - 1), (2**16 + 1, 2**16), (2**31, 2**31 - 1)])
-def test_ids_of_any_size_are_stored_as_they_are(vocab_size, top):
+def test_ids_of_any_size_are_stored_unchanged(vocab_size, top):
     sample = Sample(0, np.array([0, top, 0, 7]), np.ones(4, bool))
     dataset = dataset_of([sample], 8, vocab_size=vocab_size)
     assert features_of(dataset)["tokens"].tolist() == [[0, top, 0, 0, 0, 0, 0, 0]]
@@ -45,7 +45,7 @@ def test_ids_of_any_size_are_stored_as_they_are(vocab_size, top):
 
 
 @pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
-def test_padding_stands_at_the_end_of_a_row_and_carries_no_weight(packs):
+def test_padding_is_at_the_end_of_a_row_and_has_no_weight(packs):
     features = features_of(dataset_of(random_samples(50, 32), 32, packs))
     padding = features["segment_ids"] == 0
     assert padding.any()
@@ -69,7 +69,7 @@ def test_packing_is_deterministic():
         np.testing.assert_array_equal(getattr(first.rows, name), getattr(again.rows, name))
 
 
-def test_a_rows_counts_are_those_of_its_features():
+def test_the_counts_of_a_row_match_its_features():
     dataset = dataset_of(random_samples(200, 64), 64)
     features = features_of(dataset)
     np.testing.assert_array_equal(dataset.rows.num_tokens, (features["segment_ids"] > 0).sum(axis=1))
@@ -77,13 +77,13 @@ def test_a_rows_counts_are_those_of_its_features():
 
 
 @pytest.mark.parametrize(("longest", "width"), [(2, 128), (129, 128), (130, 256), (300, 300), (250, 256)])
-def test_padded_rows_are_as_wide_as_the_longest_needs_in_steps_of_128(longest, width):
+def test_padded_rows_have_the_width_of_the_longest_rounded_up_to_128(longest, width):
     samples = [Sample(i, np.ones(n, int), np.ones(n, bool)) for i, n in enumerate((longest, 2))]
     dataset = dataset_of(samples, 300, packs=False)
     assert (dataset.num_rows, dataset.width) == (2, width)
 
 
-def test_an_example_without_any_target_is_a_padded_row_of_its_own():
+def test_an_example_without_a_target_is_a_row_of_padding():
     dataset = dataset_of(
         [Sample(0, np.array([5]), np.array([True])), Sample(1, np.arange(3), np.ones(3, bool))], 8, packs=False
     )
@@ -91,13 +91,13 @@ def test_an_example_without_any_target_is_a_padded_row_of_its_own():
     assert dataset.rows.num_supervised.tolist() == [0, 2]
 
 
-def test_each_item_goes_into_the_fullest_row_with_room():
+def test_each_example_goes_into_the_fullest_row_with_space():
     assert assign_rows(np.array([6, 5, 4, 4, 1]), 10) == [[0, 2], [1, 3, 4]]
     assert assign_rows(np.array([3, 7, 2, 8]), 10) == [[3, 2], [1, 0]]
 
 
 def slow_best_fit(lengths, capacity):
-    """Best-fit-decreasing as the textbook has it, by looking at every row; returns the spaces left."""
+    """Textbook best-fit-decreasing that checks every row; returns the remaining space of each row."""
     spaces = []
     for length in sorted(lengths.tolist(), reverse=True):
         fitting = [i for i, space in enumerate(spaces) if space >= length]
@@ -116,6 +116,6 @@ def test_rows_are_those_of_textbook_best_fit_decreasing(seed):
 
 
 @pytest.mark.parametrize("lengths", [[0, 3], [11]])
-def test_a_length_that_no_row_can_hold_is_refused(lengths):
+def test_a_length_beyond_the_capacity_of_a_row_is_refused(lengths):
     with pytest.raises(ValueError, match="lengths must be in 1"):
         assign_rows(np.array(lengths), 10)

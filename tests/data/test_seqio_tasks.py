@@ -1,4 +1,4 @@
-"""What our seqio Task gives; imports seqio and TensorFlow, which takes many seconds."""
+"""The output of our seqio Task; imports seqio and TensorFlow, which takes many seconds."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def odd_examples(count):
         yield read_example("", record)
 
 
-def test_the_task_gives_what_the_recipe_says():
+def test_the_task_tokenizes_and_masks_as_the_recipe_says():
     import tensorflow as tf
 
     from wizardcoder_jax.data import seqio_tasks
@@ -40,7 +40,7 @@ def test_the_task_gives_what_the_recipe_says():
 
 
 @pytest.mark.parametrize("max_length", [200, 1000])
-def test_the_task_of_objective_original_gives_what_its_function_does(max_length):
+def test_the_task_of_objective_original_equals_its_function(max_length):
     from wizardcoder_jax.data import seqio_tasks
 
     examples = list(odd_examples(20))
@@ -54,8 +54,8 @@ def test_the_task_of_objective_original_gives_what_its_function_does(max_length)
         assert ours.is_cut == example.is_cut
 
 
-def test_token_id_zero_survives_our_packing_and_not_seqios():
-    """Why nothing here is packed by seqio: it takes 0 for padding, StarCoder's end of text is 0."""
+def test_token_id_zero_survives_our_packing_but_not_that_of_seqio():
+    """Why seqio does not pack here: it treats 0 as padding, and StarCoder's end of text is 0."""
     import seqio
     import tensorflow as tf
 
@@ -65,7 +65,7 @@ def test_token_id_zero_survives_our_packing_and_not_seqios():
         lambda: ({"tokens": ids} for ids in sequences), output_signature={"tokens": tf.TensorSpec([None], tf.int32)}
     )
     (lossy,) = seqio.utils.trim_and_pack_dataset(source, {"tokens": 8}).as_numpy_iterator()
-    assert lossy["tokens"].tolist() == [5, 0, 6, 8, 9, 0, 0, 0]  # 7 and both ends are gone
+    assert lossy["tokens"].tolist() == [5, 0, 6, 8, 9, 0, 0, 0]  # 7 and both end tokens are lost
 
     ours = dataset_of([Sample(i, ids, np.ones(len(ids), bool)) for i, ids in enumerate(sequences)], 8)
     features = ours.features(np.arange(1))

@@ -1,4 +1,4 @@
-"""Tasks and Mixtures that users bring; imports seqio and TensorFlow, which takes many seconds."""
+"""Tasks and Mixtures of users; imports seqio and TensorFlow, which takes many seconds."""
 
 import importlib
 import itertools
@@ -48,7 +48,7 @@ def pairs(name, count, prompt=1):
 
 @pytest.fixture
 def task(tmp_path, monkeypatch):
-    """Writes a module of the user's, in the current folder, and gives its config."""
+    """Return a function that writes a user module to the current folder and returns a config for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     names = (f"users_tasks_{i}" for i in itertools.count())
@@ -82,7 +82,7 @@ def segments(dataset):
     return found
 
 
-def test_texts_get_our_prompt_and_tokenizer(task):
+def test_texts_get_our_prompt_template_and_tokenizer(task):
     found = segments(prepared(task("texts('it', 5)")).train)
     records = [{"instruction": f"write {i}", "input": "in" * (i % 2), "output": f"it{i}"} for i in range(5)]
     expected = tokenize_plainly([read_example("", record) for record in records], ByteTokenizer())
@@ -90,7 +90,7 @@ def test_texts_get_our_prompt_and_tokenizer(task):
         assert found[i] == [tokens[:-1].tolist(), tokens[1:].tolist(), weights[1:].astype(bool).tolist()]
 
 
-def test_pairs_of_ids_are_prompt_and_response_with_nothing_added(task):
+def test_pairs_of_ids_are_prompt_and_response_without_additions(task):
     body = "register('it', [{'inputs': [7, 0], 'targets': [0, 9]}, {'inputs': [1], 'targets': [2]}], PAIRS)"
     found = segments(prepared(task(body)).train)
     assert found == {0: [[7, 0, 0], [0, 0, 9], [False, True, True]], 1: [[1], [2], [True]]}
@@ -101,7 +101,7 @@ def test_weights_may_have_any_pattern(task):
     assert found == {0: [[4, 0, 6, 7], [0, 6, 7, 8], [False, True, False, True]]}
 
 
-def test_ids_are_cut_at_max_length_and_dropped_where_nothing_is_left_to_learn(task, capsys):
+def test_ids_are_truncated_at_max_length_and_dropped_if_nothing_is_supervised(task, capsys):
     configure_logging()
     body = "register('it', [{'inputs': [1] * 3, 'targets': [2] * 9}, {'inputs': [1] * 9, 'targets': [2]}], PAIRS)"
     data = prepared(task(body, max_length=8)).train
@@ -117,13 +117,13 @@ seqio.MixtureRegistry.add('it', [('few', 1.0), ('many', 2.0)])
 """
 
 
-def test_a_mixture_keeps_its_rates_and_every_item_has_its_own_id(task, capsys):
+def test_a_mixture_keeps_its_rates_and_every_segment_has_a_unique_id(task, capsys):
     configure_logging()
     data = prepared(task(MIXTURE)).train
     items = segments(data)
     assert len(items) == data.counts.items == 60
     records = [item % 46 for item in items]
-    assert sorted(record for record in records if record >= 6) == list(range(6, 46))  # the large one once
+    assert sorted(record for record in records if record >= 6) == list(range(6, 46))  # the large task once
     small = np.bincount([record for record in records if record < 6], minlength=6)
     assert small.sum() == 20 and set(small) == {3, 4}
     assert data.counts.examples == 46
@@ -135,12 +135,12 @@ def test_a_mixture_keeps_its_rates_and_every_item_has_its_own_id(task, capsys):
     assert sorted(consumed.tolist()) == sorted(items)
 
 
-def test_what_a_mixture_repeats_depends_on_the_seed(task):
+def test_the_repeats_of_a_mixture_depend_on_the_seed(task):
     draws = [sorted(segments(prepared(task(MIXTURE, seed=seed)).train)) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_the_validation_side_of_a_mixture_holds_each_record_once(task):
+def test_the_validation_side_of_a_mixture_contains_each_record_once(task):
     both = prepared(task(MIXTURE, validation=ValidationConfig(fraction=0.3)))
     train, validation = (segments(side) for side in (both.train, both.validation))
     assert not {item % 46 for item in train} & set(validation)
@@ -149,7 +149,7 @@ def test_the_validation_side_of_a_mixture_holds_each_record_once(task):
     assert abs(sizes[0] - sizes[1] / 2) <= 0.5
 
 
-def test_nested_mixtures_and_rates_that_are_functions_are_seqios(task):
+def test_nested_mixtures_and_rates_given_as_functions_follow_seqio(task):
     body = """
 texts('a', 4), texts('b', 8), texts('c', 12)
 seqio.MixtureRegistry.add('inner', [('a', lambda task: 1.0), ('b', 1.0)])
@@ -159,7 +159,7 @@ seqio.MixtureRegistry.add('it', [('inner', 2.0), ('c', 1.0)])
     assert [(records < 4).sum(), ((records >= 4) & (records < 12)).sum(), (records >= 12).sum()] == [12, 12, 12]
 
 
-def test_seed_ids_and_ids_of_a_task_decide_its_split(task):
+def test_seed_ids_and_ids_of_a_task_decide_the_split(task):
     body = """
 features = {**PAIRS, 'id': TEXT, 'seed_id': TEXT}
 register('it', [{'inputs': [i], 'targets': [i, 3], 'id': f'e{i}', 'seed_id': f's{i % 10}'} for i in range(100)], features)
@@ -169,7 +169,7 @@ register('it', [{'inputs': [i], 'targets': [i, 3], 'id': f'e{i}', 'seed_id': f's
     assert sides[0] and sides[1] and not sides[0] & sides[1]
 
 
-def test_data_of_a_task_that_changes_is_never_taken_from_the_cache(task, tmp_path):
+def test_changed_data_of_a_task_is_never_taken_from_the_cache(task, tmp_path):
     body = "import pathlib\nregister('it', [{'inputs': [1], 'targets': [int(pathlib.Path('n').read_text())]}], PAIRS)"
     (tmp_path / "n").write_text("3")
     first, again = (prepared(task(body)) for _ in range(2))
@@ -248,7 +248,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_task_is_named_in_one_line(task, case):
+def test_a_bad_task_is_one_clear_error(task, case):
     body, changes, complaint = BAD[case]
     with pytest.raises(InputError, match=complaint) as caught:
         prepared(task(body, **changes))

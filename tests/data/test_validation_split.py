@@ -43,7 +43,7 @@ def split(tmp_path, records, fraction=0.3, **changes):
 
 
 def responses(dataset):
-    """What the rows teach, as a sorted list of texts."""
+    """The supervised texts of all rows, sorted."""
     features, found = dataset.features(np.arange(dataset.num_rows)), []
     for r in range(dataset.num_rows):
         for segment in range(1, features["segment_ids"][r].max() + 1):
@@ -63,12 +63,12 @@ def test_every_record_is_on_one_side(tmp_path, changes):
     assert both.train.store.tokens is both.validation.store.tokens
 
 
-def test_without_a_fraction_nothing_is_held_out(tmp_path):
+def test_without_a_fraction_no_record_is_held_out(tmp_path):
     both = split(tmp_path, [record(i) for i in range(30)], fraction=0.0)
     assert (both.validation, both.train.counts.items) == (None, 30)
 
 
-def test_neither_order_nor_seed_nor_other_records_move_a_record(tmp_path):
+def test_a_records_side_does_not_depend_on_order_seed_or_other_records(tmp_path):
     records = [record(i, id=f"r{i}") for i in range(100)]
     validation = responses(split(tmp_path, records).validation)
     assert responses(split(tmp_path, records[::-1], seed=7).validation) == validation
@@ -76,13 +76,13 @@ def test_neither_order_nor_seed_nor_other_records_move_a_record(tmp_path):
     assert half == sorted(text for text in validation if int(text.split()[1]) < 50)
 
 
-def test_a_larger_fraction_holds_out_what_a_smaller_one_did(tmp_path):
+def test_a_larger_fraction_holds_out_all_records_of_a_smaller_one(tmp_path):
     records = [record(i) for i in range(100)]
     small, large = (responses(split(tmp_path, records, fraction).validation) for fraction in (0.1, 0.4))
     assert set(small) < set(large)
 
 
-def test_evolutions_of_a_seed_stay_with_it(tmp_path):
+def test_evolutions_of_a_seed_are_on_its_side(tmp_path):
     evolved = [(seed, f"{seed}.{round_}") for seed in range(40) for round_ in range(4)]
     records = [record(name, id=f"e{name}", seed_id=f"s{seed}") for seed, name in evolved]
     records += [record(f"{seed}.seed", id=f"s{seed}") for seed in range(40)]  # the seeds themselves, from their own file
@@ -91,7 +91,7 @@ def test_evolutions_of_a_seed_stay_with_it(tmp_path):
     assert seeds[0] and seeds[1] and not seeds[0] & seeds[1]
 
 
-def test_equal_records_without_ids_stay_together(tmp_path):
+def test_equal_records_without_ids_are_on_the_same_side(tmp_path):
     both = split(tmp_path, [record(i % 20) for i in range(60)])
     sides = [set(responses(side)) for side in (both.train, both.validation)]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
@@ -119,7 +119,7 @@ def test_a_side_without_records_is_refused(tmp_path, fraction, count, complaint)
 
 
 @pytest.mark.parametrize("objective", ["token_mean", "original"])
-def test_a_side_whose_prompts_all_fill_the_row_is_refused(tmp_path, objective):
+def test_a_side_without_supervised_tokens_is_refused(tmp_path, objective):
     records = [record(i) for i in range(40)]
     for entry in records:
         if is_held_out(entry.setdefault("id", entry["instruction"]), 0.3):

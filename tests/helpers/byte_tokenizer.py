@@ -1,4 +1,4 @@
-"""A tokenizer without a model file: one id a byte, and id 0 for the end of text, as in StarCoder."""
+"""A tokenizer without a model file: one id per byte, and id 0 for the end of text, as in StarCoder."""
 
 import hashlib
 
@@ -32,7 +32,7 @@ class ByteTokenizer:
 
 
 def tokenize_plainly(examples, tokenizer):
-    """The recipe in plain Python, against which the seqio Task is held; uncut."""
+    """The recipe in plain Python, without truncation, to compare the seqio Task with."""
     for example in examples:
         prompt = tokenizer.encode(wizardcoder_prompt(with_input(example.instruction, example.input)))
         response = [*tokenizer.encode(example.output), tokenizer.eos_id]

@@ -1,4 +1,4 @@
-"""Checkpoints that go from one mesh to another; a program of its own, because the number of devices is set when JAX starts.
+"""Checkpoints that move between meshes. A separate program, because JAX fixes the number of devices at start.
 
     checkpoint_meshes.py chain FOLDER | program
 
@@ -29,7 +29,7 @@ SIZES = {"vocab_size": 96, "embed_dim": 16, "num_layers": 3, "head_dim": 4, "mlp
 REST = {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 1, "mlp": "gelu", "max_positions": 32, "norm_eps": 1e-5}
 ARCH = ArchConfig(**{**FAMILIES["gpt_bigcode"].arch_fields, **SIZES, **REST, "tie_embeddings": True})
 CARD = CheckpointCard(arch=ARCH, tokenizer={})
-# where a state goes, one after the other: devices, mesh, strategy
+# the sequence of a state's meshes: devices, mesh, strategy
 CHAIN = [
     ((2, 4), "fsdp_tensor"),
     ((2, 2), "fsdp_tensor"),
@@ -45,7 +45,7 @@ def make_mesh(shape):
 
 
 def shapes_on(mesh, rules):
-    """What a run holds: weights, moments in three dtypes, an average, and a count."""
+    """The state of a run: weights, moments in three dtypes, a moving average, and a count."""
     weights = jax.tree.leaves(abstract_transformer(ARCH, rules), is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
     placed = {f"{i}": (leaf.shape, rules.sharding(mesh, leaf.shape, leaf.axes)) for i, leaf in enumerate(weights)}
 
@@ -82,7 +82,7 @@ def differing(found, expected):
 
 
 def chain(folder):
-    """Saved on each mesh, restored on the next."""
+    """Save on each mesh and restore on the next."""
     expected = values()
     state, run = None, folder
     for i, (shape, strategy) in enumerate(CHAIN):
@@ -100,7 +100,7 @@ def chain(folder):
 
 
 def program():
-    """Sizes of what is exchanged to find the checksums of split arrays, and whether every split has the same."""
+    """Sizes of the collectives that compute checksums of sharded arrays, and whether all shardings agree."""
     rng = np.random.default_rng(0)
     array = rng.standard_normal((16, 64, 128)).astype(np.float32)
     mesh = make_mesh((2, 4))
@@ -117,7 +117,7 @@ def program():
 
 
 def both(folder):
-    """Two processes save, find the step damaged and go back, together."""
+    """Two processes save, find the step damaged and fall back together."""
     initialize_distributed()
     shapes, expected = shapes_on(make_mesh((2, 4)), RULES["fsdp_tensor"]), values()
     parts = {**shapes, "frozen": shapes["ema"]}

@@ -1,4 +1,4 @@
-"""Three steps of each optimizer on one device and on meshes of 8; a program of its own, as the devices are set when JAX starts.
+"""Three steps of one optimizer on one device and on meshes of 8. A separate program, as JAX fixes its devices at start.
 
 Prints a JSON object for each. tests/training/test_optimizer_meshes.py runs it.
 """

@@ -1,4 +1,4 @@
-"""Datasets made in memory, without tokenizer and cache."""
+"""Datasets built in memory, without tokenizer and cache."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, build_rows
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """An example's ids and whether each is to be predicted."""
+    """The ids of an example and their loss mask."""
 
     example_id: int
     tokens: np.ndarray
@@ -17,7 +17,7 @@ class Sample:
 
 
 def dataset_of(samples, max_length, packs=True, vocab_size=1 << 20):
-    """The samples laid out in rows, by the functions that `prepare` uses."""
+    """The rows of the samples, built by the functions that `prepare_data` uses."""
     samples = list(samples)
     store = build_token_store([s.tokens for s in samples], [s.loss_mask for s in samples], vocab_size)
     supervised = np.asarray([np.count_nonzero(s.loss_mask[1:]) for s in samples])
@@ -38,7 +38,7 @@ def dataset_of(samples, max_length, packs=True, vocab_size=1 << 20):
 
 
 def random_samples(num_examples, max_length, seed=0):
-    """Of 2 to max_length tokens; ids include 0 anywhere, any of them may be learnt; example ids have gaps, as after drops."""
+    """Samples of 2 to max_length tokens, with ids 0 and any loss mask; example ids have gaps, as after drops."""
     rng = np.random.default_rng(seed)
     for i in range(num_examples):
         n = int(rng.integers(2, max_length + 1))

@@ -42,7 +42,7 @@ def error(found, expected):
     return float(np.sqrt(apart / sum(np.square(array).sum() for array in expected.values())))
 
 
-def test_microbatches_of_unequal_weight_count_by_their_tokens():
+def test_microbatches_are_weighted_by_their_supervised_tokens():
     """Means of means would weigh the first rows, of few supervised tokens, as much as the last."""
     batch = rows()
     counts = (batch["weights"] > 0).sum(axis=1)

@@ -1,4 +1,4 @@
-"""What is added to the objective against torch; what is drawn at random against its own rules."""
+"""Regularization terms of the loss against torch; dropout and noise against their own rules."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def test_z_loss_and_label_smoothing_and_their_gradients_equal_torchs(z_loss, smo
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     for grad, other in zip(grads, (states.grad.numpy(), rows.grad.numpy()), strict=True):
         np.testing.assert_allclose(grad, other, rtol=0, atol=1e-5 * np.abs(other).max())
-    assert not np.asarray(grads[1])[VOCAB:].any()  # the padding of the vocabulary has no part in the smoothing
+    assert not np.asarray(grads[1])[VOCAB:].any()  # padding of the vocabulary is excluded from smoothing
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def loss_and_gradients(model, batch, options, unroll=False):
 
 
 def small_rows(model, batch=4):
-    """The first 96 places of rows; what they hold of the third segment goes."""
+    """The first 96 positions of rows, without the third segment."""
     return {name: array[:, :96] if array.ndim == 2 else array for name, array in rows(model.arch, batch).items()}
 
 
@@ -80,7 +80,7 @@ def test_dropout_and_noise_are_the_same_recomputed_unrolled_and_in_microbatches(
     assert_equal(jax.tree.map(jnp.add, *(loss_and_gradients(model, half, recomputed) for half in halves)), expected)
 
 
-def test_other_seeds_draw_otherwise(model):
+def test_other_seeds_give_other_dropout_and_noise(model):
     batch = Batch(**small_rows(model))
     for added in ({"dropout": 0.3}, {"neftune_alpha": 5.0}):
         options = dataclasses.replace(NOISY.without_regularization(), **added)
@@ -88,7 +88,7 @@ def test_other_seeds_draw_otherwise(model):
         assert len(losses) == 2
 
 
-def test_options_of_the_settings_are_theirs_and_the_plain_ones_add_nothing():
+def test_options_follow_the_settings_and_those_of_validation_have_no_regularization():
     added = RegularizationConfig(dropout=0.1, neftune_alpha=5.0, z_loss=1e-4, label_smoothing=0.1)
     options = LossOptions.from_config(TrainConfig(regularisation=added, attention="dot", loss_chunk=256))
     wanted = {"dtype": jnp.dtype("bfloat16"), "remat": "full", "attention": "dot", "chunk": 256, **dataclasses.asdict(added)}

@@ -1,5 +1,6 @@
 import json
 import time
+import types
 
 import pytest
 
@@ -7,7 +8,7 @@ from tests.helpers.processes import run_python
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.training.goodput import GoodputLog, Stopwatch, process_start_s
 
-# A process that is in a phase but for a moment.
+# A process that is inside a named phase almost all the time.
 BUSY = """
 import time
 time.sleep(0.3)
@@ -24,27 +25,35 @@ print(log.save().accounted)
 """
 
 
-def test_the_time_of_a_phase_within_another_is_the_inner_ones():
+@pytest.fixture
+def clock(monkeypatch):
+    """A virtual clock: clock.sleep(s) advances time.monotonic."""
+    now = [time.monotonic()]
+    monkeypatch.setattr("wizardcoder_jax.training.goodput.time.monotonic", lambda: now[0])
+    return types.SimpleNamespace(sleep=lambda s: now.__setitem__(0, now[0] + s))
+
+
+def test_time_in_nested_phases_belongs_to_the_inner_phase(clock):
     watch = Stopwatch()
     with watch.phase("outer"):
-        time.sleep(0.05)
+        clock.sleep(2.0)
         with watch.phase("inner"):
-            time.sleep(0.1)
-        time.sleep(0.05)
+            clock.sleep(5.0)
+        clock.sleep(1.0)
     seconds = watch.seconds()
-    assert 0.1 <= seconds["outer"] < 0.19 and 0.1 <= seconds["inner"] < 0.19
-    assert sum(seconds.values()) == pytest.approx(watch.wall_s, abs=0.01)
+    assert (seconds["outer"], seconds["inner"]) == (pytest.approx(3.0), pytest.approx(5.0))
+    assert sum(seconds.values()) == pytest.approx(watch.wall_s)
 
 
-def test_an_error_ends_its_phase():
+def test_an_error_ends_its_phase(clock):
     watch = Stopwatch()
     with pytest.raises(KeyError), watch.phase("step"):
         raise KeyError
-    time.sleep(0.05)
-    assert watch.seconds()["other"] >= 0.05
+    clock.sleep(4.0)
+    assert watch.seconds()["other"] == pytest.approx(4.0)
 
 
-def test_time_counts_from_the_start_of_the_process_and_nearly_all_is_accounted_for(tmp_path):
+def test_time_counts_from_the_start_of_the_process_and_nearly_all_belongs_to_a_phase(tmp_path):
     began = time.time()
     done = run_python("-c", BUSY, tmp_path)
     took_s = time.time() - began
@@ -56,14 +65,14 @@ def test_time_counts_from_the_start_of_the_process_and_nearly_all_is_accounted_f
     assert process_start_s() < time.time()
 
 
-def test_steps_that_are_done_again_are_lost_and_runs_add_up(tmp_path):
+def test_repeated_steps_are_lost_and_starts_add_up(tmp_path):
     for first, steps in ((0, [1.0, 2.0, 3.0, 4.0]), (2, [3.5])):  # killed after step 4, the last checkpoint is of step 2
         log = GoodputLog(str(tmp_path), Stopwatch(), first)
         for step_s in steps:
             log.record_step(step_s)
         goodput = log.save()
     assert (goodput.productive_s, goodput.lost_s) == (1 + 2 + 3.5, 3 + 4)
-    again = GoodputLog(str(tmp_path), Stopwatch(), 1).save()  # an older checkpoint still: step 2 and step 3 are lost too
+    again = GoodputLog(str(tmp_path), Stopwatch(), 1).save()  # an even older checkpoint: steps 2 and 3 are lost too
     assert (again.productive_s, again.lost_s) == (1.0, 7 + 2 + 3.5)
     written = json.loads((tmp_path / "goodput.json").read_text())
     assert len(written["runs"]) == 3
@@ -72,13 +81,13 @@ def test_steps_that_are_done_again_are_lost_and_runs_add_up(tmp_path):
     assert len(json.loads((tmp_path / "goodput.json").read_text())["runs"][0]["steps_s"]) == 1
 
 
-def test_a_run_anew_forgets_the_earlier_ones(tmp_path):
+def test_overwriting_a_run_discards_earlier_entries(tmp_path):
     GoodputLog(str(tmp_path), Stopwatch(), 0).save()
     GoodputLog(str(tmp_path), Stopwatch(), 0, overwrite=True).save()
     assert len(json.loads((tmp_path / "goodput.json").read_text())["runs"]) == 1
 
 
-def test_a_file_that_is_something_else_is_named(tmp_path):
+def test_a_file_of_another_format_is_an_error(tmp_path):
     (tmp_path / "goodput.json").write_text("{}")
     with pytest.raises(InputError, match=r"goodput\.json has no list of runs; remove the file"):
         GoodputLog(str(tmp_path), Stopwatch(), 0)

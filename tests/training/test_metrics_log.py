@@ -27,20 +27,20 @@ from wizardcoder_jax.training.trainable import Partition
 from wizardcoder_jax.training.validation_loss import ValidationLoss
 from wizardcoder_jax.training.wandb_tracker import WandbTracker
 
-# A stand-in for the client: appends what it is told to a file.
+# A stand-in for the wandb package that appends every call to a file.
 FAKE_WANDB = """
 import json, os
 class Run:
     def __init__(self, settings):
         self.id = settings["id"] or "new-id"
-        self.tell("init", settings)
-    def tell(self, kind, what):
+        self.record("init", settings)
+    def record(self, kind, value):
         with open(os.environ["FAKE_WANDB_LOG"], "a") as file:
-            file.write(json.dumps([kind, what]) + "\\n")
+            file.write(json.dumps([kind, value]) + "\\n")
     def log(self, values, step):
-        self.tell("log", [step, values])
+        self.record("log", [step, values])
     def finish(self):
-        self.tell("finish", None)
+        self.record("finish", None)
 def init(**settings):
     if settings["project"] == "broken":
         raise RuntimeError("key secret-key refused")
@@ -52,7 +52,7 @@ def entries(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_step_and_what_was_measured_after_it_are_one_entry_in_every_log(tmp_path):
+def test_a_step_and_its_evaluation_are_one_entry_in_every_log(tmp_path):
     log = MetricsLog(str(tmp_path), 0)
     log.write(1, {"loss": 2.0})
     log.write(2, {"loss": 1.0, "validation_loss": 1.5, "pass_at_1": 0.25})
@@ -60,8 +60,8 @@ def test_a_step_and_what_was_measured_after_it_are_one_entry_in_every_log(tmp_pa
     log.close()
     second = {"step": 2, "loss": 1.0, "validation_loss": 1.5, "pass_at_1": 0.25}
     assert entries(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 2.0}, second]
-    asked = {"step": 2, "task_id": "T/0", "prompt": "def f():", "answer": "    return 1\n"}
-    assert entries(tmp_path / "generations.jsonl") == [asked]
+    generation = {"step": 2, "task_id": "T/0", "prompt": "def f():", "answer": "    return 1\n"}
+    assert entries(tmp_path / "generations.jsonl") == [generation]
     scalars, texts = scalars_and_texts(tmp_path)
     assert scalars == {("loss", 1): 2.0, ("loss", 2): 1.0, ("validation_loss", 2): 1.5, ("pass_at_1", 2): 0.25}
     assert [("return 1" in text) for text in texts] == [True]
@@ -79,7 +79,7 @@ def test_generations_after_the_resumed_step_are_dropped(tmp_path):
     ]
 
 
-def test_a_process_that_is_not_the_writer_writes_nothing(tmp_path):
+def test_a_process_that_is_not_the_writer_writes_no_files(tmp_path):
     log = MetricsLog(str(tmp_path), 0, is_writer=False)
     log.write(1, {"loss": 1.0})
     log.write_generation(1, "T/0", "", "")
@@ -87,14 +87,14 @@ def test_a_process_that_is_not_the_writer_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# Logs steps 1 and 2 into a bucket; goes on from step 1; prints what the bucket holds in the end.
+# Logs steps 1 and 2 to a bucket, resumes from step 1, and prints what the bucket contains at the end.
 STORED = """
 from wizardcoder_jax.core.filesystem import read_text, remote_path
 from wizardcoder_jax.training import metrics_log
 metrics_log.UPLOAD_INTERVAL_S = 0.0
 log = metrics_log.MetricsLog("gs://bucket/run", 0)
 log.write(1, {"loss": 2.0})
-log.write(2, {"loss": 1.0})  # and no close: the run is killed
+log.write(2, {"loss": 1.0})  # no close, as if the run was killed
 assert read_text("gs://bucket/run/metrics.jsonl").count("loss") == 2
 log = metrics_log.MetricsLog("gs://bucket/run", 1)
 log.write(2, {"loss": 0.5})
@@ -104,7 +104,7 @@ print(sum("tfevents" in path.name for path in remote_path("gs://bucket/run").ite
 """
 
 
-def test_a_run_in_an_object_store_has_its_metrics_there(monkeypatch):
+def test_metrics_of_a_run_in_an_object_store_are_uploaded(monkeypatch):
     server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
     server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
     server.start()
@@ -124,28 +124,28 @@ def wandb(tmp_path, monkeypatch):
     (tmp_path / "path/wandb.py").write_text(FAKE_WANDB)
     monkeypatch.syspath_prepend(str(tmp_path / "path"))
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
-    monkeypatch.setenv("FAKE_WANDB_LOG", str(tmp_path / "told"))
+    monkeypatch.setenv("FAKE_WANDB_LOG", str(tmp_path / "calls"))
     monkeypatch.setenv("WANDB_API_KEY", "secret-key")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    yield tmp_path / "told"
+    yield tmp_path / "calls"
     sys.modules.pop("wandb", None)
 
 
-def test_a_restarted_run_goes_on_as_the_same_run_of_the_tracker(wandb, tmp_path):
+def test_a_restarted_run_continues_the_same_wandb_run(wandb, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     for start in (0, 1):
         log = MetricsLog(str(run), start, tracker=WandbTracker("p", str(run), {"seed": 0}))
         log.write(start + 1, {"loss": 1.0})
         log.close()
-    told = entries(wandb)
-    assert [kind for kind, _ in told] == ["init", "log", "finish"] * 2
-    assert [told[0][1]["id"], told[3][1]["id"]] == [None, "new-id"]
-    assert told[4][1] == [2, {"loss": 1.0}]
+    calls = entries(wandb)
+    assert [kind for kind, _ in calls] == ["init", "log", "finish"] * 2
+    assert [calls[0][1]["id"], calls[3][1]["id"]] == [None, "new-id"]
+    assert calls[4][1] == [2, {"loss": 1.0}]
     assert "secret-key" not in wandb.read_text() + (run / "wandb_id.txt").read_text()
 
 
-def test_a_tracker_that_cannot_be_had_is_one_clear_line(wandb, tmp_path, monkeypatch):
+def test_an_unavailable_wandb_is_one_clear_error(wandb, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot open Weights & Biases project 'broken'") as refused:
         WandbTracker("broken", str(tmp_path), {})
     assert "secret-key" not in str(refused.value)
@@ -159,7 +159,7 @@ def test_a_tracker_that_cannot_be_had_is_one_clear_line(wandb, tmp_path, monkeyp
         WandbTracker("p", str(tmp_path), {})
 
 
-def test_utilization_is_known_for_known_accelerators_alone(monkeypatch):
+def test_utilization_is_known_only_for_known_accelerators(monkeypatch):
     assert metrics_log.model_flops_utilization(10, 1.0) is None
     device = dataclasses.replace(ACCELERATORS["v5e"], device_kind=jax.devices()[0].device_kind, peak_flops=1200.0)
     monkeypatch.setitem(ACCELERATORS, "this", device)
@@ -167,7 +167,7 @@ def test_utilization_is_known_for_known_accelerators_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(("start", "stop", "traced"), [(0, 5, True), (0, 2, True), (2, 5, False), (0, 1, False)])
-def test_the_steps_of_the_window_are_traced_also_where_the_run_stops_in_it(tmp_path, start, stop, traced):
+def test_the_profiler_traces_its_window_even_if_the_run_stops_within_it(tmp_path, start, stop, traced):
     profiler, state, metrics = ProfilerCallback(str(tmp_path), 2, 2), None, jnp.ones(8).sum()
     for step in range(start + 1, stop + 1):
         profiler.before_step(step)
@@ -188,23 +188,23 @@ def held_out_rows(num_rows=5, length=24):
     tokens = rng.integers(1, 380, (num_rows, length + 1)).astype(np.int32)
     weights = (rng.random((num_rows, length)) < np.linspace(0.1, 1, num_rows)[:, None]).astype(np.float32)
     ones = np.ones((num_rows, length), np.int32)
-    places = np.arange(length, dtype=np.int32)[None].repeat(num_rows, axis=0)
-    return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights, "segment_ids": ones, "positions": places}
+    positions = np.arange(length, dtype=np.int32)[None].repeat(num_rows, axis=0)
+    return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights, "segment_ids": ones, "positions": positions}
 
 
 class HeldOut:
-    """Rows in batches, the last filled up, with weights that add up to 1."""
+    """Rows in batches, the last one padded, with weights that add up to 1."""
 
     def __init__(self, rows, batch_size):
         self.rows, self.batch_size = rows, batch_size
         self.num_batches = -(-len(rows["tokens"]) // batch_size)
 
-    def batch(self, index, places):
-        wanted = index * self.batch_size + places
-        there = (wanted < len(self.rows["tokens"]))[:, None]
-        cut = {name: np.where(there, array[wanted % len(array)], 0) for name, array in self.rows.items()}
+    def batch(self, index, positions):
+        wanted = index * self.batch_size + positions
+        exists = (wanted < len(self.rows["tokens"]))[:, None]
+        cut = {name: np.where(exists, array[wanted % len(array)], 0) for name, array in self.rows.items()}
         cut["weights"] = (cut["weights"] / self.rows["weights"].sum()).astype(np.float32)
-        return {**cut, "seeds": np.zeros(len(places), np.uint32)}
+        return {**cut, "seeds": np.zeros(len(positions), np.uint32)}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])

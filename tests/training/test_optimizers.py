@@ -25,7 +25,7 @@ KERNEL = "blocks.mlp.up.kernel"
 
 
 def params_of(arrays):
-    """Parameters by name, of arrays in float32."""
+    """Float32 parameters by name."""
     return {name: nnx.Param(jnp.asarray(array, jnp.float32), axes=(None,) * array.ndim) for name, array in arrays.items()}
 
 
@@ -63,13 +63,13 @@ def test_schedules_equal_transformers(name, theirs):
     np.testing.assert_allclose([float(ours(i)) for i in range(100)], seen, rtol=1e-5, atol=1e-12)
 
 
-def test_wsd_is_constant_and_then_falls_in_a_line():
+def test_wsd_is_constant_and_then_decays_linearly():
     schedule = make_schedule(OptimConfig(peak_lr=1.0, warmup_steps=10, schedule="wsd", decay_fraction=0.2), 100)
     assert [float(schedule(i)) for i in (0, 5, 10, 50, 80, 90, 100)] == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
-def test_a_falling_schedule_ends_at_the_fraction_that_was_asked_for(name):
+def test_a_decaying_schedule_ends_at_the_given_fraction(name):
     schedule = make_schedule(OptimConfig(peak_lr=1.0, warmup_steps=10, schedule=name, final_lr_fraction=0.1), 100)
     assert [float(schedule(i)) for i in (10, 100)] == pytest.approx([1, 0.1])
     values = [float(schedule(i)) for i in range(10, 101)]
@@ -102,7 +102,7 @@ def test_adafactor_equals_its_published_algorithm():
     np.testing.assert_allclose(found["tokens"], value, rtol=1e-4, atol=1e-5)
 
 
-def test_adafactor_takes_each_layers_matrix_for_itself():
+def test_adafactor_treats_the_matrix_of_each_layer_separately():
     """Heads and their dims are one side of a matrix; a layer with large gradients does not scale down the others."""
     shapes = {"blocks.attention.query.kernel": (140, 5, 32), "blocks.attention.out.kernel": (5, 32, 140)}
     start = {name: drawn(2, *shape)[0] for name, shape in shapes.items()}
@@ -127,7 +127,7 @@ def orthogonal(matrix):
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def test_muon_orthogonalises_each_layers_matrix_and_leaves_the_rest_to_adamw():
+def test_muon_orthogonalizes_the_matrix_of_each_layer_and_leaves_the_rest_to_adamw():
     kernels = {
         "blocks.attention.query.kernel": ((2, 12, 3, 4), (12, 12)),
         "blocks.attention.out.kernel": ((2, 3, 4, 20), (12, 20)),
@@ -204,7 +204,7 @@ def regression(config, num_steps=300):
 
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
-def test_moments_in_fewer_bits_learn_as_well(name):
+def test_quantized_moments_reach_the_same_loss(name):
     settings = {"peak_lr": 1e-3 if name == "lion" else 3e-3, "warmup_steps": 0, "b2": 0.99 if name == "lion" else 0.999}
     dtypes = ("float32", "bfloat16", "int8")
     runs = [regression(OptimConfig(name=name, moment_dtype=dtype, **settings)) for dtype in dtypes]
@@ -214,14 +214,14 @@ def test_moments_in_fewer_bits_learn_as_well(name):
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 8.01), ("bfloat16", 4.01), ("int8", 2.1)])
-def test_bytes_of_adamws_moments(dtype, most):
+def test_the_bytes_of_adamw_moments_by_dtype(dtype, most):
     params = params_of({"blocks.mlp.up.kernel": np.zeros((2, 128, 256), np.float32)})
     state = make_optimizer(constant("adamw", moment_dtype=dtype), 10).init(params)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert held / (2 * 128 * 256) <= most
 
 
-def test_small_arrays_keep_their_moments_in_full():
+def test_moments_of_small_arrays_stay_float32():
     state = make_optimizer(constant("adamw", moment_dtype="int8"), 10).init(params_of({"tokens": np.zeros(MIN_SIZE - 1)}))
     assert not any(
         isinstance(node, QuantizedMoment)
@@ -239,8 +239,8 @@ def test_rounding_to_8_bits_is_right_in_expectation_and_keeps_small_numbers(is_s
     scale = np.abs(x).reshape(4, 2, 128).max(-1).repeat(128, axis=-1).astype(np.float64)
     code = levels * (np.abs(x) / scale) ** (1 / power)
     below, above = (scale * (np.floor(code + place) / levels) ** power for place in (0, 1))
-    deviation = np.sqrt(np.maximum((np.abs(x) - below) * (above - np.abs(x)), 0))  # of a draw of one of two numbers
-    kept = np.abs(x) > below if not is_second else code >= 1  # below the first step a second moment is that step
+    deviation = np.sqrt(np.maximum((np.abs(x) - below) * (above - np.abs(x)), 0))  # of the choice between the two neighbors
+    kept = np.abs(x) > below if not is_second else code >= 1  # a second moment below the smallest code becomes that code
     error = np.abs(np.abs(draws).mean(0) - np.abs(x))
     assert (error < 5 * deviation / math.sqrt(2000) + 1e-5 * np.abs(x))[kept].all()
     large = np.abs(x) > 0.1
@@ -251,7 +251,7 @@ def test_rounding_to_8_bits_is_right_in_expectation_and_keeps_small_numbers(is_s
         assert (draws * x >= 0).all()
 
 
-def test_what_is_zero_stays_zero_and_the_largest_is_exact():
+def test_zeros_stay_zero_and_the_largest_number_is_exact():
     x = jnp.asarray([[0.0] * 127 + [0.3]])
     for is_second in (False, True):
         read = dequantize_blocks(*quantize_blocks(x, -1, 128, is_second, jax.random.key(1)))
@@ -259,8 +259,8 @@ def test_what_is_zero_stays_zero_and_the_largest_is_exact():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_a_second_moment_that_should_decay_does_not_stand_still(dtype):
-    """With decay 0.999 a step changes it by less than half the distance between two numbers that can be held."""
+def test_a_decaying_second_moment_does_not_freeze(dtype):
+    """With decay 0.999 a step changes it by less than half the distance between two representable numbers."""
     inner = optax.scale_by_adam(b1=0.0, b2=0.999)
     params = params_of({"tokens": np.ones((64, 128), np.float32)})
     optimizer = quantize_moments(inner, dtype)
@@ -278,7 +278,7 @@ def test_a_second_moment_that_should_decay_does_not_stand_still(dtype):
     assert held.sum() == pytest.approx(expected.sum(), rel=0.05)
 
 
-def test_bfloat16_is_rounded_to_a_neighbour_in_proportion():
+def test_bfloat16_rounds_to_each_neighbor_in_proportion():
     x = np.float32(1 + 3 / 1024)  # bfloat16 has 1 and 1 + 8/1024 here
     drawn_ = np.asarray(round_to_bfloat16(jnp.full(20000, x), jax.random.key(0)), np.float32)
     assert set(np.unique(drawn_)) == {1.0, 1 + 8 / 1024}
@@ -302,7 +302,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_blocks_are_large_and_not_cut_where_a_mesh_splits_the_dim(name):
+def test_blocks_are_large_and_within_the_shards_of_a_dim(name):
     shape, axes, expected = BLOCKS[name]
     dim, block = choose_block(shape, axes)
     assert (dim, block) == expected
@@ -314,7 +314,7 @@ def test_blocks_are_large_and_not_cut_where_a_mesh_splits_the_dim(name):
 
 @pytest.mark.parametrize("dim", [-1, -2])
 @pytest.mark.parametrize("is_second", [False, True])
-def test_a_block_shares_its_largest_number_with_no_other(dim, is_second):
+def test_each_block_has_its_own_scale(dim, is_second):
     x = np.full((2, 32, 32), 1e-6, np.float32)
     x[0, 3, 5] = 1.0
     found = np.asarray(dequantize_blocks(*quantize_blocks(jnp.asarray(x), dim, 16, is_second, jax.random.key(0))))
@@ -324,7 +324,7 @@ def test_a_block_shares_its_largest_number_with_no_other(dim, is_second):
     assert found[0, 3, 5] == 1.0 and (found[same] != x[same]).sum() == 15
 
 
-def test_moments_whose_blocks_would_be_of_one_number_stay_in_full():
+def test_moments_with_blocks_of_one_number_stay_float32():
     params = {"tokens": nnx.Param(jnp.zeros((4099, 1)), axes=("vocab", None))}
     state = make_optimizer(constant("adamw", moment_dtype="int8"), 10).init(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.size > 1} == {np.dtype("float32")}
@@ -335,7 +335,7 @@ PARTS = {KERNEL: (3, 256, 256), "blocks.mlp.up.bias": (3, 256), "blocks.attentio
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
-def test_an_update_layerwise_is_that_of_all_at_once(name, dtype):
+def test_a_layerwise_update_equals_one_of_all_parameters_at_once(name, dtype):
     config, rng = constant(name, moment_dtype=dtype, weight_decay=0.1), np.random.default_rng(0)
     draw = lambda: params_of({key: rng.normal(size=shape) for key, shape in PARTS.items()})  # noqa: E731
     params, grads = draw(), [draw() for _ in range(3)]
@@ -353,11 +353,11 @@ def test_an_update_layerwise_is_that_of_all_at_once(name, dtype):
         whole_update, update = np.asarray(whole[key][...]), np.asarray(parts[key][...])
         if dtype == "float32":
             np.testing.assert_allclose(update, whole_update, rtol=1e-5, atol=1e-7)
-        else:  # the roundings are drawn anew
+        else:  # the rounding uses other random numbers
             assert np.corrcoef(update.ravel(), whole_update.ravel())[0, 1] > 0.97
 
 
-def test_each_layer_is_rounded_by_itself():
+def test_each_layer_is_rounded_with_its_own_random_numbers():
     params = params_of({KERNEL: np.zeros((2, 256, 256))})
     optimizer = make_optimizer(constant("adamw", moment_dtype="bfloat16"), 10, layerwise=True)
     grad = params_of({KERNEL: np.broadcast_to(np.random.default_rng(0).normal(size=(256, 256)), (2, 256, 256))})

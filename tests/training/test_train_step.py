@@ -95,7 +95,7 @@ def steps_of(model, config, rows, num_steps=3):
     return seen, state
 
 
-def test_three_steps_of_fine_tuning_equal_torchs(pair):
+def test_three_training_steps_equal_those_of_torch(pair):
     theirs, ours = copy.deepcopy(pair[0]), pair[1]  # in eval mode: without dropout
     rows, seen = packed_batch(393), []
     schedule = make_schedule(OPTIM, 10)

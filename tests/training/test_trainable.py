@@ -34,7 +34,7 @@ def norm(grads):
     return math.sqrt(sum(float(np.square(grad.astype(np.float64)).sum()) for grad in grads))
 
 
-def test_frozen_weights_stay_and_have_no_moments_and_no_part_in_the_norm(true_grads):
+def test_frozen_weights_stay_unchanged_without_moments_or_share_of_the_norm(true_grads):
     training = Training(config({"weight_decay": 0.5, "ema_decay": 0.9}, freeze=FROZEN))
     state = training.state
     kinds = {name for name in true_grads if name == "tokens" or ".attention." in name or "norm" in name}
@@ -48,7 +48,7 @@ def test_frozen_weights_stay_and_have_no_moments_and_no_part_in_the_norm(true_gr
     assert all(value != trained[name] for name, value in bits(training.state.trained).items())
 
 
-def test_frozen_weights_are_of_any_dtype():
+def test_frozen_weights_may_have_any_dtype():
     whole = model()
     for param in (whole.tokens, whole.blocks.mlp.up.kernel):
         param.set_value(param[...].astype(jnp.bfloat16))
@@ -73,7 +73,7 @@ def test_frozen_layers_stay_unchanged_under_every_optimizer(name, dtype):
             assert (after != before[weight]).any()
 
 
-def test_layers_that_stay_have_no_part_in_the_norm_and_no_moments(true_grads):
+def test_frozen_layers_have_no_share_of_the_norm_and_no_moments(true_grads):
     training = Training(config({"b1": 0.0, "clip_norm": 0.1}, freeze_layers=1))
     found = training.step(rows())
     moving = {name: grad[1:] if name.startswith("blocks.") else grad for name, grad in true_grads.items()}
@@ -85,7 +85,7 @@ def test_layers_that_stay_have_no_part_in_the_norm_and_no_moments(true_grads):
         if name.startswith("blocks."):
             assert not moment[0].any()
             moment = moment[1:]
-        clipped = 0.1 / expected * moving[name]  # by the norm of what moves
+        clipped = 0.1 / expected * moving[name]  # by the norm of the trained layers
         np.testing.assert_allclose(moment, clipped, rtol=1e-4, atol=1e-7)
 
 
@@ -93,7 +93,7 @@ def has_moments(node):
     return hasattr(node, "mu")
 
 
-def test_the_moving_average_is_that_of_the_weights():
+def test_the_moving_average_follows_the_weights():
     training = Training(config({"ema_decay": 0.9}, freeze=("tokens",)))
     expected = arrays(training.state.trained)
     assert bits(training.state.ema) == bits(training.state.trained)
@@ -110,7 +110,7 @@ def test_the_moving_average_is_that_of_the_weights():
     np.testing.assert_array_equal(averaged.blocks.mlp.up.kernel[...], found["blocks.mlp.up.kernel"])
 
 
-def test_a_model_that_is_split_and_joined_is_itself():
+def test_splitting_and_joining_a_model_returns_it_unchanged():
     whole = model()
     for freeze in ((), FROZEN):
         partition = Partition.of(whole, config(freeze=freeze))
@@ -120,7 +120,7 @@ def test_a_model_that_is_split_and_joined_is_itself():
 
 
 @pytest.mark.parametrize("base_weights", ["float32", "bfloat16", "int8", "nf4"])
-def test_of_an_adapted_model_the_adapters_alone_are_trained(base_weights):
+def test_only_the_adapters_of_a_model_with_adapters_are_trained(base_weights):
     settings = TrainConfig(lora=LoraConfig(rank=2, base_weights=base_weights))
     arch = dataclasses.replace(ARCH, embed_dim=64, head_dim=16)
     subject = abstract_model(arch, RULES_HERE, settings)
@@ -139,6 +139,6 @@ def test_of_an_adapted_model_the_adapters_alone_are_trained(base_weights):
         ({"freeze": ("tokens", "final*"), "freeze_layers": 2}, "freeze_layers 2 leaves none of the 2 layers to train"),
     ],
 )
-def test_freezing_nothing_or_everything_is_refused(changes, complaint):
+def test_freezing_unknown_weights_or_everything_is_refused(changes, complaint):
     with pytest.raises(InputError, match=complaint):
         Partition.of(model(), config(**changes))
