@@ -1,6 +1,7 @@
 """The search for settings, and the changes that are suggested for a run that does not fit."""
 
 import dataclasses
+import functools
 
 import pytest
 
@@ -15,8 +16,13 @@ STARCODER = published_arch("bigcode/starcoder")
 V5E_32 = parse_topology("v5e:4x8")
 
 
+@functools.cache
+def default_candidates():
+    return rank_candidates(TrainConfig(), STARCODER, V5E_32)
+
+
 def test_candidates_use_all_chips_and_their_microbatches_divide():
-    found = rank_candidates(TrainConfig(), STARCODER, V5E_32)
+    found = default_candidates()
     assert len({choice.config for choice in found}) == len(found) > 100
     for choice in found:
         data, model = parse_mesh(choice.config.mesh)
@@ -27,7 +33,7 @@ def test_candidates_use_all_chips_and_their_microbatches_divide():
 
 
 def test_candidates_that_may_fit_come_first_sorted_by_time():
-    found = rank_candidates(TrainConfig(), STARCODER, V5E_32)
+    found = default_candidates()
     fits = [choice.fits() for choice in found]
     assert fits == sorted(fits, reverse=True) and True in fits and False in fits
     times = [choice.time.total_s for choice in found if choice.fits()]
@@ -37,15 +43,14 @@ def test_candidates_that_may_fit_come_first_sorted_by_time():
 
 def test_starcoder_on_32_chips_gets_large_microbatches_and_offloads_activations():
     """The fastest of the choices that were compiled for v5e:4x8: 20.8 s per step (22.2 with offload_middle)."""
-    best = rank_candidates(TrainConfig(), STARCODER, V5E_32)[0].config
+    best = default_candidates()[0].config
     assert (best.strategy, best.mesh, best.remat, best.accumulation) == ("fsdp", "32x1", "offload_up", 4)
 
 
 def test_a_small_model_gets_no_tensor_parallelism_and_little_recomputation():
-    best = rank_candidates(TrainConfig(batch_size=64), published_arch("bigcode/starcoderbase-1b"), parse_topology("v5p:2x2x1"))[
-        0
-    ]
-    assert best.config.strategy == "fsdp" and best.config.remat == "mlp"
+    arch, topology = published_arch("bigcode/starcoderbase-1b"), parse_topology("v5p:2x2x1")
+    best = rank_candidates(TrainConfig(batch_size=64), arch, topology)[0].config
+    assert best.strategy == "fsdp" and best.remat == "mlp"
 
 
 def test_the_original_objective_keeps_the_microbatches_over_which_it_averages():
@@ -89,9 +94,8 @@ def test_changes_that_keep_the_result_are_suggested_first_and_adapters_last():
 
 
 def test_more_chips_are_always_whole_hosts():
-    suggested = suggest_changes(
-        TrainConfig(batch_size=16), published_arch("bigcode/starcoderbase-3b"), parse_topology("v5e:1x1")
-    )
+    arch = published_arch("bigcode/starcoderbase-3b")
+    suggested = suggest_changes(TrainConfig(batch_size=16), arch, parse_topology("v5e:1x1"))
     flags = next(suggestion.flags for suggestion in suggested if "--topology" in suggestion.flags)
     assert flags[flags.index("--topology") + 1] == "v5e:2x2"  # half a host, 1x2, is left out
 
@@ -106,6 +110,6 @@ def test_no_suggestion_contradicts_the_config():
 
 
 def test_the_loss_chunk_is_chosen_unless_the_run_sets_it():
-    found = {choice.config.loss_chunk for choice in rank_candidates(TrainConfig(), STARCODER, V5E_32)}
+    found = {choice.config.loss_chunk for choice in default_candidates()}
     assert found == {None, 2048}
     assert {choice.config.loss_chunk for choice in rank_candidates(TrainConfig(loss_chunk=512), STARCODER, V5E_32)} == {512}

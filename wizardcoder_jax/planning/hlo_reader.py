@@ -133,7 +133,7 @@ class _Reader:
                 self._flops += num_runs * matmul_flops(line, lines)
             elif op.removesuffix("-start") in _COLLECTIVES:
                 kind = op.removesuffix("-start")
-                # a reduce-scatter is written as an all-reduce followed by a slice
+                # A reduce-scatter is written as an all-reduce followed by a slice.
                 collectives.append(("reduce-scatter" if scatters and kind == "all-reduce" else kind, line))
             for called in _called(line) if op == "fusion" else ():
                 self._add_inside_fusion(called, num_runs, collectives)
@@ -158,15 +158,15 @@ class _Reader:
     def _add_kernel(self, line: str, num_runs: int) -> None:
         target = re.search(r'custom_call_target="([^"]*)"', line)
         if target and target[1] not in _NOT_KERNELS:
-            name = OPERATION_NAME.match(line)
-            own = re.sub(r"[.\d]+$", "", name[1]) if name else ""
-            self._kernels[own if target[1] == "tpu_custom_call" else target[1]] += num_runs
+            operation = OPERATION_NAME.match(line)
+            name = re.sub(r"[.\d]+$", "", operation[1]) if operation else ""
+            self._kernels[name if target[1] == "tpu_custom_call" else target[1]] += num_runs
 
     def _add_collective(self, line: str, kind: str, num_runs: int, overlapped_cycles: int) -> None:
         sizes = [size for _, size in parse_shapes(line.split(" = ", 1)[1].split(f" {kind}", 1)[0])] or [0]
         size, group_size = max(sizes), parse_group_size(line)
         if kind == "reduce-scatter" and " reduce-scatter" in line:
-            # The text has the size of what each device receives. Sizes of up to 64 bytes are those of flags.
+            # The text has the size of what each device receives, among other results of at most 64 bytes.
             size = (min(s for s in sizes if s > 64) if max(sizes) > 64 else size) * group_size
         # An overlapped collective is written at its start, in each overlapping operation and at its end, with one chain id.
         chain = re.search(r'chain_id="?(\d+)', line)
