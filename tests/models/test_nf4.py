@@ -42,10 +42,10 @@ def layer_of(stacked, i):
     return jax.tree.map(lambda leaf: leaf[i], stacked)
 
 
-def by_definition(kernel, blocked, grouped):
+def by_definition(kernel, block_dim, group_dim):
     """Return codes [*shape], quantized and exact magnitudes, block by block as in section 3 of the paper."""
     levels = np.asarray(LEVELS)
-    rows = np.moveaxis(kernel.astype(np.float64), blocked, -1)
+    rows = np.moveaxis(kernel.astype(np.float64), block_dim, -1)
     size = np.gcd(64, rows.shape[-1])
     codes, magnitudes = np.zeros(rows.shape, int), np.zeros((*rows.shape[:-1], rows.shape[-1] // size))
     for index in np.ndindex(magnitudes.shape):
@@ -54,15 +54,15 @@ def by_definition(kernel, blocked, grouped):
         codes[index[:-1]][index[-1] * size : (index[-1] + 1) * size] = np.abs(
             block[:, None] / magnitudes[index] - levels
         ).argmin(axis=1)
-    magnitudes, codes = np.moveaxis(magnitudes, -1, blocked), np.moveaxis(codes, -1, blocked)
+    magnitudes, codes = np.moveaxis(magnitudes, -1, block_dim), np.moveaxis(codes, -1, block_dim)
     mean = magnitudes.mean()
-    lines = np.moveaxis(magnitudes - mean, grouped, -1).copy()
+    lines = np.moveaxis(magnitudes - mean, group_dim, -1).copy()
     group = np.gcd(256, lines.shape[-1])
     for index in np.ndindex(*lines.shape[:-1], lines.shape[-1] // group):
         part = lines[index[:-1]][index[-1] * group : (index[-1] + 1) * group]
         step = np.abs(part).max() / 127
         part[:] = np.round(part / step) * step
-    return codes, np.moveaxis(lines, -1, grouped) + mean, magnitudes
+    return codes, np.moveaxis(lines, -1, group_dim) + mean, magnitudes
 
 
 def test_levels_are_the_normal_quantiles_of_the_definition():
@@ -76,26 +76,26 @@ def test_levels_are_the_normal_quantiles_of_the_definition():
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_dequantized_weights_equal_the_definition(name):
-    kernel, (_, _, blocked, grouped) = kernel_of(name), KERNELS[name]
+    kernel, (_, _, block_dim, group_dim) = kernel_of(name), KERNELS[name]
     ours = quantize(name, kernel)
     for i in range(2):
-        codes, magnitudes, _ = by_definition(kernel[i], blocked, grouped)
-        repeated = np.repeat(magnitudes, codes.shape[blocked] // magnitudes.shape[blocked], axis=blocked)
+        codes, magnitudes, _ = by_definition(kernel[i], block_dim, group_dim)
+        repeated = np.repeat(magnitudes, codes.shape[block_dim] // magnitudes.shape[block_dim], axis=block_dim)
         expected = np.asarray(LEVELS)[codes] * repeated
-        np.testing.assert_allclose(layer_of(ours, i).dense(jnp.float32), expected, atol=1e-5 * np.abs(kernel[i]).max())
+        np.testing.assert_allclose(layer_of(ours, i).dequantize(jnp.float32), expected, atol=1e-5 * np.abs(kernel[i]).max())
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_error_is_at_most_half_the_widest_gap_plus_half_a_step(name):
-    kernel, (_, _, blocked, grouped) = kernel_of(name), KERNELS[name]
+    kernel, (_, _, block_dim, group_dim) = kernel_of(name), KERNELS[name]
     ours, widest = quantize(name, kernel), max(np.diff(LEVELS))
     for i in range(2):
-        magnitudes = by_definition(kernel[i], blocked, grouped)[2]
+        magnitudes = by_definition(kernel[i], block_dim, group_dim)[2]
         step = np.asarray(ours.step[...])[i]
-        steps = np.repeat(step, magnitudes.shape[grouped] // step.shape[grouped], axis=grouped)
+        steps = np.repeat(step, magnitudes.shape[group_dim] // step.shape[group_dim], axis=group_dim)
         bound = magnitudes * widest / 2 + steps / 2
-        repeated = np.repeat(bound, kernel[i].shape[blocked] // bound.shape[blocked], axis=blocked)
-        error = np.abs(np.asarray(layer_of(ours, i).dense(jnp.float32)) - kernel[i])
+        repeated = np.repeat(bound, kernel[i].shape[block_dim] // bound.shape[block_dim], axis=block_dim)
+        error = np.abs(np.asarray(layer_of(ours, i).dequantize(jnp.float32)) - kernel[i])
         assert (error <= 1.0001 * repeated).all()
         assert (error > 0.8 * repeated).any()
 
@@ -103,14 +103,14 @@ def test_the_error_is_at_most_half_the_widest_gap_plus_half_a_step(name):
 def test_a_block_of_zeros_stays_zero():
     kernel = kernel_of("up")
     kernel[:, :, :64] = 0
-    dense = np.asarray(layer_of(quantize("up", kernel), 0).dense(jnp.float32))
+    dense = np.asarray(layer_of(quantize("up", kernel), 0).dequantize(jnp.float32))
     assert not dense[:, :64].any() and dense[:, 64:].any(axis=1).all()
-    assert not np.asarray(layer_of(quantize("up", 0 * kernel), 0).dense(jnp.float32)).any()
+    assert not np.asarray(layer_of(quantize("up", 0 * kernel), 0).dequantize(jnp.float32)).any()
 
 
 def test_a_bfloat16_kernel_is_the_rounded_float32_kernel():
     ours = layer_of(quantize("out", kernel_of("out")), 0)
-    np.testing.assert_array_equal(ours.dense(jnp.bfloat16), ours.dense(jnp.float32).astype(jnp.bfloat16))
+    np.testing.assert_array_equal(ours.dequantize(jnp.bfloat16), ours.dequantize(jnp.float32).astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize(("sizes", "mlp_dim", "limit"), [(STARCODER, 24576, 4.128), (SMOL, 1536, 4.135)])

@@ -79,10 +79,10 @@ class Projection(nnx.Module):
             return y
         return y + self.rules.all_gather(self.bias[...].astype(x.dtype), *self.axes[self.num_in :])
 
-    def dense_kernel(self) -> jax.Array:
+    def merged_kernel(self) -> jax.Array:
         """Return the kernel of one layer, dequantized and with the adapter merged: [*in, *out] float32."""
         stored = self.kernel
-        kernel = stored.dense(jnp.float32) if isinstance(stored, Nf4Kernel) else stored[...].astype(jnp.float32)
+        kernel = stored.dequantize(jnp.float32) if isinstance(stored, Nf4Kernel) else stored[...].astype(jnp.float32)
         if self.scale is not None:
             kernel = kernel * self.scale[...]
         if self.lora_a is None or self.lora_b is None:
@@ -92,7 +92,7 @@ class Projection(nnx.Module):
     def _product(self, x: jax.Array) -> jax.Array:
         """Multiply with the kernel. The backward pass dequantizes int8 and NF4 kernels again, since floats need more memory."""
         if isinstance(self.kernel, Nf4Kernel):
-            product = lambda x, kernel: jnp.tensordot(x, kernel.dense(x.dtype), self.num_in)  # noqa: E731
+            product = lambda x, kernel: jnp.tensordot(x, kernel.dequantize(x.dtype), self.num_in)  # noqa: E731
             return jax.checkpoint(product)(x, self.kernel)
         if self.scale is None:
             return self._float_product(x, self.kernel[...])

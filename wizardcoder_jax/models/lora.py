@@ -120,7 +120,7 @@ def merge_adapters(model: Transformer, dtype: jnp.dtype) -> Transformer:
             if not isinstance(param, nnx.Param):
                 continue
             if isinstance(module, Projection) and name == "kernel":
-                value = jax.lax.map(lambda layer: layer.dense_kernel().astype(dtype), modules[path])
+                value = jax.lax.map(lambda layer: layer.merged_kernel().astype(dtype), modules[path])
             else:
                 value = getattr(modules[path], name)[...].astype(dtype)
             param.set_value(model.rules.constrain(value, *param.axes))

@@ -46,10 +46,10 @@ class Nf4Kernel(nnx.Module):
 
     def __init__(self, kernel: jax.Array, axes: Axes, rules: ShardingRules) -> None:
         self.axes, self.rules = axes, rules
-        self.blocked = max(i for i, axis in enumerate(axes) if axis != "embed")
-        self.grouped = axes.index("embed")
+        self.block_dim = max(i for i, axis in enumerate(axes) if axis != "embed")
+        self.group_dim = axes.index("embed")
         lead = kernel.ndim - len(axes)
-        if kernel.shape[lead + self.blocked] % 2:
+        if kernel.shape[lead + self.block_dim] % 2:
             shape = kernel.shape[lead:]
             raise InputError(f"nf4 packs weights in pairs and cannot store a kernel of {shape}; choose other base_weights")
         codes, scale, step, mean = jax.lax.map(self._quantize, kernel) if lead else self._quantize(kernel)
@@ -59,33 +59,35 @@ class Nf4Kernel(nnx.Module):
         self.step = nnx.Param(rules.constrain(step, *step_axes), axes=step_axes)  # float32, as scale with the number of groups
         self.mean = nnx.Param(rules.constrain(mean), axes=())  # [] float32, of the magnitudes
 
-    def dense(self, dtype: jnp.dtype) -> jax.Array:
+    def dequantize(self, dtype: jnp.dtype) -> jax.Array:
         """Return the dequantized kernel [*shape] of one layer, gathered for computation; the quantized bytes are gathered."""
         codes = self.rules.all_gather(self.codes[...], *self.axes)
         scale = self.rules.all_gather(self.scale[...], *self.axes)
-        steps = _split_dim(scale, self.grouped, self.step.shape[self.grouped])
-        magnitudes = (steps * jnp.expand_dims(self.step[...], self.grouped + 1)).reshape(scale.shape) + self.mean[...]
-        pairs = _split_dim(codes, self.blocked, scale.shape[self.blocked])
-        blocks = _level(jnp.concatenate([pairs & 15, pairs >> 4], axis=self.blocked + 1))
-        kernel = (blocks * jnp.expand_dims(magnitudes, self.blocked + 1)).astype(dtype)
-        shape = tuple(dim * (2 if i == self.blocked else 1) for i, dim in enumerate(codes.shape))
+        steps = _split_dim(scale, self.group_dim, self.step.shape[self.group_dim])
+        magnitudes = (steps * jnp.expand_dims(self.step[...], self.group_dim + 1)).reshape(scale.shape) + self.mean[...]
+        pairs = _split_dim(codes, self.block_dim, scale.shape[self.block_dim])
+        blocks = _level(jnp.concatenate([pairs & 15, pairs >> 4], axis=self.block_dim + 1))
+        kernel = (blocks * jnp.expand_dims(magnitudes, self.block_dim + 1)).astype(dtype)
+        shape = tuple(dim * (2 if i == self.block_dim else 1) for i, dim in enumerate(codes.shape))
         return self.rules.all_gather(kernel.reshape(shape), *self.axes)
 
     def _quantize(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Return codes, scale, step and mean of one layer's kernel."""
-        along, size = self.blocked + 1, math.gcd(BLOCK, kernel.shape[self.blocked])
-        blocks = _split_dim(kernel.astype(jnp.float32), self.blocked, kernel.shape[self.blocked] // size)
+        along, size = self.block_dim + 1, math.gcd(BLOCK, kernel.shape[self.block_dim])
+        blocks = _split_dim(kernel.astype(jnp.float32), self.block_dim, kernel.shape[self.block_dim] // size)
         magnitudes = jnp.max(jnp.abs(blocks), axis=along)
         parts = blocks / jnp.expand_dims(_nonzero(magnitudes), along)
         middles = [(low + high) / 2 for low, high in itertools.pairwise(LEVELS)]
         codes = sum(((parts > middle).astype(jnp.uint8) for middle in middles), jnp.zeros(parts.shape, jnp.uint8))
         low, high = jnp.split(codes, 2, axis=along)
-        packed = (low | high << 4).reshape(tuple(dim // (2 if i == self.blocked else 1) for i, dim in enumerate(kernel.shape)))
+        packed = (low | high << 4).reshape(
+            tuple(dim // (2 if i == self.block_dim else 1) for i, dim in enumerate(kernel.shape))
+        )
         mean = magnitudes.mean()
-        num_groups = magnitudes.shape[self.grouped] // math.gcd(GROUP, magnitudes.shape[self.grouped])
-        groups = _split_dim(magnitudes - mean, self.grouped, num_groups)
-        step = jnp.max(jnp.abs(groups), axis=self.grouped + 1) / _MAX_INT8
-        scale = jnp.round(groups / jnp.expand_dims(_nonzero(step), self.grouped + 1)).astype(jnp.int8)
+        num_groups = magnitudes.shape[self.group_dim] // math.gcd(GROUP, magnitudes.shape[self.group_dim])
+        groups = _split_dim(magnitudes - mean, self.group_dim, num_groups)
+        step = jnp.max(jnp.abs(groups), axis=self.group_dim + 1) / _MAX_INT8
+        scale = jnp.round(groups / jnp.expand_dims(_nonzero(step), self.group_dim + 1)).astype(jnp.int8)
         return packed, scale.reshape(magnitudes.shape), step, mean
 
 
