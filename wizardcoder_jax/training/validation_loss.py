@@ -23,8 +23,8 @@ class HeldOutBatches(Protocol):
     num_batches: int
     batch_size: int
 
-    def batch(self, index: int, rows: np.ndarray) -> Rows:
-        """Return the rows at positions `rows` of batch `index`."""
+    def batch(self, index: int, positions: np.ndarray, /) -> Rows:
+        """Return the rows at `positions` of batch `index`."""
         ...
 
 
@@ -81,6 +81,6 @@ class ValidationLoss:
         del step, metrics
         total = 0.0
         for index in range(self._held_out.num_batches):
-            batch = self._put(lambda rows, index=index: self._held_out.batch(index, rows))
+            batch = self._put(lambda positions, index=index: self._held_out.batch(index, positions))
             total += float(self._loss(trained, frozen, batch))
         return total

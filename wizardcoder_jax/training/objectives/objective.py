@@ -55,17 +55,22 @@ class Objective(Protocol):
     """What a training step minimizes.
 
     A step sums loss and metrics over its microbatches, so any averaging must already be in the batch, e.g. in its weights.
-
-    Attributes:
-        name: the value of `TrainConfig.objective`.
-        batch_type: a NamedTuple of arrays whose leading dim is the sequence. Its fields are those that the data
-            (data/batches.py) must provide.
-        metric_names: the metrics that `loss` returns next to the loss.
     """
 
-    name: str
-    batch_type: type[Any]
-    metric_names: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Return the value of `TrainConfig.objective` that selects this objective."""
+        ...
+
+    @property
+    def batch_type(self) -> type[Any]:
+        """Return a NamedTuple of arrays whose leading dim is the sequence; data/batches.py must provide all its fields."""
+        ...
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the names of the metrics that `loss` returns next to the loss."""
+        ...
 
     def loss(self, model: Transformer, batch: Any, options: LossOptions) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the loss of a microbatch and its metrics, all float32 scalars; metrics.jsonl shows the metrics by name."""
