@@ -188,11 +188,18 @@ def test_the_program_lists_its_commands(monkeypatch, capsys, args):
         assert f"  {name} " in out and summary and summary in out
 
 
-@pytest.mark.parametrize(("args", "problem"), [([], "missing command"), (["trian", "--help"], "unknown command 'trian'")])
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        ([], "missing command; choose one of convert, decontaminate, "),
+        (["qqq"], "unknown command 'qqq'; choose one of convert, decontaminate, "),
+        (["trian", "--help"], "unknown command 'trian'; did you mean train? see wizardcoder --help"),
+    ],
+)
 def test_the_program_names_a_command_that_does_not_exist(monkeypatch, capsys, args, problem):
     status, out, err = run_program(monkeypatch, capsys, *args)
     assert (status, out) == (2, "")
-    assert err.startswith(f"error: {problem}; choose one of convert, ") and err.count("\n") == 1
+    assert err.startswith(f"error: {problem}") and err.endswith("see wizardcoder --help\n") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Programs run in Pythons of their own: alone, or as several processes of one run."""
+"""Python programs in separate processes: single ones, or several processes of one run."""
 
 import os
 import socket
@@ -10,21 +10,23 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def environment(num_devices=1):
-    """The environment of a program with so many fake CPU devices."""
+    """The environment of a program with `num_devices` fake CPU devices."""
     flags = f"--xla_force_host_platform_device_count={num_devices}"
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
 
 
 def run_python(*args, num_devices=1, cwd=REPOSITORY, timeout_s=300):
-    """The finished process of `python ARGS`, its output as text."""
+    """Run `python ARGS` to its end; the output is text."""
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, env=environment(num_devices), cwd=cwd, capture_output=True, text=True, timeout=timeout_s)
 
 
 def start_together(num_processes, *args, num_devices=1, only=None, **changes):
-    """`python ARGS` as the processes of one run (or `only` some of them), each with so many devices; `changes` go into
-    the environment."""
+    """Start `python ARGS` as the processes of one run, or `only` some of them, each with `num_devices` devices.
+
+    `changes` are added to the environment.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -40,7 +42,7 @@ def start_together(num_processes, *args, num_devices=1, only=None, **changes):
 
 
 def run_together(num_processes, *args, num_devices=1, timeout_s=300, **changes):
-    """What each of the processes wrote to stderr, once all have ended well."""
+    """Run the processes of one run to their successful end; return what each wrote to stderr."""
     run = start_together(num_processes, *args, num_devices=num_devices, **changes)
     said = [process.communicate(timeout=timeout_s)[1] for process in run]
     assert [process.returncode for process in run] == [0] * num_processes, "\n".join(text[-3000:] for text in said)

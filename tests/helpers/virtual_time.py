@@ -1,10 +1,10 @@
-"""An event loop whose clock is virtual: where all tasks wait for a time, it jumps there."""
+"""An event loop with a virtual clock, which jumps ahead when all tasks wait for a time."""
 
 import asyncio
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Sleeps cost nothing; time() is the sum of what was slept."""
+    """An event loop in which sleeping takes no time; time() returns the sum of all sleeps."""
 
     def __init__(self):
         super().__init__()
@@ -24,6 +24,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(coroutine):
-    """asyncio.run in virtual time."""
+    """Run a coroutine as asyncio.run does, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(coroutine)

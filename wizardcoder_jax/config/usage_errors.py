@@ -54,7 +54,7 @@ def _name(argument: Any) -> str:
 def _in_parentheses(argument: Any) -> str:
     """Return the first part of an option's help text, e.g. " (instruction file)", or "" if it has none."""
     help_text = argument.field.helptext
-    text: str = (help_text() if callable(help_text) else help_text) or ""
+    text = str((help_text() if callable(help_text) else help_text) or "")
     for end in (": ", "; ", " ("):
         text = text.partition(end)[0]
     return f" ({text})" if text else ""
