@@ -59,10 +59,10 @@ def lines(output):
 @pytest.fixture(scope="module")
 def undisturbed(place):
     train.main(arguments(place, place / "whole"))
-    told = lines(place / "whole")
-    assert [step for step, _, _ in told] == list(range(1, STEPS + 1))
-    assert [step for step, _, measured in told if measured is not None] == [4, 8]
-    return told
+    entries = lines(place / "whole")
+    assert [step for step, _, _ in entries] == list(range(1, STEPS + 1))
+    assert [step for step, _, measured in entries if measured is not None] == [4, 8]
+    return entries
 
 
 @pytest.mark.parametrize("repeat", range(REPEATS))

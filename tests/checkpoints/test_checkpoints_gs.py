@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.processes import run_python
 
-# Saves, damages and restores on gs://; a program of its own, as the store's address is read when it is first used.
+# Saves, damages and restores on gs://; a separate program, because the store's address is read on first use.
 PROGRAM = """
 import json, sys
 from tests.helpers.tiny_states import CARD, bits_of, items, shapes_of

@@ -6,6 +6,8 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.batches import Batches, ValidationBatches
 from wizardcoder_jax.data.packed_dataset import FEATURES
 
+pytestmark = pytest.mark.quick
+
 
 def dataset(num_rows):
     """Row r consists of one example, whose tokens are r + 1."""
@@ -108,9 +110,9 @@ def test_token_mean_gives_every_supervised_token_of_a_step_the_same_weight(packs
     batches = Batches(data, 8, seed=0)
     losses = np.random.default_rng(0).random((8, data.width))
     for step in range(6):
-        learnt = data.features(batches.rows(step))["weights"]
+        is_supervised = data.features(batches.rows(step))["weights"]
         loss = (batches.batch(step)["weights"].astype(float) * losses).sum()
-        np.testing.assert_allclose(loss, losses[learnt].mean(), rtol=1e-6)
+        np.testing.assert_allclose(loss, losses[is_supervised].mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("group", [1, 2, 4, 8])

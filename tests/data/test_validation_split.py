@@ -47,8 +47,8 @@ def responses(dataset):
     features, found = dataset.features(np.arange(dataset.num_rows)), []
     for r in range(dataset.num_rows):
         for segment in range(1, features["segment_ids"][r].max() + 1):
-            learnt = features["targets"][r][(features["segment_ids"][r] == segment) & features["weights"][r]]
-            found.append("".join(chr(token - 1) for token in learnt[:-1]))
+            supervised = features["targets"][r][(features["segment_ids"][r] == segment) & features["weights"][r]]
+            found.append("".join(chr(token - 1) for token in supervised[:-1]))
     return sorted(found)
 
 

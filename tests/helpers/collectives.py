@@ -1,4 +1,4 @@
-"""Which collectives a compiled program holds: read from the text of its HLO."""
+"""The collectives of a compiled program, read from the text of its HLO."""
 
 import dataclasses
 import re
@@ -14,16 +14,16 @@ _IOTA = re.compile(r"\[([\d,]+)\](?:<=\[([\d,]+)\])?(?:T\(([\d,]+)\))?")
 class Collective:
     kind: str
     shapes: tuple[tuple[int, ...], ...]  # of its results, on each device
-    groups: tuple[tuple[int, ...], ...]  # of devices that exchange with one another
-    op_name: str  # where in the Python program
+    groups: tuple[tuple[int, ...], ...]  # of devices that communicate with each other
+    op_name: str  # position in the Python program
 
     def crosses(self, num_model):
-        """Whether devices of one place along "data" exchange: a mesh numbers its devices row by row."""
+        """Return whether devices with the same index along "data" communicate; a mesh numbers its devices row by row."""
         return any(len({device // num_model for device in group}) < len(group) for group in self.groups)
 
 
 def collectives(text, num_devices):
-    """Those of a compiled program's text; a line of a form that is not known raises ValueError."""
+    """Return the collectives in a compiled program's text; raises ValueError for a line of unknown form."""
     found = []
     for line in text.splitlines():
         if match := _LINE.search(line):
@@ -61,27 +61,27 @@ def _groups(line, num_devices):
 
 
 def _iota(match):
-    """[4,2]<=[2,4]T(1,0): the numbers from 0, laid out as [2,4], transposed, laid out as [4,2]."""
+    """Return e.g. for [4,2]<=[2,4]T(1,0) the numbers from 0, reshaped to [2,4], transposed, and reshaped to [4,2]."""
     dims, source, order = (_numbers(part) if part else None for part in match.groups())
     numbers = np.arange(np.prod(source or dims)).reshape(source or dims)
     return (numbers.transpose(order) if order else numbers).reshape(dims if source else -1)
 
 
 def _mesh_groups(text):
-    """mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a','b':(2)2}: devices that differ only in the named (parts of) axes."""
+    """Parse mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a','b':(2)2}: devices that differ only in (parts of) these axes."""
     parsed = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\((\[[\d,]+\](?:T\([\d,]+\))?)\))? \{([^}]*)\}", text)
     if parsed is None:
         raise ValueError(f"replica groups of an unknown form: {text}")
     names, dims = zip(*re.findall(r"'(\w+)'=(\d+)", parsed[1]), strict=True)
     dims = [int(dim) for dim in dims]
     devices = _iota(_IOTA.match(parsed[2])).reshape(-1) if parsed[2] else np.arange(np.prod(dims))
-    places = np.indices(dims).reshape(len(dims), -1)
-    fixed = places.copy()
+    indices = np.indices(dims).reshape(len(dims), -1)
+    fixed = indices.copy()
     for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", parsed[3]):
         axis = names.index(name)
         size = int(size) if size else dims[axis]
         step = dims[axis] // (int(before or 1) * size)
-        fixed[axis] -= places[axis] // step % size * step
+        fixed[axis] -= indices[axis] // step % size * step
     groups = {}
     for device, key in zip(devices.tolist(), fixed.T.tolist(), strict=True):
         groups.setdefault(tuple(key), []).append(device)

@@ -20,7 +20,7 @@ REST = {"max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True, "bias": "
 ARCH = ArchConfig(**{**FAMILIES["starcoder2"].arch_fields, **SIZES, **REST})
 RULES_HERE = RULES["fsdp"]
 ROWS, LENGTH = 8, 16
-# Every optimizer with every moment dtype that takes a code path of its own.
+# Every optimizer with every moment dtype that takes a different code path.
 OPTIMIZERS = [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "int8"), ("lion", "float32"), ("lion", "int8")]
 OPTIMIZERS += [("muon", "float32"), ("muon", "int8"), ("adafactor", "float32")]
 

@@ -217,8 +217,8 @@ def test_quantized_moments_reach_the_same_loss(name):
 def test_the_bytes_of_adamw_moments_by_dtype(dtype, most):
     params = params_of({"blocks.mlp.up.kernel": np.zeros((2, 128, 256), np.float32)})
     state = make_optimizer(constant("adamw", moment_dtype=dtype), 10).init(params)
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    assert held / (2 * 128 * 256) <= most
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert num_bytes / (2 * 128 * 256) <= most
 
 
 def test_moments_of_small_arrays_stay_float32():
@@ -271,11 +271,11 @@ def test_a_decaying_second_moment_does_not_freeze(dtype):
     for _ in range(1000):
         _, state = update(params_of({"tokens": np.zeros((64, 128), np.float32)}), state)
     nu = state.inner.nu["tokens"]
-    held = np.asarray(dequantize_blocks(nu.codes[...], nu.scales[...]) if isinstance(nu, QuantizedMoment) else nu[...]).astype(
-        np.float64
-    )
+    stored = np.asarray(
+        dequantize_blocks(nu.codes[...], nu.scales[...]) if isinstance(nu, QuantizedMoment) else nu[...]
+    ).astype(np.float64)
     expected = 0.001 * np.asarray(first["tokens"][...], np.float64) ** 2 * 0.999**1000
-    assert held.sum() == pytest.approx(expected.sum(), rel=0.05)
+    assert stored.sum() == pytest.approx(expected.sum(), rel=0.05)
 
 
 def test_bfloat16_rounds_to_each_neighbor_in_proportion():

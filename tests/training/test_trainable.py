@@ -40,8 +40,8 @@ def test_frozen_weights_stay_unchanged_without_moments_or_share_of_the_norm(true
     kinds = {name for name in true_grads if name == "tokens" or ".attention." in name or "norm" in name}
     assert set(state.frozen) == kinds and set(state.trained) == set(true_grads) - kinds and state.trained
     frozen, trained = bits(state.frozen), bits(state.trained)
-    held = {leaf.shape for leaf in jax.tree.leaves((state.opt_state, state.ema)) if leaf.ndim}
-    assert held == {leaf.shape for leaf in jax.tree.leaves(state.trained)}
+    shapes = {leaf.shape for leaf in jax.tree.leaves((state.opt_state, state.ema)) if leaf.ndim}
+    assert shapes == {leaf.shape for leaf in jax.tree.leaves(state.trained)}
     found = training.step(rows())
     assert found.grad_norm == pytest.approx(norm(true_grads[name] for name in set(true_grads) - kinds), rel=1e-5)
     assert bits(training.state.frozen) == frozen
