@@ -1,1 +1,1 @@
-"""Code Evol-Instruct: methods, teachers, rounds, elimination rules, ledger of paid calls, decontamination, data card."""
+"""Code Evol-Instruct: evolution methods, teachers, rounds, elimination rules, filters, decontamination and the data card."""
