@@ -58,11 +58,11 @@ def test_a_killed_run_resumes_without_repeating_a_call(seeds, tmp_path, answered
         evolve.main(arguments(server, seeds, tmp_path / "whole"))
         num_calls = len(server.requests)
     with LoopbackTeacher(hold_after=answered, port=server.port) as server:
-        process = start_process(*arguments(server, seeds, tmp_path / "killed"), stderr=subprocess.DEVNULL)
-        for _ in range(4):  # all workers wait for the server, so every earlier answer is written
-            assert server.held.acquire(timeout=60)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with start_process(*arguments(server, seeds, tmp_path / "killed")) as process:
+            for _ in range(4):  # all workers wait for the server, so every earlier answer is written
+                assert server.held.acquire(timeout=120)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         assert ledger_totals(tmp_path / "killed")[0] == answered
         server.release()
         num_before = len(server.requests)
@@ -150,25 +150,23 @@ def test_a_full_disk_stops_the_run_which_resumes_with_all_answers(seeds, tmp_pat
 
 
 def test_a_second_process_in_the_same_folder_is_refused(seeds, tmp_path):
-    with LoopbackTeacher(hold_after=0) as server:
-        process = start_process(*arguments(server, seeds, tmp_path / "out"), stderr=subprocess.DEVNULL)
-        assert server.held.acquire(timeout=60)
+    with LoopbackTeacher(hold_after=0) as server, start_process(*arguments(server, seeds, tmp_path / "out")) as process:
+        assert server.held.acquire(timeout=120)
         with pytest.raises(InputError, match="another evolve"):
             evolve.main(arguments(server, seeds, tmp_path / "out"))
         process.send_signal(signal.SIGINT)  # the process ends although every request still waits
-        assert process.wait(timeout=60) == 75
+        assert process.wait(timeout=120) == 75
 
 
 @pytest.mark.parametrize("ignores_sigint", [False, True])  # a shell's background processes ignore Ctrl-C
 def test_sigterm_ends_the_run_with_one_line_and_it_resumes(seeds, tmp_path, ignores_sigint):
     with LoopbackTeacher(hold_after=8) as server:
-        ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignores_sigint else None
         command = arguments(server, seeds, tmp_path / "out")
-        process = start_process(*command, stderr=subprocess.PIPE, text=True, preexec_fn=ignore)
-        for _ in range(4):
-            assert server.held.acquire(timeout=60)
-        process.terminate()
-        _, stderr = process.communicate(timeout=60)
+        with start_process(*command, ignores_sigint=ignores_sigint) as process:
+            for _ in range(4):
+                assert server.held.acquire(timeout=120)
+            process.terminate()
+            _, stderr = process.communicate(timeout=120)
         assert (process.returncode, ledger_totals(tmp_path / "out")[0]) == (75, 8)
         assert stderr.splitlines()[-1].startswith("stopped: ") and "Traceback" not in stderr
         server.release()

@@ -1,5 +1,6 @@
 """Runs of evolve against the loopback teacher: their seeds, arguments and outputs."""
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -34,8 +35,25 @@ def run_process(*args, **kwargs):
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, **kwargs)
 
 
-def start_process(*args, **kwargs):
-    return subprocess.Popen([sys.executable, "-m", "wizardcoder_jax.evolve", *map(str, args)], cwd=REPOSITORY, **kwargs)
+START = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, {handler}); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+@contextlib.contextmanager
+def start_process(*args, ignores_sigint=False):
+    """Start `python -m wizardcoder_jax.evolve`, and kill it at the end of the context if it is still running.
+
+    Whether it ignores SIGINT does not depend on this process, which may be in the background of a shell.
+    """
+    start = START.format(handler="signal.SIG_IGN" if ignores_sigint else "signal.SIG_DFL")
+    command = [sys.executable, "-c", start, "-m", "wizardcoder_jax.evolve", *map(str, args)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def read_outputs(folder):
