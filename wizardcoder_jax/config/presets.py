@@ -54,9 +54,8 @@ def _select_settings(preset: Any, config_type: type[Config]) -> Config | None:
     """Return the settings of type `config_type` that a preset provides, or None."""
     if not dataclasses.is_dataclass(preset):
         return None
-    nested = [getattr(preset, field.name) for field in dataclasses.fields(preset)]
-    wanted: Any = config_type
-    found: Any = next((part for part in (preset, *nested) if issubclass(wanted, type(part))), preset)
+    candidates: list[Any] = [preset, *(getattr(preset, field.name) for field in dataclasses.fields(preset))]
+    found = next((candidate for candidate in candidates if issubclass(config_type, type(candidate))), candidates[0])
     kind: Any = type(found)
     if kind is not config_type and issubclass(config_type, kind):  # e.g. settings of train for plan, which adds fields
         found = config_type(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
