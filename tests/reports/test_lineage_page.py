@@ -193,5 +193,5 @@ def test_the_command_writes_the_page_to_the_given_path(tmp_path):
     assert (folder / "lineage.html").read_bytes() == (tmp_path / "other.html").read_bytes()
     with pytest.raises(InputError, match="has no evolved"):
         main(["--lineage", str(tmp_path)])
-    with pytest.raises(InputError, match="a page of its own"):
+    with pytest.raises(InputError, match="--lineage DIR writes a separate page"):
         main(["--lineage", str(folder), "--results", "x.json"])
