@@ -14,7 +14,7 @@ from wizardcoder_jax.serving.request_parsing import ServedModel
 from wizardcoder_jax.serving.server_lifecycle import GracefulShutdown, bind_socket, serve_until_shutdown, url_of
 
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-STEP_TOKENS = 16
+STEP_TOKENS = 64
 
 
 class ScriptedServer(HttpClient):

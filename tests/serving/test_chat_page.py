@@ -52,7 +52,7 @@ def test_an_answer_is_streamed_and_its_code_is_highlighted(browser, server):
     visit(browser, server.url)
     assert browser.evaluate("document.activeElement.id") == "prompt"
     assert texts(browser, "h1") == ["scripted <b>"]
-    server.answer, server.steps = ANSWER, threading.Semaphore(2)
+    server.answer, server.steps = ANSWER, threading.Semaphore(1)
     send(browser, "Add <two>\nnumbers")
     browser.wait_for("document.querySelector('.busy .text')?.textContent.startsWith('Here')")
     assert browser.evaluate("document.querySelector('#turns').getAttribute('aria-busy')") == "true"

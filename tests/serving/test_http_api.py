@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    with ServerThread(folder, batch_size=4, max_length=4096, served_name="tiny") as server:
+    with ServerThread(folder, batch_size=4, max_length=2048, served_name="tiny") as server:
         yield server
 
 
@@ -194,9 +194,9 @@ def test_our_own_client_gets_the_same_answers(server, greedy):
 
 
 def test_an_answer_is_cut_off_at_the_maximum_length(client):
-    text = "a" * 4000
+    text = "a" * 2000
     found = client.completions.create(model="tiny", prompt=text, max_tokens=2000, temperature=0)
-    assert found.usage.total_tokens == 4096 and found.choices[0].finish_reason == "length"
+    assert found.usage.total_tokens == 2048 and found.choices[0].finish_reason == "length"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -213,7 +213,7 @@ def test_a_client_that_disconnects_frees_its_slots(server, stream):
 
 REFUSED = [  # (body of a chat or completion, status, part of the message)
     ({"prompt": "x", "model": "gpt-4"}, 404, "is not served here; use 'tiny'"),
-    ({"prompt": "a" * 5000}, 400, "has 5000 tokens, but prompt and answer together are limited to 4096"),
+    ({"prompt": "a" * 5000}, 400, "has 5000 tokens, but prompt and answer together are limited to 2048"),
     ({"prompt": "x", "temperature": "hot"}, 400, "temperature must be a number from 0 to 2, got 'hot'"),
     ({"prompt": "x", "temperature": 10**400}, 400, "temperature must be"),
     ({"prompt": "x", "top_p": -0.1}, 400, "top_p must be"),
