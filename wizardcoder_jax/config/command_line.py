@@ -71,7 +71,7 @@ def _interrupt(number: int, frame: types.FrameType | None) -> None:
     if callable(handle):
         handle(signal.SIGINT, frame)
         return
-    # A background process may ignore Ctrl-C. Raise from a callback of its own in an event loop: in a task of a library the
+    # A background process may ignore Ctrl-C. In an event loop, raise from a separate callback: in a task of a library the
     # exception would be reported a second time, as never retrieved.
     asyncio = sys.modules.get("asyncio")
     loop = asyncio.events._get_running_loop() if asyncio else None
