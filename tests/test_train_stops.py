@@ -29,7 +29,7 @@ def watched(self, name):
 Stopwatch.phase = watched
 run_command(main)
 """
-MOMENTS = {  # phase, the how manyth time it is entered, longest delay
+MOMENTS = {  # phase, at which of its entries to stop, longest delay
     "compile": ("compile", 1, 1.0),
     "step": ("step", 5, 0.05),
     "evaluation": ("validation", 1, 0.3),
