@@ -13,6 +13,9 @@ from wizardcoder_jax.inference.engine_programs import uniform
 from wizardcoder_jax.inference.request import BatchSamplingParams, SamplingParams, SamplingSteps
 from wizardcoder_jax.inference.token_selection import select_tokens
 
+# JAX compiles each operation of a function by itself unless the function is jitted, which is much slower here.
+select = jax.jit(select_tokens, static_argnums=(2, 4))
+
 
 def draw_tokens(logits, num_draws, params, seen=None):
     """Draw tokens from one row of logits, each with its own key."""
@@ -21,7 +24,6 @@ def draw_tokens(logits, num_draws, params, seen=None):
     batch = jax.tree.map(lambda value: jnp.repeat(value, num_draws), BatchSamplingParams.from_params(params, logits.shape[1]))
     seen = jnp.zeros(rows.shape, bool) if seen is None else jnp.repeat(seen, num_draws, 0)
     draw = functools.partial(uniform, keys, jnp.zeros(num_draws, jnp.int32))
-    select = jax.jit(select_tokens, static_argnums=(2, 4))
     return np.asarray(select(rows, seen, draw, batch, SamplingSteps.required_by([params])))
 
 
@@ -94,7 +96,7 @@ def test_extreme_random_numbers_select_a_possible_token(params):
     steps = SamplingSteps.required_by([params])
     for number, possible in ((jnp.float32(0), {0, 1}), (largest, {3})):
         batch, draw = BatchSamplingParams.from_params(params, 5), lambda _, number=number: number[None]
-        assert int(select_tokens(logits, jnp.zeros((1, 5), bool), draw, batch, steps)[0]) in possible
+        assert int(select(logits, jnp.zeros((1, 5), bool), draw, batch, steps)[0]) in possible
 
 
 def test_the_rows_of_a_batch_each_use_their_own_parameters():
@@ -106,6 +108,6 @@ def test_the_rows_of_a_batch_each_use_their_own_parameters():
     n = len(params)
     draw = functools.partial(uniform, jnp.tile(jnp.array([[9, 0]], jnp.uint32), (n, 1)), jnp.zeros(n, jnp.int32))
     seen = jnp.zeros((n, 300), bool)
-    together = select_tokens(jnp.repeat(logits, n, 0), seen, draw, batch, SamplingSteps.required_by(params))
+    together = select(jnp.repeat(logits, n, 0), seen, draw, batch, SamplingSteps.required_by(params))
     assert together.tolist() == alone
     assert alone[0] == int(logits.argmax())
