@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     card = CheckpointCard(
         arch=opened.arch,
         tokenizer=opened.tokenizer.to_files(),
-        base_model=opened.lineage.base_model,
-        license=opened.lineage.license,
+        base_model=opened.provenance.base_model,
+        license=opened.provenance.license,
         checksums=weights.checksums,
     )
     if is_main_process():  # not before the new weights are loaded

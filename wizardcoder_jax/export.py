@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer = opened.tokenizer
     if tokenizer.chat_template is None:
         tokenizer = tokenizer.with_chat_template(WIZARDCODER_CHAT_TEMPLATE)
-    card = model_card(os.path.basename(os.path.abspath(config.output)), opened.arch, opened.lineage, results)
+    card = model_card(os.path.basename(os.path.abspath(config.output)), opened.arch, opened.provenance, results)
     weights = opened.weights(RULES["fsdp"], mesh, None)
     dtype = None if config.dtype is None else jnp.dtype(config.dtype)
     export_folder(weights, tokenizer, config.output.rstrip("/"), dtype, max_shard_bytes, {"README.md": card})

@@ -27,7 +27,7 @@ class OpenedModel:
 
     arch: ArchConfig
     tokenizer: Tokenizer
-    lineage: Provenance
+    provenance: Provenance
     origin: ModelSource | str  # a source of Hugging Face tensors, or the folder of a checkpoint
     checksums: Checksums | None = None  # of the Hugging Face tensors of a checkpoint
     lora: LoraConfig | None = None  # of the adapters in a checkpoint
@@ -72,14 +72,14 @@ def open_model(model: str) -> OpenedModel:
     step_dir = find_checkpoint(model)
     if step_dir is None:
         source = ModelSource(model)
-        return OpenedModel(arch=source.arch, tokenizer=source.tokenizer, lineage=source.provenance, origin=source)
+        return OpenedModel(arch=source.arch, tokenizer=source.tokenizer, provenance=source.provenance, origin=source)
     card = read_card(step_dir)
     tokenizer = tokenizer_from_files(card.tokenizer, step_dir, card.arch.eos_id)
     lora = None if card.lora is None else LoraConfig(**{**card.lora, "targets": tuple(card.lora["targets"])})
     return OpenedModel(
         arch=card.arch,
         tokenizer=tokenizer,
-        lineage=Provenance(card.base_model, card.license),
+        provenance=Provenance(card.base_model, card.license),
         origin=step_dir,
         checksums=card.checksums,
         lora=lora,

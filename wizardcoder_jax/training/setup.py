@@ -52,11 +52,11 @@ class TrainingSetup:
 
     @property
     def checkpoint_card(self) -> CheckpointCard:
-        """Return the metadata of the run's checkpoints."""
+        """Metadata that is stored with every checkpoint of the run."""
         lora = None if self.config.lora.rank is None else dataclasses.asdict(self.config.lora)
-        lineage, files = self.base.lineage, self.tokenizer.to_files()
+        provenance, files = self.base.provenance, self.tokenizer.to_files()
         return CheckpointCard(
-            arch=self.arch, tokenizer=files, base_model=lineage.base_model, license=lineage.license, lora=lora
+            arch=self.arch, tokenizer=files, base_model=provenance.base_model, license=provenance.license, lora=lora
         )
 
     def abstract_state(self) -> TrainState:
