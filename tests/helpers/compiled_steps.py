@@ -1,4 +1,4 @@
-"""Compile StarCoder's step at full width for TPUs: `compiled_steps.py NUM_LAYERS` prints its properties as a JSON object.
+"""Compile a model's step at full width for TPUs: `compiled_steps.py HUB_ID NUM_LAYERS` prints its properties as a JSON object.
 
 This is a separate program because the compiler is found through the environment; tests/planning/test_compiled_step.py runs it.
 """
@@ -24,8 +24,8 @@ ROWS, LENGTH, MESH = 64, 2048, "32x1"
 SMALL_WINDOWS = {"xla_tpu_scoped_vmem_limit_kib": 24_576}
 
 
-def main(num_layers):
-    arch = dataclasses.replace(published_arch("bigcode/starcoder"), num_layers=num_layers)
+def main(hub_id, num_layers):
+    arch = dataclasses.replace(published_arch(hub_id), num_layers=num_layers)
     config = TrainConfig(mesh=MESH, batch_size=ROWS, accumulation=1, max_length=LENGTH)
     topology = parse_topology("v5e:4x8")
     mesh = mesh_from_devices(topology_devices(topology).tolist(), MESH)
@@ -54,4 +54,4 @@ def main(num_layers):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))
