@@ -105,11 +105,11 @@ def test_text_fields_replaces_the_default_fields(tmp_path, benchmarks):
         (
             {"body": "x"},
             (),
-            r"a\.jsonl:2: no field of an instruction dataset \(fields: body\); name its text fields with --text-fields",
+            r"a\.jsonl:2: no known text field \(fields: body\); name the fields that contain text with --text-fields",
         ),
-        ({"instruction": 5}, (), r'a\.jsonl:2: field "instruction" is int, expected a text'),
+        ({"instruction": 5}, (), r'a\.jsonl:2: field "instruction" is int, expected a string'),
         ({"messages": [{"content": 7}]}, (), r'a\.jsonl:2: field "messages" is int'),
-        ({"text": "x"}, ("--text-fields", "body"), r'a\.jsonl:1: no field "body"'),
+        ({"text": "x"}, ("--text-fields", "body"), r'a\.jsonl:1: field "body" is missing'),
     ],
 )
 def test_a_record_without_text_is_reported_before_anything_is_written(tmp_path, benchmarks, record, more, complaint):
@@ -136,7 +136,7 @@ def test_rerunning_does_nothing_and_other_outputs_are_replaced_only_with_overwri
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.glob("*.json*")} == written
     write(data, [instruction(LEAK)])
     with pytest.raises(
-        InputError, match=r"clean\.jsonl already exists and was made from other data or settings; replace it with --overwrite"
+        InputError, match=r"clean\.jsonl already exists, but was made from other data or settings; replace it with --overwrite"
     ):
         run(tmp_path, benchmarks, data)
     assert run(tmp_path, benchmarks, data, more=["--overwrite"])[0] == []
@@ -174,6 +174,6 @@ def test_the_command_cleans_real_data(tmp_path, num_records):
         [*command, "--output", "c.jsonl.gz"], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": ROOT}
     )
     assert done.returncode == 0, done.stderr
-    assert "humaneval/HumanEval.jsonl.gz (164)" in done.stderr and "skipped, no problems in them: " in done.stderr
+    assert "humaneval/HumanEval.jsonl.gz (164)" in done.stderr and "skipped files without problems: " in done.stderr
     report = json.loads((tmp_path / "c.jsonl.gz.report.json").read_text())
     assert report["num_kept"] == len(read(tmp_path / "c.jsonl.gz")) >= 0.995 * report["num_records"]

@@ -1,7 +1,8 @@
-"""Any instruction dataset -> clean.jsonl: drop the records that contain a benchmark problem, and report the evidence.
+"""The `decontaminate` command: removes records that contain a benchmark problem from an instruction dataset.
 
-Records are streamed. A first pass counts them and refuses malformed ones before any work is done; the outputs appear only when
-all records are processed. Running the same command again does nothing; --overwrite replaces outputs of other data or settings.
+The remaining records go to --output, and the evidence against the removed ones to a report. Records are streamed. A first pass
+counts the records and fails on malformed ones before any work is done. The output files appear only after all records are
+processed. Rerunning the same command does nothing; --overwrite replaces outputs that were made from other data or settings.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 class _RecordWriter:
-    """A JSONL file whose content is hashed while it is written."""
+    """Writer of a JSONL file that hashes the content while writing it. Without a file, it discards the records."""
 
     def __init__(self, file: IO[bytes] | None) -> None:
         self._file, self._digest = file, hashlib.sha256()
@@ -68,7 +69,7 @@ class _RecordWriter:
             return
         try:
             line = json.dumps(record, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:  # a lone surrogate, which only JSON's escapes can represent
+        except UnicodeEncodeError:  # A lone surrogate cannot be encoded as UTF-8, but JSON can escape it.
             line = json.dumps(record, default=str).encode()
         self._digest.update(line + b"\n")
         self._file.write(line + b"\n")
@@ -112,7 +113,7 @@ def _split_records(
             extract_text(location, entry, config.text_fields)
             num_records += 1
     if not num_records:
-        raise InputError(f"{', '.join(files)}: no records")
+        raise InputError(f"no records in {', '.join(files)}")
     with Progress("decontaminate", num_records, "record") as progress:
         for file in files:
             for location, entry in read_records(file):
@@ -137,14 +138,14 @@ def _log_problems(detector: "ContaminationDetector") -> None:
     counts = ", ".join(f"{file} ({count})" for file, count in detector.num_problems_by_file.items())
     logger.info(f"{detector.num_problems} benchmark problems: {counts}")
     if detector.skipped_files:
-        logger.info(f"skipped, no problems in them: {', '.join(detector.skipped_files)}")
+        logger.info(f"skipped files without problems: {', '.join(detector.skipped_files)}")
 
 
 def _is_done(config: DecontaminateConfig, inputs: dict[str, Any]) -> bool:
-    """Return whether the outputs exist and were made from the same data, benchmarks and settings.
+    """Return whether the output files already exist and were made from the same data, benchmarks and settings.
 
     Raises:
-        InputError: an output of other data or settings exists and may not be replaced.
+        InputError: the output file exists but was made from other data or settings, and `config.overwrite` is off.
     """
     from wizardcoder_jax.core.filesystem import exists, read_json
     from wizardcoder_jax.evol_instruct.file_hash import file_sha256
@@ -160,7 +161,7 @@ def _is_done(config: DecontaminateConfig, inputs: dict[str, Any]) -> bool:
     ):
         return True
     raise InputError(
-        f"{config.output} already exists and was made from other data or settings; "
+        f"{config.output} already exists, but was made from other data or settings; "
         "replace it with --overwrite, or choose another --output"
     )
 

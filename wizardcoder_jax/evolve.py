@@ -1,8 +1,8 @@
-"""seeds.jsonl -> evolved.jsonl: evolve instructions into harder ones, round by round, and answer them (Code Evol-Instruct).
+"""The `evolve` command: has a teacher model rewrite seed instructions into harder ones and answer them (Code Evol-Instruct).
 
-Also writes rejected.jsonl, ledger.sqlite (all calls, which a rerun replays for free), rounds/round-0N.jsonl, data_card.md,
-summary.json, lineage.html, exports and config.json. The same command resumes an interrupted run. The records depend neither on
-concurrency nor on interruptions.
+It reads seeds.jsonl and writes evolved.jsonl, round by round. It also writes rejected.jsonl, ledger.sqlite (all calls to the
+teacher, which a rerun replays for free), rounds/round-0N.jsonl, data_card.md, summary.json, lineage.html, exports and
+config.json. Rerunning the same command resumes an interrupted run. Neither concurrency nor interruptions change the records.
 """
 
 import asyncio
@@ -75,13 +75,15 @@ def _open_contamination_detector(config: EvolveConfig) -> "ContaminationDetector
         return None
     detector = ContaminationDetector(config.benchmarks_dir)
     skipped = ", ".join(detector.skipped_files)
-    logger.info(f"{detector.num_problems} benchmark problems{f'; no problems in {skipped}' if skipped else ''}")
+    logger.info(
+        f"{detector.num_problems} benchmark problems{f'; skipped files without problems: {skipped}' if skipped else ''}"
+    )
     return detector
 
 
 @contextlib.contextmanager
 def _open_code_execution(config: EvolveConfig, folder: Path) -> "Iterator[RunProgram | None]":
-    """Yield the function that runs programs for the execution filter, or None if the filter is off."""
+    """Yield the function that runs programs for the execution filter, or None if that filter is disabled."""
     if not config.filters.execution:
         yield None
         return
@@ -104,7 +106,7 @@ async def _evolve(
     ledger: "Ledger",
     store: "RoundFileStore",
 ) -> int:
-    """Evolve all rounds, and return the number of new calls."""
+    """Evolve all rounds, and return the number of teacher calls that were not replayed from the ledger."""
     from wizardcoder_jax.evol_instruct.cost_estimate import estimate_cost
     from wizardcoder_jax.evol_instruct.rounds import Rounds
     from wizardcoder_jax.evol_instruct.teacher_calls import TeacherCalls
@@ -117,7 +119,7 @@ async def _evolve(
     evolver = _build_evolver(config, calls, filters)
     cost = estimate_cost(config, seed_counts, evolver)
     logger.info(f"{seed_counts.num_seeds} seeds ({seed_counts.num_repeats} duplicates skipped), {config.rounds} rounds: {cost}")
-    logger.info(f"the ledger has {spent.requests} calls, ${spent.usd:.4f}")
+    logger.info(f"the ledger already contains {spent.requests} calls, ${spent.usd:.4f}")
     async with contextlib.aclosing(teacher):
         concurrency = concurrent_steps(config.teacher.num_in_flight)
         rounds = Rounds(evolver=evolver, store=store, concurrency=concurrency, filters=filters.sequential)

@@ -91,7 +91,7 @@ def test_the_error_for_an_invalid_record_names_file_line_and_field(tmp_path, ent
 
 
 def test_the_error_names_a_path_without_code(tmp_path):
-    with pytest.raises(InputError, match="no file or folder"):
+    with pytest.raises(InputError, match="no files match"):
         list(SnippetFile(str(tmp_path / "nothing"), 0))
     with pytest.raises(InputError, match="has no snippets"):
         list(SnippetFile(str(tmp_path), 0))

@@ -96,7 +96,7 @@ def test_boilerplate_of_a_benchmark_is_not_evidence(tmp_path):
         ("p.json", '{"text": "settings"}', "contains no problems"),
         ("p.txt", "x", "contains no problems"),
         ("p.jsonl", "{", "malformed JSON"),
-        ("p.jsonl", '{"prompt": "x"}\n{"question": "y"}\n', r"p\.jsonl:2: no \"prompt\" or \"text\""),
+        ("p.jsonl", '{"prompt": "x"}\n{"question": "y"}\n', r"p\.jsonl:2: no field \"prompt\" or \"text\""),
     ],
 )
 def test_a_folder_without_problems_or_with_a_damaged_file_is_refused(tmp_path, name, content, complaint):
@@ -107,7 +107,7 @@ def test_a_folder_without_problems_or_with_a_damaged_file_is_refused(tmp_path, n
 
 
 def test_the_error_names_a_missing_folder(tmp_path):
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         ContaminationDetector(str(tmp_path / "absent"))
 
 

@@ -1,1 +1,1 @@
-"""Code Evol-Instruct: evolution methods, teachers, rounds, elimination rules, filters, decontamination and the data card."""
+"""Code Evol-Instruct: evolves instructions with a teacher model in rounds, then filters, decontaminates and reports them."""

@@ -1,8 +1,8 @@
-"""Code snippets for OSS-Instruct: lines sampled from source files, or from records with code.
+"""Code snippets for OSS-Instruct: consecutive lines sampled from source files or from records that contain code.
 
-Source: Magicoder, arXiv 2312.02120, section 2.1: 1 to 15 consecutive lines of a document, without duplicates and without
-snippets that have no letter (ise-uiuc/magicoder @6bba7f4, src/magicoder/generate_data.py; @725e130, collect_fragments.py).
-Documents of up to 15 lines are taken whole here.
+Source: Magicoder, arXiv 2312.02120, section 2.1, samples 1 to 15 consecutive lines of each document, and skips duplicates and
+snippets without letters (ise-uiuc/magicoder @6bba7f4, src/magicoder/generate_data.py; @725e130, collect_fragments.py). Unlike
+Magicoder, we use documents of up to 15 lines as a whole.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ FIELDS = ("snippet", "code", "content")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snippet:
-    """Some lines of code to inspire a problem.
+    """Lines of code from which the teacher invents a programming problem.
 
     Attributes:
-        id: "snippet-...", a hash of the code without whitespace.
-        code: the lines.
-        language: from the file suffix or a field of the record; None if unknown.
+        id: "snippet-" followed by a hash of the code without whitespace.
+        code: the lines of code.
+        language: programming language according to the file suffix or the record's "language"; None if unknown.
     """
 
     id: str
@@ -40,12 +40,17 @@ class Snippet:
 
 
 class SnippetFile:
-    """The snippets of a file of {"snippet"|"code"|"content", "language"?} records, a source file, a folder of them or a glob.
+    """Iterable over the snippets in a file or in files.
 
-    Each iteration reads the files and yields the distinct snippets, in the order of the file names and then of each file.
+    Each iteration reads the files in the order of their names and yields one snippet per document, without duplicates.
+
+    Args:
+        path: a file of records with a field "snippet", "code" or "content" and optionally "language", or a source file, or a
+            folder of source files, or a glob pattern.
+        run_seed: seed of the run, which determines the lines sampled from each document.
 
     Attributes:
-        num_repeats: number of snippets skipped so far by the latest iteration, as duplicates or because they have no letter.
+        num_repeats: number of duplicates and snippets without letters that the latest iteration has skipped so far.
     """
 
     def __init__(self, path: str, run_seed: int) -> None:
@@ -53,14 +58,14 @@ class SnippetFile:
         self.num_repeats = 0
 
     def sha256(self) -> str:
-        """Read the files, and return a hash of all snippets in order, which depends on the content and the run seed."""
+        """Read the files, and return a SHA-256 hash of all snippets, which depends on the file contents and the run seed."""
         return hashlib.sha256("\n".join(snippet.id for snippet in self).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Snippet]:
         """Yield the snippets.
 
         Raises:
-            InputError: there are no files or snippets, a file is not text, or a record has no code.
+            InputError: no file or snippet was found, a file is not UTF-8 text, or a record has no code.
         """
         self.num_repeats = 0
         seen: set[int] = set()
@@ -78,10 +83,12 @@ class SnippetFile:
             seen.add(int(digest, 16))
             yield Snippet(id=f"snippet-{digest}", code=code, language=language)
         if not seen:
-            raise InputError(f'{self._path} has no snippets; expected source files, or records of {{"snippet", "language"?}}')
+            raise InputError(
+                f'{self._path} has no snippets; expected source files, or records with "snippet" and optionally "language"'
+            )
 
     def _texts(self) -> Iterator[tuple[str, str, str | None]]:
-        """Yield (location, text, language) of each document; the location does not depend on the folder."""
+        """Yield (location, text, language) of each document. The location seeds the sampling, so it leaves out the folder."""
         for root, path in self._files():
             language = SUFFIXES.get(os.path.splitext(path)[1].lower())
             if language is None:
@@ -97,7 +104,9 @@ class SnippetFile:
             return [(self._path, path) for path in sorted(_source_files(self._path))]
         found = [self._path] if os.path.isfile(self._path) else sorted(glob.glob(self._path, recursive=True))
         if not found:
-            raise InputError(f"no file or folder {self._path}; --seeds takes a file of snippets, or source files")
+            raise InputError(
+                f"no files match {self._path}; --seeds must be a file of snippets, source files or a folder of them"
+            )
         return [(os.path.dirname(self._path.split("*")[0]), path) for path in found if os.path.isfile(path)]
 
 
@@ -105,7 +114,7 @@ def _source_files(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv and the like
         paths = (os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
-        yield from filter(os.path.isfile, paths)  # no pipes and no broken links
+        yield from filter(os.path.isfile, paths)  # skips pipes and broken links
 
 
 def _parse_record(location: str, entry: dict[str, Any]) -> tuple[str, str | None]:
@@ -113,13 +122,13 @@ def _parse_record(location: str, entry: dict[str, Any]) -> tuple[str, str | None
     if field is None:
         found = ", ".join(map(str, entry)) or "none"
         raise InputError(
-            f'{location}: no field "snippet", "code" or "content" (fields: {found}); --seeds-kind snippets needs code'
+            f'{location}: no field "snippet", "code" or "content" (fields: {found}), which --seeds-kind snippets requires'
         )
     text, language = entry[field], entry.get("language")
     if not isinstance(text, str):
-        raise InputError(f'{location}: field "{field}" is {type(text).__name__}, expected a text')
+        raise InputError(f'{location}: field "{field}" is {type(text).__name__}, expected a string')
     if language is not None and not isinstance(language, str):
-        raise InputError(f'{location}: field "language" is {type(language).__name__}, expected a text')
+        raise InputError(f'{location}: field "language" is {type(language).__name__}, expected a string')
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,8 +1,8 @@
-"""The tasks of records: to generate code, or to explain, summarize, repair, test or translate it.
+"""The tasks that a record may ask for: to generate, explain, summarize, repair, test or translate code.
 
-Source: WizardCoder, arXiv 2306.08568, evolves code generation only and leaves other tasks to future work. The prompts for the
-other tasks are ours: the same template and five methods, each adapted to what makes the task harder. The prompts for "generate"
-are exactly the paper's, and its answer prompt is the instruction alone.
+Source: WizardCoder, arXiv 2306.08568, evolves code generation only and leaves other tasks to future work. For the task
+"generate", the evolution prompts are exactly those of the paper, and the answer prompt is the instruction alone. The prompts of
+the other tasks are ours: they use the same template and five methods, each adapted to what makes the task harder.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS, SUBJECT, Met
 
 GENERATE = "generate"
 TRANSLATE = "translate"
-ALONE = "Reply with the new question alone, without an answer."  # without it, a teacher answers questions that contain code
+# Without this sentence, teachers also answer questions that contain code.
+ALONE = "Reply with the new question alone, without an answer."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,11 +23,11 @@ class Task:
     Attributes:
         name: the value of the field "task" of a seed.
         subject: what the evolution prompt calls an instruction.
-        kept: sentence of the evolution prompt on what the evolution must not lose.
-        method_texts: the texts of methods 1 to 5 for this task.
-        language_line: line of the evolution prompt if a record has a language; {language} stands for its name.
-        guidance: text of the answer prompt after the instruction.
-        needs_code: whether the instruction must contain the code that it is about.
+        kept: sentence of the evolution prompt that says what the new instruction must keep.
+        method_texts: the texts of methods 1 to 5, adapted to this task.
+        language_line: line added to the evolution prompt if a record has a language; {language} stands for the language's name.
+        guidance: text that follows the instruction in the answer prompt.
+        needs_code: whether the instruction must contain the code in question.
         answered_with_code: whether the answer must contain code.
     """
 

@@ -1,4 +1,4 @@
-"""The estimated cost of a run, before its first call: rough numbers of tokens, and an upper bound on the calls."""
+"""Estimate of a run's cost before its first call: an upper bound on the calls, and approximate numbers of tokens."""
 
 import dataclasses
 
@@ -11,15 +11,15 @@ from wizardcoder_jax.evol_instruct.record_evolver import RecordEvolver
 from wizardcoder_jax.evol_instruct.records import Record
 from wizardcoder_jax.evol_instruct.seed_file import SeedFile
 
-BYTES_PER_TOKEN = 4  # rough average of English and code
-GROWTH_PER_ROUND = 1.5  # rough ratio of the lengths of an evolved instruction and its parent: the methods add constraints
-TOKENS_PER_VERDICT = 2  # "Not Equal"
-TOKENS_PER_PROBLEM, TOKENS_PER_SOLUTION = 200.0, 300.0  # rough averages of problems inspired by snippets
+BYTES_PER_TOKEN = 4  # rough average for English and code
+GROWTH_PER_ROUND = 1.5  # rough ratio of the length of an evolved instruction to that of its parent
+TOKENS_PER_VERDICT = 2  # number of tokens of a judge's answer, such as "Not Equal"
+TOKENS_PER_PROBLEM, TOKENS_PER_SOLUTION = 200.0, 300.0  # rough averages for problems invented from snippets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """Maximum number of calls, and approximate tokens and cost."""
+    """Maximum number of teacher calls, and approximate number of tokens and cost in US dollars."""
 
     max_calls: int
     prompt_tokens: int
@@ -37,13 +37,13 @@ class SeedCounts:
     """Number and total size of the seeds or snippets of a run."""
 
     num_seeds: int = 0
-    num_repeats: int = 0  # number of duplicates, which are skipped
+    num_repeats: int = 0  # number of skipped duplicates
     instruction_bytes: int = 0
     output_bytes: int = 0
 
 
 def count_seeds(seeds: SeedFile | SnippetFile) -> SeedCounts:
-    """Read and count all seeds, so that errors in them are reported before the first call."""
+    """Read and count all seeds. This also reports errors in the seeds before the first teacher call."""
     num_seeds = instruction_bytes = output_bytes = 0
     for seed in seeds:
         num_seeds += 1
@@ -56,7 +56,7 @@ def count_seeds(seeds: SeedFile | SnippetFile) -> SeedCounts:
 
 
 def estimate_cost(config: EvolveConfig, seeds: SeedCounts, evolver: RecordEvolver) -> CostEstimate:
-    """Estimate the cost of evolving `seeds` for all rounds with an empty ledger."""
+    """Estimate the cost of evolving the seeds through all rounds, if the ledger contains no calls yet."""
     instruction, output = seeds.instruction_bytes / BYTES_PER_TOKEN, seeds.output_bytes / BYTES_PER_TOKEN
     calls_per_seed = sum(judge.max_calls for judge in evolver.seed_judges)
     judge_calls = sum(judge.max_calls for judge in evolver.judges)

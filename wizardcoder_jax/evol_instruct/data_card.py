@@ -1,4 +1,4 @@
-"""The data card of a run for human readers: data_card.md, rendered from summary.json, which is also a Hub dataset card."""
+"""Renderer of data_card.md, which describes a run for human readers and is a dataset card for the Hugging Face Hub."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -40,7 +40,11 @@ _RISKS = (
 
 
 def render_data_card(summary: dict[str, Any]) -> str:
-    """Return the content of data_card.md."""
+    """Return the content of data_card.md.
+
+    Args:
+        summary: the content of summary.json.
+    """
     sections = [
         _header(summary),
         ["# Data card", "", "Instructions and responses generated with Code Evol-Instruct (WizardCoder, arXiv 2306.08568)."],
@@ -59,13 +63,13 @@ def render_data_card(summary: dict[str, Any]) -> str:
 
 
 def inline_code(text: object) -> str:
-    """Return `text` as Markdown inline code on one line, so that no part of it is markup."""
+    """Return `text` as Markdown inline code on one line, so that none of its characters act as markup."""
     line = " ".join(str(text).split()).replace("`", "'").replace("|", "\u00a6")
     return f"`{line or ' '}`"
 
 
 def _header(summary: dict[str, Any]) -> list[str]:
-    """Return the YAML block for the Hub; values from outside are quoted."""
+    """Return the YAML header for the Hub. Values given by the user are quoted, so that they cannot add YAML fields."""
     license_ = (summary["seeds"]["licence"] or "unknown").lower()
     number = summary["num_records"]
     is_known = license_ in (*_HUB_LICENSES, "unknown")
@@ -112,7 +116,7 @@ def _licenses(summary: dict[str, Any]) -> list[str]:
     if seeds["is_code_alpaca"]:
         license_text = (
             f"{inline_code(seeds['licence'])}. They are from Code Alpaca, published under CC BY-NC 4.0: no commercial use, "
-            "also of derived works"
+            "including derived works"
         )
     elif seeds["licence"]:
         license_text = f"{inline_code(seeds['licence'])}, from --seed-licence"
@@ -220,7 +224,7 @@ def _measures(rounds: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _reproduction(summary: dict[str, Any]) -> list[str]:
-    # Indented instead of fenced: no text in a setting can end the block.
+    # Indent the command instead of fencing it, because a setting could contain text that ends a fence.
     command = " ".join(summary["command"].split())
     return [f"    {command}", "", "If DIR contains the ledger.sqlite of the run, all answers are replayed."]
 

@@ -1,4 +1,4 @@
-"""Export of evolved.jsonl to the formats of other tools: Alpaca JSON, chat messages and Parquet. Records are streamed."""
+"""Exports evolved.jsonl to formats that other tools read: Alpaca JSON, chat messages and Parquet. Records are streamed."""
 
 import json
 import os
@@ -9,24 +9,24 @@ from typing import IO, Any
 from wizardcoder_jax.core.filesystem import atomic_write
 from wizardcoder_jax.core.record_files import read_records
 
-ROWS_PER_GROUP = 5_000  # rows per Parquet row group; one group is in memory at a time
+ROWS_PER_GROUP = 5_000  # number of rows per Parquet row group; only one group is in memory at a time
 
 Records = Iterator[dict[str, Any]]
 
 
 def write_exports(folder: str | os.PathLike[str], formats: Sequence[str]) -> list[str]:
-    """Write the records of evolved.jsonl to files of other formats in the same folder.
+    """Export the records of evolved.jsonl to other formats, as files in the same folder.
 
-    * alpaca: evolved.alpaca.json, an array of {"instruction", "input": "", "output"};
-    * messages: evolved.messages.jsonl, {"messages": [user, assistant]} with the record's id and seed_id;
-    * parquet: evolved.parquet, all fields of evolved.jsonl, with usage as two columns.
+    * "alpaca" writes evolved.alpaca.json, an array of {"instruction", "input": "", "output"};
+    * "messages" writes evolved.messages.jsonl, with {"id", "seed_id", "messages": [user, assistant]} on each line;
+    * "parquet" writes evolved.parquet, with all fields of evolved.jsonl. The field "usage" becomes two columns.
 
     Args:
-        folder: the output folder of evolve.
-        formats: any of these three.
+        folder: the output folder of a run of the `evolve` command.
+        formats: names of formats from the list above.
 
     Returns:
-        The paths of the files.
+        The paths of the written files.
 
     Raises:
         InputError: the folder has no evolved.jsonl, or a file cannot be written.

@@ -1,7 +1,7 @@
-"""Measures of the difficulty of a record: demands of the instruction, and structure of the Python code in the response.
+"""Measures of a record's difficulty: the length and constraints of its instruction, and the complexity of its Python code.
 
-Source: cyclomatic complexity is McCabe's (1976), decisions + 1, of the whole program. The list of words that mark a constraint
-is ours. The measures serve to compare rounds, not to judge a single record.
+Source: cyclomatic complexity is from McCabe (1976): number of decisions + 1, counted over the whole program. The list of words
+that indicate a constraint is ours. The measures are meant for comparing rounds, not for judging a single record.
 """
 
 import ast
@@ -23,26 +23,26 @@ _CONSTRAINT = re.compile(
 )
 _DECISIONS = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match, ast.FunctionDef, ast.ClassDef)
-_PROSE_STATEMENTS = (ast.Expr, ast.AnnAssign, ast.Pass)  # prose such as "hello" and "Note: important" parses as these
+_PROSE_STATEMENTS = (ast.Expr, ast.AnnAssign, ast.Pass)  # prose such as "hello" or "Note: important" parses as one of these
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difficulty:
-    """Measures of one record; those of code are None if the response has no valid Python."""
+    """Difficulty measures of one record. The code_* measures are None if the response contains no valid Python."""
 
-    instruction_words: float
-    instruction_sentences: float
-    instruction_constraints: float
+    instruction_words: float  # number of words
+    instruction_sentences: float  # number of sentences, at least 1
+    instruction_constraints: float  # number of words and phrases that indicate a constraint
     code_nodes: float | None = None  # number of nodes in the syntax tree
-    code_complexity: float | None = None
-    code_nesting: float | None = None  # depth of nested blocks, including functions and classes
+    code_complexity: float | None = None  # cyclomatic complexity
+    code_nesting: float | None = None  # maximum depth of nested blocks, including functions and classes
 
 
 MEASURES = tuple(field.name for field in dataclasses.fields(Difficulty))
 
 
 def measure_difficulty(instruction: str, output: str) -> Difficulty:
-    """Return the measures of a record."""
+    """Return the difficulty measures of the record with the given instruction and response."""
     tree = parse_python(output)
     return Difficulty(
         instruction_words=len(instruction.split()),
@@ -55,7 +55,7 @@ def measure_difficulty(instruction: str, output: str) -> Difficulty:
 
 
 def parse_python(output: str) -> ast.Module | None:
-    """Return the syntax tree of the first fenced block of Python, or of a response without fences; None if there is none."""
+    """Return the syntax tree of the first valid Python block, or of the whole response if it has no blocks; None if invalid."""
     fenced = [code for name, code in fenced_blocks(output) if not name or parse_language_name(name) == "python"]
     return next(_parse_programs(fenced or [output]), None)
 
@@ -66,7 +66,7 @@ def _parse_programs(codes: list[str]) -> Iterator[ast.Module]:
             continue
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # invalid escape sequences and the like
+                warnings.simplefilter("ignore")  # for example about invalid escape sequences
                 tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue

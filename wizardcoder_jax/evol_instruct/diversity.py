@@ -1,7 +1,7 @@
-"""Diversity of the instructions of a round: within the round, and compared with earlier rounds.
+"""Measures of the diversity of a round's instructions, within the round and compared with earlier rounds.
 
-Source: distinct-n is from Li et al., arXiv 1510.03055 (distinct n-grams / all n-grams). It falls with the size of the sample,
-so only samples of equal size can be compared.
+Source: distinct-n is the number of distinct n-grams divided by the number of all n-grams (Li et al., arXiv 1510.03055). It
+decreases as the sample grows, so compare only samples of equal size.
 """
 
 import itertools
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-MAX_PAIRED = 64  # instructions that are compared pairwise
+MAX_PAIRED = 64  # maximum number of instructions that are compared pairwise
 NUM_DECIMALS = 4
 
 _WORD = re.compile(r"\w+")
@@ -21,20 +21,21 @@ def split_words(text: str) -> list[str]:
 
 
 def vocabulary(texts: Sequence[Sequence[str]]) -> frozenset[str]:
-    """Return the distinct words of all texts."""
+    """Return the distinct words of all texts, each given as a list of words."""
     return frozenset(itertools.chain.from_iterable(texts))
 
 
 def measure_diversity(texts: Sequence[Sequence[str]], known: AbstractSet[str] | None) -> dict[str, float | None]:
-    """Return measures of a sample; a measure is None if the sample is too small for it.
+    """Return the diversity measures of a sample of instructions; a measure is None if the sample is too small for it.
 
     Args:
         texts: the words of each instruction.
-        known: the words of earlier rounds; None if there were none.
+        known: the distinct words of earlier rounds; None for the first round.
 
     Returns:
-        distinct_1 and distinct_2; mean_pairwise_jaccard of the sets of word pairs (0: nothing in common) over the first
-        MAX_PAIRED instructions; new_vocabulary, the share of distinct words that earlier rounds did not have.
+        distinct_1 and distinct_2, the share of distinct words and word bigrams; mean_pairwise_jaccard, the mean Jaccard
+        similarity of the bigram sets of two instructions, over all pairs of the first MAX_PAIRED instructions; and
+        new_vocabulary, the share of distinct words that no earlier round contained.
     """
     own = vocabulary(texts)
     pairs = [list(itertools.pairwise(text)) for text in texts]

@@ -1,10 +1,10 @@
-"""The elimination rules: named checks that reject failed evolutions.
+"""Elimination rules: named checks that reject failed evolutions.
 
 Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving" (no information gain, "sorry" in under 80 words, only
-punctuation and stop words, words of the prompt copied) and its appendix (the equality prompt, spelling as published).
-The other rules are ours: empty, not_utf8, truncated, refused, identical_to_parent, announced (the first line announces the
-instruction), answered (the instruction includes its answer), lost_code and no_code (an instruction or answer lacks the code
-that its task requires), wrong_language.
+punctuation and stop words, words copied from the prompt) and its appendix (the equality prompt, including its spelling). The
+other rules are ours: empty, not_utf8, truncated, refused, identical_to_parent, announced (the instruction starts with an
+announcement such as "Here is ..."), answered (the instruction includes its answer), lost_code and no_code (the instruction or
+the answer lacks the code that the task requires) and wrong_language.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ STOP_WORDS = frozenset((
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CandidateRecord:
-    """A record to be checked: first its instruction only, later with its response."""
+    """A record to be checked. It has only an instruction at first, and also a response later."""
 
     parent_instruction: str
     instruction: str
@@ -61,14 +61,14 @@ class CandidateRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A named check that returns evidence against the candidate, or None if it passes."""
+    """A named check that returns evidence against a candidate record, or None if the candidate passes."""
 
     name: str
     check: Callable[[CandidateRecord], str | None]
 
 
 def excerpt(text: str, length: int = 80) -> str:
-    """Return the start of `text` on one line."""
+    """Return the first `length` characters of `text` on one line, with "..." at the end if it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 3] + "..."
 
@@ -132,7 +132,7 @@ def _no_code(candidate: CandidateRecord) -> str | None:
 
 
 def _wrong_language(candidate: CandidateRecord) -> str | None:
-    """Check the labels of fences only: syntax is too weak as evidence against an answer."""
+    """Reject answers with code blocks labeled as other languages only. Syntax alone is too weak as evidence."""
     task = TASKS[candidate.task]
     if candidate.language is None or not (candidate.task == GENERATE or task.answered_with_code):
         return None

@@ -1,4 +1,4 @@
-"""The prompts for one evolution, and the random choice of its method and programming language."""
+"""The prompts for evolving one record, with a randomly chosen evolution method and programming language."""
 
 import dataclasses
 
@@ -11,12 +11,12 @@ from wizardcoder_jax.evol_instruct.records import Record
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvolutionRequest:
-    """One evolution to ask the teacher for.
+    """A request to the teacher to evolve one record.
 
     Attributes:
-        parent: the record to evolve; the evolution has the same task.
+        parent: the record to evolve; the evolved record has the same task.
         method: the evolution method.
-        language: the programming language to ask for; None if the prompt names none.
+        language: the programming language that the prompt asks for; None if the prompt names no language.
     """
 
     parent: Record
@@ -33,7 +33,7 @@ class EvolutionRequest:
         return TASKS[self.parent.task].answer_prompt(instruction)
 
     def candidate(self, instruction: str, finish_reason: str | None) -> CandidateRecord:
-        """Return the evolved instruction as input of the elimination rules."""
+        """Return the candidate record with the evolved instruction, to be checked by the elimination rules."""
         return CandidateRecord(
             parent_instruction=self.parent.instruction,
             instruction=instruction,
@@ -45,13 +45,14 @@ class EvolutionRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvolutionSampler:
-    """Random choice of methods and languages; depends only on the run seed, the record and the round.
+    """Sampler of methods and languages. Its choices depend only on the run seed, the record and the round.
 
     Attributes:
-        run_seed: the seed of the run.
+        run_seed: the random seed of the run.
         method_weights: relative frequencies of methods 1 to 5.
-        breadth_rate: share of evolutions that ask for a new instruction of the same domain instead.
-        languages: one is sampled for each seed with the task "generate", for all its rounds; if empty, seeds keep their own.
+        breadth_rate: share of evolutions that instead ask for a new instruction from the same domain.
+        languages: the languages to sample from. Each seed with the task "generate" gets one language for all rounds. If empty,
+            every seed keeps its own language.
     """
 
     run_seed: int
@@ -60,7 +61,7 @@ class EvolutionSampler:
     languages: tuple[str, ...] = ()
 
     def sample(self, parent: Record, round_: int) -> EvolutionRequest:
-        """Return the evolution of `parent` in a round."""
+        """Sample a method and a language, and return the request to evolve `parent` in round `round_`."""
         method = draw_method(self.run_seed, parent.id, round_, weights=self.method_weights, breadth_rate=self.breadth_rate)
         return EvolutionRequest(parent=parent, method=method, language=self._sample_language(parent))
 

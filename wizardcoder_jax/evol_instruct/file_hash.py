@@ -1,4 +1,4 @@
-"""The hash of a file's content, compressed or not."""
+"""SHA-256 hash of the content of a file, which may be compressed."""
 
 import hashlib
 import os
@@ -10,10 +10,10 @@ BLOCK_BYTES = 1 << 20
 
 
 def file_sha256(path: str | os.PathLike[str], unzip: bool = True) -> str:
-    """Return the SHA-256 of a file; with `unzip`, a file whose name ends in .gz is hashed as its decompressed content.
+    """Return the SHA-256 of a file. With `unzip`, hash the decompressed content of a .gz file.
 
     Raises:
-        InputError: the file cannot be read completely.
+        InputError: the file cannot be read to its end.
     """
     digest = hashlib.sha256()
     with open_bytes(path, unzip) as file:
@@ -21,5 +21,5 @@ def file_sha256(path: str | os.PathLike[str], unzip: bool = True) -> str:
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)
         except (OSError, EOFError) as error:
-            raise InputError(f"{os.fspath(path)}: cannot be read completely: {error}") from error
+            raise InputError(f"{os.fspath(path)} cannot be read to its end: {error}") from error
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The filters of a run in the order of their cost: rules first, then judges that run programs or ask the teacher."""
+"""The optional filters of a run: rules first, because they are cheap, then judges, which ask the teacher or run programs."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ from wizardcoder_jax.evol_instruct.near_duplicates import NearDuplicateFilter
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterChain:
-    """Checks in addition to the paper's elimination rules.
+    """Filters that a run applies in addition to the elimination rules.
 
     Attributes:
-        rules: for seeds, evolved instructions and answers.
-        seed_judges: for seeds. The execution filter is not among them: seeds are given by the user, not generated.
-        judges: for evolutions, after the judge of information gain.
-        sequential: filters that compare each record with all records before it.
+        rules: rules for seeds, evolved instructions and answers.
+        seed_judges: judges for seeds. The execution filter is not included, because seeds come from the user, not from a model.
+        judges: judges for evolved records, after the judge of information gain.
+        sequential: filters that compare each record with all earlier records.
     """
 
     rules: tuple[Rule, ...]
@@ -36,8 +36,8 @@ def build_filter_chain(
 
     Args:
         config: the settings.
-        detector: finds benchmark problems; None to skip decontamination.
-        run_program: runs programs; required if `config.execution` is set.
+        detector: detector of benchmark problems; None to skip decontamination.
+        run_program: function that runs programs; None only if `config.execution` is off.
     """
     rules = () if config.malicious == "off" else (MALICIOUS_RULE,)
     rules += () if detector is None else (detector.rule,)

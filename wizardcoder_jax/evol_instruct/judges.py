@@ -1,4 +1,4 @@
-"""Judges: checks after the elimination rules that may ask the teacher or run programs.
+"""Judges: checks that may ask the teacher or run programs, so they follow the cheaper elimination rules.
 
 Source: WizardLM, arXiv 2304.12244, section 3.2 "Elimination Evolving": the teacher decides whether an evolution adds
 information.
@@ -19,7 +19,7 @@ from wizardcoder_jax.llm_client.completion import Completion
 
 
 class AskTeacher(Protocol):
-    """A call of the teacher for one record, to which its cost and call id are added."""
+    """Function that calls the teacher for one record and adds the cost and the call id to that record."""
 
     async def __call__(self, prompt: str, purpose: str) -> Completion:
         """Return the teacher's answer to `prompt`; `purpose` distinguishes the calls of one record."""
@@ -28,18 +28,19 @@ class AskTeacher(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inconclusive:
-    """The verdict of a judge that could not check a candidate. The record passes, with the reason in its filters."""
+    """The verdict of a judge that could not check a candidate. The record passes, and its field "filters" gets the reason."""
 
     reason: str  # a short identifier, e.g. "needs_input"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A named check that returns evidence against the candidate, None if it passes, or that it is inconclusive.
+    """A named check that may ask the teacher or run programs.
 
     Attributes:
-        name: the name of the elimination rule.
-        check: the check; its verdict must depend only on the candidate and the teacher's answers.
+        name: the name that rejected records give as their rule.
+        check: the check, which returns evidence against the candidate, None if the candidate passes, or `Inconclusive`. Its
+            verdict must depend only on the candidate and the teacher's answers.
         max_calls: the maximum number of teacher calls for one candidate.
     """
 

@@ -1,7 +1,7 @@
-"""Detection of code in a text, and of its programming language: by the label of a fence, or else by typical syntax.
+"""Detection of code in a text and of its programming language, by the label of a fenced code block or by typical syntax.
 
-Syntax decides only in clear cases: if the evidence is weak, or two languages have as much of it, the language is unknown.
-That is enough to count languages and to reject answers in a wrong language.
+Syntax decides only in clear cases: if the evidence is weak, or equally strong for two languages, the language is unknown.
+That is accurate enough to count languages.
 """
 
 import re
@@ -9,21 +9,21 @@ from collections.abc import Iterator
 
 from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
-MAX_SCANNED_CHARS = 2000  # only the start of a text is scanned: typical syntax comes early, and texts may be long
-MIN_WEIGHT = 2  # total weight of the patterns that a language needs
+MAX_SCANNED_CHARS = 2000  # maximum number of characters scanned for typical syntax, which appears early
+MIN_WEIGHT = 2  # minimum total weight of the matching patterns of a language
 
 _FENCE = re.compile(
     r"^[ \t]*(?P<mark>`{3,9}|~{3,9})[ \t]*\{?\.?(?P<name>[\w.#+-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=mark)[`~]*[ \t]*$|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 
-_CODE = re.compile(  # every repetition is bounded, so that matching takes linear time
+_CODE = re.compile(  # Every repetition is bounded, so that matching takes linear time.
     r"`[^`\n]{1,200}`|^[ \t]{0,99}(?:```|~~~)|\w\([^\n]{0,200}?\)|[{};][ \t]{0,20}$|"
     r"\w\]? {0,9}(?:[-+*/|&]?=|<-|:=) {0,9}\S|=>|->|::|<\w{1,20}[^>\n]{0,200}>",
     re.MULTILINE,
 )
 
-# Typical syntax of each language: the weight of a pattern, and the pattern ("^" and "$" match at every line).
+# Typical syntax of each language as (weight, regular expression). "^" and "$" match at every line.
 _PATTERNS: dict[str, tuple[tuple[int, str], ...]] = {
     "python": (
         (2, r"^[ \t]*(?:async )?def \w+\(.*\)(?: *->.*)?:[ \t]*(?:#.*)?$"),
@@ -138,17 +138,17 @@ _COMPILED = {
 
 
 def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (label of the fence, code) of each fenced block; a block that is not closed extends to the end of the text."""
+    """Yield (label, code) of each fenced code block; an unclosed block extends to the end of the text."""
     return ((match["name"], match["code"]) for match in _FENCE.finditer(text))
 
 
 def has_code(text: str) -> bool:
-    """Return whether a text has any code: in a fence, between backticks, or recognizable by its syntax."""
+    """Return whether a text contains code: in a fenced block, between backticks, or recognizable by its syntax."""
     return _CODE.search(text) is not None or detect_by_syntax(text) is not None
 
 
 def detect_language(text: str) -> str | None:
-    """Return the language of the first fenced block with a known language, or of a text without fences; None if unknown."""
+    """Return the language of the first fenced block with a known language; without blocks, that of the text; else None."""
     blocks = list(fenced_blocks(text))
     if not blocks:
         return detect_by_syntax(text)
@@ -157,7 +157,7 @@ def detect_language(text: str) -> str | None:
 
 
 def detect_by_syntax(code: str) -> str | None:
-    """Return the language whose patterns have the largest weight; None if it is below MIN_WEIGHT or two languages tie."""
+    """Return the language with the largest total weight of matching patterns; None if below MIN_WEIGHT or tied."""
     start = code[:MAX_SCANNED_CHARS]
     weights = {
         language: sum(weight for weight, pattern in weighted if pattern.search(start))

@@ -1,6 +1,6 @@
 """Programming languages: their display names, aliases and file suffixes."""
 
-LANGUAGE_NAMES: dict[str, str] = {  # the languages of config.Language
+LANGUAGE_NAMES: dict[str, str] = {  # display names; the keys are the values of config.Language
     "python": "Python",
     "javascript": "JavaScript",
     "typescript": "TypeScript",
@@ -36,7 +36,7 @@ ALIASES: dict[str, str] = {
     **{"golang": "go", "rs": "rust", "kt": "kotlin", "rb": "ruby", "pl": "perl", "jl": "julia", "hs": "haskell"},
     **{"html5": "html", "css3": "css"},
 }
-SUFFIXES: dict[str, str] = {  # suffix of source files -> language
+SUFFIXES: dict[str, str] = {  # maps suffixes of source files to languages
     **{".py": "python", ".js": "javascript", ".mjs": "javascript", ".jsx": "javascript", ".ts": "typescript"},
     **{".tsx": "typescript", ".java": "java", ".c": "c", ".h": "c", ".cpp": "cpp", ".cc": "cpp", ".cxx": "cpp"},
     **{".hpp": "cpp", ".cs": "csharp", ".go": "go", ".rs": "rust", ".kt": "kotlin", ".swift": "swift"},
@@ -46,6 +46,6 @@ SUFFIXES: dict[str, str] = {  # suffix of source files -> language
 
 
 def parse_language_name(name: str) -> str | None:
-    """Return the language for a name or alias in any case ("JS", "c++"), or None if it is unknown."""
+    """Return the key in LANGUAGE_NAMES for a name or alias such as "JS" or "C++"; None if the name is unknown."""
     lowered = name.strip().lower()
     return lowered if lowered in LANGUAGE_NAMES else ALIASES.get(lowered)

@@ -1,4 +1,4 @@
-"""A histogram of text lengths with fixed bins, whose memory does not grow with the number of texts."""
+"""A histogram of text lengths with fixed bins, so that memory does not grow with the number of texts."""
 
 import math
 from collections import Counter
@@ -9,21 +9,22 @@ QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
 class LengthHistogram:
-    """Lengths in characters. Bin b starts at 2 ** (b / BINS_PER_OCTAVE); bin 0 also counts empty texts."""
+    """Histogram of text lengths in characters. Bin b starts at 2 ** (b / BINS_PER_OCTAVE); bin 0 includes empty texts."""
 
     def __init__(self) -> None:
         self._bins: Counter[int] = Counter()
         self._total = 0
 
     def add(self, length: int) -> None:
-        """Count a text."""
+        """Count a text of `length` characters."""
         self._bins[int(math.log2(length) * BINS_PER_OCTAVE + 1e-9) if length > 1 else 0] += 1
         self._total += length
 
     def to_json(self) -> dict[str, Any]:
-        """Return the mean (exact), quantiles (from the bins, within 10 %) and bins as [minimum length, count].
+        """Return the mean, the quantiles of QUANTILES, and the non-empty bins as [minimum length, number of texts].
 
-        Mean and quantiles are None if there are no texts.
+        The mean is exact; the quantiles are interpolated from the bins, with an error below 10 %. Both are None if there are no
+        texts.
         """
         num_texts = self._bins.total()
         quantiles = {name: self._quantile(share) for name, share in QUANTILES.items()}

@@ -1,13 +1,14 @@
-"""Licenses and terms of use of evolved records, as far as they follow from the seeds and the teacher.
+"""Detection of seeds and teachers whose license or terms of use restrict the evolved records: Code Alpaca and OpenAI.
 
-Source: Code Alpaca's README (sahil280114/codealpaca): CC BY-NC 4.0; OpenAI's terms of use, "What you cannot do".
+Source: Code Alpaca's README (sahil280114/codealpaca) states the license CC BY-NC 4.0. OpenAI's terms of use, section "What you
+cannot do", forbid using the output to develop competing models.
 """
 
 import re
 from collections.abc import Iterable
 
-# Ids of those seeds of Code Alpaca that start with "seed-00" to "seed-03" (one in 64 of both its 20k and its 2k records),
-# without "seed-0" and the last digits. A file with one of them was derived from Code Alpaca, whatever its name, order or size.
+# Parts (characters 6 to 15) of the ids of all Code Alpaca seeds whose id starts with "seed-00" to "seed-03". That is one in 64
+# seeds, of both the 20k and the 2k version. A file with any of these seeds was derived from Code Alpaca.
 _CODE_ALPACA = frozenset(
     re.findall(
         r"\w+",
@@ -54,17 +55,22 @@ _OPENAI_MODEL = re.compile(r"(?:gpt-|chatgpt|o[134]\b|text-davinci|openai/(?!gpt
 
 
 def is_code_alpaca(seed_id: str) -> bool:
-    """Return whether a seed id is one of the known ids of Code Alpaca."""
+    """Return whether a seed id is one of the sampled ids of Code Alpaca seeds."""
     return seed_id.startswith("seed-0") and seed_id[6:16] in _CODE_ALPACA
 
 
 def is_code_alpaca_name(file_name: str) -> bool:
-    """Return whether a file has a name of Code Alpaca."""
+    """Return whether a file name contains "codealpaca", ignoring case, spaces and punctuation."""
     return "codealpaca" in re.sub(r"[-_ .]", "", file_name.lower())
 
 
 def is_openai(base_url: str | None, models: Iterable[str]) -> bool:
-    """Return whether OpenAI's terms apply to the teacher, from its address or the names of its models."""
+    """Return whether the teacher's address or a model name shows that OpenAI's terms apply.
+
+    Args:
+        base_url: address of the teacher's server; None for a teacher without server.
+        models: names of the models that answered.
+    """
     host = re.match(r"https?://(?:[^/@]*@)?([^/:?#]+)", base_url or "")
     at_openai = host is not None and (host[1] == "openai.com" or host[1].endswith((".openai.com", ".openai.azure.com")))
     return at_openai or any(_OPENAI_MODEL.match(model) for model in models)

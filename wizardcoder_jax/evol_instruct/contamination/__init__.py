@@ -1,1 +1,1 @@
-"""Search for benchmark problems, verbatim or disguised, in training records, with the evidence for each match."""
+"""Decontamination: finds verbatim and disguised copies of benchmark problems in training records, with evidence."""

@@ -1,4 +1,4 @@
-"""Reader of benchmark problems in a folder: HumanEval, MBPP, DS-1000, MultiPL-E and benchmarks with similar layouts."""
+"""Reading the problems to decontaminate against: HumanEval, MBPP, DS-1000, MultiPL-E and benchmarks with similar fields."""
 
 import ast
 import dataclasses
@@ -17,9 +17,14 @@ from wizardcoder_jax.core.record_files import read_records
 TEXT_FIELDS = ("prompt", "text")
 SOLUTION_FIELDS = ("canonical_solution", "code", "reference_code")
 TEST_FIELDS = ("test", "tests", "test_list", "challenge_test_list", "assertion")
-OTHER_RECORDS = ("instruction", "messages", "completion", "output")  # fields of training data and answers, not of problems
+OTHER_RECORDS = (
+    "instruction",
+    "messages",
+    "completion",
+    "output",
+)  # a record with any of these fields is training data or a model answer
 SUFFIXES = (".jsonl", ".json", ".parquet")
-MIN_STATEMENT_WORDS = 5  # a shorter excerpt of a prompt is not used as its statement
+MIN_STATEMENT_WORDS = 5  # minimum number of words of an excerpt that serves as the problem statement
 
 _DOCSTRING = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
 _EXAMPLES = re.compile(r">>>|\bexamples?\b\s*[:\d]|\bfor example\b|\[input/output\]|\n\s*assert\b|\n\s*A:\s*\n|<code>", re.I)
@@ -32,13 +37,14 @@ class KnownProblem:
     """One problem of a benchmark.
 
     Attributes:
-        benchmark: the file that contains it, relative to the folder.
-        task_id: its name in that file.
+        benchmark: path of the benchmark file, relative to the benchmarks folder.
+        task_id: identifier of the problem within the benchmark file.
         prompt: the whole prompt.
         statement: the prose of the prompt, without examples and code.
-        solutions: programs that solve it.
+        solutions: programs that solve the problem.
         tests: programs that check a solution.
-        identifiers: names bound by the solution and by the code in the prompt. A disguised copy may rename them, also in prose.
+        identifiers: names defined by the solution and by the code in the prompt. A disguised copy may rename them in its code
+            and in its prose.
     """
 
     benchmark: str
@@ -54,14 +60,14 @@ def read_problems(benchmarks_dir: str) -> tuple[list[KnownProblem], list[str]]:
     """Read the problems in all files below a folder.
 
     Returns:
-        The problems, and the files without problems (training data, model settings, ...), relative to the folder.
+        The problems, and the paths of files without problems (training data, model settings, ...), relative to the folder.
 
     Raises:
-        InputError: the folder does not exist, a file is malformed or mixes problems with other records, or no file has any
+        InputError: the folder does not exist, a file is malformed or mixes problems with other records, or no file contains a
             problem.
     """
     if not os.path.isdir(benchmarks_dir):
-        raise InputError(f"no folder {benchmarks_dir}; --benchmarks-dir takes a folder of benchmark files")
+        raise InputError(f"{benchmarks_dir} is not a folder; --benchmarks-dir must be a folder of benchmark files")
     root = Path(benchmarks_dir)
     paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name.removesuffix(".gz").endswith(SUFFIXES))
     problems: list[KnownProblem] = []
@@ -73,7 +79,7 @@ def read_problems(benchmarks_dir: str) -> tuple[list[KnownProblem], list[str]]:
             skipped.append(str(path.relative_to(root)))
     if not problems:
         raise InputError(
-            f"{benchmarks_dir} contains no problems: no JSONL, JSON array or parquet file has a text in "
+            f"{benchmarks_dir} contains no problems: no JSONL, JSON array or Parquet file has a non-empty string in the field "
             f"{' or '.join(map(repr, TEXT_FIELDS))}; pass a folder of benchmarks to --benchmarks-dir"
         )
     return problems, skipped
@@ -87,13 +93,13 @@ def _read_file(path: Path, name: str) -> Iterator[KnownProblem]:
             if number == 0:
                 return
             raise InputError(
-                f'{location}: no "prompt" or "text", unlike the records before it; fix the record or move the file away'
+                f'{location}: no field "prompt" or "text", unlike earlier records; fix the record, or move the file elsewhere'
             )
         yield _problem(name, location, entry)
 
 
 def _is_json_object(path: Path) -> bool:
-    """Return whether a .json file is a single object, such as the settings of a model."""
+    """Return whether a .json file contains a single object, such as a model's config.json."""
     try:
         return isinstance(json.loads(read_text(path)), dict)
     except ValueError:
@@ -135,7 +141,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _statement(prompt: str) -> str:
-    """Return the last docstring, or else the comment lines, or else the whole prompt; each is cut before its examples."""
+    """Return the prose of a prompt: its last docstring, else its comments, else all of it; examples are cut off if possible."""
     docstrings = _DOCSTRING.findall(prompt)
     comments = "\n".join(_COMMENT_LINE.findall(prompt))
     for whole in (docstrings[-1][1] if docstrings else "", comments, prompt):
@@ -146,7 +152,7 @@ def _statement(prompt: str) -> str:
 
 
 def _signature_names(prompt: str) -> set[str]:
-    """Return the names in the last line of code of a prompt, in any programming language."""
+    """Return the identifiers in the function signature at the end of a prompt, in any programming language."""
     lines = [line for line in _DOCSTRING.sub("", prompt).splitlines() if "(" in line and not _COMMENT_LINE.match(line)]
     return set(re.findall(r"[^\W\d]\w*", lines[-1])) if lines and lines[-1] != prompt else set()
 
@@ -155,7 +161,7 @@ def _bound_names(prompt: str, solution: str) -> set[str]:
     names = set()
     for source in (prompt + solution, solution):
         try:
-            with warnings.catch_warnings(action="ignore"):  # invalid escape sequences
+            with warnings.catch_warnings(action="ignore"):  # for example about invalid escape sequences
                 tree = ast.parse(source)
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):

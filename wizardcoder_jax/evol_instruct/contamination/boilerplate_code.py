@@ -1,7 +1,7 @@
-"""Boilerplate code: functions that everybody writes the same way, so that their n-grams are no evidence of contamination.
+"""Boilerplate code that everybody writes the same way. Its n-grams are ignored because they are no evidence of contamination.
 
-A renamed copy of "remove the duplicates of a list" cannot be told from an independent solution. A benchmark solution that
-consists of boilerplate alone is therefore found only by its words (names and statement).
+A renamed copy of a function that removes duplicates from a list cannot be distinguished from an independent solution. A problem
+whose solution is pure boilerplate is therefore detected only by its words: its names and its statement.
 """
 
 SNIPPETS = (

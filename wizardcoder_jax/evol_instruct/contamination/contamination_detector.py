@@ -1,10 +1,12 @@
-"""The detector of benchmark problems in a text, which reports the evidence for each problem.
+"""A detector that finds copies of benchmark problems in a text and reports the evidence for each.
 
-Tiers, from the most obvious evidence to the subtlest:
-* "substring": the words of a problem's statement, prompt or solution, one after another;
-* "ngram": most of their word n-grams in one place, or a long run of words shared with the prompt, solution or tests;
-* "code": most n-grams of a solution after identifiers are anonymized: renamed, re-indented and reformatted copies;
-* "judge": the teacher's judgment (contamination_judge.py).
+Evidence comes in tiers, from the most obvious to the subtlest:
+* "substring": the text contains all words of the statement, prompt or a solution of the problem, in order and uninterrupted;
+* "ngram": one passage of the text contains most word n-grams of the statement, prompt or a solution, or the text shares a long
+  word sequence with the prompt or tests;
+* "code": one passage contains most token n-grams of a solution after identifiers are anonymized, which finds renamed,
+  re-indented and reformatted copies;
+* "judge": the teacher considers the record a copy (contamination_judge.py).
 """
 
 import dataclasses
@@ -42,16 +44,16 @@ from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candid
 SUBSTRING, NGRAM, CODE = "substring", "ngram", "code"
 TIERS = (SUBSTRING, NGRAM, CODE)
 MIN_WORDS_SCORE = 0.85
-MIN_WORDS_WEIGHT = 30.0  # a text of less weight must be contained completely
+MIN_WORDS_WEIGHT = 30.0  # a problem text of less total n-gram weight must be contained completely
 MIN_CODE_SCORE = 0.85
-MIN_CODE_WEIGHT = 5.0  # code of less weight is ignored
-SURE_CODE_WEIGHT = 50.0  # code of less weight must be contained completely
+MIN_CODE_WEIGHT = 5.0  # solutions of less total n-gram weight are ignored
+SURE_CODE_WEIGHT = 50.0  # solutions of less total n-gram weight must be contained completely
 EXCERPT_LENGTH = 120
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContaminationMatch:
-    """A problem found in a text, with the evidence; `str` gives the evidence of a rejected record."""
+    """A problem found in a text, with the evidence. `str(match)` is the "evidence" of a rejected record."""
 
     tier: str
     benchmark: str
@@ -65,14 +67,14 @@ class ContaminationMatch:
 
 
 class ContaminationDetector:
-    """Search for the problems of all benchmark files below a folder.
+    """Detector of all problems in the benchmark files below a folder.
 
     Attributes:
         problems: the problems to search for.
-        skipped_files: files of the folder without problems.
+        skipped_files: paths of files without problems, relative to the folder.
 
     Raises:
-        InputError: as read_problems.
+        InputError: the folder or a file in it is not usable; see `read_problems`.
     """
 
     def __init__(self, benchmarks_dir: str) -> None:
@@ -92,19 +94,19 @@ class ContaminationDetector:
 
     @property
     def num_problems_by_file(self) -> dict[str, int]:
-        """Number of problems in each file."""
+        """Number of problems in each benchmark file."""
         return dict(Counter(problem.benchmark for problem in self.problems))
 
     @property
     def sha256(self) -> str:
-        """A hash of all problems."""
-        # The last field, the identifiers, is an unordered set.
+        """SHA-256 hash of all problems."""
+        # Leave out the last field, `identifiers`: it is a set, and its iteration order varies between processes.
         content = json.dumps([dataclasses.astuple(problem)[:-1] for problem in self.problems])
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def rule(self) -> Rule:
-        """The elimination rule against contaminated records: it checks the instruction, and later instruction and response."""
+        """Elimination rule that rejects contaminated records. It checks the instruction, and the response once there is one."""
 
         def check(candidate: CandidateRecord) -> str | None:
             parts = (candidate.instruction, candidate.response)
@@ -118,7 +120,7 @@ class ContaminationDetector:
         return str(matches[0]) if matches else None
 
     def find_matches(self, text: str) -> list[ContaminationMatch]:
-        """Return one match for each problem in `text`, with its most obvious evidence; the most obvious match comes first."""
+        """Return the match with the most obvious evidence for each problem in `text`, sorted from most to least obvious."""
         best: dict[int, ContaminationMatch] = {}
         for number, match in (*self._word_matches(text), *self._code_matches(text)):
             if number not in best or _rank(match) < _rank(best[number]):
@@ -126,9 +128,9 @@ class ContaminationDetector:
         return sorted(best.values(), key=_rank)
 
     def nearest(self, text: str, num: int) -> list[tuple[KnownProblem, float]]:
-        """Return the `num` problems whose n-grams `text` contains most, with the share of their n-grams.
+        """Return the `num` problems most similar to `text`, with the similarity of each: the weighted share of its n-grams in `text`.
 
-        Problems with the same task id count as one: HumanEval's problems are in several files.
+        Problems with the same task id count as one, because several benchmark files contain the HumanEval problems.
         """
         shares: dict[str, tuple[float, int]] = {}
         word_ngrams = ngram_hashes(tokenize_words(text), WORDS_PER_GRAM)
@@ -147,7 +149,7 @@ class ContaminationDetector:
         tokens = tokenize_words(text)
         yield from self._match_words(text, tokens, text)
         code = blank_comments(text)
-        if code != text:  # a copy may have additional comments
+        if code != text:  # a copy may contain added comments
             yield from self._match_words(text, tokenize_words(code), code)
         run = self._runs.find_first(long_runs(tokens))
         if run is not None:
@@ -155,7 +157,7 @@ class ContaminationDetector:
             yield run.problem, self._match(run.problem, run.part, NGRAM, 1.0, excerpt_)
 
     def _match_words(self, text: str, tokens: Tokens, variant: str) -> Iterator[tuple[int, ContaminationMatch]]:
-        """Match the words of `variant`: `text` itself, or `text` with some parts blanked and all others at their offsets."""
+        """Match the words of `variant`, which is `text`, possibly with some characters replaced with spaces."""
         joined = ""
         for entry, match in self._words.find(ngram_hashes(tokens, WORDS_PER_GRAM), MIN_WORDS_SCORE):
             joined = joined or f" {' '.join(lower_case_words(variant))} "
@@ -168,12 +170,12 @@ class ContaminationDetector:
 
     def _code_matches(self, text: str) -> Iterator[tuple[int, ContaminationMatch]]:
         without_hints = blank_type_hints(text)
-        # A copy may have additional type hints, or lack those of the original.
+        # A copy may have more or fewer type hints than the original solution.
         for variant in (text,) if without_hints == text else (text, without_hints):
             yield from self._match_code(text, variant)
 
     def _match_code(self, text: str, variant: str) -> Iterator[tuple[int, ContaminationMatch]]:
-        """Match the code of `variant`: `text` itself, or `text` with some parts blanked and all others at their offsets."""
+        """Match the code of `variant`, which is `text`, possibly with some characters replaced with spaces."""
         tokens = tokenize_code(variant)
         for entry, match in self._code.find(ngram_hashes(tokens, CODE_TOKENS_PER_GRAM), MIN_CODE_SCORE):
             weight = self._code.weight[match.entry]
@@ -195,10 +197,10 @@ def _rank(match: ContaminationMatch) -> tuple[int, float]:
 
 
 def _ends_line(text: str, tokens: Tokens, end: int) -> bool:
-    """Return whether token `end` is on a later line than the token before it."""
+    """Return whether a line of `text` ends between token `end - 1` and token `end`."""
     return end >= len(tokens.spans) or "\n" in text[tokens.spans[end - 1][1] : tokens.spans[end][0]]
 
 
 def _excerpt(text: str, tokens: Tokens, first: int, end: int) -> str:
-    """Return an excerpt of `text` from token `first` to before token `end`."""
+    """Return the start of the passage of `text` from token `first` up to, but excluding, token `end`."""
     return excerpt(text[tokens.spans[first][0] : tokens.spans[end - 1][1]], EXCERPT_LENGTH)

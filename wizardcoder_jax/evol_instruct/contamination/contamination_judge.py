@@ -1,8 +1,8 @@
-"""The last tier of decontamination: the teacher judges whether a record is one of the problems most similar to it.
+"""The last tier of decontamination: the teacher judges whether a record is a copy of one of the most similar problems.
 
-Source: WizardCoder, arXiv 2306.08568v2, appendix C, has GPT-4 judge the five nearest training samples of each test item. We
-search in the other direction, because records arrive one by one: the five nearest problems of each record, by shared n-grams.
-The prompt is ours.
+Source: in WizardCoder, arXiv 2306.08568v2, appendix C, GPT-4 compares each test item with the five nearest training samples. We
+search in the other direction, because records arrive one by one: the teacher compares each record with the five problems that
+share most n-grams with it. The prompt is ours.
 """
 
 import re
@@ -14,7 +14,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candid
 from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 NUM_NEAREST = 5
-MIN_SIMILARITY = 0.3  # share of a problem's n-grams; the teacher is not asked about less similar problems
+MIN_SIMILARITY = 0.3  # minimum share of a problem's n-grams in the record for the teacher to be asked about the problem
 MAX_PROBLEM_CHARS = 1500
 MAX_RECORD_CHARS = 6000
 PURPOSE = "contamination"
@@ -31,7 +31,7 @@ PROMPT = (
 
 
 def contamination_judge(detector: ContaminationDetector) -> Judge:
-    """Return a judge for reworded problems, which share too little text with a record for the other tiers."""
+    """Return a judge that finds reworded copies, which share too little text with a problem for the other tiers."""
 
     async def check(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | None:
         record = f"{candidate.instruction}\n{candidate.response or ''}".strip()
@@ -53,13 +53,13 @@ def contamination_judge(detector: ContaminationDetector) -> Judge:
 
 
 def judge_prompt(record: str, problems: Sequence[KnownProblem]) -> str:
-    """Return the prompt that asks the teacher to compare a record with problems."""
+    """Return the prompt that asks the teacher whether a record is a copy of one of `problems`."""
     shown = (f"Problem {i}:\n{problem.prompt.strip()[:MAX_PROBLEM_CHARS]}" for i, problem in enumerate(problems, start=1))
     return PROMPT.format(record=record[:MAX_RECORD_CHARS], problems="\n\n".join(shown))
 
 
 def parse_choice(reply: str, num_problems: int) -> int | None:
-    """Return the number that starts a reply ("2", "Problem 2"), or None if it is unclear or not from 1 to `num_problems`."""
+    """Return the problem number at the start of a reply ("2", "Problem 2"), or None if it is missing or out of range."""
     found = re.match(r"\W*(?:problem\W*)?(\d+)\b", reply, re.IGNORECASE)
     number = int(found.group(1)) if found else 0
     return number if 1 <= number <= num_problems else None

@@ -1,4 +1,4 @@
-"""The report of decontaminate: counts and evidence of the contaminated records."""
+"""The JSON report of the `decontaminate` command: counts of contaminated records, and evidence against them."""
 
 import dataclasses
 from collections import Counter
@@ -8,11 +8,11 @@ from typing import Any
 from wizardcoder_jax.evol_instruct.contamination.contamination_detector import TIERS, ContaminationMatch
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED
 
-MAX_EVIDENCE = 200  # records whose evidence the report shows; --rejected has all of them
+MAX_EVIDENCE = 200  # maximum number of records with evidence in the report; the file of --rejected has all
 
 
 class ContaminationReport:
-    """Counts of the records seen so far."""
+    """Running counts of clean and contaminated records."""
 
     def __init__(self) -> None:
         self.num_records = 0
@@ -23,7 +23,12 @@ class ContaminationReport:
         self._evidence: list[dict[str, Any]] = []
 
     def add(self, location: str, matches: Sequence[ContaminationMatch]) -> None:
-        """Count a record: in the tier of its most obvious match only, and once in each benchmark."""
+        """Count a record under the tier of its most obvious match, and under each benchmark with a match.
+
+        Args:
+            location: file and line of the record.
+            matches: the problems found in the record, most obvious first; empty if the record is clean.
+        """
         self.num_records += 1
         if not matches:
             return
@@ -36,7 +41,7 @@ class ContaminationReport:
             self._evidence.append({"record": location, **match_to_json(matches[0]), "num_problems": len(matches)})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts, and the evidence of the first contaminated records."""
+        """Return the counts, and the evidence against the first MAX_EVIDENCE contaminated records."""
         return {
             "num_records": self.num_records,
             "num_kept": self.num_records - self.num_contaminated,
@@ -51,12 +56,12 @@ class ContaminationReport:
 
 
 def match_to_json(match: ContaminationMatch) -> dict[str, Any]:
-    """Return a match as written to the report and to rejected records."""
+    """Return a match as a JSON object for the report and for rejected records."""
     return {**dataclasses.asdict(match), "score": round(match.score, 3)}
 
 
 def rejected_entry(entry: dict[str, Any], matches: Sequence[ContaminationMatch]) -> dict[str, Any]:
-    """Return a contaminated record with its evidence, in the fields of evolve's rejected.jsonl."""
+    """Return a contaminated record with the evidence, in the fields that `evolve` uses in rejected.jsonl."""
     return {
         **entry,
         "rule": CONTAMINATED,

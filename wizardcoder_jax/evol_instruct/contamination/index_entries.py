@@ -1,4 +1,4 @@
-"""Index entries of a benchmark problem: its texts as words and as code, and its long runs of words."""
+"""The search index entries of a benchmark problem: its texts tokenized as words and as code, and its long word sequences."""
 
 import dataclasses
 import re
@@ -24,19 +24,23 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
 from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, intersect_sorted
 
 STATEMENT, PROMPT, SOLUTION, TESTS = "statement", "prompt", "solution", "tests"
-MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # shorter texts are too common to search for
-MIN_BODY_TOKENS = 12  # shorter function bodies such as `return found[0]` are too common to search for
-MAX_GAPS = 10
-MIN_FIXED_WORDS = 6  # minimum for a statement that is matched with other names
-GAP = r"(?:\w+ ){1,4}"
-RUN_WORDS = 20  # a shared run of this many words is a match
-MAX_PROBLEMS_PER_RUN = 10  # a run that more problems share is boilerplate of the benchmark
+MIN_WORDS = {
+    STATEMENT: 5,
+    PROMPT: 7,
+    SOLUTION: 5,
+}  # minimum words (other than numbers) of each part; shorter parts are too common
+MIN_BODY_TOKENS = 12  # minimum tokens of a function body; shorter ones such as `return found[0]` are too common
+MAX_GAPS = 10  # maximum number of gaps, each for one or more renamed identifiers, in the pattern of a statement
+MIN_FIXED_WORDS = 6  # minimum number of words outside the gaps in the pattern of a statement
+GAP = r"(?:\w+ ){1,4}"  # regular expression of a gap: 1 to 4 words
+RUN_WORDS = 20  # length in words of the sequences that count as a match if shared
+MAX_PROBLEMS_PER_RUN = 10  # a sequence that occurs in more problems is boilerplate of the benchmark
 
 
 def word_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
-    """Yield the entries of a problem as words: statement, prompt and solutions.
+    """Yield the word entries of problem `number`: its statement, prompt and solutions.
 
-    The statement and the prompt are yielded a second time without the problem's identifiers.
+    If the statement or the prompt contains identifiers of the problem, also yield an entry that ignores them.
     """
     seen = set()
     for part, text in _texts(problem):
@@ -63,7 +67,7 @@ def _texts(problem: KnownProblem) -> Iterator[tuple[str, str]]:
 def _entries_without_names(
     number: int, problem: KnownProblem, part: str, text: str, tokens: Tokens, ngrams: Hashes
 ) -> Iterator[IndexEntry]:
-    """Yield the entry without the n-grams that contain the problem's identifiers, which a disguised copy may rename."""
+    """Yield an entry without the n-grams that contain identifiers of the problem, because a disguised copy may rename them."""
     names = [identifier_around(text, start, end) for start, end in tokens.spans]
     are_names = np.array([name in problem.identifiers for name in names])
     touched = np.convolve(are_names, np.ones(WORDS_PER_GRAM, int), "valid") > 0
@@ -81,7 +85,7 @@ def _entries_without_names(
 
 
 def code_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
-    """Yield the entries of a problem as code: its solutions, alone and below the function head of the prompt."""
+    """Yield the code entries of problem `number`: its solutions, alone and after the function signature in the prompt."""
     for solution in problem.solutions:
         is_body = "def " in problem.prompt
         for text in (solution, problem.prompt + solution) if is_body else (solution,):
@@ -92,7 +96,7 @@ def code_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
 
 
 def long_runs(tokens: Tokens) -> Hashes:
-    """Return the hashes of all runs of RUN_WORDS words; 0 for runs of mostly numbers, such as the primes below 100."""
+    """Return the hashes of all sequences of RUN_WORDS words; 0 if more than half are numbers, as in a list of primes."""
     runs = ngram_hashes(tokens, RUN_WORDS)
     if not len(runs):
         return runs
@@ -101,15 +105,15 @@ def long_runs(tokens: Tokens) -> Hashes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordRunMatch:
-    """A long run of words of a problem, found in a text from token `first` on."""
+    """A long word sequence that a text shares with a problem."""
 
-    problem: int
-    part: str
-    first: int
+    problem: int  # index of the problem
+    part: str  # part of the problem with the sequence: "prompt" or "tests"
+    first: int  # position in the text of the first word of the sequence
 
 
 class WordRunIndex:
-    """The long runs of words in prompts and tests. Solutions have none here: every textbook's bubble sort is as long."""
+    """Index of long word sequences in prompts and tests. It excludes solutions: even a textbook bubble sort is that long."""
 
     def __init__(self, problems: Sequence[KnownProblem]) -> None:
         owners: dict[int, tuple[int, str]] = {}
@@ -128,7 +132,11 @@ class WordRunIndex:
         self._runs = np.array(kept, np.uint64)
 
     def find_first(self, runs: Hashes) -> WordRunMatch | None:
-        """Return the first of a text's runs that belongs to a problem."""
+        """Return the first match among the word sequences of a text, or None.
+
+        Args:
+            runs: hashes of the word sequences, from `long_runs`.
+        """
         positions, own = intersect_sorted(self._runs, runs)
         if not len(positions):
             return None

@@ -1,10 +1,10 @@
-"""Tokens of a text that survive a disguise, and the hashes of their n-grams.
+"""Tokenizers for contamination search, with the hashes of token n-grams. Copies that were only disguised have equal tokens.
 
-A text is tokenized in two ways:
-* words: lower-case runs of letters and digits. Spacing, line breaks, punctuation, quotes and comment marks are dropped;
-* code: an identifier is represented by the distance to its last occurrence instead of its name. Comments, docstrings, spacing,
-  parentheses, commas, colons outside brackets and the kind of quotes are dropped. Keywords, called builtins, attributes,
-  numbers, strings and operators are kept. Renamed, re-indented and reformatted copies therefore have the same tokens.
+A text can be tokenized in two ways:
+* words: lower-case sequences of letters and digits. Whitespace, punctuation, quotes and comment marks are dropped;
+* code: an identifier is represented by the distance to its previous occurrence instead of its name. Comments, docstrings,
+  whitespace, parentheses, commas, colons outside brackets and the kind of quotes are dropped. Keywords, called builtins,
+  attributes, numbers, strings and operators are kept. Renamed, re-indented and reformatted copies therefore have equal tokens.
 """
 
 import builtins
@@ -23,7 +23,7 @@ WORDS_PER_GRAM = 3
 CODE_TOKENS_PER_GRAM = 5
 
 _WORD = re.compile(r"[^\W_]+")
-# Bounded repetition, so that a text with many unclosed quotes is scanned in linear time.
+# Repetition is bounded, so that scanning takes linear time even if a text has many unclosed quotes.
 _TRIPLE_QUOTED = r'(?:"""(?:[^\\]|\\.){0,20000}?"""|' + r"'''(?:[^\\]|\\.){0,20000}?''')"
 _CODE = re.compile(
     _TRIPLE_QUOTED
@@ -41,7 +41,7 @@ _BUILTINS = frozenset(dir(builtins))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
-_MAX_SIGNATURE_TOKENS = 400  # longest function signature in which type hints are found
+_MAX_SIGNATURE_TOKENS = 400  # maximum number of signature tokens scanned for type hints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class Tokens:
 
     Attributes:
         hashes: [T], hash of each token; 0 for an identifier in code.
-        distances: [T], for an identifier the number of tokens since its last occurrence (0: first occurrence); -1 for any other
-            token.
-        are_plain: [T], whether a token is not specific by itself: an identifier in code, a number among words.
+        distances: [T], number of tokens since the previous occurrence of the same identifier (0: first occurrence); -1 if the
+            token is not an identifier.
+        are_plain: [T], whether a token alone is no evidence of a copy: an identifier in code, or a number among words.
         spans: (start, end) of each token in the text.
     """
 
@@ -73,14 +73,14 @@ def remove_comments(code: str) -> str:
 
 
 def blank_comments(text: str) -> str:
-    """Replace comments and triple-quoted strings with spaces, so that the rest keeps its offsets."""
+    """Replace comments and triple-quoted strings with spaces, so that all other characters keep their offsets."""
     return _CODE.sub(
         lambda match: " " * len(match.group()) if match.group().startswith(_COMMENT_STARTS) else match.group(), text
     )
 
 
 def blank_type_hints(text: str) -> str:
-    """Replace the type hints in Python function signatures with spaces, so that the rest keeps its offsets."""
+    """Replace the type hints in Python function signatures with spaces, so that all other characters keep their offsets."""
     if "def " not in text or ":" not in text:
         return text
     matches = list(_CODE.finditer(text))
@@ -96,7 +96,7 @@ def blank_type_hints(text: str) -> str:
 
 
 def identifier_around(text: str, start: int, end: int) -> str:
-    """Return the whole identifier that contains the word text[start:end]."""
+    """Return the whole identifier around the word text[start:end], for example "two_sum" around "sum"."""
     while start and (text[start - 1] == "_" or text[start - 1].isalnum()):
         start -= 1
     while end < len(text) and (text[end] == "_" or text[end].isalnum()):
@@ -117,7 +117,7 @@ def tokenize_words(text: str) -> Tokens:
 
 
 def tokenize_code(text: str) -> Tokens:
-    """Tokenize `text` as code. Words of prose become identifiers, and n-grams of identifiers alone are never used."""
+    """Tokenize `text` as code. Words of prose become identifiers, whose n-grams are ignored if they have no other tokens."""
     matches = [(match.group(), match.span()) for match in _CODE.finditer(text)]
     hashes: list[int] = []
     distances: list[int] = []
@@ -151,7 +151,12 @@ def tokenize_code(text: str) -> Tokens:
 
 
 def _type_hint_positions(tokens: list[str], opening: int) -> Iterator[int]:
-    """Yield the positions of the type hint tokens in the signature whose opening parenthesis is at `opening`."""
+    """Yield the positions of the type hint tokens in a function signature.
+
+    Args:
+        tokens: the tokens of the whole text.
+        opening: position of the opening parenthesis of the signature.
+    """
     depth, is_hint, in_result = 0, False, False
     for position in range(opening, min(opening + _MAX_SIGNATURE_TOKENS, len(tokens))):
         token = tokens[position]
@@ -171,7 +176,7 @@ def _type_hint_positions(tokens: list[str], opening: int) -> Iterator[int]:
 
 
 def _is_alone(text: str, start: int, end: int) -> bool:
-    """Return whether text[start:end] is alone on its line, as a docstring in single quotes is."""
+    """Return whether text[start:end] is alone on its line. A string that is alone on its line is a docstring."""
     line_end = text.find("\n", end)
     before, after = text[text.rfind("\n", 0, start) + 1 : start], text[end : line_end if line_end >= 0 else len(text)]
     return not before.strip() and not after.strip()
@@ -189,9 +194,10 @@ _IDENTIFIER = np.uint64(_hash("\0identifier"))
 
 
 def ngram_hashes(tokens: Tokens, length: int) -> Hashes:
-    """Return the hash of each run of `length` tokens, [T - length + 1]; 0 for a run of plain tokens only.
+    """Return the hashes of all n-grams of `length` tokens, [T - length + 1]; 0 for n-grams of plain tokens only.
 
-    Identifiers are hashed by the distance to their last occurrence within the run, so runs that differ only in names are equal.
+    Identifiers are hashed by the distance to their previous occurrence within the n-gram, so n-grams that differ only in names
+    are equal.
     """
     num = len(tokens.hashes) - length + 1
     if num <= 0:

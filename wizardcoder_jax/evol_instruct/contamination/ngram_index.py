@@ -1,8 +1,9 @@
-"""An index of texts by their n-grams, which finds the texts that a longer text contains almost completely in one place.
+"""An n-gram index of short texts, which finds those that a longer text contains almost completely in one passage.
 
-An entry is one text of a benchmark problem, tokenized in one way. Its score in a record is the share of its n-grams that the
-record contains, each weighted by how specific it is: log(entries / entries that contain it). This is the containment that a
-scaled MinHash (FracMinHash, Irber et al. 2022) estimates from a sample of the hashes; a benchmark has few enough to keep all.
+An index entry is one text of a benchmark problem, tokenized as words or as code. The score of an entry for a record is the
+share of the entry's n-grams that the record contains. Each n-gram is weighted by how specific it is: log(number of entries /
+number of entries that contain the n-gram). Scaled MinHash (FracMinHash, Irber et al. 2022) estimates this containment from a
+sample of the hashes; benchmarks are small enough to keep all hashes.
 """
 
 import dataclasses
@@ -15,26 +16,26 @@ import numpy.typing as npt
 
 from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes
 
-MAX_COMMON_SHARE = 0.05  # n-grams in a larger share of the entries are phrases of the benchmark and are ignored, ...
+MAX_COMMON_SHARE = 0.05  # n-grams in a larger share of the entries are stock phrases of the benchmark and ignored, ...
 MIN_COMMON = 10  # ... provided that more than MIN_COMMON entries contain them
-MIN_ENTRIES = 2000  # assumed size of a smaller index: a few problems alone do not show which n-grams are common
-MIN_WEIGHT = 1.0  # minimum weight of an n-gram in `locate`, because a copy contains the common phrases too
-WINDOW_GROWTH = 1.5  # a copy may be longer than its original by this factor: comments, type hints, lines in between
-WINDOW_EXTRA_TOKENS = 16
+MIN_ENTRIES = 2000  # number of entries assumed for smaller indexes, which do not show which n-grams are common
+MIN_WEIGHT = 1.0  # minimum weight of an n-gram in `locate`: a copy contains the common n-grams too
+WINDOW_GROWTH = 1.5  # how many times longer than the original a copy may be, e.g. by comments, type hints, added lines
+WINDOW_EXTRA_TOKENS = 16  # number of tokens by which a copy may be longer in addition to WINDOW_GROWTH
 
-_NO_NGRAM = np.zeros(1, np.uint64)  # the hash of a run of tokens that forms no n-gram
+_NO_NGRAM = np.zeros(1, np.uint64)  # the hash 0 marks a position without a usable n-gram
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndexEntry:
-    """One text of a problem, tokenized in one way.
+    """One text of a problem, tokenized as words or as code.
 
     Attributes:
-        problem: index of its problem.
-        part: part of the problem: statement, prompt or solution.
-        ngrams: hashes of its n-grams, in order; 0 where a run of tokens forms no n-gram.
-        whole: its words with one space around each, if it can be matched as a substring; else empty.
-        pattern: the same as a regular expression with gaps in place of names; else empty.
+        problem: index of the problem.
+        part: part of the problem: "statement", "prompt" or "solution".
+        ngrams: hashes of the n-grams of the text, in order; 0 at positions without a usable n-gram.
+        whole: the words of the text, separated and surrounded by single spaces; empty to disable substring matching.
+        pattern: regular expression of the words with gaps in place of identifiers; empty if the text has none.
     """
 
     problem: int
@@ -46,27 +47,27 @@ class IndexEntry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndexMatch:
-    """An entry found in a text: its index, its score, and the positions of the first and the last n-gram of the match."""
+    """An entry found in a text."""
 
-    entry: int
-    score: float
-    first: int
-    last: int
+    entry: int  # index of the entry
+    score: float  # weighted share of the entry's n-grams that the passage contains, at most 1
+    first: int  # position in the text of the first n-gram of the passage
+    last: int  # position in the text of the last n-gram of the passage
 
 
 class NgramIndex:
-    """Search for entries by their n-grams.
+    """Index that searches a text for entries by their n-grams.
 
     Args:
         entries: the texts to search for.
-        boilerplate: n-grams to ignore.
+        boilerplate: hashes of n-grams to ignore.
     """
 
     def __init__(self, entries: Sequence[IndexEntry], boilerplate: Hashes | None = None) -> None:
         self.entries = entries
         ignored = _NO_NGRAM if boilerplate is None else np.append(boilerplate, _NO_NGRAM)
         hashes = [np.setdiff1d(entry.ngrams, ignored) for entry in entries]
-        # Copies of one problem in several files count once.
+        # Entries with equal n-grams count once: several benchmark files may contain the same problem.
         counts = Counter(h for content in {own.tobytes(): own for own in hashes}.values() for h in content.tolist())
         num_distinct = len({own.tobytes() for own in hashes})
         postings = sorted((h, i) for i, own in enumerate(hashes) for h in own.tolist())
@@ -77,11 +78,11 @@ class NgramIndex:
         self._counts = np.diff(np.append(self._starts, len(postings)))
         num_entries = max(num_distinct, MIN_ENTRIES)
         self._weights = np.array([math.log(num_entries / counts[h]) for h in self._ngrams.tolist()])
-        # Total weight of each entry.
+        # Total n-gram weight of each entry.
         self.weight = np.bincount(self._posted_entries, np.repeat(self._weights, self._counts), len(entries))
 
     def find(self, ngrams: Hashes, min_score: float) -> Iterator[tuple[IndexEntry, IndexMatch]]:
-        """Yield the entries of which a text contains a share of at least `min_score` in one place."""
+        """Yield the entries of which one passage of a text contains at least the weighted share `min_score`."""
         entries, scores = self.scores(ngrams)
         for entry in entries[scores >= min_score].tolist():
             match = self.locate(ngrams, entry)
@@ -89,7 +90,7 @@ class NgramIndex:
                 yield self.entries[entry], match
 
     def scores(self, ngrams: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Return the indices of the entries that share any n-gram with a text, and their scores."""
+        """Return the indices of the entries that share any n-gram with a text, and their scores in the whole text."""
         found = intersect_sorted(self._ngrams, np.unique(ngrams))[1]
         if not len(found):
             return np.zeros(0, np.int64), np.zeros(0)
@@ -99,7 +100,12 @@ class NgramIndex:
         return touched, gained[touched] / self.weight[touched]
 
     def locate(self, ngrams: Hashes, entry: int) -> IndexMatch:
-        """Find the part of a text where an entry is densest, and score it there; common n-grams count too."""
+        """Find the passage of a text with the highest score for an entry; common n-grams count too.
+
+        Args:
+            ngrams: hashes of the n-grams of the text, in order.
+            entry: index of the entry.
+        """
         own = np.setdiff1d(self.entries[entry].ngrams, _NO_NGRAM)
         weights = np.full(len(own), MIN_WEIGHT)
         indexed, index_positions = intersect_sorted(self._ngrams, own)
@@ -121,7 +127,12 @@ class NgramIndex:
 
 
 def intersect_sorted(known: Hashes, queries: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return (positions in `queries`, positions in the sorted array `known`) of the values in both."""
+    """Return the positions in `queries` of the values that are also in `known`, and their positions in `known`.
+
+    Args:
+        known: sorted distinct values.
+        queries: values in any order.
+    """
     if not len(known):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     positions = np.minimum(np.searchsorted(known, queries), len(known) - 1)
@@ -130,6 +141,6 @@ def intersect_sorted(known: Hashes, queries: Hashes) -> tuple[npt.NDArray[np.int
 
 
 def _ranges(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return start, start + 1, ..., start + count - 1 of all pairs, concatenated."""
+    """Concatenate the ranges start, start + 1, ..., start + count - 1 of all pairs of `starts` and `counts`."""
     shifts = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
     return shifts + np.arange(int(counts.sum()))

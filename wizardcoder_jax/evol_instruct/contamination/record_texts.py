@@ -1,11 +1,11 @@
-"""The texts of a record of any instruction dataset: instructions, chats, completions and plain texts."""
+"""Extracts the text of records of any instruction dataset: instructions, chats, completions and plain text."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
 
-LAYOUTS = (  # a record has the first layout whose first field it has; the other fields may be missing or null
+LAYOUTS = (  # The first layout that starts with a field of the record applies. Its other fields may be missing or null.
     ("messages",),
     ("conversations",),
     ("instruction", "input", "output", "response"),
@@ -24,31 +24,31 @@ def extract_text(location: str, entry: dict[str, Any], fields: Sequence[str]) ->
     Args:
         location: file and line of the record, for error messages.
         entry: the record.
-        fields: the fields with its text; if empty, the fields of the first layout that fits.
+        fields: names of the fields that contain text; if empty, the fields of the first matching layout in LAYOUTS.
 
     Raises:
-        InputError: no layout fits, a named field is missing, or a field is not a text.
+        InputError: no layout matches, a named field is missing, or a field contains neither a string nor a list of messages.
     """
     chosen = fields or next((layout for layout in LAYOUTS if layout[0] in entry), None)
     if chosen is None:
         found = ", ".join(map(str, entry)) or "none"
         raise InputError(
-            f"{location}: no field of an instruction dataset (fields: {found}); name its text fields with --text-fields"
+            f"{location}: no known text field (fields: {found}); name the fields that contain text with --text-fields"
         )
     missing = [field for field in fields or chosen[:1] if field not in entry]
     if missing:
-        raise InputError(f'{location}: no field "{missing[0]}"; --text-fields must name fields that every record has')
+        raise InputError(f'{location}: field "{missing[0]}" is missing; --text-fields must name fields that every record has')
     return "\n".join(text for field in chosen for text in _texts(location, field, entry.get(field)))
 
 
 def _texts(location: str, field: str, value: Any) -> list[str]:
-    """Return the text of a field, or the texts of the messages of a chat."""
+    """Return the strings in the value of a field, which is a string or a list of chat messages."""
     if value is None:
         return []
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
-        raise InputError(f'{location}: field "{field}" is {type(value).__name__}, expected a text or a list of messages')
+        raise InputError(f'{location}: field "{field}" is {type(value).__name__}, expected a string or a list of messages')
     texts = []
     for message in value:
         content = (

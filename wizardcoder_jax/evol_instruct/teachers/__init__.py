@@ -1,4 +1,4 @@
-"""The teachers, which evolve instructions and answer them: a server, a model in this process, or recorded answers."""
+"""Teachers, the models that evolve and answer instructions: on a server, in this process, or replayed from recorded answers."""
 
 from wizardcoder_jax.config import TeacherConfig
 from wizardcoder_jax.evol_instruct.teachers.teacher import Teacher
@@ -11,7 +11,7 @@ def create_teacher(config: TeacherConfig) -> Teacher:
     """Create the teacher described by `config`. Only kind "model" imports jax.
 
     Raises:
-        InputError: its model, address, key or file is not usable.
+        InputError: the model, address, API key or file in `config` is not usable.
     """
     if config.kind == "model":
         from wizardcoder_jax.evol_instruct.local_teacher import ModelTeacher

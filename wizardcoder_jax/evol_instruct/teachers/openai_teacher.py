@@ -1,4 +1,4 @@
-"""A teacher on a server with the OpenAI chat API."""
+"""A teacher behind a server with the OpenAI chat completions API."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,14 +9,14 @@ from wizardcoder_jax.llm_client.openai_client import OpenAIClient
 
 
 class OpenAITeacher:
-    """A teacher that asks the server at `config.base_url`.
+    """A teacher that sends its requests to the server at `config.base_url`.
 
     Args:
         config: address, model, decoding settings and retries.
-        sleep: waits between attempts for the given number of seconds.
+        sleep: function that waits the given number of seconds between attempts; tests replace it.
 
     Raises:
-        InputError: the address or the key is not usable.
+        InputError: the address or the API key is not usable.
     """
 
     def __init__(self, config: TeacherConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -30,13 +30,13 @@ class OpenAITeacher:
 
     @property
     def identity(self) -> str:
-        """The kind and the address."""
+        """The kind of teacher and the server's address."""
         return self._client.identity
 
     async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
-        """Ask the server, with at most `max_attempts` attempts."""
+        """Request a completion from the server, in at most `max_attempts` attempts."""
         return await self._client.complete({**self._settings, "messages": [dict(message) for message in messages]})
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         await self._client.aclose()

@@ -1,7 +1,11 @@
-"""A teacher with answers recorded in a file.
+"""A teacher that replays answers recorded in a file.
 
-Each line: {"messages": [...], "content": "...", "finish_reason": "stop", "usage": {"prompt_tokens": 0, "completion_tokens": 0},
-"model": "..."}. Answers are looked up by their exact messages; if messages occur twice, the first line is used.
+Each line of the file is one recorded answer:
+
+{"messages": [...], "content": "...", "finish_reason": "stop", "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+"model": "..."}
+
+Answers are looked up by their exact messages; if several records have the same messages, the first is used.
 """
 
 import hashlib
@@ -17,7 +21,7 @@ SHOWN_CHARS = 80
 
 
 class ReplayTeacher:
-    """A teacher that answers from the records of `replay_file`."""
+    """A teacher that returns the answers recorded in `replay_file`."""
 
     def __init__(self, replay_file: str) -> None:
         self._file = replay_file
@@ -31,15 +35,17 @@ class ReplayTeacher:
 
     @property
     def identity(self) -> str:
-        """A hash of the recorded answers, so that an edited file is another teacher."""
+        """Hash of the recorded answers, so that an edited file counts as a different teacher."""
         return self._identity
 
     async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
-        """Return the recorded answer to exactly these messages."""
+        """Return the answer recorded for exactly these messages; `draw` is ignored."""
         try:
             return self._answers[_key(messages)]
         except KeyError:
-            raise InputError(f"{self._file} has no answer to {_shorten(messages)}; record it, or use another teacher") from None
+            raise InputError(
+                f"{self._file} has no answer to {_shorten(messages)}; record the answer, or use another teacher"
+            ) from None
 
     async def aclose(self) -> None:
         """Do nothing: no connection is open."""
@@ -58,13 +64,13 @@ def _key(messages: Sequence[Message]) -> str:
 def _completion(location: str, entry: dict[str, Any]) -> Completion:
     messages, usage = entry.get("messages"), entry.get("usage") or {}
     if not (isinstance(messages, list) and messages and all(_is_message(message) for message in messages)):
-        raise InputError(f'{location}: "messages" must be a list of {{"role", "content"}}')
+        raise InputError(f'{location}: "messages" must be a non-empty list of objects {{"role", "content"}} with string values')
     if not isinstance(entry.get("content"), str):
-        raise InputError(f'{location}: "content" must be the recorded text')
+        raise InputError(f'{location}: "content" must be a string, the recorded answer')
     if not (isinstance(usage, dict) and all(_is_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))):
-        raise InputError(f'{location}: "usage" must be {{"prompt_tokens", "completion_tokens"}}, whole numbers from 0')
+        raise InputError(f'{location}: "usage" must be {{"prompt_tokens", "completion_tokens"}} with non-negative integers')
     if not isinstance(entry.get("finish_reason"), str | None):
-        raise InputError(f'{location}: "finish_reason" must be a text, e.g. "stop"')
+        raise InputError(f'{location}: "finish_reason" must be a string such as "stop"')
     return Completion(
         text=entry["content"],
         finish_reason=entry.get("finish_reason"),

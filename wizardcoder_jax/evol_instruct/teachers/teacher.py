@@ -1,4 +1,4 @@
-"""The interface of teachers: messages in, one completion out."""
+"""The interface of all teachers: chat messages in, one completion out."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,11 +7,11 @@ from wizardcoder_jax.llm_client.completion import Completion, Message
 
 
 class Teacher(Protocol):
-    """A model that answers chat messages, for all callers of one event loop."""
+    """A model that answers chat messages. All callers must be in the same event loop."""
 
     @property
     def identity(self) -> str:
-        """Part of the keys of its calls in the ledger, which distinguishes it from other teachers. Contains no secret."""
+        """Name that distinguishes this teacher from others in the ledger's call keys. Contains no secrets."""
         ...
 
     async def complete(self, messages: Sequence[Message], draw: str) -> Completion:
@@ -19,14 +19,14 @@ class Teacher(Protocol):
 
         Args:
             messages: the chat so far.
-            draw: distinguishes this answer from others to equal messages; a local teacher derives its random key from it.
+            draw: string that distinguishes repeated requests with equal messages; a local teacher seeds its sampling with it.
 
         Raises:
-            InputError: the request can never succeed.
-            StoppedEarlyError: it failed repeatedly, but may succeed later.
+            InputError: the request failed and can never succeed.
+            StoppedEarlyError: the request failed repeatedly, but may succeed later.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close connections. No call may follow."""
+        """Close all connections. The teacher must not be used afterwards."""
         ...
