@@ -128,7 +128,7 @@ class ContaminationDetector:
         return sorted(best.values(), key=_rank)
 
     def nearest(self, text: str, num: int) -> list[tuple[KnownProblem, float]]:
-        """Return the `num` problems most similar to `text`, with the similarity of each: the weighted share of its n-grams in `text`.
+        """Return the `num` problems most similar to `text`, as (problem, weighted share of its n-grams in `text`).
 
         Problems with the same task id count as one, because several benchmark files contain the HumanEval problems.
         """
