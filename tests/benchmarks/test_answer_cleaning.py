@@ -34,7 +34,7 @@ def clean(name, raw, problem=PROBLEM):
         ("```python\na\n```\n```python\nb\n```", "a"),  # first fence, not last
         ("```\nx = 1\n```", "```\nx = 1\n```"),  # only a python fence counts
         (f"def f(): pass\n\n{MAIN}\n    f()", "def f(): pass"),
-        ('x = __name__ == "__main__"\n', 'x = __name__ == "__main__"\n'),  # the original raises an error here
+        ('x = __name__ == "__main__"\n', 'x = __name__ == "__main__"\n'),  # WizardCoder's script raises an error here
         ("def f(): pass\n\n# Example usage:\nf()", "def f(): pass"),
         (f"  a\n# Example usage\n{MAIN}\n", "a"),
         ("```python\na\n# Example usage\nb\n```", "a"),
@@ -80,7 +80,7 @@ def test_wizardcoder_cleaning_finds_the_answer_with_or_without_its_prompt():
 
 
 class OriginalError(Exception):
-    """The original script raises a ValueError for this answer."""
+    """WizardCoder's script raises a ValueError for this answer."""
 
 
 def section(text, begin, end):
@@ -103,7 +103,7 @@ def up_to(text, sign, line):
 
 
 def original(kind, generated):
-    """Clean prompt and answer by the steps of the original's two scripts; an independent implementation."""
+    """Clean prompt and answer by the steps of WizardCoder's two scripts; an independent implementation."""
     parts = generated.split("### Response:")
     answer = "    ".join((parts[1] if kind == "humaneval" else parts[-1]).split("\t"))
     if kind != "mbpp":

@@ -76,7 +76,7 @@ def test_mini_and_mini_dev_are_disjoint_and_at_least_80_problems():
         assert not {getattr(p, field) for p in reporting} & {getattr(p, field) for p in tuning}
 
 
-def test_an_unknown_benchmark_names_the_known_ones():
+def test_the_error_for_an_unknown_benchmark_names_the_supported_ones():
     with pytest.raises(InputError, match=re.escape(", ".join(BENCHMARKS))):
         load_benchmark("humanevil")
 
@@ -93,8 +93,8 @@ def test_a_benchmark_file_replaces_the_problems(tmp_path):
     [
         ([], "contains no problem"),
         ([PROBLEM, PROBLEM], r"p\.jsonl:2: the task T/0 occurs twice"),
-        ([PROBLEM, PROBLEM | {"task_id": 3}], r'p\.jsonl:2: "task_id" must be a str, found int'),
-        ([PROBLEM, {"task_id": "T/1"}], r'p\.jsonl:2: no "prompt"'),
+        ([PROBLEM, PROBLEM | {"task_id": 3}], r'p\.jsonl:2: "task_id" must be of type str, found int'),
+        ([PROBLEM, {"task_id": "T/1"}], r'p\.jsonl:2: missing field "prompt"'),
         ([PROBLEM, '{"task_id": "T/1", "pro'], r"p\.jsonl:2: malformed JSON"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_problem_can_be_given_by_its_number(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"metadata": "{}"}, '"metadata" must be an object'), ({"metadata": {"problem_id": 1}}, 'no "library"')],
+    [({"metadata": "{}"}, '"metadata" must be an object'), ({"metadata": {"problem_id": 1}}, 'missing field "library"')],
 )
 def test_a_bad_record_is_reported_with_its_line(tmp_path, change, message):
     with pytest.raises(InputError, match=rf"ds\.jsonl:1: {message}"):

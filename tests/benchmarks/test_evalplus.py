@@ -71,8 +71,8 @@ def test_a_call_over_its_limit_ends_the_test(problem, monkeypatch):
         ({"base_input": [1]}, '"base_input" must be a list of argument lists'),
         ({"plus_input": None}, '"plus_input" must be a list of argument lists'),
         ({"task_id": "x"}, "expected a task_id such as Mbpp/2"),
-        ({"entry_point": "f()"}, "a name as entry_point"),
-        ({"canonical_solution": 3}, '"canonical_solution" must be a str'),
+        ({"entry_point": "f()"}, "an identifier as entry_point"),
+        ({"canonical_solution": 3}, '"canonical_solution" must be of type str'),
     ],
 )
 def test_a_bad_record_is_reported_with_its_line(tmp_path, change, message):
@@ -85,8 +85,8 @@ def test_the_checker_source_is_unchanged_because_it_is_part_of_every_program_dig
     assert hashlib.sha256(source).hexdigest() == "b1bf8734fce0bd316daa32d1bd8a7378fbc52ada53c2cdbc90421a8da64e6078"
 
 
-def test_an_unknown_version_names_the_known_ones():
-    with pytest.raises(InputError, match=r"mbpp\+ has no version 'v9'; known: v0\.2\.0, v0\.1\.0"):
+def test_the_error_for_an_unknown_version_names_the_supported_ones():
+    with pytest.raises(InputError, match=r"unknown version 'v9' of mbpp\+; supported: v0\.2\.0, v0\.1\.0"):
         load_benchmark("mbpp+", version="v9")
 
 

@@ -76,10 +76,10 @@ def test_a_base_model_completes_a_docstring_of_question_and_asserts(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task_id": "11"}, '"task_id" must be a int'),
+        ({"task_id": "11"}, '"task_id" must be of type int'),
         ({"test_list": "assert"}, '"test_list" must be a list of strings'),
-        ({"test_list": ["assert ("]}, "its tests are not valid Python"),
-        ({"code": None}, '"code" must be a str'),
+        ({"test_list": ["assert ("]}, "the tests are not valid Python"),
+        ({"code": None}, '"code" must be of type str'),
     ],
 )
 def test_a_bad_record_is_reported_with_its_line(tmp_path, change, message):

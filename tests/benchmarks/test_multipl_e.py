@@ -40,7 +40,7 @@ def test_the_stop_strings_are_those_of_the_problem(tmp_path):
 
 
 def test_the_language_of_a_file_is_checked(tmp_path):
-    with pytest.raises(InputError, match="a problem in 'js', but the benchmark is multipl-e-java"):
+    with pytest.raises(InputError, match="the problem's language is 'js', but the benchmark is multipl-e-java"):
         read(tmp_path, RECORD, "java")
     assert read(tmp_path, RECORD | {"language": "go_test.go"}, "go").language == "go"
     assert read(tmp_path, RECORD | {"language": "rs"}, "rust").language == "rust"

@@ -18,7 +18,7 @@ def test_the_protocols_equal_the_choices_of_the_setting():
     assert tuple(PROTOCOLS) == typing.get_args(config.Protocol)
 
 
-def test_an_unknown_protocol_names_the_known_ones():
+def test_the_error_for_an_unknown_protocol_names_the_supported_ones():
     with pytest.raises(InputError, match="wizardcoder-humaneval-v1, "):
         get_protocol("v1")
 

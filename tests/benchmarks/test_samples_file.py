@@ -60,7 +60,7 @@ def test_the_files_of_a_folder_are_read_together(problems, tmp_path):
     assert meta_path("a/rows/") == "a/rows.meta.json"
 
 
-def test_rows_of_the_original_scripts_are_read(problems, tmp_path):
+def test_rows_of_the_wizardcoder_scripts_are_read(problems, tmp_path):
     row = {"task_id": "T/0", "completion": "c", "all_code": "prompt c"}
     assert read_samples(write_lines(tmp_path / "s.jsonl", row), problems)[0].completion == "c"
 
@@ -86,17 +86,17 @@ GOOD = {"task_id": "T/0", "sample_index": 0, "completion": "c"}
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (GOOD | {"task_id": "U/0"}, r"s\.jsonl:2: no task 'U/0'"),
+        (GOOD | {"task_id": "U/0"}, r"s\.jsonl:2: unknown task 'U/0'"),
         (GOOD, r"s\.jsonl:2: sample 0 of T/0 occurs twice"),
-        ({"completion": "c"}, r's\.jsonl:2: no "task_id"'),
-        ({"task_id": "T/1"}, r's\.jsonl:2: none of "completion"'),
-        (GOOD | {"task_id": ["T/0"]}, r's\.jsonl:2: "task_id" must be a str or int, found list'),
-        (GOOD | {"task_id": True}, r's\.jsonl:2: "task_id" must be a str or int, found bool'),
-        (GOOD | {"task_id": 7}, r"s\.jsonl:2: no task '7'"),
-        (GOOD | {"sample_index": "1"}, r's\.jsonl:2: "sample_index" must be a int'),
-        (GOOD | {"sample_index": True}, r's\.jsonl:2: "sample_index" must be a int'),
+        ({"completion": "c"}, r's\.jsonl:2: missing field "task_id"'),
+        ({"task_id": "T/1"}, r's\.jsonl:2: expected "completion"'),
+        (GOOD | {"task_id": ["T/0"]}, r's\.jsonl:2: "task_id" must be of type str or int, found list'),
+        (GOOD | {"task_id": True}, r's\.jsonl:2: "task_id" must be of type str or int, found bool'),
+        (GOOD | {"task_id": 7}, r"s\.jsonl:2: unknown task '7'"),
+        (GOOD | {"sample_index": "1"}, r's\.jsonl:2: "sample_index" must be of type int'),
+        (GOOD | {"sample_index": True}, r's\.jsonl:2: "sample_index" must be of type int'),
         (GOOD | {"sample_index": -1}, r"at least 0, got -1"),
-        (GOOD | {"sample_index": 1, "completion": ["c"]}, r's\.jsonl:2: "completion" must be a str, found list'),
+        (GOOD | {"sample_index": 1, "completion": ["c"]}, r's\.jsonl:2: "completion" must be of type str, found list'),
         ('{"task_id": "T/1", "comp', r"s\.jsonl:2: malformed JSON"),
         ("[1]", r"s\.jsonl:2: expected a JSON object"),
         ('{"task_id": ' + "1" * 5000 + "}", r"s\.jsonl:2: malformed JSON"),

@@ -1,4 +1,4 @@
-"""The cleaners: each turns a raw answer into the completion to test, one function per protocol; none of them raises."""
+"""Answer cleaners, one function per protocol: each extracts the completion to test from a raw answer, and never raises."""
 
 import re
 from collections.abc import Iterable
@@ -14,19 +14,22 @@ _MAIN_LINE, _EXAMPLE = 'if __name__ == "__main__":', "# Example usage"
 def clean_wizardcoder_humaneval(raw: str, problem: Problem) -> str:
     """Clean a HumanEval answer as WizardCoder does.
 
-    The result equals the original script's wherever that does not raise. The original raises if `__name__ == "__main__"`
-    occurs but the line it then searches for does not; this function leaves such an answer uncut. An answer to which no rule
-    applies keeps its leading indentation and line ends.
+    The result equals that of WizardCoder's script wherever the script does not raise an exception. The script raises one if
+    the answer contains `__name__ == "__main__"` but not the exact line that it then searches for; this function leaves such
+    an answer uncut. An answer that no rule matches keeps its leading and trailing whitespace.
 
-    Source: nlpxucan/WizardLM @c75efca, WizardCoder/src/humaneval_gen.py (split at the response mark, tabs) and
-    src/process_humaneval.py --add_prompt (the rest).
+    Source: nlpxucan/WizardLM @c75efca, WizardCoder/src/humaneval_gen.py (splitting at the response mark, replacing tabs) and
+    src/process_humaneval.py --add_prompt (all other rules).
     """
     answer = _first_answer(raw).replace("\t", "    ").replace("\r", "")
     return _cut(_unfenced(answer, "```"), (_MAIN_LINE, _EXAMPLE))
 
 
 def clean_wizardcoder_mbpp(raw: str, problem: Problem) -> str:
-    """Clean an MBPP answer as WizardCoder does: keep carriage returns, end a fence only at a line start, cut examples too.
+    """Clean an MBPP answer as WizardCoder does.
+
+    Unlike for HumanEval, carriage returns are kept, a closing fence counts only at the start of a line, and the answer is
+    also cut at "# Test examples".
 
     Source: nlpxucan/WizardLM @de100f9, WizardCoder/src/mbpp_gen.py and src/process_mbpp.py --add_prompt.
     """
@@ -34,7 +37,7 @@ def clean_wizardcoder_mbpp(raw: str, problem: Problem) -> str:
 
 
 def clean_wizardcoder_mbppplus(raw: str, problem: Problem) -> str:
-    """Clean an MBPP+ answer as WizardCoder does: also cut at the first "assert".
+    """Clean an MBPP+ answer as WizardCoder does, which also cuts it at the first "assert".
 
     Source: nlpxucan/WizardLM @25a86c5, WizardCoder/src/mbppplus_gen.py and src/mbppplus_process_preds.py --add_prompt.
     """
@@ -43,19 +46,19 @@ def clean_wizardcoder_mbppplus(raw: str, problem: Problem) -> str:
 
 
 def _first_answer(raw: str) -> str:
-    """Return the answer without the prompt, if `raw` begins with it; a second mark ends it, as in the original split."""
+    """Return the answer without the prompt, if `raw` begins with the prompt; a second response mark ends the answer."""
     parts = raw.split(RESPONSE_MARK)
     begins_with_prompt = len(parts) > 1 and (not parts[0].strip() or parts[0].lstrip().startswith(HEADER))
     return parts[1] if begins_with_prompt else parts[0]
 
 
 def _last_answer(raw: str) -> str:
-    """Return the text after the last response mark, as the original MBPP scripts do."""
+    """Return the text after the last response mark, as WizardCoder's MBPP scripts do."""
     return raw.rpartition(RESPONSE_MARK)[2]
 
 
 def _unfenced(answer: str, end: str) -> str:
-    """Return the text from the first "```python" up to the next `end`, with every "```python" removed."""
+    """Return the text between the first "```python" and the next `end`, or the whole answer if it has no "```python"."""
     start = answer.find("```python")
     if start < 0:
         return answer
@@ -65,7 +68,7 @@ def _unfenced(answer: str, end: str) -> str:
 
 
 def _cut(answer: str, marks: Iterable[str]) -> str:
-    """Cut the answer at each mark in turn and strip it if it was cut."""
+    """Cut the answer at the first occurrence of each mark, in turn; strip it if it was cut."""
     for mark in marks:
         start = answer.find(mark)
         answer = answer if start < 0 else answer[:start].strip()
@@ -73,21 +76,21 @@ def _cut(answer: str, marks: Iterable[str]) -> str:
 
 
 def clean_completion(raw: str, problem: Problem) -> str:
-    """Cut a base model's completion at the first stop string; keep its indentation, which belongs to the function body."""
+    """Cut a base model's completion at the first stop string; keep the indentation, which belongs to the function body."""
     ends = [end for end in map(raw.find, problem.stop_strings) if end >= 0]
     return raw[: min(ends)] if ends else raw
 
 
 def clean_chat(raw: str, problem: Problem) -> str:
-    """Return the first fenced code block of a chat answer, up to the end if it is not closed; without one, the whole answer."""
+    """Return the first fenced code block of a chat answer (up to the end if it is not closed), or else the whole answer."""
     block = _FENCED_BLOCK.search(raw)
     return block.group(1) if block else raw
 
 
 def clean_evalplus(raw: str, problem: Problem) -> str:
-    """Sanitize an answer as evalplus does; together with the prompt if the answer does not define the entry point.
+    """Sanitize an answer as evalplus does; prepend the prompt first if the answer does not define the entry point.
 
-    evalplus reads an instruct model's answer as a `solution`, and a base model's as prompt, newline and `completion`.
+    evalplus sanitizes an instruct model's answer alone, and a base model's answer after the prompt and a newline.
     """
     if problem.entry_point is None:
         return sanitize(raw, None)
@@ -103,7 +106,7 @@ def keep_unchanged(raw: str, problem: Problem) -> str:
 
 
 def legacy_decode(text: str) -> str:
-    """Apply what decoding with clean_up_tokenization_spaces did to the published answers.
+    """Remove spaces as decoding with clean_up_tokenization_spaces=True does; the published answers were decoded that way.
 
     Source: huggingface/transformers (Apache-2.0), PreTrainedTokenizerBase.clean_up_tokenization.
     """

@@ -1,4 +1,4 @@
-"""The catalog of benchmarks: a new benchmark is one file in this folder and one entry here."""
+"""The catalog of benchmarks. To add a benchmark, write a module in this folder and add an entry to BENCHMARKS."""
 
 import dataclasses
 import functools
@@ -15,12 +15,12 @@ from wizardcoder_jax.core.errors import InputError
 class BenchmarkEntry:
     """How to locate and read one benchmark."""
 
-    locate: Callable[..., tuple[str, str]]  # returns (path, label) of the problem file
+    locate: Callable[..., tuple[str, str]]  # returns the path of the problem file and a label that names its source
     read: Callable[..., tuple[Problem, ...]]
     timeout_s: float = 3.0
-    split: str | None = None  # the default split; None if the benchmark has no splits
+    split: str | None = None  # name of the default split; None if the benchmark has no splits
     has_versions: bool = False
-    runs_anywhere: bool = True  # see Benchmark
+    runs_anywhere: bool = True  # see Benchmark.runs_anywhere
 
 
 _PLUS = {"timeout_s": evalplus.TIMEOUT_S, "has_versions": True}
@@ -55,20 +55,20 @@ def load_benchmark(
 
     Args:
         name: a key of BENCHMARKS.
-        benchmark_file: problems to use instead of the benchmark's own file, in the same format.
-        split: the split of MBPP; None for the default one.
+        benchmark_file: path of a problem file to use instead of the benchmark's own, in the same format.
+        split: the split of MBPP; None for the default split.
         version: the release of HumanEval+ or MBPP+; None for the newest.
 
     Raises:
         InputError: the benchmark, split or version is unknown, or the problems are missing or malformed.
     """
     if name not in BENCHMARKS:
-        raise InputError(f"no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+        raise InputError(f"unknown benchmark {name!r}; supported: {', '.join(BENCHMARKS)}")
     entry = BENCHMARKS[name]
     if split is not None and entry.split is None:
-        raise InputError(f"{name} has no splits; leave --split out")
+        raise InputError(f"{name} has no splits; remove --split")
     if version is not None and (not entry.has_versions or benchmark_file is not None):
-        raise InputError(f"--benchmark-version is for {' and '.join(evalplus.VERSIONS)} without --benchmark-file; leave it out")
+        raise InputError(f"--benchmark-version is for {' and '.join(evalplus.VERSIONS)} without --benchmark-file; remove it")
     if benchmark_file:
         path, label = benchmark_file, PurePosixPath(benchmark_file).name
     else:

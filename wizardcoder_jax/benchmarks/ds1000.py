@@ -1,7 +1,7 @@
 """DS-1000: data science problems; each is tested by its own code_context, which receives the solution as a string.
 
 Source: xlang-ai/DS-1000 (CC-BY-SA-4.0), simplified format. A program is code_context + test_execution(code), followed by
-test_string(code) if that is defined, as in its test_ds1000.py. Which references pass depends on the installed libraries;
+test_string(code) if that is defined, as in DS-1000's test_ds1000.py. The installed libraries decide which references pass;
 the reference environment is Python 3.10 with numpy 1.26.4, pandas 1.5.3, scipy 1.12, scikit-learn 1.4.0, matplotlib 3.8.4
 (scripts/ds1000_environment.sh builds it).
 """
@@ -15,13 +15,13 @@ from wizardcoder_jax.benchmarks.record_fields import require_field
 from wizardcoder_jax.core.errors import InputError
 
 STOPS = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "### END SOLUTION")
-TIMEOUT_S = 120.0  # from its execution.py
+TIMEOUT_S = 120.0  # CPU seconds per program; from DS-1000's execution.py
 _FILES = ("ds1000/ds1000.jsonl.gz", "ds1000/ds1000.jsonl", "ds1000/ds1000-even.jsonl.gz")
 _HUB = "hf://datasets/xlangai/DS-1000/test.jsonl"
 
 
 def locate() -> tuple[str, str]:
-    """Return (path, label) of the problem file."""
+    """Return the path of the problem file and a label that names its source."""
     return find_problem_file("ds1000", _FILES, _HUB)
 
 

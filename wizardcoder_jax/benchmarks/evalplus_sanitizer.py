@@ -1,8 +1,9 @@
-"""evalplus' sanitizer: extracts the longest valid run of lines from an answer, then the definitions that its entry point needs.
+"""Port of evalplus' sanitizer, which reduces an answer to its longest valid run of lines, then to the definitions it needs.
 
 Source: evalplus 0.3.1, evalplus/sanitize.py (Apache-2.0), which parses the valid lines with tree-sitter. These lines are valid
-Python, so the standard library's `ast` finds the same definitions. The differences cannot change a verdict: a comment at the
-end of a function may be dropped, and if not even the first line is valid, tree-sitter may still find an import in it.
+Python, so the standard library's `ast` finds the same definitions. Two differences remain, neither of which can change a
+verdict: a comment at the end of a function may be dropped, and if not even the first line is valid, tree-sitter may still find
+an import in it.
 """
 
 import ast
@@ -12,25 +13,25 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-MAX_CHARS = 200_000  # longer answers are returned unchanged
-MAX_PARSED_CHARS = 50_000_000  # over all runs of lines tried; after that the longest run so far is used
+MAX_CHARS = 200_000  # longer answers are not sanitized
+MAX_PARSED_CHARS = 50_000_000  # total for one answer; beyond that, the longest run found so far is used
 
-_ALLOW_INCOMPLETE = 0x4000  # PyCF_ALLOW_INCOMPLETE_INPUT: tells whether further lines could make a text valid
+_ALLOW_INCOMPLETE = 0x4000  # PyCF_ALLOW_INCOMPLETE_INPUT: compile() reports whether more lines could complete the code
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 
 def sanitize(text: str, entry_point: str | None) -> str:
-    """Return the imports of the longest valid run of lines, and the definitions that `entry_point` reaches.
+    """Return the imports of the longest valid run of lines, and the definitions that `entry_point` uses, even indirectly.
 
     Args:
-        text: an answer, with or without prose and fences.
+        text: a model's answer, which may contain prose and Markdown fences.
         entry_point: the tested function; None keeps every definition.
 
     Returns:
-        A program. If no import or definition remains, the valid lines themselves (the first line if none are valid). An
-        answer longer than MAX_CHARS is returned unchanged.
+        The program. If no import or definition remains, it consists of all valid lines (of the first line if none are
+        valid). An answer longer than MAX_CHARS is returned unchanged.
     """
     if len(text) > MAX_CHARS:
         return text
@@ -41,9 +42,9 @@ def sanitize(text: str, entry_point: str | None) -> str:
 
 
 def longest_valid_lines(text: str) -> str:
-    """Return the run of at least two lines that parses and has the most nonblank lines; the first one of several.
+    """Return the run of two or more consecutive lines that is valid Python and has the most nonblank lines.
 
-    If there is no such run, return the first line.
+    Among equally long runs, return the first. If there is no such run, return the first line of the text.
     """
     lines = text.split("\n")
     filled = [i for i, line in enumerate(lines) if line.strip()]
@@ -63,10 +64,10 @@ def longest_valid_lines(text: str) -> str:
 
 
 def _valid_ends(lines: Sequence[str], first: int, end: int) -> Iterator[tuple[int | None, int]]:
-    """Yield (last, characters parsed) for `last` > `first` while lines first..last are valid or could become valid.
+    """Try ever longer runs of lines that begin at `first`; yield (last line, number of characters parsed) for each run.
 
-    `last` is None if the lines are not valid. If all lines up to `end`, the last nonblank line, are valid, that is the only
-    result.
+    The last line is None if the run is not valid Python. Stop after a run that no further line can make valid. If all lines
+    up to `end`, the last nonblank line, are valid, yield only that run.
     """
     whole = "\n".join(lines[first : end + 1])
     if end > first and _parse(whole) is not None:
@@ -83,14 +84,14 @@ def _valid_ends(lines: Sequence[str], first: int, end: int) -> Iterator[tuple[in
 def _parse(text: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # e.g. about invalid escapes
+            warnings.simplefilter("ignore")  # e.g. warnings about invalid escape sequences
             return ast.parse(text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):  # ValueError: null bytes
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # ValueError: the text contains null bytes
         return None
 
 
 def _may_continue(text: str) -> bool:
-    """Whether further lines could make an invalid text valid."""
+    """Return whether further lines could make an invalid text valid."""
     if text.endswith("\\"):
         return True
     try:
@@ -105,15 +106,14 @@ def _may_continue(text: str) -> bool:
 
 
 def _reached(code: str, tree: ast.Module, entry_point: str | None) -> Iterator[str]:
-    """Yield the source of the imports, then that of each kept definition, both in order."""
+    """Yield the source of each import, then of each definition that the entry point uses, in the order of the code."""
     source = _Source(code)
     for node in tree.body:
-        is_future = (
-            isinstance(node, ast.ImportFrom) and node.module == "__future__"
-        )  # tree-sitter has a separate node type for it
+        # Tree-sitter has a separate node type for imports from __future__, which evalplus does not keep.
+        is_future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         if isinstance(node, ast.Import | ast.ImportFrom) and not is_future:
             yield source.of(node)
-    definitions: dict[str | None, Definition] = {}  # the first of each name
+    definitions: dict[str | None, Definition] = {}  # the first definition of each name
     for node in tree.body:
         if _is_definition(node):
             definitions.setdefault(_defined_name(node), node)
@@ -124,7 +124,7 @@ def _reached(code: str, tree: ast.Module, entry_point: str | None) -> Iterator[s
 
 
 def _is_definition(node: ast.stmt) -> TypeGuard[Definition]:
-    """Whether a statement is a function with a return, a class or an assignment; decorated ones do not count."""
+    """Return whether a statement is an assignment, an undecorated class, or an undecorated function with a return."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return not node.decorator_list and any(isinstance(part, ast.Return) for part in ast.walk(node))
     if isinstance(node, ast.ClassDef):
@@ -133,7 +133,7 @@ def _is_definition(node: ast.stmt) -> TypeGuard[Definition]:
 
 
 def _defined_name(node: Definition) -> str | None:
-    """Return the name of a definition; for `a[0] = b` that is b, the first bare name in the statement."""
+    """Return the name that a definition defines; for `a[0] = b`, return b, the first bare name in the statement."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return node.name
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -153,7 +153,7 @@ def _reachable(entry_point: str, definitions: dict[str | None, Definition]) -> s
 
 
 def _identifiers(node: ast.AST) -> set[str]:
-    """Return every name in a statement: of variables, attributes, parameters and keywords."""
+    """Return every name in a statement: names of variables, attributes, parameters and keyword arguments."""
     names: set[str] = set()
     for part in ast.walk(node):
         for value in (getattr(part, field) for field in part._fields if field in _NAME_FIELDS):
@@ -167,7 +167,7 @@ _NAME_FIELDS = {"id", "attr", "arg", "name", "asname", "names", "module", "rest"
 
 
 class _Source:
-    """Extracts the text of nodes; `ast` counts columns in UTF-8 bytes."""
+    """Extracts the source text of AST nodes, whose column offsets count UTF-8 bytes."""
 
     def __init__(self, code: str) -> None:
         self._lines = _LINE.findall(code.encode("utf-8", "surrogatepass"))

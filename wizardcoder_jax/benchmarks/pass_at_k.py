@@ -1,4 +1,4 @@
-"""pass@k: the unbiased estimate for a problem, its mean over problems, and a bootstrap interval of the mean."""
+"""pass@k: the unbiased estimate for one problem, the mean over problems, and a bootstrap confidence interval of the mean."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,10 @@ CONFIDENCE = 0.95
 
 
 def estimate_pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Return the probability that at least one of k samples is correct, drawn without replacement from n with c correct.
+    """Return the unbiased estimate of pass@k: the probability that at least one of k samples is correct.
 
-    1 - prod(1 - k / arange(n - c + 1, n + 1)), and 1 if n - c < k.
+    The k samples are drawn without replacement from n samples, c of which are correct. The probability is
+    1 - prod(1 - k / arange(n - c + 1, n + 1)), or 1 if n - c < k.
     Source: Chen et al. 2021, "Evaluating Large Language Models Trained on Code", section 2.1 and figure 3.
 
     Raises:
@@ -25,17 +26,17 @@ def estimate_pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 
 def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int) -> tuple[float, tuple[float, float]]:
-    """Return the mean pass@k over problems, and its 95 % interval.
+    """Return the mean pass@k over problems, and its 95 % confidence interval.
 
     The interval is a percentile bootstrap over problems with a fixed seed: it shows how the mean would vary with other
-    problems of the same kind. It does not include the sampling noise within a problem if n is small.
+    problems of the same kind. It does not account for sampling noise within a problem, which matters if there are few samples.
 
     Args:
         counts: (num_samples, num_correct) of each problem.
         k: the k of pass@k.
 
     Returns:
-        The mean, and the interval's (low, high).
+        The mean, and the (low, high) bounds of the interval.
     """
     values = np.array([estimate_pass_at_k(n, c, k) for n, c in counts])
     rng = np.random.default_rng(0)

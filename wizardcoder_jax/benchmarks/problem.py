@@ -1,4 +1,4 @@
-"""A benchmark problem, and a benchmark: its problems and their version."""
+"""The data types of benchmarks: `Problem`, and `Benchmark`, a versioned collection of problems."""
 
 import dataclasses
 
@@ -12,19 +12,19 @@ class Problem:
 
     task_id: str  # e.g. "HumanEval/0"
     prompt: str  # the text that a base model completes
-    test: str  # trusted source that runs after the candidate and raises an exception unless it is correct
+    test: str  # trusted source code that runs after the candidate, and fails unless the candidate is correct
     entry_point: str | None = None  # name of the tested function, if there is one
     canonical_solution: str | None = None  # reference completion, if the benchmark has one
-    follows_prompt: bool = True  # the program is prompt + completion; otherwise the completion alone
-    sanitized_alone: bool = False  # a completion sanitized by the protocol `evalplus` is the whole program
-    helpers: tuple[str, ...] = ()  # other names of the candidate that the test calls
-    isolated: bool = True  # the test only calls the candidate, which can therefore run in another process
-    text_name: str | None = None  # the test receives the candidate as a string under this name, and runs it itself
-    question: str | None = None  # the task in words
-    examples: tuple[str, ...] = ()  # asserts shown with the question
-    stop_strings: tuple[str, ...] = HUMANEVAL_STOPS  # they end a base model's completion
+    follows_prompt: bool = True  # whether the program is prompt + completion; if not, it is the completion alone
+    sanitized_alone: bool = False  # whether a completion sanitized by the protocol `evalplus` needs no prompt before it
+    helpers: tuple[str, ...] = ()  # names of the candidate's other functions that the test calls
+    isolated: bool = True  # whether the test only calls the candidate's functions, so that it can run in another process
+    text_name: str | None = None  # name of the string variable that gives the test the candidate's source
+    question: str | None = None  # the task in plain English, for prompts that are built from it
+    examples: tuple[str, ...] = ()  # asserts that the prompt shows after the question
+    stop_strings: tuple[str, ...] = HUMANEVAL_STOPS  # strings that end a base model's completion
     language: str = "python"
-    library: str | None = None  # the group whose score is reported separately
+    library: str | None = None  # name of the library that the problem is about; each library gets its own score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Benchmark:
     """The problems of a benchmark, in their published order."""
 
     name: str  # e.g. "humaneval"
-    version: str  # the source of the problems, and a hash of that file's decompressed content
+    version: str  # label of the problem file, and a hash of its decompressed content
     problems: tuple[Problem, ...]
     timeout_s: float = 3.0  # CPU seconds per program
-    runs_anywhere: bool = True  # False if the installed libraries decide which references pass
+    runs_anywhere: bool = True  # whether all reference solutions pass regardless of the installed libraries
 
     def first(self, limit: int | None) -> "Benchmark":
         """Return the benchmark with only its first `limit` problems; None keeps all."""

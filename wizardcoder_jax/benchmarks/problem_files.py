@@ -1,4 +1,4 @@
-"""Reads problem files of any benchmark."""
+"""Reads the problem file of any benchmark."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,8 @@ def read_problem_file(
 
     Args:
         path: the file.
-        parse: converts a record and its location ("FILE:LINE") to a problem, or None to skip it.
-        what: description of the problems in the message if there are none.
+        parse: converts (location "FILE:LINE", record) to a problem, or to None to skip the record.
+        what: noun for the error message "FILE contains no ...".
 
     Raises:
         InputError: the file is missing, malformed or empty, or contains a task twice; the message names file and line.

@@ -17,7 +17,7 @@ _HUB = "hf://datasets/"
 
 
 def find_in_package(module: str, distribution: str, file: str) -> tuple[str, str] | None:
-    """Return (path, label) of a file in an installed package, without importing it; None if it is not installed."""
+    """Return the path of a file in an installed package and the package's name and version; None if there is no such file."""
     spec = importlib.util.find_spec(module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder, file)
@@ -27,7 +27,7 @@ def find_in_package(module: str, distribution: str, file: str) -> tuple[str, str
 
 
 def find_in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
-    """Return (path, label) of the first of `files` in WIZARDCODER_DATA; None if it contains none of them."""
+    """Return the path and name of the first of `files` that exists in the folder WIZARDCODER_DATA; None if none exists."""
     data_dir = os.environ.get("WIZARDCODER_DATA")
     for file in files if data_dir else ():
         path = Path(str(data_dir), file)
@@ -37,15 +37,17 @@ def find_in_data_dir(files: Sequence[str]) -> tuple[str, str] | None:
 
 
 def find_problem_file(name: str, files: Sequence[str], address: str) -> tuple[str, str]:
-    """Return (path, label) of a problem file: from WIZARDCODER_DATA, or downloaded from `address` and cached.
+    """Return the path of a problem file and a label that names its source.
+
+    The file is taken from the folder WIZARDCODER_DATA, or downloaded from `address` and cached.
 
     Args:
-        name: the benchmark, for the message.
-        files: candidate names within WIZARDCODER_DATA, in order of preference.
-        address: hf://datasets/ORG/NAME/FILE, or https://.
+        name: name of the benchmark, for the error message.
+        files: paths to try below WIZARDCODER_DATA, in order of preference.
+        address: URL of the file: hf://datasets/ORG/NAME/FILE or https://...
 
     Raises:
-        InputError: it is found nowhere; the message says what to do.
+        InputError: the file cannot be found; the message says what to do.
     """
     found = find_in_data_dir(files)
     if found is not None:
@@ -61,7 +63,7 @@ def find_problem_file(name: str, files: Sequence[str], address: str) -> tuple[st
 
 
 def _download(address: str) -> str:
-    """Download a file unless it is cached; silently and without retries, unlike the hub's own client."""
+    """Download a file unless it is cached, and return its local path; unlike huggingface_hub, log nothing and never retry."""
     if address.startswith(_HUB):
         org, dataset, file = address.removeprefix(_HUB).split("/", 2)
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")

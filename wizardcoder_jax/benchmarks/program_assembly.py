@@ -1,4 +1,4 @@
-"""Programs from samples: the part that the model wrote, followed by the problem's test."""
+"""Assembles programs from the code of a sample or reference solution, followed by the problem's test."""
 
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.protocols import EvaluationProtocol
@@ -7,13 +7,13 @@ from wizardcoder_jax.core.program import PYTHON, Program
 
 
 def sample_program(problem: Problem, sample: Sample, protocol: EvaluationProtocol, python: str | None = None) -> Program:
-    """Return the program of a sample; it passes only if the sample is correct.
+    """Return the program that tests a sample: it passes only if the sample is correct.
 
     Args:
         problem: the problem that the sample answers.
         sample: the model's answer, which is cleaned by the protocol.
         protocol: the protocol under which the sample is evaluated.
-        python: path of another interpreter for Python programs.
+        python: path of the interpreter for Python programs; None for the current one.
     """
     answer = protocol.clean_answer(sample, problem)
     is_complete = sample.solution is not None or not problem.follows_prompt
@@ -22,7 +22,7 @@ def sample_program(problem: Problem, sample: Sample, protocol: EvaluationProtoco
 
 
 def reference_program(problem: Problem, python: str | None = None) -> Program | None:
-    """Return the program of the problem's own solution, None if it has none."""
+    """Return the program that tests the problem's reference solution, or None if the problem has none."""
     if problem.canonical_solution is None:
         return None
     return _program(problem, (problem.prompt if problem.follows_prompt else "") + problem.canonical_solution, python)

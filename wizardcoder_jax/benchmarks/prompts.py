@@ -1,4 +1,4 @@
-"""The prompts of the benchmarks: how each protocol asks for a program.
+"""The prompts of the evaluation protocols: how each protocol asks a model for a program.
 
 Source: nlpxucan/WizardLM, WizardCoder/src/humaneval_gen.py @cd4b4cc (HumanEval wording; with two blank lines since
 2023-08-26, which is variant v2), src/mbpp_gen.py @de100f9, and src/mbppplus_gen.py @76c686d with data/mbppplus.json @cf7a22d
@@ -13,16 +13,16 @@ EVALPLUS_ANSWER_PREFIX = (
     "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:\n"
     "```python\n"
 )
-"""The text with which evalplus makes a chat model's answer begin."""
+"""The text that evalplus puts at the beginning of a chat model's answer."""
 
 
 def wizardcoder_humaneval_v1(problem_prompt: str) -> str:
-    """Return the HumanEval prompt with one blank line before the instruction, as in training; it gave the published 59.8."""
+    """Return the HumanEval prompt with one blank line before the instruction, as in training; the published 59.8 % used it."""
     return wizardcoder_prompt(_python_script_instruction(problem_prompt))
 
 
 def wizardcoder_humaneval_v2(problem_prompt: str) -> str:
-    """Return the HumanEval prompt with two blank lines before the instruction: the repository's HEAD since 2023-08-26."""
+    """Return the HumanEval prompt with two blank lines before the instruction, as in WizardCoder's code since 2023-08-26."""
     return _with_two_blank_lines(wizardcoder_humaneval_v1(problem_prompt))
 
 
@@ -38,7 +38,7 @@ def wizardcoder_mbppplus(question: str, example: str) -> str:
 
 
 def chat_message(problem_prompt: str) -> str:
-    """Return the user message that asks a chat model, to be put in the model's own chat template."""
+    """Return the user message that asks a chat model for a program; the caller applies the model's chat template."""
     return (
         "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
         f"```\n{problem_prompt.strip()}\n```\n"
@@ -46,7 +46,7 @@ def chat_message(problem_prompt: str) -> str:
 
 
 def _python_script_instruction(problem_prompt: str) -> str:
-    """Return the instruction for a problem; every four spaces become a tab, as in the original."""
+    """Return the instruction for a problem; every four spaces become a tab, as in WizardCoder's scripts."""
     return f"Create a Python script for this problem:\n{problem_prompt.replace('    ', chr(9))}"
 
 

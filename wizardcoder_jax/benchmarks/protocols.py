@@ -1,4 +1,4 @@
-"""Evaluation protocols: each pairs a prompt with the cleaning of the answer. A score has no meaning without its protocol."""
+"""Evaluation protocols: each pairs a prompt with an answer cleaner. A score has no meaning without its protocol."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,23 +11,23 @@ from wizardcoder_jax.core.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationProtocol:
-    """A prompt variant and its cleaner."""
+    """A prompt format and the cleaner for the answers to it."""
 
     name: str
-    write_prompt: Callable[[Problem], str] | None  # None if the protocol only evaluates existing samples
-    cleaner: Callable[[str, Problem], str]  # from a raw answer to the completion
-    ends_at_stop_strings: bool = False  # decoding may end at the first of the problem's stop strings
-    stop_strings: tuple[str, ...] = ()  # further strings at which decoding may end
-    needs_chat_template: bool = False  # the prompt is a user message, to be put in the model's own chat template
-    answer_prefix: str = ""  # the forced beginning of the answer, after the chat template
-    prefers_completion: bool = False  # of a sample with both, `completion` is used instead of `raw`
-    sanitizes: bool = False  # the cleaner also applies to a self-contained `solution`
+    write_prompt: Callable[[Problem], str] | None  # returns the prompt; None if the protocol cannot be used for sampling
+    cleaner: Callable[[str, Problem], str]  # extracts the completion from a raw answer
+    ends_at_stop_strings: bool = False  # whether decoding may end at the problem's stop strings
+    stop_strings: tuple[str, ...] = ()  # additional strings at which decoding may end
+    needs_chat_template: bool = False  # whether the prompt is a user message for the model's chat template
+    answer_prefix: str = ""  # text appended to the chat prompt, with which the answer begins
+    prefers_completion: bool = False  # whether `completion` is used instead of `raw` if a sample has both
+    sanitizes: bool = False  # whether the cleaner also applies to a self-contained `solution`
 
     def prompt(self, problem: Problem) -> str:
         """Return the model's input, or the user message if `needs_chat_template`.
 
         Raises:
-            InputError: the protocol only evaluates existing samples, or does not fit the problem.
+            InputError: the protocol cannot be used for sampling, or does not fit the problem.
         """
         if self.write_prompt is None:
             raise InputError(f"protocol {self.name!r} has no prompt to sample with; choose another --protocol")
@@ -38,9 +38,9 @@ class EvaluationProtocol:
         return (*(problem.stop_strings if self.ends_at_stop_strings else ()), *self.stop_strings)
 
     def clean_answer(self, sample: Sample, problem: Problem) -> str:
-        """Return the code of a sample's answer, the only text of a sample that is ever run, written out or displayed as such.
+        """Return the cleaned code of a sample, the only form in which a sample's code is run, exported or displayed.
 
-        A self-contained `solution` comes first, then `raw`, then `completion`.
+        The code is taken from `solution` if the sample has one, else from `raw` or `completion` (see `prefers_completion`).
         """
         if sample.solution is not None:
             return self.cleaner(sample.solution, problem) if self.sanitizes else sample.solution
@@ -74,7 +74,9 @@ def _mbppplus(problem: Problem) -> str:
 
 def _question(protocol: str, problem: Problem) -> tuple[str, tuple[str, ...]]:
     if problem.question is None or not problem.examples:
-        raise InputError(f"protocol {protocol!r} is for the MBPP benchmarks; {problem.task_id} has no question with asserts")
+        raise InputError(
+            f"protocol {protocol!r} is for the MBPP benchmarks; {problem.task_id} has no question with asserts; choose another"
+        )
     return problem.question, problem.examples
 
 
@@ -111,11 +113,11 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol
 
 
 def get_protocol(name: str) -> EvaluationProtocol:
-    """Return the protocol of that name.
+    """Return the protocol named `name`.
 
     Raises:
         InputError: the name is unknown.
     """
     if name not in PROTOCOLS:
-        raise InputError(f"no protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+        raise InputError(f"unknown protocol {name!r}; supported: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""Typed access to the fields of records that were read from a file."""
+"""Typed access to the fields of records that were read from a JSON or parquet file."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,10 +15,10 @@ def require_field(location: str, record: Mapping[str, Any], key: str, kind: type
         InputError: the key is missing or its value has another type.
     """
     if key not in record:
-        raise InputError(f'{location}: no "{key}"; the record has {", ".join(record) or "no keys"}')
+        raise InputError(f'{location}: missing field "{key}"; the record has {", ".join(record) or "no keys"}')
     value = record[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f'{location}: "{key}" must be a {kind.__name__}, found {type(value).__name__}')
+        raise InputError(f'{location}: "{key}" must be of type {kind.__name__}, found {type(value).__name__}')
     return value
 
 

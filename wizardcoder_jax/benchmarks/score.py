@@ -1,4 +1,4 @@
-"""Selects the samples to score, and computes the pass@k part of a results file from verdicts."""
+"""Selects the samples to score, and computes pass@k scores from verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ _NAMES_SHOWN = 10
 def select_samples(
     benchmark: Benchmark, samples: Sequence[Sample], ks: Sequence[int], *, partial: bool = False
 ) -> dict[str, list[Sample]]:
-    """Return the samples of each problem, by task id, in problem order and by index; samples of other problems are dropped.
+    """Group samples by task id, in problem order, and sort each group by sample index; drop samples of other problems.
 
     Args:
         benchmark: the problems to score.
         samples: samples of these and possibly other problems.
         ks: the values of k for pass@k.
-        partial: leave out problems without a sample instead of raising.
+        partial: whether to leave out problems without samples instead of raising an error.
 
     Raises:
-        InputError: a problem has no sample, or fewer than the largest k.
+        InputError: a problem has no samples, or fewer samples than the largest k.
     """
     chosen: dict[str, list[Sample]] = {problem.task_id: [] for problem in benchmark.problems}
     for sample in sorted(samples, key=lambda sample: sample.sample_index):
@@ -43,11 +43,11 @@ def select_samples(
 
 
 def compute_score(verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dict[str, Any]:
-    """Return the score part of a results file.
+    """Return the scores as a results file stores them.
 
     Args:
         verdicts: for each task id, whether each of its samples passed.
-        ks: the values of k for pass@k, none larger than the number of samples of any problem.
+        ks: the values of k for pass@k, at most the smallest number of samples of a problem.
 
     Returns:
         `num_problems`, `num_samples` (per problem; the minimum if they differ), `pass_at_k`, `confidence_95`.
@@ -65,10 +65,10 @@ def compute_score(verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> 
 def score_groups(
     groups: Mapping[str, str | None], verdicts: Mapping[str, Sequence[bool]], ks: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """Return the score of each group (library) by name; empty if the problems have no groups.
+    """Return the scores of each group of problems (e.g. of each library) by group name; empty if there are no groups.
 
     Args:
-        groups: the group of each task id.
+        groups: for each task id, the name of its group, or None.
         verdicts: for each task id, whether each of its samples passed.
         ks: the values of k for pass@k.
     """
