@@ -1,4 +1,4 @@
-"""Runs attacks or honest programs in one tier as the present user and prints what happened as JSON.
+"""Runs attacks or honest programs in one tier as the current user and prints what happened as JSON.
 
 Arguments: the tier, then "attacks", "attacks representative" or "honest". It is a script, so that it can be started as
 another user, with a Python that has only its standard library.

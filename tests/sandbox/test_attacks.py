@@ -19,7 +19,7 @@ from tests.helpers.sandbox_runs import TIERS
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "tests" / "helpers" / "attack_runs.py"
 NOBODY = {"bubblewrap": 65534, "landlock": 65533}  # different users: each run checks what its user left behind
-USERS = ("root", "nobody") if os.geteuid() == 0 else ("present user",)
+USERS = ("root", "nobody") if os.geteuid() == 0 else ("current user",)
 
 
 def is_readable_by_all(path):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.quick
         {(1, 2): 3, (4, 5): 6, (7, 8): 9, (0, 0): 0},
     ],
 )
-def test_values_cross_unchanged(value):
+def test_values_are_encoded_and_decoded_unchanged(value):
     def no_handle(*_):
         raise CodecError("no handle")
 

@@ -117,5 +117,5 @@ def test_stopping_early_leaves_no_process_running():
 def test_a_missing_toolchain_is_found_before_any_program_runs(sandbox, monkeypatch):
     monkeypatch.setattr(sandbox, "run", lambda *args: pytest.fail("ran a program"))
     programs = {0: Program(candidate="", test=""), 1: Program(candidate="", test="", language="cobol")}
-    with pytest.raises(InputError, match="no language 'cobol'"):
+    with pytest.raises(InputError, match="unknown language 'cobol'"):
         next(ProgramRunner(sandbox, timeout_s=1.0, num_workers=1).run_all(programs))

@@ -116,7 +116,7 @@ def test_no_call_succeeds_after_the_test_has_interrupted_one(sandbox):
     assert run_separately(sandbox, "import time\ndef f(s):\n  time.sleep(s)\n  return 1", test).reason == "exit"
 
 
-def test_a_zygote_that_died_is_replaced(each_tier):
+def test_a_zygote_that_has_died_is_replaced(each_tier):
     assert run_separately(each_tier, "def f(): return 1", "assert f() == 1").passed
     (worker,) = each_tier._idle[None, "python"]
     subprocess.run(["kill", "-9", str(worker._process.pid)], check=True)

@@ -50,11 +50,11 @@ PROGRAMS = {  # language -> (candidate, test that passes, test that fails, reaso
 
 
 def is_installed(language):
-    """Whether the toolchain of a language is installed; if not, the error must name the missing program."""
+    """Return whether the toolchain of a language is installed; if not, check that the error names the missing program."""
     try:
         toolchain(language)
     except InputError as error:
-        assert re.match(rf"{language} programs cannot run: \S+ .*is missing; apt-get install \S+", str(error))
+        assert re.match(rf"{language} programs cannot run: \S+ .*is missing; run apt-get install \S+", str(error))
         return False
     return True
 
@@ -122,10 +122,10 @@ def test_every_toolchain_is_found_or_named_as_missing(monkeypatch):
         is_installed(language)
     toolchain.cache_clear()
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(InputError, match="js programs cannot run: node is missing; apt-get install nodejs"):
+    with pytest.raises(InputError, match="js programs cannot run: node is missing; run apt-get install nodejs"):
         toolchain("js")
     toolchain.cache_clear()
-    with pytest.raises(InputError, match="no language 'cobol'; known: python, js"):
+    with pytest.raises(InputError, match="unknown language 'cobol'; supported: python, js"):
         toolchain("cobol")
 
 

@@ -1,35 +1,36 @@
 """Runs untrusted programs, each in a process tree of its own, and returns how each one ended.
 
-How it works: a zygote process, started inside the sandbox, imports what programs often need and never reads a program. For
-each program it forks a trusted tester, which forks the confined candidate before it reads the test. The tester runs the test
-against proxies of the candidate's functions. Plain values cross through a closed codec; everything else stays in its own
-process, and comparisons happen on the tester's side. The zygote watches from outside, kills a program that reaches a limit,
-and kills everything the program started before the next one begins.
+How it works: a zygote (a process that exists to be forked) starts inside the sandbox and imports the modules that programs
+often need; it never reads a program. For each program, the zygote forks a trusted tester, which forks the confined candidate
+before it receives the test. The tester runs the test against proxies of the candidate's functions. Plain values are exchanged
+through a codec for a fixed set of types; every other object stays in its own process, and all comparisons are made in the
+tester. The zygote watches the program, kills it if it reaches a limit, and kills every process that the program has started
+before the next program begins.
 
-Tiers, in the order in which they are tried; the first that works is used and recorded in the results:
+Tiers, in the order in which they are tried; the first tier that works is used and recorded in the results:
 * "bubblewrap": bubblewrap starts the zygote, and each program has its own mount and process namespaces;
-* "landlock": where namespaces are not available, e.g. in containers: Landlock for files, a system call filter for the rest;
-* "none": by explicit request only; limits and separate processes for candidate and test, but no protection of the host.
+* "landlock": if namespaces are not available, e.g. in containers: Landlock protects files, a system call filter the rest;
+* "none": on explicit request only: limits and separate processes for candidate and test, but no protection of the host.
 
-Prevented by "bubblewrap" and "landlock" alike, as root and as another user (tests/helpers/attacks.py contains the attacks):
+Prevented by both "bubblewrap" and "landlock", as root and as an ordinary user (tests/helpers/attacks.py contains the attacks):
 * faked passes: exiting early, results that claim to equal anything, patched builtins and modules, reading the test from
-  memory, frames or files, speaking the protocol;
+  memory, frames or files, sending forged messages of the protocol;
 * file access: programs read /usr, the Python installation and its packages, and a few files of /etc and /proc; they write
   only to an empty work folder of limited size, which is deleted afterwards;
 * environment variables: programs see only a fixed handful;
 * network access: "bubblewrap" gives an empty network, "landlock" allows no socket except pairs; abstract sockets of the host
   cannot be reached;
-* process access: no process outside can be signalled or traced, or have its priority or limits changed;
+* process access: no process outside the sandbox can be signaled or traced, or have its priority or limits changed;
 * privileges: no capabilities, no_new_privs, a separate user id for each program if we are root, a system call filter;
 * excessive use: CPU seconds of all processes together, wall-clock time, memory of all processes together, file sizes, disk,
   open descriptors, processes;
 * persistence: no file, process, patched module or shared memory of one program is visible to the next.
 
-Weaker in "landlock":
+Weaker protection by "landlock":
 * names, sizes and dates of the host's files can be queried (stat), but not their contents;
 * there is no /dev/shm (multiprocessing's locks and queues fail), no /tmp except the work folder, no loopback network;
-* if we are an ordinary user, programs share that user's id and process count and cannot change file modes or dates. They are
-  killed by following their parents, so a program that wins a race against the zygote is found only at the next check;
+* if we are an ordinary user, programs share that user's id and process count and cannot change file modes or dates. The
+  zygote finds them by following child processes, so a program that forks at the wrong moment is found at the next check;
 * if we are root and Python is below a folder that only root can enter, programs keep the right to read (not to write) files
   of any mode, within what Landlock lets them see.
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.sandbox.limits import Limits
 
-MOUNT_POINT = "/sandbox"  # the folder in which programs' zygotes find the package `inside`
-_SIZE_SINCE = (0, 7)  # first version with --size
-# The zygote keeps these capabilities to create a job's namespaces, give up root, and kill and measure its processes.
-# No candidate keeps any.
+MOUNT_POINT = "/sandbox"  # folder in the sandbox from which a zygote imports the package `inside`
+_SIZE_SINCE = (0, 7)  # first version of bubblewrap with the option --size
+# The zygote keeps these capabilities to create a job's namespaces, drop root privileges, and kill and measure the job's
+# processes. Candidates keep no capability.
 _KEPT = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE")
 
 
@@ -24,14 +24,14 @@ class Bubblewrap:
 
     executable: str
     version: tuple[int, ...]
-    as_root: bool  # we are root: no user namespace, and each candidate gets a user id of its own
+    as_root: bool  # whether we are root; then there is no user namespace, and each candidate gets its own user id
 
     @staticmethod
     def find() -> "Bubblewrap":
         """Find bubblewrap on PATH.
 
         Raises:
-            InputError: it is not installed, or does not start.
+            InputError: bubblewrap is not installed, or does not start.
         """
         executable = shutil.which("bwrap")
         if executable is None:
@@ -44,12 +44,12 @@ class Bubblewrap:
         return Bubblewrap(executable=executable, version=version, as_root=os.geteuid() == 0)
 
     def command_prefix(self, package_dir: str, folders: Iterable[str], limits: Limits) -> list[str]:
-        """Return the arguments that precede the command to run inside.
+        """Return the command line up to the command that runs inside the sandbox.
 
         Args:
             package_dir: folder that contains the package `inside`.
-            folders: what else is visible, read-only.
-            limits: sizes of the zygote's own /tmp and /dev/shm; each job mounts new ones.
+            folders: other paths to make visible, read-only.
+            limits: gives the size of the zygote's own /tmp and /dev/shm; each job mounts new ones.
         """
         return [
             self.executable,
@@ -58,7 +58,7 @@ class Bubblewrap:
             *("--proc", "/proc", "--dev", "/dev"),
             *self._sized_tmpfs("/dev/shm", limits.tmp_bytes),
             *self._sized_tmpfs("/tmp", limits.tmp_bytes),
-            *_bind_arguments(folders),  # after /tmp: a Python installation may be below it
+            *_bind_arguments(folders),  # after /tmp, because a Python installation may be below /tmp
             *("--ro-bind", os.path.join(package_dir, "inside"), f"{MOUNT_POINT}/inside"),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
         ]
@@ -80,12 +80,13 @@ def _bind_arguments(folders: Iterable[str]) -> list[str]:
     args: list[str] = []
     created = {"/tmp", "/dev", "/proc"}
     for folder in sorted(dict.fromkeys(folders)):
-        if os.path.islink(folder) and folder.count("/") == 1:  # /bin and the like: links into /usr on most systems
+        if os.path.islink(folder) and folder.count("/") == 1:  # e.g. /bin, a link into /usr on most systems
             args += ["--symlink", os.readlink(folder), folder]
             continue
         for parent in reversed(Path(folder).parents[:-1]):
             if str(parent) not in created and not _is_within(str(parent), folders):
-                args += ["--dir", str(parent)]  # readable by all; bubblewrap itself would make /root unreadable
+                # Created explicitly, the parent is readable by all; bubblewrap itself would make e.g. /root unreadable.
+                args += ["--dir", str(parent)]
                 created.add(str(parent))
         args += ["--ro-bind-try", folder, folder]
     return args

@@ -1,4 +1,4 @@
-"""A Python installation that runs programs."""
+"""Python interpreters that run programs: the current one, or one that is given by its path."""
 
 import dataclasses
 import functools
@@ -20,18 +20,18 @@ _DESCRIBE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """A Python executable and the folders it reads."""
+    """A Python executable and the folders from which it reads."""
 
-    executable: str  # the file itself, not a virtual environment's link to it
+    executable: str  # path of the file itself, not of a virtual environment's link to it
     prefix: str
-    packages: tuple[str, ...]  # folders of installed packages
+    packages: tuple[str, ...]  # paths of the folders with installed packages
     version: str
 
     def zygote_command(self, package_dir: str, arguments: list[str]) -> list[str]:
         """Return the command that starts the zygote with this interpreter.
 
-        -S skips .pth files, which may run code and name folders that are not visible inside. The package folders are added
-        explicitly, once `package_dir` has been removed from the path.
+        The option -S skips .pth files, which may run code and name folders that are not visible in the sandbox. Instead, the
+        command itself adds the package folders to sys.path, after it has removed `package_dir`.
 
         Args:
             package_dir: folder that contains the package `inside`.
@@ -44,7 +44,7 @@ class Interpreter:
         return [self.executable, "-s", "-S", "-B", "-c", code]
 
     def folders(self) -> tuple[str, ...]:
-        """Return every folder that the interpreter reads."""
+        """Return every folder from which the interpreter reads."""
         installation = os.path.dirname(os.path.dirname(self.executable))
         return tuple(dict.fromkeys([installation, self.prefix, *self.packages]))
 
@@ -64,7 +64,7 @@ def find_interpreter(path: str | None) -> Interpreter:
     """Return the interpreter at a path, or the current one for None.
 
     Raises:
-        InputError: there is no Python at that path, or it is too old.
+        InputError: there is no working Python at that path, or its version is too old.
     """
     if path is None:
         return Interpreter.current()

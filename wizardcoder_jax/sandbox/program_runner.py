@@ -1,4 +1,4 @@
-"""Runs many programs at once in a sandbox: for evaluation, the in-training evaluator and evolve's execution filter."""
+"""Runs many programs concurrently in a sandbox, for evaluation, evaluation during training and evolve's execution filter."""
 
 import collections
 import dataclasses
@@ -24,13 +24,13 @@ class _Task:
 class ProgramRunner:
     """Runs programs on several threads; use it as a context manager, which stops the sandbox at the end.
 
-    A timeout or a sandbox failure that occurred while other programs were running may be their fault. Such a program runs a
+    A timeout or a sandbox failure may be caused by other programs that were running at the same time. Such a program runs a
     second time, alone, and only the second verdict counts. Second runs start once no program is waiting for its first run.
 
     Args:
         sandbox: runs each program; stopped by `close`.
         timeout_s: CPU seconds that one program may take, see Sandbox.run.
-        num_workers: number of programs that run at once.
+        num_workers: number of programs that run concurrently.
         timeout_exceptions: names of exception types with which a test reports that a single call took too long; such a
             verdict counts as a timeout.
     """
@@ -42,11 +42,11 @@ class ProgramRunner:
         self._timeout_s, self._num_workers = timeout_s, num_workers
         self._timeout_reasons = {f"{EXCEPTION}:{name}" for name in timeout_exceptions}
         self._executor = ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox")
-        self._lock = threading.Lock()  # guards everything below
+        self._lock = threading.Lock()  # guards all attributes below
         self._waiting: collections.deque[_Task] = collections.deque()
-        self._unconfirmed: collections.deque[_Task] = collections.deque()  # must run again, alone
+        self._unconfirmed: collections.deque[_Task] = collections.deque()  # tasks that must run a second time, alone
         self._num_running = 0
-        self._is_confirming = False  # second runs only; new programs wait
+        self._is_confirming = False  # whether only second runs may start; first runs wait
         self._is_closed = False
 
     def submit(self, program: Program) -> "Future[Verdict]":
@@ -54,10 +54,10 @@ class ProgramRunner:
         return self._submit_all([program])[0]
 
     def run_all(self, programs: Mapping[Key, Program]) -> Iterator[tuple[Key, Verdict]]:
-        """Run programs and yield (key, verdict) as they end; the runner is closed if the caller stops early.
+        """Run programs and yield (key, verdict) as each ends; close the runner if the caller stops iterating early.
 
         Raises:
-            InputError: an interpreter or a toolchain is missing; no program has run.
+            InputError: an interpreter or a toolchain is missing; raised before any program runs.
         """
         self.sandbox.check_tools(programs.values())
         keys = dict(zip(self._submit_all(programs.values()), programs, strict=True))
@@ -97,7 +97,7 @@ class ProgramRunner:
         return [task.future for task in tasks]
 
     def _start_ready(self) -> None:
-        """Start every task that may run now. The caller holds the lock."""
+        """Start every task that may run now; the caller must hold the lock."""
         if self._is_closed:
             return
         if self._unconfirmed and not self._waiting:

@@ -24,19 +24,19 @@ TIER_VARIABLE = "WIZARDCODER_SANDBOX"  # environment variable that names the tie
 INSTALL_HINT = "install it with `apt-get install bubblewrap`, or accept the risk with --unsafe-no-sandbox"
 _REASON = re.compile(r"passed|assertion|syntax|timeout|memory|exit|sandbox|exception:\w{1,80}", re.ASCII)
 _NUM_UIDS = 64
-_HIGH_UIDS = range(1_879_048_192, 2_147_483_647)  # assigned to nobody (systemd, "Users, Groups, UIDs and GIDs")
-_LOW_UIDS = range(61_184, 65_520)  # for short-lived users, in containers that map no higher ids
+_HIGH_UIDS = range(1_879_048_192, 2_147_483_647)  # unassigned user ids; source: systemd, "Users, Groups, UIDs and GIDs"
+_LOW_UIDS = range(61_184, 65_520)  # user ids of short-lived users; used in containers that map no higher ids
 _PROBE = Program(candidate="def f(): return [1]", test="import json\nassert f() == [1]", entry_point="f")
 _PRELOADED = re.compile(r"^[ \t]*(?:from|import)[ \t]+(numpy|pandas|scipy|sklearn|matplotlib)\b", re.M)
 _PRELOAD_AS = {"matplotlib": "matplotlib.pyplot"}
-_WorkerKind = tuple[str | None, str]  # (interpreter, language): a worker runs programs of one kind
+_WorkerKind = tuple[str | None, str]  # (path of the interpreter, language); a worker only runs programs of one kind
 
 
 class Sandbox:
     """Runs untrusted programs; `run` may be called from several threads. Create one with `Sandbox.open`."""
 
     def __init__(self, host_tier: HostTier) -> None:
-        self.tier = host_tier.tier  # recorded in results
+        self.tier = host_tier.tier  # name of the tier, which the results record
         self._host_tier = host_tier
         self._free_uids: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.uids = _unused_uids() if host_tier.uses_own_uids() else range(0)
@@ -52,8 +52,8 @@ class Sandbox:
         """Open the first tier of "bubblewrap" and "landlock" in which a probe program passes.
 
         Args:
-            unsafe: run programs without isolation.
-            limits: the resources of each program.
+            unsafe: whether to run programs without isolation.
+            limits: the resources that each program may use.
             tier: the only tier to try; by default the value of the environment variable WIZARDCODER_SANDBOX.
 
         Raises:
@@ -61,7 +61,7 @@ class Sandbox:
         """
         tier = tier or os.environ.get(TIER_VARIABLE) or None
         if tier is not None and tier not in TIERS[:2]:
-            raise InputError(f"{TIER_VARIABLE}={tier}: no such tier; choose {' or '.join(TIERS[:2])}")
+            raise InputError(f"unknown tier {TIER_VARIABLE}={tier}; choose {' or '.join(TIERS[:2])}")
         reasons: list[str] = []
         for name in (NONE,) if unsafe else TIERS[:2] if tier is None else (tier,):
             try:
@@ -76,7 +76,7 @@ class Sandbox:
         """Check that every interpreter and toolchain that the programs need is installed.
 
         Raises:
-            InputError: one is missing.
+            InputError: an interpreter or toolchain is missing.
         """
         for python, language in dict.fromkeys((program.python, program.language) for program in programs):
             find_interpreter(python)
@@ -87,11 +87,11 @@ class Sandbox:
         """Run one program and return its verdict.
 
         Args:
-            program: candidate and test.
+            program: the candidate and its test.
             timeout_s: CPU seconds for candidate and test together; `wall_limit_s` derives the wall-clock limit from it.
 
         Raises:
-            InputError: its interpreter or toolchain is missing.
+            InputError: the interpreter or toolchain of the program is missing.
         """
         start = time.monotonic()
         tools = None if program.language == PYTHON else toolchain(program.language)
@@ -105,7 +105,7 @@ class Sandbox:
         return Verdict(reason=reason, detail=detail, seconds=round(time.monotonic() - start, 3), forgeable=is_whole)
 
     def stop(self) -> None:
-        """Kill the running programs and all zygotes. The sandbox cannot run anything afterwards."""
+        """Kill the running programs and all zygotes; the sandbox cannot be used afterwards."""
         with self._lock:
             self._stopped = True
             idle = [worker for workers in self._idle.values() for worker in workers]
@@ -116,7 +116,7 @@ class Sandbox:
             worker.close()
 
     def _attempt(self, program: Program, timeout_s: float, tools: Toolchain | None, is_whole: bool) -> dict[str, Any]:
-        """Return the tester's reply; `is_whole` runs candidate and test as one source text."""
+        """Run a program and return the tester's reply; if `is_whole`, candidate and test run as one source file."""
         kind = (program.python, program.language)
         job = self._job(program, timeout_s, tools)
         header: dict[str, Any] = {"mode": "whole"}
@@ -126,13 +126,13 @@ class Sandbox:
             header = {"mode": "split", "names": [str(program.entry_point), *program.helpers]}
         separator = "\n" if is_whole and tools is None else ""
         sources = [text.encode("utf-8", "surrogatepass") for text in (program.candidate, separator + program.test)]
-        for attempt in range(2):  # a zygote that died since its last job is replaced once
+        for attempt in range(2):  # a zygote that has died since its last job is replaced, once
             try:
                 return self._run_in_worker(kind, tools, job, header, sources)
             except WorkerLostError as error:
                 problem = str(error)
             except OSError as error:
-                problem = f"could not be started: {error}"
+                problem = f"the zygote could not be started: {error}"
             if self._stopped or attempt:
                 break
         return {"reason": SANDBOX, "detail": problem}
@@ -173,11 +173,11 @@ class Sandbox:
             self._free_uids.put(uid)
 
     def _take_worker(self, kind: _WorkerKind, tools: Toolchain | None) -> Worker:
-        """Return an idle worker of that kind, or start one."""
+        """Return an idle worker for this kind of program, or start a new one."""
         interpreter, tool_folders = find_interpreter(kind[0]), tools.folders if tools else ()
         with self._lock:
             if self._stopped:
-                raise WorkerLostError("stopped")
+                raise WorkerLostError("the sandbox is stopped")
             idle = self._idle.get(kind)
             worker = idle.pop() if idle else None
             if worker is not None:
@@ -193,7 +193,7 @@ class Sandbox:
 
 
 def _unused_uids() -> range:
-    """Return user ids that no other process has: one for each program that runs at the same time."""
+    """Return user ids that no other process has, one for each program that can run concurrently."""
     with open("/proc/self/uid_map") as file:
         inside, _, size = map(int, file.readline().split())
     candidates = _HIGH_UIDS if inside + size > _HIGH_UIDS[-1] else _LOW_UIDS

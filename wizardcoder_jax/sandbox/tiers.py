@@ -1,4 +1,4 @@
-"""The isolation tiers on this host: the command that starts a zygote, the folders it sees and its environment."""
+"""The isolation tiers on this host: for each one, a zygote's command, visible folders and environment variables."""
 
 import dataclasses
 import glob
@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # the same verdict each time, even if it depends on the order of a set
+    "PYTHONHASHSEED": "0",  # fixed, so that a verdict that depends on the order of a set is reproducible
     "MPLBACKEND": "Agg",
     "OMP_NUM_THREADS": "1",  # numerical libraries start a thread per core, which exceeds the process limit on big hosts
     "OPENBLAS_NUM_THREADS": "1",
@@ -39,14 +39,14 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HostTier:
-    """A tier as this host provides it."""
+    """An isolation tier, with the settings that it needs on this host."""
 
-    tier: str
-    bubblewrap: Bubblewrap | None
+    tier: str  # name of the tier
+    bubblewrap: Bubblewrap | None  # None in the other tiers
     limits: Limits
 
     def uses_own_uids(self) -> bool:
-        """Whether each candidate runs under a user id of its own, which takes root."""
+        """Return whether each candidate runs under its own user id, which requires root."""
         return self.tier != NONE and os.geteuid() == 0
 
     def zygote_command(self, interpreter: Interpreter, control_fd: int, tool_folders: tuple[str, ...] = ()) -> list[str]:
@@ -80,7 +80,7 @@ class HostTier:
 
 
 def missing_for_landlock() -> str | None:
-    """Return what the tier "landlock" lacks on this host, None if it can be tried."""
+    """Return why the tier "landlock" cannot work on this host, or None if it can be tried."""
     if not landlock.abi():
         return "this kernel has no Landlock"
     return None if seccomp.is_supported() else "the system call filter does not support this processor"
@@ -91,6 +91,6 @@ def _system_paths() -> list[str]:
 
 
 def _is_readable_by_all(folder: str) -> bool:
-    """Whether every user can enter all parents of a folder and read the folder itself."""
+    """Return whether every user can enter all parents of a folder and read the folder itself."""
     path = Path(os.path.realpath(folder))
     return all(parent.stat().st_mode & 0o1 for parent in path.parents) and bool(path.stat().st_mode & 0o4)

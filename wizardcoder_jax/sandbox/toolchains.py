@@ -1,4 +1,4 @@
-"""Toolchains of languages other than Python: which this host has, and how each compiles and runs a program."""
+"""Toolchains of languages other than Python: finds them on this host, and describes how each compiles and runs a program."""
 
 import dataclasses
 import functools
@@ -18,13 +18,13 @@ class Language:
     Source: nuprl/MultiPL-E, evaluation/src/eval_<language>.py.
     """
 
-    commands: tuple[str, ...]  # executables it needs
-    package: str  # the Debian and Ubuntu package that contains them
-    version: tuple[str, ...]  # the command that prints the version
+    commands: tuple[str, ...]  # names of the executables that the language needs
+    package: str  # name of the Debian or Ubuntu package that contains these executables
+    version: tuple[str, ...]  # command that prints the version
     file: str  # name of the source file
-    steps: tuple[tuple[str, ...], ...]  # the last step runs the program, the others compile; JARS: the class path
-    footer: str | None = None  # prints NONCE, in languages that execute the end of the file last
-    slowness: float = 1.0  # factor on the time limit, for starting and compiling
+    steps: tuple[tuple[str, ...], ...]  # commands; the last one runs the program, the others compile it; JARS: class path
+    footer: str | None = None  # last line, which prints NONCE, if the language runs a file from top to bottom
+    slowness: float = 1.0  # factor on the time limit, to allow for start-up and compilation
 
 
 LANGUAGES = {
@@ -88,7 +88,7 @@ LANGUAGES = {
     ),
 }  # fmt: skip
 ALIASES = {"go_test.go": "go", "rust": "rs", "javascript": "js", "c++": "cpp", "bash": "sh"}
-JAVATUPLES = "javatuples-1.2.jar"  # imported by MultiPL-E's Java programs; Debian: libjavatuples-java
+JAVATUPLES = "javatuples-1.2.jar"  # imported by MultiPL-E's Java programs; Debian package libjavatuples-java
 _JAR_PATHS = (f"/usr/share/java/{JAVATUPLES}", "/usr/share/java/javatuples.jar", f"/usr/multiple/{JAVATUPLES}")
 
 
@@ -99,15 +99,15 @@ class Toolchain:
     language: str
     version: str  # the first line that the version command prints
     paths: dict[str, str]  # command -> absolute path
-    folders: tuple[str, ...]  # folders it reads
+    folders: tuple[str, ...]  # paths of the folders from which the toolchain reads
 
     @property
     def slowness(self) -> float:
-        """The factor on the time limit of its programs."""
+        """Factor on the time limit of programs in this language."""
         return LANGUAGES[self.language].slowness
 
     def steps(self) -> dict[str, Any]:
-        """Return the instructions for inside.tester: {"steps", "file", "footer"}."""
+        """Return how inside.tester is to run a program: {"steps", "file", "footer"}."""
         language = LANGUAGES[self.language]
         jars = ":".join(dict.fromkeys([".", *filter(None, [javatuples()]), *_class_path()]))
         steps = [
@@ -125,21 +125,21 @@ def toolchain(name: str) -> Toolchain:
     """Find the toolchain of a language.
 
     Raises:
-        InputError: the language is unknown, or a program of its toolchain is missing; the message names it.
+        InputError: the language is unknown, or an executable of its toolchain is missing; the message names it.
     """
     name = ALIASES.get(name, name)
     language = LANGUAGES.get(name)
     if language is None:
-        raise InputError(f"no language {name!r}; known: python, {', '.join(LANGUAGES)}")
+        raise InputError(f"unknown language {name!r}; supported: python, {', '.join(LANGUAGES)}")
     paths: dict[str, str] = {}
     for command in language.commands:
         found = shutil.which(command)
         if found is None:
-            raise InputError(f"{name} programs cannot run: {command} is missing; apt-get install {language.package}")
+            raise InputError(f"{name} programs cannot run: {command} is missing; run apt-get install {language.package}")
         paths[command] = found
     folders: tuple[str, ...] = tuple(os.path.dirname(jar) for jar in _class_path())
     if name == "rs":
-        root = _first_line(name, (paths["rustc"], "--print", "sysroot"))  # not rustup's launcher, which may be first on PATH
+        root = _first_line(name, (paths["rustc"], "--print", "sysroot"))  # not the path of rustup's launcher
         paths["rustc"], folders = os.path.join(root, "bin", "rustc"), (root,)
     elif name == "go":
         root = _first_line(name, (paths["go"], "env", "GOROOT"))
@@ -152,23 +152,25 @@ def toolchain(name: str) -> Toolchain:
 
 
 def check_libraries(language: str) -> None:
-    """Check that the library every Java program of MultiPL-E imports is installed; other languages need none.
+    """Check that javatuples, which all Java programs of MultiPL-E import, is installed; other languages need no library.
 
     Raises:
-        InputError: it is missing; the message says what to install.
+        InputError: javatuples is missing; the message says what to install.
     """
     if language == "java" and javatuples() is None:
-        raise InputError(f"multipl-e-java needs {JAVATUPLES}: apt-get install libjavatuples-java, or set CLASSPATH to it")
+        raise InputError(
+            f"multipl-e-java needs {JAVATUPLES}; run apt-get install libjavatuples-java, or set CLASSPATH to its path"
+        )
 
 
 def javatuples() -> str | None:
-    """Return the path of javatuples, from CLASSPATH or where packages install it; None if it is missing."""
+    """Return the path of the javatuples jar, from CLASSPATH or a system folder; None if it is missing."""
     named = [jar for jar in _class_path() if "javatuples" in jar]
     return next((jar for jar in (*named, *_JAR_PATHS) if os.path.isfile(jar)), None)
 
 
 def _first_line(name: str, command: tuple[str, ...]) -> str:
-    """Return the first line that a command of a toolchain prints."""
+    """Return the first line that a command of the toolchain `name` prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
@@ -177,11 +179,11 @@ def _first_line(name: str, command: tuple[str, ...]) -> str:
 
 
 def _installation(path: str) -> str:
-    """Return the folder above bin/ of a program outside /usr, or the program's own folder."""
+    """Return the folder above the bin folder that contains an executable, or the executable's own folder."""
     folder = os.path.dirname(os.path.realpath(path))
     return os.path.dirname(folder) if re.fullmatch(r"s?bin", os.path.basename(folder)) else folder
 
 
 def _class_path() -> list[str]:
-    """Return the jars that the user's CLASSPATH names."""
+    """Return the paths of the existing jars in the user's CLASSPATH."""
     return [entry for entry in os.environ.get("CLASSPATH", "").split(":") if entry.endswith(".jar") and os.path.isfile(entry)]

@@ -13,9 +13,9 @@ class Verdict:
     """How a program ended."""
 
     reason: str  # passed, assertion, exception:<Type>, syntax, timeout, memory, exit or sandbox
-    detail: str  # a short text for people, e.g. the exception's message
-    seconds: float  # wall-clock time
-    forgeable: bool = False  # the program could have faked a pass: it shared an interpreter or a process with its test
+    detail: str  # short explanation for humans, e.g. the message of the exception
+    seconds: float  # seconds of wall-clock time
+    forgeable: bool = False  # whether the program shared a process with its test, and could have faked a pass
 
     @property
     def passed(self) -> bool:

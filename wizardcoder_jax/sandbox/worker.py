@@ -1,4 +1,4 @@
-"""A zygote process as seen from outside: it receives jobs one at a time and returns their verdicts."""
+"""Controls a zygote process from outside the sandbox: sends it one job at a time, and returns the job's verdict."""
 
 import contextlib
 import json
@@ -12,20 +12,20 @@ from typing import Any
 
 from wizardcoder_jax.sandbox.inside import wire
 
-_SLACK_S = 30.0  # added to a job's wall-clock limit: after that the zygote itself is given up
+_SLACK_S = 30.0  # seconds after a job's wall-clock limit until the zygote itself counts as lost
 _MAX_REPLY_BYTES = 1 << 16
 
 
 class WorkerLostError(Exception):
-    """The zygote has exited or does not answer; the message is the last line it printed."""
+    """The zygote has exited or does not answer; the message is the last line that it printed, if any."""
 
 
 class Worker:
-    """A zygote process.
+    """A zygote process, and the control socket to it.
 
     Args:
-        command: returns the zygote's command for the descriptor of its control socket.
-        environment: the zygote's environment variables.
+        command: returns the command that starts the zygote, given the file descriptor of the zygote's control socket.
+        environment: environment variables of the zygote.
     """
 
     def __init__(self, command: Callable[[int], list[str]], environment: dict[str, str]) -> None:
@@ -49,8 +49,8 @@ class Worker:
         Args:
             job: the fields of inside.confine.Job.
             header: instructions for the tester, see inside.tester.
-            candidate: source.
-            test: source; sent only after the candidate's process has been forked.
+            candidate: source code of the candidate.
+            test: source code of the test; sent only after the candidate's process has been forked.
 
         Raises:
             WorkerLostError: the zygote has exited or does not answer.
@@ -88,11 +88,11 @@ class Worker:
         except OSError as error:
             raise WorkerLostError(self._last_line() or str(error)) from error
         if not reply:
-            raise WorkerLostError(self._last_line() or "the zygote ended")
+            raise WorkerLostError(self._last_line() or "the zygote has exited")
         return json.loads(reply)
 
     def _last_line(self) -> str:
-        """Return the last line on standard error of a zygote that has exited."""
+        """Return the last line that the exited zygote wrote to standard error, or an empty string."""
         assert self._process.stderr is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
@@ -109,7 +109,7 @@ def _talk_to_tester(connection: socket.socket, header: dict[str, Any], candidate
         wire.send_json(connection, header)
         wire.send(connection, candidate)
         reply = wire.receive_json(connection)
-        if reply != "ready":  # a verdict already: the candidate could not be started
+        if reply != "ready":  # the reply is already the verdict: the candidate could not be started
             return reply
         wire.send(connection, test)
         return wire.receive_json(connection)

@@ -1,4 +1,4 @@
-"""The confined process: answers the tester's calls, or runs a whole program at once."""
+"""The confined process of a candidate: answers the tester's calls, or runs a whole program at once."""
 
 import json
 import os
@@ -14,7 +14,7 @@ MAX_DETAIL_CHARS = 300
 
 
 def answer(source: bytes | bytearray, names: tuple[str, ...], fd: int) -> None:
-    """Answer calls to the names that `source` defines until the tester disconnects; the first call loads the source."""
+    """Serve calls to the functions `names` of `source` until the tester disconnects; the first call loads the source."""
     channel = Channel(socket.socket(fileno=fd), may_export=lambda value: True)
 
     def load() -> tuple[str, Any]:
@@ -35,7 +35,7 @@ def answer(source: bytes | bytearray, names: tuple[str, ...], fd: int) -> None:
 
 
 def run_whole(source: bytes | bytearray, nonce: str, fd: int) -> None:
-    """Run a program and send its ending, marked with the nonce; skip whatever it registered to run at exit."""
+    """Run a program and send its result after the nonce, which proves who sent it; skip the program's exit handlers."""
     connection, leave, send = socket.socket(fileno=fd), os._exit, wire.send
     _imitate_fresh_interpreter()
     reason, detail = _outcome(source)
@@ -45,10 +45,10 @@ def run_whole(source: bytes | bytearray, nonce: str, fd: int) -> None:
 
 
 def _imitate_fresh_interpreter() -> None:
-    """Reset what would tell a program that its interpreter was forked and not started for it."""
+    """Reset what would show a program that its interpreter was forked instead of newly started."""
     sys.argv = ["program.py"]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    if "numpy" in sys.modules:  # the module random reseeds itself after a fork
+    if "numpy" in sys.modules:  # numpy does not reseed itself after a fork, unlike the module random
         sys.modules["numpy"].random.seed()
 
 
@@ -59,7 +59,7 @@ def compiled(source: bytes | bytearray) -> tuple[types.CodeType | None, tuple[st
         return compile(text, "<program>", "exec", dont_inherit=True), ("loaded", "")
     except MemoryError:
         return None, ("memory", "while compiling")
-    except Exception as error:  # SyntaxError; ValueError for null bytes; UnicodeEncodeError; RecursionError; OverflowError
+    except Exception as error:  # e.g. SyntaxError, ValueError for null bytes, RecursionError
         return None, ("syntax", f"{type(error).__name__}: {error}")
 
 
@@ -71,13 +71,13 @@ def _outcome(source: bytes | bytearray) -> tuple[str, str]:
     try:
         exec(code, {})
     except BaseException as error:
-        error.__traceback__ = None  # frees what the program's frames refer to, which may be all memory
+        error.__traceback__ = None  # frees the objects in the program's frames, which may fill the memory
         return reason_of(error)
     return "passed", ""
 
 
 def reason_of(error: BaseException) -> tuple[str, str]:
-    """Return (reason, detail) for an exception; its own code, e.g. a hostile __str__, may run here."""
+    """Return (reason, detail) for an exception; code of the exception, e.g. a hostile __str__, may run here."""
     try:
         detail = str(error)
     except BaseException:
@@ -88,5 +88,5 @@ def reason_of(error: BaseException) -> tuple[str, str]:
         return "memory", ""
     if isinstance(error, SystemExit):
         return "exit", f"SystemExit {detail}"
-    name = type.__dict__["__name__"].__get__(type(error))  # a metaclass could fake type(error).__name__
+    name = type.__dict__["__name__"].__get__(type(error))  # not type(error).__name__, which a metaclass could fake
     return f"exception:{str(name).replace(' ', '_')}", detail

@@ -1,10 +1,11 @@
-"""Remote calls between tester and candidate: one side requests an operation on a value, the other replies, or calls back first.
+"""Remote calls between tester and candidate: one side requests an operation on a value, and the other side replies.
 
 A frame is one letter and an encoded value: `C` (operation, target, args, kwargs) is a request, `R` (changes, result) a reply,
-`X` (changes, error) an exception. A value that cannot cross is exported: the other side gets a proxy that refers to it by
-number. The tester exports functions only, and allows only calls on them.
+`X` (changes, error) an exception. Before it replies, a side may send requests of its own. A value that cannot be sent by value
+is exported: the other side gets a proxy that refers to it by number. The tester exports only functions, and allows only calls
+to them.
 
-Mutable arguments: the replying side sends back their new contents, and the requesting side updates its own objects.
+If an operation changes a mutable argument, the reply contains the new contents, and the requesting side updates its own object.
 """
 
 import operator
@@ -23,7 +24,7 @@ _WARM_ROUNDS = 20
 
 
 class ProtocolError(BaseException):
-    """The other side has disconnected, or violates the protocol; a BaseException, so that no `except Exception` catches it."""
+    """The other side has disconnected or violated the protocol; a BaseException, so that no `except Exception` catches it."""
 
 
 class CannotCrossError(BaseException):
@@ -31,10 +32,10 @@ class CannotCrossError(BaseException):
 
 
 class Proxy:
-    """Stands for a value of the other side: calls, attributes, items and iteration are forwarded, comparisons are not.
+    """Stands for a value on the other side: calls, attributes, items and iteration are forwarded, comparisons are not.
 
-    A proxy compares by identity. So whatever a test compares is either a plain value on this side, or equal to nothing else,
-    and the expected value never reaches the other side.
+    A proxy is equal only to itself. A test therefore compares plain values on its own side, or gets False for a proxy, and the
+    expected value never reaches the other side.
     """
 
     __slots__ = ("_channel", "_number")
@@ -78,7 +79,7 @@ class Proxy:
         return self._channel.ask("repr", self)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a value of another process cannot be pickled")
+        raise TypeError("a proxy for a value in another process cannot be pickled")
 
     def __copy__(self) -> "Proxy":
         return self
@@ -103,11 +104,11 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 class Channel:
-    """One end of the connection.
+    """One end of the connection between tester and candidate.
 
     Args:
-        connection: to the other side.
-        may_export: whether a value that cannot cross may be exported to the other side.
+        connection: socket to the other side.
+        may_export: returns whether a value that cannot be sent by value may be exported to the other side.
         operations: the operations that the other side may request.
     """
 
@@ -116,7 +117,7 @@ class Channel:
     ) -> None:
         self._connection, self._may_export, self._operations = connection, may_export, operations
         self._exported: list[Any] = []
-        self._numbers: dict[int, int] = {}  # id -> index into _exported, which keeps the value alive
+        self._numbers: dict[int, int] = {}  # id of an exported value -> index into _exported
         self._proxies: dict[int, Proxy] = {}
         self._lock = threading.RLock()
         self._interrupted = False
@@ -130,14 +131,14 @@ class Channel:
         return number
 
     def proxy(self, number: int) -> Proxy:
-        """Return the proxy for the other side's value of that number."""
+        """Return the proxy for the value that the other side exported under this number."""
         return self._proxies.setdefault(number, Proxy(self, number))
 
     def ask(self, operation: str, target: Proxy, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Request an operation and return its result, or raise the exception that the other side raised.
 
         Raises:
-            ProtocolError: the other side has disconnected or violates the protocol.
+            ProtocolError: the other side has disconnected or violated the protocol.
             CannotCrossError: an argument cannot be sent.
         """
         with self._lock:
@@ -154,11 +155,11 @@ class Channel:
                 self.serve(frame)
 
     def serve(self, frame: bytearray | None = None) -> None:
-        """Handle one request: `frame`, or the next one received."""
+        """Handle one request: `frame`, or the next frame that is received."""
         frame = self._receive() if frame is None else frame
         decoder, (operation, target, args, kwargs) = self._decode(frame)
         if frame[:1] != b"C" or operation not in self._operations or type(args) is not tuple or type(kwargs) is not dict:
-            raise ProtocolError("not a request")
+            raise ProtocolError("received a message that is not a valid request")
         before = [contents(container) for container in decoder.table]
         try:
             letter, result = b"R", _OPERATIONS[operation](target, *args, **kwargs)
@@ -170,7 +171,7 @@ class Channel:
         try:
             self._send(letter + Encoder(self._handle_of, decoder.table).encode((changed, result)))
         except CodecError as error:
-            refusal = describe(ValueError(f"a result that cannot be sent: {error}"))
+            refusal = describe(ValueError(f"the result cannot be sent: {error}"))
             self._send(b"X" + Encoder(self._handle_of, decoder.table).encode(((), refusal)))
 
     def _changes(self, table: list[Any], before: list[Any]) -> tuple[Any, ...]:
@@ -187,12 +188,12 @@ class Channel:
             for number, new_contents in changes:
                 refill(table[number], new_contents)
         except (TypeError, ValueError, IndexError, CodecError) as error:
-            raise ProtocolError(f"changed arguments: {error}") from error
+            raise ProtocolError(f"a changed argument cannot be updated: {error}") from error
         if frame[:1] == b"R":
             return result
         if frame[:1] == b"X":
             raise rebuild(result)
-        raise ProtocolError("not a reply")
+        raise ProtocolError("received a message that is not a reply")
 
     def _decode(self, frame: bytes | bytearray, table: tuple[Any, ...] | list[Any] = ()) -> tuple[Decoder, tuple[Any, ...]]:
         decoder = Decoder(memoryview(frame)[1:], self._resolve, table)
@@ -201,7 +202,7 @@ class Channel:
         except CodecError as error:
             raise ProtocolError(str(error)) from error
         if type(value) is not tuple or len(value) != (4 if frame[:1] == b"C" else 2):
-            raise ProtocolError("a malformed message")
+            raise ProtocolError("received a malformed message")
         return decoder, value
 
     def _handle_of(self, value: Any) -> tuple[bytes, int]:
@@ -215,7 +216,7 @@ class Channel:
         if letter == b"h":
             return self.proxy(number)
         if number >= len(self._exported):
-            raise CodecError("unknown exported value")
+            raise CodecError(f"no value is exported under number {number}")
         return self._exported[number]
 
     def _send(self, frame: bytes | bytearray) -> None:
@@ -225,9 +226,9 @@ class Channel:
         return self._transfer(wire.receive, self._connection)
 
     def _transfer(self, transfer: Callable[..., Any], *arguments: Any) -> Any:
-        """Send or receive a frame; once a signal handler has interrupted a transfer, the channel cannot be used any more."""
+        """Send or receive a frame; after a signal handler has interrupted a transfer, the channel cannot be used any more."""
         if self._interrupted:
-            raise ProtocolError("a call was interrupted")
+            raise ProtocolError("an earlier call was interrupted")
         self._interrupted = True
         try:
             result = transfer(*arguments)
@@ -238,19 +239,19 @@ class Channel:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether a container has the identical contents as before."""
+    """Return whether the old and new contents of a container are the same objects."""
     if isinstance(old, bytes):
         return old == new
     if len(old) != len(new):
         return False
-    if old and type(old[0]) is tuple and len(old[0]) == 2:  # the pairs of a mapping are new tuples each time
+    if old and type(old[0]) is tuple and len(old[0]) == 2:  # `contents` makes new tuples for the items of a mapping
         pairs = zip(old, new, strict=True)
         return all(a is b or (type(b) is tuple and len(b) == len(a) and all(map(operator.is_, a, b))) for a, b in pairs)
     return all(map(operator.is_, old, new))
 
 
 def describe(error: BaseException) -> tuple[str, str, tuple[Any, ...], str]:
-    """Return (type name, nearest builtin type's name, plain arguments, text) of an error, whose own code may run here."""
+    """Return (type name, nearest builtin type's name, plain arguments, text) of an exception; code of it may run here."""
     kind = type(error)
     base = next(name for ancestor in kind.__mro__ for name, known in EXCEPTIONS.items() if ancestor is known)
     try:
@@ -260,12 +261,12 @@ def describe(error: BaseException) -> tuple[str, str, tuple[Any, ...], str]:
     args = error.args if type(error.args) is tuple else ()
     plain = tuple(arg for arg in args if type(arg) in (str, int, float, bool, bytes, type(None)))
     short = len(plain) == len(args) and sum(len(arg) for arg in plain if isinstance(arg, (str, bytes))) < MAX_MESSAGE_CHARS
-    name = type.__dict__["__name__"].__get__(kind)  # a metaclass could fake kind.__name__
+    name = type.__dict__["__name__"].__get__(kind)  # not kind.__name__, which a metaclass could fake
     return str(name)[:80], base, plain if short and args else (str(text),), str(text)
 
 
 def rebuild(described: Any) -> BaseException:
-    """Return an exception of the builtin type that was described, or of a new subclass of it."""
+    """Return an exception from its description: an instance of the builtin type, or of a new subclass of this type."""
     try:
         name, base_name, args, text = described
         base = EXCEPTIONS[base_name]
@@ -275,13 +276,14 @@ def rebuild(described: Any) -> BaseException:
         except Exception:  # e.g. UnicodeDecodeError, which requires five arguments
             return fresh_class(name, Exception)(text)
     except Exception as error:
-        raise ProtocolError(f"a malformed error: {error}") from error
+        raise ProtocolError(f"received a malformed exception: {error}") from error
 
 
 def warm_up() -> None:
     """Exchange some messages within this process.
 
-    The interpreter specializes code that runs often. Pages specialized here, before a fork, are shared by all forked processes.
+    The interpreter specializes bytecode that runs often. What is specialized here, before the forks, stays in memory pages that
+    all forked processes share.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -1,11 +1,11 @@
-"""The closed codec: how values cross between tester and candidate.
+"""The codec for values that tester and candidate exchange.
 
-Plain types cross by value: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range,
-the containers of `collections`, Decimal, Fraction, the types of `datetime`, numpy's arrays and numbers, and builtin types by
-name. An instance of a subclass crosses as its plain value and arrives as an instance of a new subclass without methods, so
-that what a candidate overrides (`__eq__`) never reaches the tester. Anything else crosses as a handle: a number that the
-channel turns into a proxy. Shared and cyclic mutable containers keep their structure: both sides number them in the order in
-which they occur.
+Only these types are sent by value: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
+range, the containers of `collections`, Decimal, Fraction, the types of `datetime`, numpy's arrays and numbers, and builtin
+types by name. An instance of a subclass is sent as its plain value and arrives as an instance of a new subclass without
+methods, so that methods that a candidate overrides (e.g. `__eq__`) never reach the tester. Anything else is sent as a handle: a
+number that the channel turns into a proxy. Shared and cyclic mutable containers keep their structure: both sides number them in
+the order in which they occur.
 
 The decoder trusts nothing: it checks sizes, depths, indexes and types, and raises CodecError for anything wrong.
 """
@@ -17,7 +17,7 @@ import struct
 from typing import Any
 
 MAX_DEPTH = 200
-MAX_ITEMS = 20_000_000  # of one message
+MAX_ITEMS = 20_000_000  # maximum number of items in one message
 SIGNED = struct.Struct("<q")
 COUNT = struct.Struct("<Q")
 REAL = struct.Struct("<d")
@@ -30,7 +30,7 @@ EXCEPTIONS = {
 NAMES = {value: name for name, value in {**TYPES, **EXCEPTIONS, "NoneType": type(None)}.items()}
 BY_NAME = {name: value for value, name in NAMES.items()}
 DATES: dict[str, Any] = {kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)}
-CONTAINERS = {  # mutable: letter -> type
+CONTAINERS = {  # letter in the encoding -> type of a mutable container
     b"l": list,
     b"d": dict,
     b"e": set,
@@ -81,9 +81,9 @@ def refill(container: Any, new_contents: Any) -> None:
             else:
                 container.update(filled)
     except (TypeError, ValueError) as error:
-        raise CodecError(f"changed argument: {error}") from error
+        raise CodecError(f"the new contents do not fit a {type(container).__name__}: {error}") from error
 
 
 def update(mapping: Any, filled: Any) -> None:
-    """Apply dict.update, which a Counter would turn into addition; an OrderedDict keeps its order."""
+    """Update a mapping without calling Counter.update, which adds counts; an OrderedDict keeps its order."""
     (collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict).update(mapping, filled)

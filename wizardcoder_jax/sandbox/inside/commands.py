@@ -1,4 +1,4 @@
-"""Compiles and runs a program of another language by commands, each confined."""
+"""Compiles and runs a program in a language other than Python, by a sequence of commands, each of them confined."""
 
 import contextlib
 import os
@@ -27,9 +27,9 @@ def run(
     Args:
         steps: {"command": [...], "compiles": bool}, in order.
         file: name of the source file.
-        footer: a line that prints NONCE at the end of the program, for languages that execute the end of the file last.
-        program: the source.
-        config: what all jobs of the zygote share.
+        footer: a line to append, which prints NONCE; it shows that the program ran to the end of the file.
+        program: the source code.
+        config: the settings that all jobs of the zygote share.
         job: the settings of this job.
         folder: the work folder, in which the commands run.
     """
@@ -41,7 +41,7 @@ def run(
         sink.write(program)
     for owned in (folder, path):
         if job.uid:
-            with contextlib.suppress(PermissionError):  # a namespace without that right has a folder that everyone may write
+            with contextlib.suppress(PermissionError):  # bubblewrap drops this right, but its folder is writable by all
                 os.chown(owned, job.uid, job.uid)
     os.chmod(path, 0o644)
     output = ""
@@ -71,10 +71,10 @@ def _failure(compiles: bool, status: int, output: str) -> tuple[str, str]:
 
 
 def _run_step(command: list[str], config: ZygoteConfig, job: Job, folder: str) -> tuple[int, str]:
-    """Run one command; return (exit status, or minus the signal; the end of its output).
+    """Run one command; return (exit status, negative for a signal; the last bytes of the output, decoded).
 
-    Each step is forked from a process of its own: a process can create only one process namespace, and the namespace ends
-    with its first process.
+    Each command has its own parent process, because a process can create only one process namespace, and this namespace ends
+    together with the first process in it.
     """
     ours, theirs = socket.socketpair()
     middle = os.fork()
@@ -114,7 +114,7 @@ def _execute(command: list[str], fd: int) -> None:
 
 
 def _make_executable(folder: str) -> None:
-    """Make the compiled program executable; compilers cannot do it themselves if changing modes is refused."""
+    """Make the compiled program executable: the compiler cannot do so if the system call filter refuses chmod."""
     path = os.path.join(folder, "program")
     with contextlib.suppress(OSError):
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

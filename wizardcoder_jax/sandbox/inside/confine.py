@@ -1,6 +1,6 @@
 """Confines a process before it runs untrusted code: namespaces, limits, dropped privileges, filters.
 
-Source of the numbers: Linux, include/uapi/linux/{sched,mount,prctl,capability}.h.
+Source of the constants: Linux, include/uapi/linux/{sched,mount,prctl,capability}.h.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import landlock, seccomp
 
-BUBBLEWRAP, LANDLOCK, NONE = "bubblewrap", "landlock", "none"  # tiers
+BUBBLEWRAP, LANDLOCK, NONE = "bubblewrap", "landlock", "none"  # names of the tiers
 
 _NEW_MOUNTS, _NEW_PIDS = 0x00020000, 0x20000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 2, 4, 8, 4096, 16384
@@ -31,7 +31,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET
 _PR_SET_NO_NEW_PRIVS, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 38, 2, 4
 _CAPABILITY_VERSION, _DAC_READ_SEARCH = 0x20080522, 2
 _PROTOCOL_FD = 3
-_NAMESPACE_OWN_PROCESSES = 8  # processes of a non-root user in its namespace: zygote, tester, bubblewrap
+_NAMESPACE_OWN_PROCESSES = 8  # number of processes allowed in addition for zygote, tester and bubblewrap
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,24 +39,24 @@ class ZygoteConfig:
     """The settings that all jobs of a zygote share."""
 
     tier: str
-    readable: tuple[str, ...]  # folders and files that programs may read
+    readable: tuple[str, ...]  # paths of folders and files that programs may read
     memory_bytes: int
     file_bytes: int
     tmp_bytes: int
     num_files: int
-    read_all: bool = False  # only root may enter the interpreter's folder: keep the right to read, within `readable`
+    read_all: bool = False  # whether programs may read files of any mode within `readable`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """The settings of one job."""
 
-    uid: int  # user id of the candidate; 0: keep ours
+    uid: int  # user id of the candidate; 0 means the zygote's own
     cpu_s: float
     wall_s: float
     num_processes: int
     limit_address_space: bool
-    imports: tuple[str, ...] = ()  # libraries that it probably imports
+    imports: tuple[str, ...] = ()  # names of libraries that the program probably imports
 
 
 def mount_own_folders(config: ZygoteConfig) -> None:
@@ -65,36 +65,36 @@ def mount_own_folders(config: ZygoteConfig) -> None:
     Raises:
         OSError: the kernel does not permit it.
     """
-    _check(_libc().unshare(_NEW_MOUNTS), "mount namespace")
+    _check(_libc().unshare(_NEW_MOUNTS), "cannot create a mount namespace")
     below = [folder for folder in config.readable if folder.startswith("/tmp/") and os.path.isdir(folder)]
     covered = [folder for folder in below if not any(str(above) in below for above in Path(folder).parents)]
-    # Opened in this namespace, because folders of another one cannot be bound.
+    # Open the folders in the new namespace, because folders of another mount namespace cannot be bound.
     opened = [(folder, os.open(folder, os.O_PATH)) for folder in covered]
     for folder in ("/tmp", "/dev/shm"):
         _mount("tmpfs", folder, "tmpfs", _NOSUID | _NODEV, f"size={config.tmp_bytes},nr_inodes=65536,mode=1777")
-    for folder, fd in opened:  # a Python installation below /tmp
+    for folder, fd in opened:  # e.g. a Python installation below /tmp
         os.makedirs(folder, exist_ok=True)
-        for above in Path(folder).parents[:-2]:  # those below /tmp
+        for above in Path(folder).parents[:-2]:  # all parents below /tmp
             above.chmod(0o755)
         _mount(f"/proc/self/fd/{fd}", folder, "", _BIND | _RECURSIVE, "")
         os.close(fd)
 
 
 def start(body: Callable[[int], None], config: ZygoteConfig, job: Job, folder: str, connection: int) -> int:
-    """Fork a confined process that runs `body` with its end of a connection; return the process id.
+    """Fork a confined process that runs `body`, and return the process id.
 
     Args:
-        body: runs in the new process, which exits when it returns.
-        config: what all jobs of the zygote share.
+        body: called in the new process with the descriptor of the connection; the process exits when it returns.
+        config: the settings that all jobs of the zygote share.
         job: the settings of this job.
         folder: the work folder.
-        connection: the only descriptor that the process keeps, as number 3.
+        connection: descriptor of a connection to the tester, the only one that the process keeps, as number 3.
 
     Raises:
         OSError: the process cannot be created.
     """
     if config.tier == BUBBLEWRAP:
-        _check(_libc().unshare(_NEW_PIDS), "process namespace")
+        _check(_libc().unshare(_NEW_PIDS), "cannot create a process namespace")
     pid = os.fork()
     if pid:
         return pid
@@ -105,7 +105,7 @@ def start(body: Callable[[int], None], config: ZygoteConfig, job: Job, folder: s
         status = 0
         body(_PROTOCOL_FD)
     except BaseException as error:
-        if status:  # nothing untrusted has run yet: report what failed
+        if status:  # no untrusted code has run yet, so report what failed
             with contextlib.suppress(OSError):
                 os.write(_PROTOCOL_FD, struct.pack("<Q", 0) + f"{type(error).__name__}: {error}".encode()[:500])
     finally:
@@ -113,10 +113,10 @@ def start(body: Callable[[int], None], config: ZygoteConfig, job: Job, folder: s
 
 
 def confine(config: ZygoteConfig, job: Job, folder: str) -> None:
-    """Drop, irrevocably, everything that a program must not have: this is where privileges are dropped.
+    """Irrevocably drop all privileges and access that a program must not have, and set its limits.
 
     Raises:
-        OSError: something cannot be dropped.
+        OSError: a step of the confinement fails.
     """
     os.setsid()
     if config.tier == BUBBLEWRAP:
@@ -143,13 +143,13 @@ def _filter_context(tier: str, own_uid: bool) -> seccomp.FilterContext:
 
 @functools.cache
 def _filter(tier: str, own_uid: bool) -> bytes | None:
-    """Return the filter if it is the same for every process, None if it contains the process id."""
+    """Return the system call filter if it is the same for every process, or None if it depends on the process id."""
     context = _filter_context(tier, own_uid)
     return seccomp.program(context, 0) if context.namespaces or context.signals_scoped else None
 
 
 def prepare(config: ZygoteConfig) -> None:
-    """Compute in advance what every job needs."""
+    """Compute and cache what every job needs."""
     for own_uid in (False, True):
         _filter(config.tier, own_uid)
     _last_capability()
@@ -169,7 +169,7 @@ def _redirect_descriptors(connection: int) -> None:
 
 
 def lower_limit(kind: int, soft: int, hard: int | None = None) -> None:
-    """Lower a resource limit, never raising the present one."""
+    """Lower a resource limit; never raise it above the current hard limit."""
     hard = soft if hard is None else hard
     ceiling = resource.getrlimit(kind)[1]
     if ceiling != resource.RLIM_INFINITY:
@@ -180,7 +180,7 @@ def lower_limit(kind: int, soft: int, hard: int | None = None) -> None:
 def _set_limits(config: ZygoteConfig, job: Job) -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adjustment:
         adjustment.write("1000")  # the kernel kills this process first if memory runs out
-    cpu_s = int(job.cpu_s) + 2  # a second limit: the zygote measures more finely
+    cpu_s = int(job.cpu_s) + 2  # a backstop: the zygote measures more precisely
     lower_limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     if job.limit_address_space:
         lower_limit(resource.RLIMIT_AS, config.memory_bytes)
@@ -194,7 +194,7 @@ def _set_limits(config: ZygoteConfig, job: Job) -> None:
 
 
 def _num_tasks(uid: int) -> int:
-    """Count the processes and threads of a user, all of which count toward the kernel's limit."""
+    """Return the number of processes and threads of a user, all of which count toward the kernel's limit."""
     found = 0
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):
@@ -207,7 +207,7 @@ def _drop_privileges(config: ZygoteConfig, job: Job) -> None:
     libc = _libc()
     if config.tier == NONE:
         return
-    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "cannot set no_new_privs")
     libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0)
     kept = 1 << _DAC_READ_SEARCH if config.read_all and job.uid else 0
     for capability in range(_last_capability() + 1):
@@ -220,8 +220,11 @@ def _drop_privileges(config: ZygoteConfig, job: Job) -> None:
         os.setresuid(job.uid, job.uid, job.uid)
     _set_capabilities(kept)
     if kept:
-        _check(libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, _DAC_READ_SEARCH, 0, 0), "reading the interpreter")
-    libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # otherwise root owns /proc/self
+        _check(
+            libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, _DAC_READ_SEARCH, 0, 0),
+            "cannot keep CAP_DAC_READ_SEARCH",
+        )
+    libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # otherwise root would own the files in /proc/self
 
 
 @functools.cache
@@ -231,7 +234,7 @@ def _last_capability() -> int:
 
 
 def drop_capabilities() -> None:
-    """Drop every capability of this process, which keeps its user id."""
+    """Drop every capability of this process; keep the user id."""
     _set_capabilities(0)
 
 
@@ -241,24 +244,24 @@ def end_with_parent() -> None:
 
 
 def forbid_tracing() -> None:
-    """Forbid other processes of the same user to trace this process or read its memory."""
+    """Prevent other processes of the same user from tracing this process or reading its memory."""
     _libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
     """Make orphaned descendants children of this process."""
-    _check(_libc().prctl(_PR_SET_SUBREAPER, 1, 0, 0, 0), "adopting orphans")
+    _check(_libc().prctl(_PR_SET_SUBREAPER, 1, 0, 0, 0), "cannot adopt orphaned processes")
 
 
 def _set_capabilities(mask: int) -> None:
     header = struct.pack("<Ii", _CAPABILITY_VERSION, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    _check(_libc().capset(header, struct.pack("<6I", low, low, low, high, high, high)), "capabilities")
+    _check(_libc().capset(header, struct.pack("<6I", low, low, low, high, high, high)), "cannot set capabilities")
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
     arguments = (source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None)
-    _check(_libc().mount(*arguments), f"mount {target}")
+    _check(_libc().mount(*arguments), f"cannot mount {target}")
 
 
 @functools.cache
@@ -273,7 +276,7 @@ def _check(result: int, what: str) -> None:
 
 
 def kill_all_of(uid: int) -> None:
-    """Kill every process of a user id that only one job has; requires root."""
+    """Kill every process of a user id, which must belong to only one job; requires root."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,4 +1,4 @@
-"""Decodes values; see codec."""
+"""Decoder for the codec that the module `codec` describes."""
 
 import collections
 import datetime
@@ -28,12 +28,12 @@ from .codec import (
 
 
 class Decoder:
-    """Decodes one message of an Encoder.
+    """Decodes one message that an Encoder has written.
 
     Args:
         data: the message.
         resolve: returns the value of a handle (letter, number); raises CodecError if there is none.
-        table: the mutable containers of the previous message, in its order.
+        table: the mutable containers of the previous message, in the order of their numbers.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class Decoder:
         """Return the value of the message.
 
         Raises:
-            CodecError: no Encoder writes such a message.
+            CodecError: the message is malformed.
             MemoryError: the value is too large.
         """
         try:
             value = self._value(0)
         except (CodecError, MemoryError):
             raise
-        except Exception as error:  # malformed messages of any kind, e.g. a list as a key: TypeError
+        except Exception as error:  # any fault of the message, e.g. TypeError for a list as a key
             raise CodecError(f"malformed message: {type(error).__name__}: {error}") from error
         if self._at != len(self._data):
-            raise CodecError("data after the end of a message")
+            raise CodecError("extra data after the end of the message")
         return value
 
     def _take(self, num_bytes: int) -> memoryview:
@@ -77,7 +77,7 @@ class Decoder:
 
     def _value(self, depth: int) -> Any:
         if depth > MAX_DEPTH + 1:
-            raise CodecError("a message nested too deeply")
+            raise CodecError("the message is nested too deeply")
         letter = bytes(self._take(1))
         if letter in _ATOMS:
             return _ATOMS[letter](self)
@@ -90,7 +90,7 @@ class Decoder:
             return self._extended(letter, depth)
         if letter in b"hH":
             return self._resolve(letter, self._count())
-        raise CodecError(f"unknown letter {letter!r}")
+        raise CodecError(f"unknown letter {letter!r} for a value")
 
     def _container(self, letter: bytes, depth: int) -> Any:
         kind: Any = CONTAINERS[letter]
@@ -122,7 +122,7 @@ class Decoder:
         letter, count = bytes(self._take(1)), self._count()
         self._num_items += count
         if self._num_items > MAX_ITEMS:
-            raise CodecError(f"more than {MAX_ITEMS} items")
+            raise CodecError(f"the message has more than {MAX_ITEMS} items")
         if letter == b"x":
             if count > len(self._data) - self._at:  # each item takes at least one byte
                 raise CodecError("truncated message")
@@ -130,7 +130,7 @@ class Decoder:
         if letter == b"m":
             flat = self._items(depth)
             if not count or not flat or len(flat) % count:
-                raise CodecError("tuples of unequal lengths")
+                raise CodecError("packed tuples have unequal lengths")
             return list(zip(*[iter(flat)] * (len(flat) // count), strict=True))
         packed = array("d" if letter == b"f" else "q")
         packed.frombytes(self._take(8 * count))
@@ -141,11 +141,11 @@ class Decoder:
         if letter == b"s":
             joined, ends = self._text(), list(itertools.accumulate(packed))
             if min(packed, default=0) < 0 or (ends or [0])[-1] != len(joined):
-                raise CodecError("strings of wrong lengths")
-            known: dict[str, str] = {}  # equal strings become one object, as most were on the other side
+                raise CodecError("the lengths of packed strings do not match their text")
+            known: dict[str, str] = {}  # equal strings become one object, as they mostly were on the other side
             strings = (joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
             return [known.setdefault(string, string) for string in strings]
-        raise CodecError(f"unknown sequence {letter!r}")
+        raise CodecError(f"unknown letter {letter!r} for a sequence")
 
     def _extended(self, letter: bytes, depth: int) -> Any:
         fields = self._value(depth + 1)
@@ -165,7 +165,7 @@ class Decoder:
     def _ref(self) -> Any:
         number = self._count()
         if number >= len(self.table):
-            raise CodecError("unknown reference")
+            raise CodecError(f"reference to unknown container {number}")
         return self.table[number]
 
 
@@ -186,15 +186,15 @@ _ATOMS: dict[bytes, Callable[[Decoder], Any]] = {
 
 
 def fresh_class(name: Any, base: type) -> type:
-    """Return a new subclass of `base` with that name and no attributes."""
+    """Return a new subclass of `base` with the given name and no attributes."""
     return type(name if type(name) is str and name.isidentifier() else base.__name__, (base,), {})
 
 
 def _instance(name: Any, fields: Any, base_name: str, plain: Any) -> Any:
-    """Return an instance of a new subclass, a named tuple if there are fields."""
+    """Return `plain` as an instance of a new subclass of its type, or as a named tuple if there are fields."""
     base = BY_NAME[base_name]
     if type(plain) is not base or base not in SUBCLASSED:
-        raise CodecError("the plain value of a subclass has the wrong type")
+        raise CodecError(f"the plain value of a subclass of {base_name} has another type")
     if base is bool:
         return plain
     if fields and len(fields) == len(plain):
@@ -207,7 +207,7 @@ def _array(dtype: str, shape: tuple[int, ...], data: bytes, scalar: bool) -> Any
     import numpy
 
     if numpy.dtype(dtype).kind not in NUMPY_KINDS:
-        raise CodecError(f"an array of {dtype}")
+        raise CodecError(f"arrays of dtype {dtype} cannot be decoded")
     whole = numpy.frombuffer(data, dtype=dtype).reshape(shape).copy()
     return whole[()] if scalar else whole
 

@@ -1,4 +1,4 @@
-"""Encodes values; see codec."""
+"""Encoder for the codec that the module `codec` describes."""
 
 import collections
 import datetime
@@ -31,13 +31,13 @@ class Encoder:
     """Encodes one message.
 
     Args:
-        handle_of: returns (letter, number) of a value that crosses as a handle, or raises CodecError.
-        table: mutable containers that the other side already has, in its order.
+        handle_of: returns the handle (letter, number) of a value that is not sent by value, or raises CodecError.
+        table: mutable containers that the other side already knows, in the order of their numbers.
     """
 
     def __init__(self, handle_of: Callable[[Any], tuple[bytes, int]], table: Iterable[Any] = ()) -> None:
         self._handle_of = handle_of
-        self.table = list(table)  # keeps the containers alive, so that no id is reused
+        self.table = list(table)  # also keeps the containers alive, so that no id is reused
         self._seen = {id(container): i for i, container in enumerate(self.table)}
         self._out = bytearray()
         self._alive: list[Any] = []
@@ -46,7 +46,7 @@ class Encoder:
         """Return the bytes of `value`.
 
         Raises:
-            CodecError: the value is nested too deeply, or cannot cross at all.
+            CodecError: the value is nested too deeply, or cannot be sent at all.
         """
         self._value(value, 0)
         return self._out
@@ -60,7 +60,7 @@ class Encoder:
 
     def _value(self, value: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise CodecError(f"nested deeper than {MAX_DEPTH}")
+            raise CodecError(f"the value is nested deeper than {MAX_DEPTH} levels")
         kind = type(value)
         if kind in LETTERS:
             self._container(value, kind, depth)
@@ -120,7 +120,7 @@ class Encoder:
             self._items(list(value), depth)
 
     def _items(self, items: list[Any], depth: int) -> None:
-        """Encode a sequence, in one piece if all items are numbers or strings of one type, or tuples of such."""
+        """Encode a sequence; pack it as one block if all items are int, float, str, or tuples of one of these types."""
         kinds = set(map(type, items)) if len(items) > 3 else set()
         if kinds == {int}:
             try:
@@ -207,7 +207,7 @@ class Encoder:
             plain = base.__add__(value, 0) if base is int else float.__float__(value)
         fields = getattr(kind, "_fields", ()) if base is tuple else ()
         named = type(fields) is tuple and all(type(field) is str for field in fields)
-        self._alive.append(plain)  # keeps its id from being reused
+        self._alive.append(plain)  # keep `plain` alive, so that its id is not reused
         self._plain(b"U", (name, fields if named else (), NAMES[base]), depth)
         self._value(plain, depth + 1)
         return True

@@ -1,4 +1,4 @@
-"""Landlock: restricts the files that a candidate may read and write if there are no namespaces.
+"""Landlock: restricts the files that a candidate may read and write, if namespaces are not available.
 
 Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/landlock.h.
 """
@@ -10,12 +10,12 @@ import stat
 import struct
 from collections.abc import Iterable
 
-_CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # system calls, the same on every architecture
+_CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # system call numbers, the same on every architecture
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
-_RIGHTS_SINCE = {1: (1 << 13) - 1, 2: 1 << 13, 3: _TRUNCATE, 5: 1 << 15}  # ABI -> file rights that it added
-_DEVICES = (1 << 6) | (1 << 11) | (1 << 15)  # creating character and block devices, ioctl: never granted
-_TCP, _SCOPES = 0b11, 0b11  # bind and connect since ABI 4; abstract sockets and signals since ABI 6
+_RIGHTS_SINCE = {1: (1 << 13) - 1, 2: 1 << 13, 3: _TRUNCATE, 5: 1 << 15}  # ABI version -> access rights that it added
+_DEVICES = (1 << 6) | (1 << 11) | (1 << 15)  # rights that are never granted: create devices, use ioctl on them
+_TCP, _SCOPES = 0b11, 0b11  # restrict TCP bind and connect (ABI 4), abstract sockets and signals (ABI 6)
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 SIGNALS_SCOPED_SINCE = 6
@@ -25,18 +25,18 @@ SIGNALS_SCOPED_SINCE = 6
 class Paths:
     """The paths that a process may use."""
 
-    readable: tuple[str, ...]  # folders and files; missing ones are ignored
+    readable: tuple[str, ...]  # paths of folders and files; missing ones are ignored
     writable: tuple[str, ...]
 
 
 def abi() -> int:
-    """Return the version of Landlock in this kernel, 0 if it has none."""
+    """Return this kernel's Landlock ABI version, or 0 if the kernel has no Landlock."""
     version = _libc().syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)
     return max(0, version)
 
 
 def restrict(paths: Paths) -> None:
-    """Restrict this process and its future children to the paths, irrevocably; no_new_privs must be set.
+    """Restrict this process and its future children to the given paths, irrevocably; no_new_privs must be set.
 
     Raises:
         OSError: the kernel rejects the rules.

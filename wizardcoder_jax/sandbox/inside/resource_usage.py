@@ -1,4 +1,4 @@
-"""The resources that the processes of a job use together, read from /proc."""
+"""Measures the CPU time, memory and disk space that all processes of a job use together."""
 
 import contextlib
 import os
@@ -7,13 +7,13 @@ _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
 def other_processes() -> list[int]:
-    """Return all visible processes except this one; for the first process of a namespace these are all of a job's."""
+    """Return the ids of all visible processes except this one; in a zygote's own namespace, all of them belong to the job."""
     own_pid = os.getpid()
     return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != own_pid]
 
 
 def descendants() -> list[int]:
-    """Return all descendants of this process, including orphans if it adopts them."""
+    """Return the process ids of all descendants of this process, including orphans if it adopts them."""
     found, waiting = [], [os.getpid()]
     while waiting:
         pid = waiting.pop()
@@ -27,7 +27,7 @@ def descendants() -> list[int]:
 
 
 def cpu_and_resident(pids: list[int]) -> tuple[float, int]:
-    """Return (CPU seconds, including those of ended children; resident bytes, which count shared pages several times)."""
+    """Return the total CPU seconds, with those of ended children, and resident bytes, which count shared pages repeatedly."""
     ticks = pages = 0
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
@@ -38,7 +38,7 @@ def cpu_and_resident(pids: list[int]) -> tuple[float, int]:
 
 
 def proportional_bytes(pids: list[int]) -> int:
-    """Return bytes of memory with shared pages counted once; if that cannot be read, as if nothing were shared."""
+    """Return the total bytes of memory with shared pages counted once, or the resident bytes if the kernel hides this."""
     total = 0
     for pid in pids:
         try:
@@ -50,7 +50,7 @@ def proportional_bytes(pids: list[int]) -> int:
 
 
 def disk_bytes(folder: str, enough: int) -> int:
-    """Return the bytes that the files of a folder take, at least a block each; stop counting above `enough`."""
+    """Return the bytes on disk of the files in a folder, at least 4096 per file; stop counting above `enough`."""
     total, waiting = 0, [folder]
     while waiting and total <= enough:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:

@@ -4,7 +4,7 @@ It refuses access to other processes, mounting, namespaces, loading code into th
 surface (bpf, io_uring, userfaultfd, keys, perf), memory that no limit counts (memfd, System V, message queues), and sockets
 of families that an empty network namespace does not make harmless. Without namespaces it also refuses every socket, every
 signal to another process, and the changes to files that Landlock does not control.
-Source of the numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+Source of the system call numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 """
 
 import ctypes
@@ -19,9 +19,9 @@ _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _X32_BIT = 0x40000000
-_NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET, TIME
+_NEW_NAMESPACES = 0x7E020080  # flags CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET, -TIME
 
-# name: (x86_64, aarch64); None: the architecture has no such call
+# System call -> its number on (x86_64, aarch64); None if the architecture has no such call.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -108,13 +108,13 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mq_timedreceive": (243, 183),
     "mq_notify": (244, 184),
 }
-# ENOSYS makes C libraries fall back to clone.
+# These fail with ENOSYS, which makes C libraries fall back to clone.
 _REFUSED_AS_MISSING: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435)}
 _CLONE, _SOCKET = (56, 220), (41, 198)
 _FCNTL, _IOCTL, _PRLIMIT = (72, 25), (16, 29), (302, 261)
 
-# Only without namespaces:
-SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # allowed to the process itself
+# These are refused only if there are no namespaces.
+SIGNALS_BY_PID = {"kill": (62, 129), "tgkill": (234, 131)}  # refused except for signals to the process itself
 REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
@@ -134,7 +134,7 @@ REFUSED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
 }
-# Only if the candidate has our user id, because it may own files that it sees.
+# These are refused only if the candidate has our user id, because it may then own files that it sees.
 REFUSED_WITHOUT_OWN_UID: dict[str, tuple[int | None, int | None]] = {
     "chmod": (90, None),
     "fchmod": (91, 52),
@@ -149,7 +149,7 @@ REFUSED_WITHOUT_OWN_UID: dict[str, tuple[int | None, int | None]] = {
     "futimesat": (261, None),
     "utimensat": (280, 88),
 }
-_OWN_PROCESS_ONLY = {  # (call, argument that must be 0)
+_OWN_PROCESS_ONLY = {  # system call -> (numbers, index of the argument that must be 0, i.e. the process itself)
     "sched_setaffinity": ((203, 122), 0),
     "sched_setscheduler": ((144, 119), 0),
     "sched_setparam": ((142, 118), 0),
@@ -159,25 +159,25 @@ _OWN_PROCESS_ONLY = {  # (call, argument that must be 0)
 }
 _F_SETOWN, _F_SETOWN_EX = 8, 15
 _TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
-_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+_FAMILIES = (1, 2, 10)  # allowed socket families: AF_UNIX, AF_INET, AF_INET6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterContext:
-    """The other means that confine a candidate, on which the filter depends."""
+    """How else a candidate is confined, on which the filter depends."""
 
-    namespaces: bool  # it has its own process, network and mount namespaces
-    own_uid: bool  # no other process has its user id
-    signals_scoped: bool  # Landlock confines its signals
+    namespaces: bool  # whether the candidate has its own process, network and mount namespaces
+    own_uid: bool  # whether no other process has the candidate's user id
+    signals_scoped: bool  # whether Landlock restricts the candidate's signals
 
 
 def is_supported() -> bool:
-    """Whether the system call numbers of this machine are known."""
+    """Return whether the filter knows the system call numbers of this machine's architecture."""
     return platform.machine() in _AUDIT_ARCH
 
 
 def program(context: FilterContext, pid: int) -> bytes:
-    """Return the BPF program for the process with that id."""
+    """Return the filter as a BPF program for the process with id `pid`."""
     machine = platform.machine()
     column = list(_AUDIT_ARCH).index(machine)
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT_ARCH[machine], 1, 0), _op(_RETURN, _KILL_PROCESS), _op(_LOAD, 0)]
@@ -197,7 +197,7 @@ def program(context: FilterContext, pid: int) -> bytes:
 
 
 def _rules(context: FilterContext, pid: int, column: int) -> list[tuple[int, list[bytes]]]:
-    """Return (system call, instructions that decide about it and end with a return) for calls that depend on arguments."""
+    """Return (system call number, instructions that allow or refuse it) for calls that are refused depending on arguments."""
     refuse, allow = _op(_RETURN, _ERRNO | errno.EPERM), _op(_RETURN, _ALLOW)
     rules = [(_CLONE[column], [_argument(0), _op(_JSET, _NEW_NAMESPACES, 0, 1), refuse, allow])]
     rules.append((_IOCTL[column], _none_of(1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP))))
@@ -227,13 +227,13 @@ def _rules(context: FilterContext, pid: int, column: int) -> list[tuple[int, lis
 
 
 def _none_of(index: int, values: tuple[int, ...]) -> list[bytes]:
-    """Return instructions that refuse a call if the argument is one of the values."""
+    """Return instructions that refuse a call if the argument with that index is one of the values."""
     tests = [_op(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values)]
     return [_argument(index), *tests, _op(_RETURN, _ALLOW), _op(_RETURN, _ERRNO | errno.EPERM)]
 
 
 def _argument(index: int) -> bytes:
-    """Load the low half of an argument; the kernel uses no more of the arguments tested here."""
+    """Return an instruction that loads the low 32 bits of an argument; the kernel ignores the rest in the tested arguments."""
     return _op(_LOAD, 16 + 8 * index)
 
 
@@ -249,7 +249,7 @@ def install(code: bytes) -> None:
     """Install the filter for this process and its future children, irrevocably.
 
     Raises:
-        OSError: the kernel rejects it.
+        OSError: the kernel rejects the filter.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     whole = _Program(len(code) // 8, code)

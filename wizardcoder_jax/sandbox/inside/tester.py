@@ -1,7 +1,7 @@
-"""The tester of one job, in a process of its own: starts the candidate, then receives the test and runs it.
+"""The tester of one job, a separate process: starts the candidate, then receives the test and runs it.
 
 The candidate never has access to the test. Over the job's connection the tester receives a header and the candidate's source,
-sends "ready", receives the test, and sends the verdict: {"reason", "detail"}, with {"cannot_cross"} if the test passes the
+sends "ready", receives the test, and sends the verdict: {"reason", "detail"}, and also "cannot_cross" if the test passes the
 candidate a value that cannot be sent to another process.
 """
 
@@ -28,12 +28,12 @@ from .confine import (
     start,
 )
 
-_RECURSION_LIMIT = 5000  # enough to decode the deepest result inside a deeply nested test
-_WAIT_FOR_EXIT_S = 2.0
+_RECURSION_LIMIT = 5000  # enough to decode the deepest possible result within a deeply nested test
+_WAIT_FOR_EXIT_S = 2.0  # seconds to wait for a candidate to exit
 
 
 def run(connection: socket.socket, config: ZygoteConfig, job: Job, folder: str) -> NoReturn:
-    """Run the job and end this process."""
+    """Run the job, send its verdict and end this process."""
     try:
         forbid_tracing()
         end_with_parent()
@@ -75,7 +75,7 @@ def _run_split(connection: socket.socket, header: dict, source: bytearray, confi
 
 
 class _TesterChannel(Channel):
-    """The tester's end of the channel: any failure of it becomes the verdict, which no `except` of the test can catch."""
+    """The tester's end of the channel: a failure of the channel becomes the verdict; no `except` in the test can catch it."""
 
     def __init__(self, connection: socket.socket, pid: int, channel: socket.socket) -> None:
         super().__init__(channel, may_export=_is_function, operations=("call",))
@@ -89,7 +89,7 @@ class _TesterChannel(Channel):
         return frame
 
     def ask(self, *args: Any, **kwargs: Any) -> Any:
-        """Forward an operation as Channel does; end this process if the candidate has exited."""
+        """Request an operation as Channel does; if the channel fails, send a verdict and end this process."""
         try:
             return super().ask(*args, **kwargs)
         except ProtocolError as error:
@@ -131,7 +131,7 @@ def _run_whole(connection: socket.socket, header: dict, source: bytearray, confi
     except wire.ConnectionLostError:
         _send_verdict(connection, "exit", describe_exit(pid) or "closed the verdict's connection")
     if not frame.startswith(nonce.encode()):
-        if not frame:  # only confinement errors send an empty frame, before anything untrusted runs
+        if not frame:  # an empty frame reports a failed confinement, before untrusted code has run
             _send_verdict(connection, "sandbox", ours.recv(1000).decode(errors="replace"))
         _send_verdict(connection, "exit", "wrote to the verdict's connection")
     reason, detail = wire.json.loads(frame[len(nonce) :])

@@ -1,4 +1,4 @@
-"""Frames over a stream socket: eight bytes of length, then that many bytes."""
+"""Frames over a stream socket: eight bytes that give the length, then the data."""
 
 import json
 import socket
@@ -37,7 +37,7 @@ def receive(connection: socket.socket) -> bytearray:
     """
     (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
     if size > MAX_FRAME_BYTES:
-        raise ConnectionLostError(f"a message of {size} bytes; the limit is {MAX_FRAME_BYTES}")
+        raise ConnectionLostError(f"received a frame of {size} bytes; the limit is {MAX_FRAME_BYTES}")
     return _exactly(connection, size)
 
 

@@ -1,8 +1,8 @@
-"""The process from which jobs are forked: it has imported what programs often need, and never reads a program.
+"""The zygote, the process from which jobs are forked: it imports what programs often need, and never reads a program.
 
-It is started with the descriptor of its control socket and its settings as JSON. Each message on the socket contains one
-job's settings and the connection for the job's tester. The zygote then watches the job from outside, kills it if it reaches
-a limit, kills everything it left behind, and replies {} or {"reason", "detail"}.
+It is started with the descriptor of its control socket and its settings as JSON. Each message on the socket contains the
+settings of one job and the connection for the job's tester. The zygote then watches the job from outside, kills it if it
+reaches a limit, kills every process that is left, and replies {}, or {"reason", "detail"} if it had to end the job.
 """
 
 import _sitebuiltins
@@ -33,11 +33,11 @@ OFTEN_NEEDED = (
     *("unicodedata", "warnings"),
 )
 _FIRST_CHECK_S, _MAX_PAUSE_S, _DISK_CHECK_INTERVAL = 0.03, 0.05, 5
-_KILL_WAIT_S = 10.0  # for killed processes to disappear
+_KILL_WAIT_S = 10.0  # seconds to wait for killed processes to disappear
 
 
 def main(control_fd: int, config_json: str) -> None:
-    """Fork a tester for each message until the control socket is closed."""
+    """Run a job for each message, until the control socket is closed."""
     control = socket.socket(fileno=control_fd)
     config = ZygoteConfig(**{**(fields := json.loads(config_json)), "readable": tuple(fields["readable"])})
     if config.tier != BUBBLEWRAP:
@@ -46,11 +46,11 @@ def main(control_fd: int, config_json: str) -> None:
         importlib.import_module(name)
     if config.tier != NONE:
         prepare(config)
-    for name in ("exit", "quit"):  # as the module site does
+    for name in ("exit", "quit"):  # the module site, which usually defines these, is not imported
         setattr(builtins, name, _sitebuiltins.Quitter(name, ""))
     warm_up()
     gc.collect()
-    gc.freeze()  # so that garbage collection in forked processes leaves these pages shared
+    gc.freeze()  # keeps garbage collection in forked processes from copying these pages
     while True:
         message, fds, _, _ = socket.recv_fds(control, 1 << 16, 1)
         if not message:
@@ -76,7 +76,7 @@ def _run(control: socket.socket, connection: socket.socket, config: ZygoteConfig
     try:
         pid = os.fork()
     except OSError as error:
-        return {"reason": "sandbox", "detail": f"the process cannot be created: {error}"}
+        return {"reason": "sandbox", "detail": f"the tester cannot be forked: {error}"}
     if pid == 0:
         try:
             control.close()
@@ -96,7 +96,7 @@ def _run(control: socket.socket, connection: socket.socket, config: ZygoteConfig
 
 
 def _import_libraries(names: tuple[str, ...]) -> None:
-    """Import libraries that this and later jobs use; if one is missing, the program itself will fail."""
+    """Import libraries that this job and later ones use; skip a missing library, whose import fails in the program too."""
     for name in names:
         if name not in sys.modules:
             with contextlib.suppress(Exception):
@@ -112,7 +112,7 @@ def _watch(control: socket.socket, exit_read: int, config: ZygoteConfig, job: Jo
         ready = select.select([exit_read, control], [], [], pause)[0]
         if exit_read in ready:
             return {}
-        if control in ready:  # a busy zygote gets no messages: the other side has disconnected
+        if control in ready:  # no message is sent to a busy zygote, so the other side has disconnected
             return {"reason": "sandbox", "detail": "stopped"}
         pause, num_checks = min(_MAX_PAUSE_S, pause * 1.5), num_checks + 1
         pids = resource_usage.other_processes() if config.tier == BUBBLEWRAP else resource_usage.descendants()
@@ -134,13 +134,12 @@ def _kill_all(config: ZygoteConfig, job: Job) -> None:
     """Kill every process of the job and wait for them to disappear.
 
     Raises:
-        TimeoutError: a process does not disappear.
+        TimeoutError: a process of the job does not end.
     """
     if config.tier == BUBBLEWRAP:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(
-                -1, signal.SIGKILL
-            )  # every process of this namespace and those below it, except its first, which is this one
+            # Kills every process in this namespace and in those below it, except the first one, which is this process.
+            os.kill(-1, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
@@ -149,7 +148,7 @@ def _kill_all(config: ZygoteConfig, job: Job) -> None:
         for pid in resource_usage.descendants():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        if is_retry and job.uid:  # the job forks faster than its processes are found
+        if is_retry and job.uid:  # the job may fork faster than its processes are found
             kill_all_of(job.uid)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -162,7 +161,7 @@ def _kill_all(config: ZygoteConfig, job: Job) -> None:
 
 
 def _remove(folder: str) -> None:
-    """Remove a work folder, regardless of its file modes and depth."""
+    """Remove a work folder, however deep and whatever its file modes."""
     with contextlib.suppress(OSError):
         os.rmdir(folder)  # most work folders are empty
     for command in (["rm", "-rf", folder], ["chmod", "-R", "u+rwX", folder], ["rm", "-rf", folder]):
@@ -171,7 +170,7 @@ def _remove(folder: str) -> None:
 
 
 def start(control_fd: int, config_json: str) -> None:
-    """Run main; print a traceback to standard error if it fails."""
+    """Run `main`; if it fails, print a traceback to standard error and exit with status 1."""
     try:
         main(control_fd, config_json)
     except BaseException:
