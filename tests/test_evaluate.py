@@ -128,8 +128,8 @@ def test_without_isolation_programs_run_only_on_request_and_the_results_record_i
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--benchmark", "multipl-e-cobol"], "no benchmark 'multipl-e-cobol'"),
-        (["--python", "no-such-python"], "--python no-such-python is not a program"),
+        (["--benchmark", "multipl-e-cobol"], "unknown benchmark 'multipl-e-cobol'"),
+        (["--python", "no-such-python"], "--python no-such-python is not an executable file"),
         (["--split", "test"], "has no splits"),
         (["--benchmark-version", "v1"], "--benchmark-version is for"),
     ],
@@ -144,7 +144,7 @@ def test_a_missing_toolchain_is_reported_before_anything_is_read(tmp_path):
     bare = {**os.environ, "PATH": str(tmp_path)}
     done = subprocess.run(args, capture_output=True, text=True, cwd=REPOSITORY, env=bare)
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: go programs cannot run: go is missing; apt-get install golang-go"
+    assert done.stderr.strip() == "error: go programs cannot run: go is missing; run apt-get install golang-go"
 
 
 def test_programs_in_another_language_are_scored_with_its_toolchain(sandboxed, files):
@@ -222,7 +222,7 @@ def test_a_second_score_covers_the_problems_whose_reference_runs_here(sandboxed,
     assert results["not_runnable"] == ["DS-1000/1"]
     assert {name: own["pass_at_k"]["1"] for name, own in results["libraries"].items()} == {"Numpy": 1.0, "Scipy": 0.0}
     assert results["sandbox"]["forgeable_verdicts"] == 3
-    assert "of the 2 problems whose reference runs here, pass@1: 50.0 %" in capsys.readouterr().err
+    assert "over the 2 problems whose reference solution passes here, pass@1: 50.0 %" in capsys.readouterr().err
     main([*arguments(files, "--self-check"), "--benchmark", "ds1000"])
     said = capsys.readouterr().err
     assert "2/3 reference solutions pass" in said and "Scipy: 1/2" in said

@@ -73,31 +73,31 @@ def _load_benchmark(config: EvaluateConfig) -> "Benchmark":
         toolchain(language)
         check_libraries(language)
     if config.python is not None and not (os.path.isfile(config.python) and os.access(config.python, os.X_OK)):
-        raise InputError(f"--python {config.python} is not a program; give the path of a Python interpreter")
+        raise InputError(f"--python {config.python} is not an executable file; give the path of a Python interpreter")
     return load_benchmark(config.benchmark, config.benchmark_file, split=config.split, version=config.benchmark_version)
 
 
 def _protocol(config: EvaluateConfig, samples: str) -> tuple[dict[str, Any], "EvaluationProtocol"]:
-    """Return the settings that the samples were made with, and the protocol: --protocol, or the one in those settings."""
+    """Return the settings that generated the samples, and the protocol: from --protocol, or else from these settings."""
     from wizardcoder_jax.benchmarks.protocols import get_protocol
     from wizardcoder_jax.benchmarks.samples_file import meta_path, read_meta
 
     meta = read_meta(samples)
     name = config.protocol or meta.get("protocol")
     if name is None:
-        raise InputError(f"{samples} does not record its protocol (none in {meta_path(samples)}); give --protocol ID")
+        raise InputError(f"{samples} does not record its protocol ({meta_path(samples)} names none); give --protocol NAME")
     recorded = meta.get("protocol", name)
     if recorded != name:
-        logger.info("the samples were made with %r and are scored with %r", recorded, name)
+        logger.info("the samples were generated with protocol %r, but are scored with protocol %r", recorded, name)
     return meta, get_protocol(str(name))
 
 
 def _open_work_log(config: EvaluateConfig, benchmark: "Benchmark", tier: str) -> "ResumeLog":
-    """Open the verdicts of an unfinished run; they are valid for the same sandbox tier, time limit and Python only."""
+    """Open the log of an unfinished run's verdicts, which is valid only for the same sandbox tier, time limit and Python."""
     from wizardcoder_jax.core.resume_log import ResumeLog
 
     if os.path.isdir(config.output):
-        raise InputError(f"--output {config.output} is a folder; give the name of a file")
+        raise InputError(f"--output {config.output} is a folder; give the path of a file")
     fingerprint = f"{tier}, {_timeout_s(config, benchmark)} s, Python {platform.python_version()}"
     return ResumeLog(config.output, fingerprint, resume=not config.overwrite)
 
@@ -109,7 +109,7 @@ def _timeout_s(config: EvaluateConfig, benchmark: "Benchmark") -> float:
 def _run(
     runner: "ProgramRunner", programs: Mapping[tuple[str, int], "Program"], work_log: "ResumeLog | None"
 ) -> dict[tuple[str, int], "Verdict"]:
-    """Return the verdict of each program, with a progress bar; programs that the work log contains are not run again."""
+    """Run the programs that the work log lacks, with a progress bar; return the verdict of each program."""
     from wizardcoder_jax.core.progress import Progress
     from wizardcoder_jax.evaluation.programs import run_distinct
     from wizardcoder_jax.sandbox.verdict import SANDBOX, Verdict
@@ -131,13 +131,13 @@ def _run(
 
 
 def _self_check(config: EvaluateConfig, benchmark: "Benchmark") -> None:
-    """Run the reference solutions and exit with status 1 unless all pass that should; no results are written."""
+    """Run the reference solutions, and exit with status 1 if one fails that should pass; write no results file."""
     from wizardcoder_jax.evaluation.programs import open_runner, reference_programs
     from wizardcoder_jax.evaluation.results_file import log_self_check
 
     programs = reference_programs(benchmark, config.python)
     if not programs:
-        print(f"self-check of {benchmark.name} ({benchmark.version}): its tools are here; it has no reference solutions")
+        print(f"self-check of {benchmark.name} ({benchmark.version}): the toolchain is installed; no reference solutions exist")
         return
     with open_runner(_timeout_s(config, benchmark), config.num_workers, unsafe=config.unsafe_no_sandbox) as runner:
         verdicts = _run(runner, {(task_id, 0): program for task_id, program in programs.items()}, work_log=None)

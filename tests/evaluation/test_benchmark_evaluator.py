@@ -118,7 +118,7 @@ def test_weights_are_cast_for_sampling_and_the_master_weights_are_unchanged(mode
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"benchmark": "no-such"}, "no benchmark 'no-such'"),
+        ({"benchmark": "no-such"}, "unknown benchmark 'no-such'"),
         ({"protocol": "chat"}, "has no chat template"),
         ({"protocol": "stored"}, "has no prompt to sample with"),
         ({"max_length": 5}, "the prompt of T/0 has"),

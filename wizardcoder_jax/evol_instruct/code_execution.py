@@ -1,4 +1,4 @@
-"""Runs the programs of answers in the sandbox, each once, and stores their results: for evolve's execution filter."""
+"""Runs the programs of evolve's execution filter in the sandbox, each one once, and stores their results."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ from wizardcoder_jax.sandbox.verdict import SANDBOX
 class CodeExecution:
     """Runs programs and stores their results; use it as a context manager, in one event loop.
 
-    Even a program whose result depends on time or chance has only one: the first, which is stored in a file, so that a
-    resumed run produces the same records.
+    A program's first result is stored in a file and never changes, even if it depended on time or chance. A resumed run
+    therefore produces the same records.
 
     Args:
-        sandbox: runs the programs; stopped at the end.
-        file: an SQLite file of results.
+        sandbox: runs the programs; stopped when the context manager exits.
+        file: path of the SQLite file that stores the results.
         timeout_s: CPU seconds of one program.
-        num_workers: number of programs that run at once.
+        num_workers: number of programs that run concurrently.
 
     Raises:
-        InputError: the file is not such a file.
+        InputError: the file is not an SQLite file of results.
         StoppedEarlyError: the disk is full; running a program can raise this too.
     """
 
@@ -47,7 +47,7 @@ class CodeExecution:
             )
 
     async def __call__(self, code: str, test: str) -> ExecutionResult:
-        """Return how `code`, followed by `test` in the same interpreter, ends."""
+        """Run `code` and then `test` in the same interpreter, unless the result is stored; return the result."""
         program = Program(candidate=code, test=test)
         key = hashlib.sha256(f"{program.digest()} {self._timeout_s}".encode()).digest()
         stored = self._results.execute("SELECT reason, detail FROM endings WHERE key = ?", (key,)).fetchone()
@@ -61,7 +61,7 @@ class CodeExecution:
         try:
             verdict = await asyncio.wrap_future(self._runner.submit(program))
             result = ExecutionResult(reason=verdict.reason, detail=verdict.detail.encode("utf-8", "replace").decode())
-            if result.reason != SANDBOX:  # if the sandbox failed, the next run tries again
+            if result.reason != SANDBOX:  # after a sandbox failure, a resumed run tries again
                 with _explain_errors(self._file):
                     self._results.execute("INSERT OR IGNORE INTO endings VALUES (?, ?, ?)", (key, result.reason, result.detail))
             return result
@@ -82,5 +82,5 @@ def _explain_errors(file: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StoppedEarlyError(f"cannot write {file} ({error}); free disk space, then the same command resumes") from error
+            raise StoppedEarlyError(f"cannot write {file} ({error}); free disk space and rerun the same command") from error
         raise InputError(f"{file} cannot be used to store the results of programs ({error}); move it away") from error

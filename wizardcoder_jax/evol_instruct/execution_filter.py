@@ -1,7 +1,7 @@
-"""The execution filter: runs the Python of an answer, first alone, then with asserts that the teacher writes for it.
+"""Execution filter: runs the Python code of an answer, first alone, then with asserts that the teacher model writes for it.
 
-If an answer needs something that the sandbox lacks (input, a network, packages, files, a display), that is not its fault: the
-record passes, marked "execution:unchecked:<reason>". Source: ours, including the prompt; the paper runs no programs.
+If an answer needs something that the sandbox lacks (input, a network, packages, files, a display), its record passes anyway,
+marked "execution:unchecked:<reason>". Source: our own design, including the prompt; the paper does not run programs.
 """
 
 import ast
@@ -17,7 +17,7 @@ from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
 EXECUTION = "execution"
 PURPOSE = "tests"
-CHECKED_TASKS = ("generate", "repair", "translate")  # not "test": there the code under test is in the question
+CHECKED_TASKS = ("generate", "repair", "translate")  # not "test", for which the code under test is in the question
 
 PROMPT = (
     "Below are a programming question and a Python answer to it. Write up to five assert statements that any correct answer "
@@ -34,13 +34,13 @@ class ExecutionResult:
     """How a program ended: "passed", "assertion", "exception:<Type>", "syntax", "timeout", "memory", "exit" or "sandbox"."""
 
     reason: str
-    detail: str  # a short text for people
+    detail: str  # short explanation for humans, e.g. the message of the exception
 
 
 RunProgram = Callable[[str, str], Awaitable[ExecutionResult]]
-"""Runs code (first argument), then a test in the same interpreter; equal arguments always have the same result."""
+"""Runs code (first argument), then a test in the same interpreter; equal arguments always give the same result."""
 
-_NEEDS_BY_EXCEPTION = {  # exceptions that show what the sandbox lacks
+_NEEDS_BY_EXCEPTION = {  # exception -> what the program needs and the sandbox lacks
     "ModuleNotFoundError": "needs_package",
     "ImportError": "needs_package",
     "EOFError": "needs_input",
@@ -56,11 +56,11 @@ _NEEDS_BY_EXCEPTION = {  # exceptions that show what the sandbox lacks
     "NewConnectionError": "needs_network",
     "OperationalError": "needs_database",
 }
-_INCONCLUSIVE = {"exit": "exits", "sandbox": "not_run"}  # results that say nothing about the answer
-_ENDLESS = re.compile(  # signs of a program that is meant to run forever or to wait
+_INCONCLUSIVE = {"exit": "exits", "sandbox": "not_run"}  # results that do not show whether the answer is correct
+_ENDLESS = re.compile(  # matches code that is meant to run forever or to wait
     r"\b(?:mainloop|serve_forever|run_forever|sleep|app\.run|uvicorn\.run|pause)\(|^while (?:True|1):", re.MULTILINE
 )
-_NEEDS_BY_CODE = (  # signs of a program that needs what the sandbox lacks; it is not run at all
+_NEEDS_BY_CODE = (  # matches code that needs what the sandbox lacks; such code is not run
     ("needs_input", re.compile(r"(?<![\w.])input\(|\bsys\.stdin\b")),
     ("needs_network", re.compile(r"\brequests\.(?:get|post|put|delete|Session)\(|\burlopen\(|\bsocket\.socket\(")),
 )
@@ -68,10 +68,9 @@ _SET_UP = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)  # statements 
 
 
 def extract_python(response: str) -> str | None:
-    """Return the Python of an answer as one program, None if there is none.
+    """Return the Python code of an answer as one program, or None if the answer contains none.
 
-    If the longest code block compiles, all blocks that compile are joined. Otherwise the longest block is the program, and
-    fails.
+    If the longest code block is valid Python, join all valid blocks. Otherwise return the longest block, which will fail.
     """
     blocks = list(fenced_blocks(response))
     if not blocks:
@@ -88,7 +87,7 @@ def extract_python(response: str) -> str | None:
 
 
 def is_valid_python(code: str) -> bool:
-    """Whether `code` is valid Python."""
+    """Return whether `code` is valid Python."""
     return _parse_or_none(code) is not None
 
 
@@ -101,22 +100,22 @@ def _parse_or_none(code: str) -> ast.Module | None:
 
 
 def _is_program(text: str) -> bool:
-    """Whether a text without a fence is Python: it parses, and it contains a statement or call, not only other expressions."""
+    """Return whether a text of unknown language is Python: it parses, and contains a statement or a call."""
     tree = _parse_or_none(text)
     return tree is not None and any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
 
 
 def _strip_interactive_prompts(code: str) -> str:
-    """Return the input lines if a block shows an interactive session, else the code unchanged."""
+    """Return the typed lines of a block that shows an interactive session; return other code unchanged."""
     lines = code.splitlines()
     typed = [line[4:] for line in lines if line.startswith((">>> ", "... "))]
     return "\n".join(typed) if lines and lines[0].startswith(">>>") else code
 
 
 def parse_asserts(reply: str) -> str:
-    """Return the asserts of a teacher's reply as a program, with their imports and assignments; empty if there are none.
+    """Return the asserts of a teacher's reply as a program, with the imports and assignments; empty if it has no asserts.
 
-    Test functions (test_..., without parameters) are kept and called.
+    Test functions (test_..., without parameters) are kept, and calls to them are added.
     """
     blocks = [code for _, code in fenced_blocks(reply)]
     text = "\n".join(blocks) if blocks else reply
@@ -145,7 +144,7 @@ def _select_asserts(text: str) -> str:
 
 
 def execution_judge(run_program: RunProgram) -> Judge:
-    """Return the judge that runs an answer's Python, for evolved records and seeds."""
+    """Return the judge that runs the Python code of answers, for evolved records and seeds."""
 
     async def check(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | Inconclusive | None:
         code = extract_python(candidate.response or "") if candidate.task in CHECKED_TASKS else None
