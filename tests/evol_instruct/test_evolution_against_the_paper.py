@@ -223,7 +223,7 @@ def test_every_record_and_every_rejection_matches_the_independent_implementation
 
 
 def test_the_run_covers_every_rule_method_task_and_language(runs):
-    """Otherwise the test above would not test them."""
+    """Check that the comparison with the independent implementation leaves nothing out."""
     kept, rejected = expected(ENTRIES)
     assert {entry["rule"] for entry in rejected} == {
         *("empty", "truncated", "refused", "identical_to_parent", "leaked_template", "announced", "sorry", "no_code"),

@@ -112,7 +112,7 @@ class SnippetFile:
 
 def _source_files(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv and the like
+        folders[:] = [name for name in folders if not name.startswith(".")]  # skips .git, .venv and the like
         paths = (os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
         yield from filter(os.path.isfile, paths)  # skips pipes and broken links
 

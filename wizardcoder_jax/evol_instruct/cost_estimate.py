@@ -56,7 +56,7 @@ def count_seeds(seeds: SeedFile | SnippetFile) -> SeedCounts:
 
 
 def estimate_cost(config: EvolveConfig, seeds: SeedCounts, evolver: RecordEvolver) -> CostEstimate:
-    """Estimate the cost of evolving the seeds through all rounds, if the ledger contains no calls yet."""
+    """Estimate the cost of evolving the seeds through all rounds, assuming that no call is replayed from the ledger."""
     instruction, output = seeds.instruction_bytes / BYTES_PER_TOKEN, seeds.output_bytes / BYTES_PER_TOKEN
     calls_per_seed = sum(judge.max_calls for judge in evolver.seed_judges)
     judge_calls = sum(judge.max_calls for judge in evolver.judges)

@@ -66,7 +66,7 @@ def _parse_programs(codes: list[str]) -> Iterator[ast.Module]:
             continue
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # for example about invalid escape sequences
+                warnings.simplefilter("ignore")  # e.g. warnings about invalid escape sequences
                 tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue

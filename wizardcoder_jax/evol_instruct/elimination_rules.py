@@ -132,7 +132,7 @@ def _no_code(candidate: CandidateRecord) -> str | None:
 
 
 def _wrong_language(candidate: CandidateRecord) -> str | None:
-    """Reject answers with code blocks labeled as other languages only. Syntax alone is too weak as evidence."""
+    """Reject an answer if all labels of its code blocks name other languages. Syntax is too weak as evidence."""
     task = TASKS[candidate.task]
     if candidate.language is None or not (candidate.task == GENERATE or task.answered_with_code):
         return None

@@ -38,7 +38,7 @@ class Judge:
     """A named check that may ask the teacher or run programs.
 
     Attributes:
-        name: the name that rejected records give as their rule.
+        name: value of the field "rule" in records that the judge rejects.
         check: the check, which returns evidence against the candidate, None if the candidate passes, or `Inconclusive`. Its
             verdict must depend only on the candidate and the teacher's answers.
         max_calls: the maximum number of teacher calls for one candidate.

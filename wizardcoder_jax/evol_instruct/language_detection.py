@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from wizardcoder_jax.evol_instruct.languages import parse_language_name
 
-MAX_SCANNED_CHARS = 2000  # maximum number of characters scanned for typical syntax, which appears early
+MAX_SCANNED_CHARS = 2000  # maximum number of characters scanned for typical syntax, which usually appears early
 MIN_WEIGHT = 2  # minimum total weight of the matching patterns of a language
 
 _FENCE = re.compile(

@@ -7,8 +7,8 @@ cannot do", forbid using the output to develop competing models.
 import re
 from collections.abc import Iterable
 
-# Parts (characters 6 to 15) of the ids of all Code Alpaca seeds whose id starts with "seed-00" to "seed-03". That is one in 64
-# seeds, of both the 20k and the 2k version. A file with any of these seeds was derived from Code Alpaca.
+# Characters 6 to 15 (counted from 0) of the ids of all Code Alpaca seeds whose id starts with "seed-00" to "seed-03": one in 64
+# seeds of both the 20k and the 2k version. A file with any of these seeds was derived from Code Alpaca.
 _CODE_ALPACA = frozenset(
     re.findall(
         r"\w+",

@@ -1,4 +1,4 @@
-"""Reading the problems to decontaminate against: HumanEval, MBPP, DS-1000, MultiPL-E and benchmarks with similar fields."""
+"""Reader of the problems to decontaminate against: HumanEval, MBPP, DS-1000, MultiPL-E and benchmarks with similar fields."""
 
 import ast
 import dataclasses
@@ -17,12 +17,8 @@ from wizardcoder_jax.core.record_files import read_records
 TEXT_FIELDS = ("prompt", "text")
 SOLUTION_FIELDS = ("canonical_solution", "code", "reference_code")
 TEST_FIELDS = ("test", "tests", "test_list", "challenge_test_list", "assertion")
-OTHER_RECORDS = (
-    "instruction",
-    "messages",
-    "completion",
-    "output",
-)  # a record with any of these fields is training data or a model answer
+# A record with any of these fields is training data or a model answer, not a problem.
+OTHER_RECORDS = ("instruction", "messages", "completion", "output")
 SUFFIXES = (".jsonl", ".json", ".parquet")
 MIN_STATEMENT_WORDS = 5  # minimum number of words of an excerpt that serves as the problem statement
 
@@ -93,7 +89,7 @@ def _read_file(path: Path, name: str) -> Iterator[KnownProblem]:
             if number == 0:
                 return
             raise InputError(
-                f'{location}: no field "prompt" or "text", unlike earlier records; fix the record, or move the file elsewhere'
+                f'{location}: no field "prompt" or "text", unlike earlier records; fix the record or remove the file'
             )
         yield _problem(name, location, entry)
 
@@ -161,7 +157,7 @@ def _bound_names(prompt: str, solution: str) -> set[str]:
     names = set()
     for source in (prompt + solution, solution):
         try:
-            with warnings.catch_warnings(action="ignore"):  # for example about invalid escape sequences
+            with warnings.catch_warnings(action="ignore"):  # e.g. warnings about invalid escapes
                 tree = ast.parse(source)
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -43,11 +43,11 @@ from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED, Candid
 
 SUBSTRING, NGRAM, CODE = "substring", "ngram", "code"
 TIERS = (SUBSTRING, NGRAM, CODE)
-MIN_WORDS_SCORE = 0.85
-MIN_WORDS_WEIGHT = 30.0  # a problem text of less total n-gram weight must be contained completely
-MIN_CODE_SCORE = 0.85
-MIN_CODE_WEIGHT = 5.0  # solutions of less total n-gram weight are ignored
-SURE_CODE_WEIGHT = 50.0  # solutions of less total n-gram weight must be contained completely
+MIN_WORDS_SCORE = 0.85  # minimum weighted share of the word n-grams of a statement, prompt or solution
+MIN_WORDS_WEIGHT = 30.0  # minimum total weight of the word n-grams for a partial match; lighter texts must match completely
+MIN_CODE_SCORE = 0.85  # minimum weighted share of the code n-grams of a solution
+MIN_CODE_WEIGHT = 5.0  # minimum total weight of the code n-grams of a solution; lighter solutions are ignored
+SURE_CODE_WEIGHT = 50.0  # minimum total weight of the code n-grams for a partial match; lighter solutions must match completely
 EXCERPT_LENGTH = 120
 
 

@@ -24,17 +24,13 @@ from wizardcoder_jax.evol_instruct.contamination.lexing import (
 from wizardcoder_jax.evol_instruct.contamination.ngram_index import IndexEntry, intersect_sorted
 
 STATEMENT, PROMPT, SOLUTION, TESTS = "statement", "prompt", "solution", "tests"
-MIN_WORDS = {
-    STATEMENT: 5,
-    PROMPT: 7,
-    SOLUTION: 5,
-}  # minimum words (other than numbers) of each part; shorter parts are too common
-MIN_BODY_TOKENS = 12  # minimum tokens of a function body; shorter ones such as `return found[0]` are too common
-MAX_GAPS = 10  # maximum number of gaps, each for one or more renamed identifiers, in the pattern of a statement
-MIN_FIXED_WORDS = 6  # minimum number of words outside the gaps in the pattern of a statement
-GAP = r"(?:\w+ ){1,4}"  # regular expression of a gap: 1 to 4 words
-RUN_WORDS = 20  # length in words of the sequences that count as a match if shared
-MAX_PROBLEMS_PER_RUN = 10  # a sequence that occurs in more problems is boilerplate of the benchmark
+MIN_WORDS = {STATEMENT: 5, PROMPT: 7, SOLUTION: 5}  # minimum number of words, excluding numbers; shorter texts are too common
+MIN_BODY_TOKENS = 12  # minimum number of tokens of a function body; `return found[0]`, for example, is too common
+MAX_GAPS = 10  # maximum number of gaps in a pattern; a gap stands for one or more adjacent identifiers
+MIN_FIXED_WORDS = 6  # minimum number of words outside the gaps of a pattern
+GAP = r"(?:\w+ ){1,4}"  # regular expression of a gap in a pattern, which matches 1 to 4 words
+RUN_WORDS = 20  # number of consecutive words that a text must share with a problem to match
+MAX_PROBLEMS_PER_RUN = 10  # a word sequence that occurs in more problems is boilerplate of the benchmark
 
 
 def word_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
@@ -96,7 +92,7 @@ def code_entries(number: int, problem: KnownProblem) -> Iterator[IndexEntry]:
 
 
 def long_runs(tokens: Tokens) -> Hashes:
-    """Return the hashes of all sequences of RUN_WORDS words; 0 if more than half are numbers, as in a list of primes."""
+    """Return the hash of every sequence of RUN_WORDS words; 0 if more than half of its words are numbers."""
     runs = ngram_hashes(tokens, RUN_WORDS)
     if not len(runs):
         return runs

@@ -1,4 +1,4 @@
-"""Tokenizers for contamination search, with the hashes of token n-grams. Copies that were only disguised have equal tokens.
+"""Tokenizers for contamination search, which ignore formatting, and hashes of token n-grams.
 
 A text can be tokenized in two ways:
 * words: lower-case sequences of letters and digits. Whitespace, punctuation, quotes and comment marks are dropped;
@@ -117,7 +117,7 @@ def tokenize_words(text: str) -> Tokens:
 
 
 def tokenize_code(text: str) -> Tokens:
-    """Tokenize `text` as code. Words of prose become identifiers, whose n-grams are ignored if they have no other tokens."""
+    """Tokenize `text` as code. Prose becomes identifiers, which cannot match: n-grams of identifiers only are ignored."""
     matches = [(match.group(), match.span()) for match in _CODE.finditer(text)]
     hashes: list[int] = []
     distances: list[int] = []

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from wizardcoder_jax.evol_instruct.contamination.lexing import Hashes
 
-MAX_COMMON_SHARE = 0.05  # n-grams in a larger share of the entries are stock phrases of the benchmark and ignored, ...
-MIN_COMMON = 10  # ... provided that more than MIN_COMMON entries contain them
-MIN_ENTRIES = 2000  # number of entries assumed for smaller indexes, which do not show which n-grams are common
-MIN_WEIGHT = 1.0  # minimum weight of an n-gram in `locate`: a copy contains the common n-grams too
-WINDOW_GROWTH = 1.5  # how many times longer than the original a copy may be, e.g. by comments, type hints, added lines
-WINDOW_EXTRA_TOKENS = 16  # number of tokens by which a copy may be longer in addition to WINDOW_GROWTH
+MAX_COMMON_SHARE = 0.05  # n-grams in a larger share of the entries are ignored as stock phrases of the benchmark
+MIN_COMMON = 10  # n-grams in at most this many entries are never ignored as stock phrases
+MIN_ENTRIES = 2000  # minimum number of entries assumed in weights: few entries do not show which n-grams are common
+MIN_WEIGHT = 1.0  # minimum weight of an n-gram in `locate`, so that common n-grams count too
+WINDOW_GROWTH = 1.5  # maximum length of a copy relative to the original: a copy may add comments, type hints or lines
+WINDOW_EXTRA_TOKENS = 16  # number of tokens added to the maximum length of a copy
 
 _NO_NGRAM = np.zeros(1, np.uint64)  # the hash 0 marks a position without a usable n-gram
 
@@ -82,7 +82,12 @@ class NgramIndex:
         self.weight = np.bincount(self._posted_entries, np.repeat(self._weights, self._counts), len(entries))
 
     def find(self, ngrams: Hashes, min_score: float) -> Iterator[tuple[IndexEntry, IndexMatch]]:
-        """Yield the entries of which one passage of a text contains at least the weighted share `min_score`."""
+        """Yield every entry whose score in some passage of a text is at least `min_score`, with the match.
+
+        Args:
+            ngrams: hashes of the n-grams of the text, in order.
+            min_score: minimum score, from 0 to 1.
+        """
         entries, scores = self.scores(ngrams)
         for entry in entries[scores >= min_score].tolist():
             match = self.locate(ngrams, entry)

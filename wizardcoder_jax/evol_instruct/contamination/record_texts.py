@@ -5,7 +5,8 @@ from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
 
-LAYOUTS = (  # The first layout that starts with a field of the record applies. Its other fields may be missing or null.
+# The first layout whose first field is in the record applies. The other fields of the layout may be missing or null.
+LAYOUTS = (
     ("messages",),
     ("conversations",),
     ("instruction", "input", "output", "response"),
