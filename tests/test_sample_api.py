@@ -250,7 +250,7 @@ def test_a_server_that_stays_down_ends_the_run_with_status_75_and_it_resumes(arg
             "with text/html, not JSON: <html>Welcome</html>",
         ),
         ((404, JSON, b"no such model"), "404: no such model; check --api.base-url"),
-        ((200, JSON, b'{"choices": [{"index": 0}]}'), "without a message text"),
+        ((200, JSON, b'{"choices": [{"index": 0}]}'), "choice that has no text"),
     ],
 )
 def test_a_call_that_cannot_succeed_is_reported_in_one_line_and_not_repeated(arguments, run, tmp_path, reply, message):

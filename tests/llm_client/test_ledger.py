@@ -57,7 +57,7 @@ def test_nothing_more_is_paid_for_after_a_row_could_not_be_written(tmp_path):
     with Ledger(path) as ledger:
         asyncio.run(put_all(ledger))
     assert keys(path) == {"k0"}
-    with Ledger(path) as ledger:  # room was made
+    with Ledger(path) as ledger:  # there is disk space again
         asyncio.run(ledger.put(row(1, "y" * 30_000)))
     assert keys(path) == {"k0", "k1"}
 

@@ -26,7 +26,7 @@ def key(monkeypatch):
 
 
 class Delays(list):
-    """A sleep that returns at once and records the requested seconds."""
+    """A replacement for `sleep` that returns at once and records the requested seconds."""
 
     async def __call__(self, seconds):
         self.append(seconds)
@@ -44,7 +44,7 @@ def ask(server, delays=None, **settings):
 
 
 def complete_all(server, *requests, sleep=None, **settings):
-    """The completions of `requests`, sent one after another by one client."""
+    """Return the completions of `requests`, sent one after another by one client."""
 
     async def ask_all():
         client = OpenAIClient(ApiConfig(base_url=server.base_url, **settings), sleep=sleep or Delays())
@@ -160,11 +160,11 @@ def test_other_client_errors_are_final_and_quote_the_body_but_never_the_key():
     [
         (b"<html><body>Welcome</body></html>", "with text/html, not JSON: <html>"),
         (b"\xff\xfe", "not JSON"),
-        (b'{"choices": [7]}', "without choices"),
-        (b"[]", "without choices"),
-        (b'{"error": "x"}', "without choices"),
-        (b'{"choices": [{"text": "x"}]}', "without a message text"),
-        (b'{"choices": [{"message": {"content": 7}}]}', "without a message text"),
+        (b'{"choices": [7]}', "without a valid choice"),
+        (b"[]", "without a valid choice"),
+        (b'{"error": "x"}', "without a valid choice"),
+        (b'{"choices": [{"text": "x"}]}', "choice that has no text"),
+        (b'{"choices": [{"message": {"content": 7}}]}', "choice that has no text"),
     ],
 )
 def test_the_error_for_an_answer_that_is_not_a_completion_describes_it(body, named):
@@ -214,7 +214,7 @@ def test_an_answer_without_choices_is_retried():
         assert ask(server).text
         assert len(server.requests) == 3
     empty = [(200, JSON, b'{"choices": []}')] * 2
-    with LoopbackTeacher(empty) as server, pytest.raises(StoppedEarlyError, match="without choices"):
+    with LoopbackTeacher(empty) as server, pytest.raises(StoppedEarlyError, match="without a valid choice"):
         ask(server, max_attempts=2)
 
 
@@ -246,7 +246,7 @@ def test_a_prompt_that_violates_a_policy_fails_alone():
 
 
 def ask_together(server, num_callers, **settings):
-    """The result of each concurrent caller: a completion or an error."""
+    """Return the result of each concurrent caller: a completion or an error."""
 
     async def ask_all():
         client = OpenAIClient(ApiConfig(base_url=server.base_url, concurrency=num_callers, **settings), sleep=Delays())
@@ -262,7 +262,7 @@ def test_one_caller_probes_a_dead_server_for_all():
         results = ask_together(server, 16, max_attempts=8)
         num_requests = len(server.requests)
     assert all(isinstance(result, StoppedEarlyError) for result in results)
-    assert num_requests <= 16 + 8 + FAILURES_TO_OPEN  # without the circuit breaker: 16 * 8
+    assert num_requests <= 16 + 8 + FAILURES_TO_OPEN  # without the circuit breaker, there would be 16 * 8
 
 
 def test_all_callers_are_answered_once_the_server_recovers():
@@ -343,8 +343,8 @@ def test_being_throttled_while_others_are_answered_is_not_a_failed_attempt():
 @pytest.mark.parametrize(
     "raw",
     [
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{",  # the body is shorter
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n" + chat_body("x"),  # or longer
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{",  # body too short
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n" + chat_body("x"),  # body too long
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 20",
@@ -368,7 +368,7 @@ def test_truncated_json_is_retried():
 
 
 def test_the_timeout_also_limits_an_answer_that_arrives_slowly():
-    # The whole body would take longer.
+    # The whole body would take longer than the timeout.
     with LoopbackTeacher(drip_s=0.1) as server, pytest.raises(StoppedEarlyError, match=r"did not answer within 0.3 s"):
         ask(server, max_attempts=2, timeout_s=0.3)
 
@@ -411,7 +411,7 @@ def test_retries_count_against_the_request_limit_and_waiting_callers_respect_the
         began = time.monotonic()
         assert len(asyncio.run(run(server))) == 8
         assert len(server.requests) == 20
-        assert time.monotonic() - began >= 0.9  # 10 at once, then one each 0.1 s
+        assert time.monotonic() - began >= 0.9  # 10 requests at once, then one every 0.1 s
 
 
 @pytest.mark.parametrize(

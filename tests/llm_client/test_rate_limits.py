@@ -12,7 +12,7 @@ MINUTE_S = 60.0
 
 
 def send_all(tokens, *, concurrency, latency_s=lambda draw: 0.3, **limits):
-    """(time, tokens used) of each request, sent by callers as fast as the limits allow."""
+    """Return (time, tokens used) of each request, sent by callers as fast as the limits allow."""
     sent, draw = [], random.Random(0)
 
     async def caller(rates, waiting):
@@ -35,7 +35,7 @@ def send_all(tokens, *, concurrency, latency_s=lambda draw: 0.3, **limits):
 
 
 def most_in_a_minute(sent, amount):
-    """The maximum sum of `amount` over any 60 s, both ends included."""
+    """Return the maximum sum of `amount` over any 60 s, both ends included."""
     most = total = start = 0
     for time_s, used in sent:
         total += amount(used)
@@ -53,7 +53,7 @@ def test_no_minute_has_more_requests_than_the_limit_and_the_limit_is_used(limit,
     sent = send_all([(10, 10)] * number, concurrency=concurrency, requests_per_minute=limit)
     assert len(sent) == number
     assert most_in_a_minute(sent, lambda _: 1) <= limit
-    fastest = min(limit / MINUTE_S, concurrency / 0.3)  # a second
+    fastest = min(limit / MINUTE_S, concurrency / 0.3)  # requests per second
     assert sent[-1][0] - sent[0][0] <= 1.1 * number / fastest
 
 
@@ -77,7 +77,7 @@ def test_no_minute_has_more_tokens_than_the_limit_for_any_answers(seed):
 
 def test_tokens_that_answers_release_are_used_at_once():
     sent = send_all([(1000, 10)] * 100, concurrency=8, tokens_per_minute=2000)
-    assert sent[-1][0] < 100 * 0.3  # two at a time; it would take 50 minutes if calls counted with their maximum
+    assert sent[-1][0] < 100 * 0.3  # it would take 50 minutes if calls counted with their maximum
 
 
 def test_a_call_larger_than_the_limit_is_sent_alone():

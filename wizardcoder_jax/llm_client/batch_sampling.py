@@ -1,4 +1,4 @@
-"""Several samples for each of many prompts from a model behind a server. Each answer is paid for once, even after a crash."""
+"""Sampling of several answers per prompt from a model behind a server. No answer is paid for twice, even after a crash."""
 
 import asyncio
 import contextlib
@@ -20,22 +20,22 @@ from wizardcoder_jax.llm_client.openai_client import OpenAIClient
 from wizardcoder_jax.llm_client.ordered_map import concurrent_steps, map_in_order
 from wizardcoder_jax.llm_client.paid_calls import PaidAnswer, PaidCalls
 
-MAX_STOPS = 4  # OpenAI's API takes at most 4 stop strings; the protocol's cleaner cuts at the others
+MAX_STOPS = 4  # OpenAI's API accepts at most 4 stop strings; answers are cut at the remaining ones in post-processing
 PURPOSE = "sample"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RequestSettings:
-    """What the requests of one run have in common.
+    """Settings shared by all requests of one run.
 
     Attributes:
-        model: the server's name for the model.
-        is_chat: whether a prompt is sent as a user message, rather than as text to complete.
+        model: name of the model on the server.
+        is_chat: whether each prompt is sent as a user message, rather than as text to complete.
         temperature, top_p: sampling parameters; temperature 0 is greedy.
-        extensions: further sampling parameters that some servers know (vLLM, ours), under their names in a request.
-        seed: seed of sample 0; sample i has seed + i.
-        max_answer_tokens: maximum length of an answer.
-        stops: strings that end an answer; the first MAX_STOPS are sent.
+        extensions: further sampling parameters that only some servers support (e.g. vLLM), by their names in a request body.
+        seed: seed of sample 0 of each prompt; sample i uses seed + i.
+        max_answer_tokens: maximum number of tokens in an answer.
+        stops: stop strings, which end an answer; only the first MAX_STOPS are sent.
     """
 
     model: str
@@ -48,12 +48,12 @@ class RequestSettings:
     extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def request_body(self, prompt: str, index: int) -> dict[str, Any]:
-        """Return the body of the request for sample `index` of a prompt."""
+        """Return the request body for sample `index` of a prompt."""
         content = {"messages": [{"role": "user", "content": prompt}]} if self.is_chat else {"prompt": prompt}
         return {**self.parameters(index), **content}
 
     def parameters(self, index: int) -> dict[str, Any]:
-        """Return the body without the prompt."""
+        """Return the request body for sample `index` without the prompt."""
         stops = {"stop": list(self.stops[:MAX_STOPS])} if self.stops else {}
         # Some servers accept temperature or top_p, but not both; greedy decoding needs no top_p.
         top_p = {} if self.temperature == 0 and self.top_p == 1 else {"top_p": self.top_p}
@@ -69,28 +69,33 @@ class RequestSettings:
 
 
 def ledger_path(output: str) -> Path:
-    """Return the path of the ledger behind a samples file: samples.jsonl -> samples.ledger.sqlite."""
+    """Return the path of the ledger for a samples file: samples.jsonl -> samples.ledger.sqlite."""
     stem = output.removesuffix(".gz")
     return Path(stem.removesuffix(Path(stem).suffix) + ".ledger.sqlite")
 
 
 @contextlib.contextmanager
 def open_ledger(output: str, *, overwrite: bool) -> Iterator[Ledger]:
-    """Open the ledger of a samples file under a lock, so that no second process pays for the same answers.
+    """Open and lock the ledger of a samples file, so that two processes never pay for the same answers.
+
+    Args:
+        output: path of the samples file.
+        overwrite: whether to delete the existing ledger first.
 
     Raises:
-        InputError: the path is not local, the file is not a ledger, or another process has the lock.
+        InputError: `output` is not a local path, the existing file is not a ledger, or another process holds the lock.
     """
     if is_remote(output):
         raise InputError(
-            f"--output {output} must be a local path, because paid answers are stored in a sqlite file next to it; "
-            "copy the file afterwards"
+            f"--output {output} must be a local path, because paid answers are stored in an SQLite file next to it; "
+            "write to a local path and copy the file afterwards"
         )
     path = ledger_path(output)
     ensure_dir(path.parent)
     lock_path = path.with_name(f".{path.name}.lock")
     descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-    with exclusive_lock(descriptor, f"another sample command is writing {output}; wait for it or choose another --output"):
+    in_use = f"another sample command is writing {output}; wait for it to finish or choose another --output"
+    with exclusive_lock(descriptor, in_use):
         if overwrite:
             remove_ledger(path)
         with Ledger(path) as ledger:
@@ -103,18 +108,18 @@ def sample_all(
     """Sample `num_samples` answers to each prompt.
 
     Args:
-        settings: what the requests have in common.
-        config: the server and its limits.
-        ledger: the answers so far; answers in it are not requested again.
+        settings: settings shared by all requests.
+        config: the server's address and limits.
+        ledger: storage of the answers; answers that are already in the ledger are not requested again.
         prompts: task id -> prompt.
-        num_samples: samples per prompt.
+        num_samples: number of samples per prompt.
 
     Returns:
-        The answers by (task id, sample index), and their usage and cost.
+        The answers by (task id, sample index), and a JSON object with their token usage and cost.
 
     Raises:
-        InputError: the server, the key or a request is not usable.
-        StoppedEarlyError: a limit is reached, or the server kept failing; finished answers are in the ledger.
+        InputError: the server address, the API key or a request is invalid.
+        StoppedEarlyError: a limit was reached, or the server kept failing; the answers received so far are in the ledger.
     """
     wanted = [(task_id, i) for task_id in prompts for i in range(num_samples)]
     limits = {"max_requests": config.max_requests, "max_usd": config.max_usd, "max_tokens": config.max_tokens}

@@ -1,12 +1,12 @@
-"""Messages, completions and bounds on their tokens."""
+"""Chat messages, completions and upper bounds on their token counts."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 Message = Mapping[str, str]  # {"role": ..., "content": ...}, as in the OpenAI chat API
 
-MAX_TOKENS = 2**31 - 1  # of one prompt or text; a larger reported count is invalid
-TOKENS_PER_MESSAGE = 16  # more than any chat template adds around one message
+MAX_TOKENS = 2**31 - 1  # maximum number of tokens of a prompt or answer; a larger count from a server is invalid
+TOKENS_PER_MESSAGE = 16  # upper bound on the tokens that a chat template adds around one message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,10 +15,10 @@ class Completion:
 
     Attributes:
         text: the answer; may be empty.
-        finish_reason: "stop", or "length" if the text was cut off; None if the server does not report it.
-        prompt_tokens: tokens of the prompt; None if the server does not report them.
-        completion_tokens: tokens of the text; None if the server does not report them.
-        model: the model's name as the server reports it.
+        finish_reason: "stop", "length" if the text was cut off, or another reason; None if the server does not report one.
+        prompt_tokens: number of tokens in the prompt; None if the server does not report it.
+        completion_tokens: number of tokens in the text; None if the server does not report it.
+        model: name of the model, as reported by the server.
     """
 
     text: str
@@ -29,15 +29,19 @@ class Completion:
 
     @property
     def num_tokens(self) -> int | None:
-        """Tokens of prompt and text together; None if the server does not report them."""
+        """Number of tokens in the prompt and the text together; None if the server does not report both."""
         if self.prompt_tokens is None or self.completion_tokens is None:
             return None
         return self.prompt_tokens + self.completion_tokens
 
 
 def max_prompt_tokens(messages: Sequence[Message] | str) -> int:
-    """Return an upper bound on the tokens of a prompt (messages, or bare text): its UTF-8 bytes, plus what templates add."""
+    """Return an upper bound on the number of tokens in a prompt: its UTF-8 bytes, plus the tokens that a chat template adds.
+
+    Args:
+        messages: chat messages, or a plain prompt.
+    """
     if isinstance(messages, str):
-        return len(messages.encode("utf-8", "replace")) + 1  # the beginning-of-text token
+        return len(messages.encode("utf-8", "replace")) + 1  # 1 for the beginning-of-text token
     num_bytes = sum(len(message["content"].encode("utf-8", "replace")) for message in messages)
     return num_bytes + TOKENS_PER_MESSAGE * len(messages)

@@ -1,7 +1,7 @@
-"""The ledger of paid answers: each is stored durably before it is used, so that no call is ever paid for twice.
+"""The ledger of paid answers: each answer is stored durably before it is used, so that no call is ever paid for twice.
 
-It is an sqlite file with one row per call, in the order of writing. In WAL mode with synchronous=FULL a written row survives
-kill -9 and power loss.
+The ledger is an SQLite file with one row per call, in the order in which the rows were written. In WAL mode with
+synchronous=FULL, a written row survives kill -9 and power loss.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS calls (
     usd REAL NOT NULL            -- cost of the call
 )
 """
-# Token counts that a server did not report are bounded by bytes: a text has at most one token per byte, and its JSON is not
-# shorter than the text.
+# If a server did not report a token count, the length of the JSON replaces it. This is an upper bound, because a text has at
+# most one token per byte and its JSON is at least as long as the text.
 _TOTALS = """
 SELECT COUNT(*), TOTAL(usd), TOTAL(
     COALESCE(json_extract(completion, '$.prompt_tokens'), LENGTH(messages))
@@ -45,23 +45,23 @@ _FULL = "cannot write the ledger ({error}); free disk space, then the same comma
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spending:
-    """Number, cost and tokens of calls."""
+    """Total number, cost and tokens of a set of calls."""
 
-    requests: int = 0
-    usd: float = 0.0
-    tokens: int = 0  # tokens of prompts and answers
+    requests: int = 0  # number of calls
+    usd: float = 0.0  # total cost
+    tokens: int = 0  # number of tokens in prompts and answers
 
 
 @contextlib.contextmanager
 def exclusive_lock(descriptor: int, message: str) -> Iterator[None]:
-    """Lock an open file or folder, so that no second process pays for the same answers. Closes it at the end.
+    """Lock an open file or folder, so that two processes never pay for the same answers.
 
     Args:
-        descriptor: file descriptor of the file or folder.
-        message: text of the error if another process has the lock.
+        descriptor: file descriptor of the file or folder, which is closed when the context ends.
+        message: error message if another process holds the lock.
 
     Raises:
-        InputError: another process has the lock.
+        InputError: another process holds the lock.
     """
     try:
         try:
@@ -74,14 +74,14 @@ def exclusive_lock(descriptor: int, message: str) -> Iterator[None]:
 
 
 def remove_ledger(path: Path) -> None:
-    """Remove a ledger that no process has open, and sqlite's files next to it. Does nothing if it does not exist."""
+    """Delete a ledger that no process has open, and SQLite's files next to it. Does nothing if there is no ledger."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerRow:
-    """One answered call, as it is stored in the ledger."""
+    """One row of the ledger, which stores one answered call."""
 
     key: str
     purpose: str
@@ -92,21 +92,21 @@ class LedgerRow:
     usd: float
 
     def values(self) -> tuple[Any, ...]:
-        """Return the columns, in the order of the table."""
+        """Return the values of the table's columns, in order."""
         messages, completion = json.dumps(self.messages), json.dumps(vars(self.completion))
         return self.key, self.purpose, self.record_id, self.number, messages, completion, self.usd
 
 
 class Ledger:
-    """Paid answers by key, for one event loop of one process at a time. Use it as a context manager.
+    """A store of paid answers by key, for one event loop of one process at a time. Use it as a context manager.
 
-    A separate thread writes the rows: all that wait go into one transaction and share its flush to disk (group commit).
+    A background thread writes the rows. All rows that are waiting share one transaction and its flush to disk (group commit).
 
     Args:
-        path: the sqlite file, created if it does not exist.
+        path: path of the SQLite file, which is created if it does not exist.
 
     Raises:
-        InputError: the file is not a ledger.
+        InputError: the existing file is not a ledger.
         StoppedEarlyError: the disk is full.
     """
 
@@ -129,17 +129,18 @@ class Ledger:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> InputError:
-        return InputError(f"{self._path} cannot be used as the ledger ({error}); move it away, or replace it with --overwrite")
+        problem = f"{self._path} cannot be used as the ledger ({error})"
+        return InputError(f"{problem}; move it away, or pass --overwrite to replace it")
 
     @staticmethod
     def _connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
 
     def get(self, key: str) -> tuple[Completion, float] | None:
-        """Return the answer of a call and its cost in USD, or None if it is not in the ledger.
+        """Return the stored answer to a call and its cost in USD, or None if the call is not in the ledger.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the ledger file is damaged.
         """
         try:
             row = self._reader.execute("SELECT completion, usd FROM calls WHERE key = ?", (key,)).fetchone()
@@ -148,15 +149,19 @@ class Ledger:
             raise self._unusable(error) from error
 
     def check(self) -> None:
-        """Raise StoppedEarlyError if an earlier answer could not be written, because no more should be paid for then."""
+        """Check that the ledger is still writable, before the next call is paid for.
+
+        Raises:
+            StoppedEarlyError: an earlier answer could not be written.
+        """
         if self._failure is not None:
             raise StoppedEarlyError(*self._failure.args)
 
     async def put(self, row: LedgerRow) -> None:
-        """Store an answer; it is durable when this returns.
+        """Store an answer, which is durable when this method returns.
 
         Raises:
-            StoppedEarlyError: it cannot be written, e.g. because the disk is full.
+            StoppedEarlyError: the answer cannot be written, e.g. because the disk is full.
         """
         loop = asyncio.get_running_loop()
         written = loop.create_future()
@@ -193,10 +198,10 @@ class Ledger:
                 self._writer.execute("ROLLBACK")
 
     def totals(self) -> Spending:
-        """Return the spending of all runs so far.
+        """Return the total spending of all runs so far.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the ledger file is damaged.
         """
         try:
             totals = self._reader.execute(_TOTALS).fetchone()
@@ -210,7 +215,7 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown()
         with contextlib.suppress(sqlite3.Error):
-            if self._waiting:  # the run was interrupted, but these answers are paid for
+            if self._waiting:  # the run was interrupted, but these answers have already been paid for
                 self._write([row for row, _ in self._waiting])
         self._reader.close()
         self._writer.close()  # closing the last connection merges the write-ahead log into the file

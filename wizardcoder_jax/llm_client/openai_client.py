@@ -1,8 +1,9 @@
 """A client for any server with the OpenAI API (OpenAI, vLLM, llama.cpp, ...): chat completions and text completions.
 
-The key comes from the environment variable OPENAI_API_KEY and is only used in the request header. HTTP 408, 429 and 5xx,
+The API key comes from the environment variable OPENAI_API_KEY and is only sent in the request header. HTTP 408, 429 and 5xx,
 timeouts, broken connections, truncated JSON and answers with an error or without a choice are retried with exponential backoff;
-every other failure is final. While a server is overloaded or down, one caller probes it for all (circuit_breaker.py).
+every other failure is final. While a server is overloaded or down, one caller probes it and the others wait
+(circuit_breaker.py).
 """
 
 import asyncio
@@ -24,13 +25,14 @@ from wizardcoder_jax.llm_client.rate_limits import RateLimiter, Ticket
 from wizardcoder_jax.llm_client.retries import MAX_RETRY_AFTER_S, RetryableError, parse_retry_after, retry_delay_s
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-RENAMED_LIMIT = "max_completion_tokens"  # max_tokens of OpenAI's newer chat models (API reference, chat completions)
-EXCERPT_CHARS = 200
-LONG_REQUEST_BYTES = 4000  # if a shorter request exceeds the context, the cause is max_tokens rather than the prompt
+RENAMED_LIMIT = "max_completion_tokens"  # new name of max_tokens for OpenAI's newer chat models (OpenAI API reference)
+EXCERPT_CHARS = 200  # maximum number of characters of an answer that an error message quotes
+LONG_REQUEST_BYTES = 4000  # if a shorter request exceeds the context length, max_tokens is the cause rather than the prompt
 _POLICY_VIOLATION = re.compile(rb"content_filter|content_policy_violation|invalid_prompt")  # error codes of OpenAI and Azure
-# How OpenAI, vLLM and llama.cpp report that prompt and answer exceed the context.
+# Phrases of the errors with which OpenAI, vLLM and llama.cpp report that prompt and answer exceed the context length.
 _TOO_LONG = re.compile(rb"context.?length|maximum model length|context.?size", re.IGNORECASE)
-REDACTED_KEY_MIN_CHARS = 8  # shorter keys are placeholders for local servers ("EMPTY") and may occur in ordinary text
+# Shorter keys are not redacted: they are placeholders for local servers ("EMPTY") and may occur in ordinary text.
+REDACTED_KEY_MIN_CHARS = 8
 
 
 class _Response(NamedTuple):
@@ -40,14 +42,14 @@ class _Response(NamedTuple):
 
 
 class OpenAIClient:
-    """A client of the server at `config.base_url`, for all callers of one event loop.
+    """A client of the server at `config.base_url`, shared by all callers on one event loop.
 
     Args:
-        config: address, concurrency, retries.
-        sleep: called with the seconds to wait between attempts.
+        config: address of the server, rate limits, timeout and number of attempts.
+        sleep: coroutine function that waits for a number of seconds between attempts.
 
     Raises:
-        InputError: the address or the key is not usable.
+        InputError: the server address or the API key is invalid.
     """
 
     def __init__(self, config: ServerConfig, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -58,23 +60,24 @@ class OpenAIClient:
         self._proxy = _find_proxy(self._base_url)
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (self._key.isascii() and (self._key.isprintable() or not self._key)):
-            raise InputError(f"{KEY_VARIABLE} has characters that a key cannot have; set it again")
+            raise InputError(f"{KEY_VARIABLE} contains characters that are not allowed in an API key; set it again")
         self._open_session: aiohttp.ClientSession | None = None
 
     @property
     def identity(self) -> str:
-        """Kind and address of the server, part of the cache key of its answers."""
+        """Kind and address of the server, which are part of the ledger keys of its answers."""
         return f"openai:{self._base_url}"
 
     async def complete(self, request: Mapping[str, Any]) -> Completion:
-        """Send a request until the server answers, at most `max_attempts` times.
+        """Send a request, retry it until the server answers, and return the answer.
 
         Args:
             request: the body, with "model" and either "messages" (a chat) or "prompt" (text to complete).
 
         Raises:
-            InputError: the request cannot succeed.
-            StoppedEarlyError: it kept failing, but may succeed later.
+            RefusedPromptError: the server refused this prompt; other requests may succeed.
+            InputError: no request to this server can succeed.
+            StoppedEarlyError: `max_attempts` attempts failed, but the request may succeed later.
         """
         num_attempts, num_answers = 0, self._breaker.num_answers
         try:
@@ -99,13 +102,13 @@ class OpenAIClient:
             raise
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         if self._open_session is not None:
             await self._open_session.close()
 
     @property
     def _session(self) -> aiohttp.ClientSession:
-        if self._open_session is None:  # a session belongs to an event loop, so it is created inside one
+        if self._open_session is None:  # a session must be created while its event loop is running
             self._open_session = aiohttp.ClientSession(
                 headers={
                     "Content-Type": "application/json",
@@ -135,7 +138,7 @@ class OpenAIClient:
         return completion
 
     async def _wait_for_ticket(self, request: Mapping[str, Any]) -> Ticket:
-        """Wait for the circuit breaker and the rate limits, and return the permission to send a request now."""
+        """Wait until the circuit breaker and the rate limits allow a request, and return the ticket to send it now."""
         messages = request.get("messages") or request["prompt"]
         num_tokens = max_prompt_tokens(messages) + request.get("max_tokens", 0)
         while True:
@@ -153,7 +156,7 @@ class OpenAIClient:
             async with self._session.post(url, data=content, allow_redirects=False) as response:
                 return _Response(response.status, response.headers, await response.read())
         except aiohttp.InvalidURL as error:
-            raise InputError(f"{url} is not a valid address ({self._redacted(str(error))}); check {self._flag}") from error
+            raise InputError(f"{url} is not a valid URL ({self._redacted(str(error))}); check {self._flag}") from error
         except TimeoutError as error:
             raise RetryableError(f"{url} did not answer within {self._config.timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -168,8 +171,8 @@ class OpenAIClient:
         status = response.status
         if status == 200:
             return
-        if status in (401, 403):  # without an excerpt: servers quote the key in the answer
-            raise InputError(f"{url} rejected the key (HTTP {status}); check {KEY_VARIABLE}")
+        if status in (401, 403):  # the error does not quote the answer, which may contain the key
+            raise InputError(f"{url} rejected the API key (HTTP {status}); check {KEY_VARIABLE}")
         message = f"{url} answered HTTP {status}: {self._excerpt(response)}"
         if status in (408, 429) or status >= 500:
             raise RetryableError(message, parse_retry_after(response.headers.get("Retry-After")), throttled=status == 429)
@@ -191,13 +194,13 @@ class OpenAIClient:
             raise InputError(f"{message}; {hint}") from error
         choices = body.get("choices") if isinstance(body, dict) else None
         if _is_overload(body):
-            raise RetryableError(f"{url} answered without choices: {self._excerpt(response)}")
+            raise RetryableError(f"{url} answered without a valid choice: {self._excerpt(response)}")
         if not (isinstance(choices, list) and isinstance(choices[0], dict)):
-            raise InputError(f"{url} answered without choices: {self._excerpt(response)}; {hint}")
+            raise InputError(f"{url} answered without a valid choice: {self._excerpt(response)}; {hint}")
         choice, usage = choices[0], body.get("usage")
         text = _choice_text(choice, in_chat=url.endswith("/chat/completions"))
         if text is None:
-            raise InputError(f"{url} answered without a message text: {self._excerpt(response)}; {hint}")
+            raise InputError(f"{url} answered with a choice that has no text: {self._excerpt(response)}; {hint}")
         reason = choice.get("finish_reason")
         return Completion(
             text=self._redacted(text),
@@ -221,30 +224,30 @@ def _check_base_url(config: ServerConfig) -> str:
         url = urllib.parse.urlsplit(config.base_url)
         is_usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError as error:
-        raise InputError(f"{name} {config.base_url!r} is not an address ({error})") from error
+        raise InputError(f"{name} {config.base_url!r} is not a valid URL ({error})") from error
     if "@" in url.netloc or url.query:
         raise InputError(f"{name} must not contain a user, password or query; put the key in {KEY_VARIABLE}")
     if not is_usable:
-        raise InputError(f"{name} must start with http:// or https://, got {config.base_url!r}")
+        raise InputError(f"{name} must start with http:// or https:// and name a host, got {config.base_url!r}")
     return config.base_url.rstrip("/")
 
 
 def _find_proxy(base_url: str) -> str | None:
-    """Return the proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) sets for an address."""
+    """Return the proxy that environment variables (HTTPS_PROXY, NO_PROXY, ...) set for a URL, or None."""
     url = urllib.parse.urlsplit(base_url)
     is_bypassed = urllib.request.proxy_bypass(url.netloc)
     return None if is_bypassed else urllib.request.getproxies().get(url.scheme)
 
 
 def _is_overload(body: object) -> bool:
-    """Return whether an answer looks like that of an overloaded server: no choice, an empty one, or an error instead."""
+    """Return whether an answer looks like that of an overloaded server: no choice, an empty choice, or an error object."""
     if not isinstance(body, dict):
         return False
     return isinstance(body.get("error"), dict) if "choices" not in body else body["choices"] in (None, [], [None], [{}])
 
 
 def _choice_text(choice: Mapping[str, Any], *, in_chat: bool) -> str | None:
-    """Return the text of a choice, "" if it is null, or None if there is none."""
+    """Return the text of a choice: "" if the server sent null, or None if the choice has no valid text."""
     holder, key = (choice.get("message"), "content") if in_chat else (choice, "text")
     if not isinstance(holder, dict) or not (in_chat or key in holder):
         return None

@@ -1,4 +1,4 @@
-"""A concurrent map over a stream of items whose results come in the order of the items."""
+"""A concurrent map over a stream of items that yields the results in the order of the items."""
 
 import asyncio
 import math
@@ -9,31 +9,32 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-STEPS_PER_REQUEST = 1.25  # while some steps write or check an answer, the others keep the server busy
-WINDOW_PER_CALLER = 4  # unfinished items per concurrent step: a bound on the results that one slow item can delay
+STEPS_PER_REQUEST = 1.25  # more than 1, because a step also spends time on writing and checking its answer
+WINDOW_PER_CALLER = 4  # maximum number of started items per concurrent step whose results are not yielded yet
 
 
 def concurrent_steps(num_requests: int) -> int:
-    """Return how many steps to run concurrently to keep `num_requests` requests in flight."""
+    """Return the number of concurrent steps that keeps `num_requests` requests in flight."""
     return math.ceil(STEPS_PER_REQUEST * num_requests)
 
 
 async def map_in_order(
     step: Callable[[Item], Awaitable[Result]], items: Iterable[Item | None], concurrency: int
 ) -> AsyncGenerator[Result, None]:
-    """Yield step(item) for each item, in the order of the items. Items are taken from their source as they are needed.
+    """Yield step(item) for each item, in the order of the items. An item is read from `items` only when it can be started.
 
-    Results wait for those of earlier items, at most WINDOW_PER_CALLER * `concurrency` of them. After the first error no new
-    item is started, but items in progress are finished, because their answers are paid for, and the results before the error
-    are still yielded. Leaving the loop cancels the items in progress.
+    A result is stored until the results of all earlier items have been yielded. At most WINDOW_PER_CALLER * `concurrency`
+    started items may have results that are not yielded yet. After the first error no new item is started. The items in
+    progress are still finished, because their answers are paid for, and the results of the items before the failed one are
+    still yielded. If the caller leaves the loop, the items in progress are canceled.
 
     Args:
-        step: computes the result of an item.
-        items: source of the items, e.g. a file. None means that the next item is not known before another result was yielded.
+        step: coroutine function that computes the result of an item.
+        items: the items. None means that the next item is not known until another result has been yielded.
         concurrency: maximum number of items in progress.
     """
     source = iter(items)
-    started: deque[asyncio.Task[Result]] = deque()  # in the order of the items
+    started: deque[asyncio.Task[Result]] = deque()  # tasks in the order of their items
     finished = asyncio.Event()
     num_running, has_failed, has_more = 0, False, True
 

@@ -1,4 +1,7 @@
-"""One paid call: from the ledger if it was answered before; else reserved, made, recorded and only then used."""
+"""Calls to a paid model. A call that was answered before is answered from the ledger.
+
+Any other call first reserves its maximum cost. Its answer is written to the ledger before it is used.
+"""
 
 import asyncio
 import hashlib
@@ -17,18 +20,18 @@ class PaidAnswer(NamedTuple):
 
     completion: Completion
     usd: float  # cost of the call
-    call_id: str  # key of its row in the ledger
+    call_id: str  # key of the call's row in the ledger
 
 
 class PaidCalls:
-    """The only access to a paid model, for all callers of one event loop.
+    """The single access point to a paid model, shared by all callers on one event loop.
 
     Args:
-        prices: the server's settings, with its prices.
+        prices: the server's settings, which include its prices.
         num_in_flight: maximum number of concurrent calls.
-        max_answer_tokens: maximum length of an answer.
-        ledger: the answers so far.
-        budget: what may still be spent.
+        max_answer_tokens: maximum number of tokens in an answer.
+        ledger: storage of the paid answers.
+        budget: limits on what may be spent.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class PaidCalls:
 
     @property
     def num_new(self) -> int:
-        """Calls that this process made; all others were answered from the ledger."""
+        """Number of calls made by this process; all other answers came from the ledger."""
         return self._num_new
 
     async def ask(
@@ -57,15 +60,15 @@ class PaidCalls:
         """Return the answer to a call and its cost.
 
         Args:
-            complete: makes the call.
-            identity: the model and its settings, as JSON values without secrets.
-            messages: the messages, or the bare prompt.
-            purpose: what the call is for; with `record_id` and `number` it distinguishes calls of equal content.
-            record_id: the record or task of the call.
-            number: its round or sample index.
+            complete: coroutine function that makes the call.
+            identity: JSON values that identify the model and its settings, without secrets.
+            messages: the chat messages, or a plain prompt.
+            purpose: what the call is for; together with `record_id` and `number`, it distinguishes calls with equal messages.
+            record_id: id of the record or benchmark task that the call is for.
+            number: number of the round, or index of the sample.
 
         Raises:
-            InputError, StoppedEarlyError: as `complete`, Budget.reserve and Ledger.put.
+            InputError, StoppedEarlyError: see `complete`, Budget.reserve and Ledger.put.
         """
         prompt = messages if isinstance(messages, str) else [dict(message) for message in messages]
         content = json.dumps([*identity, prompt, purpose, record_id, number], sort_keys=True)
@@ -81,7 +84,7 @@ class PaidCalls:
             async with self._in_flight:
                 self._ledger.check()
                 completion = await complete()
-            requests, tokens, usd = 1, max_tokens, max_usd  # counts that the server does not report are taken at their maximum
+            requests, tokens, usd = 1, max_tokens, max_usd  # used if the server does not report token counts
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
                 tokens = completion.prompt_tokens + completion.completion_tokens
                 usd = self._prices.cost_usd(completion.prompt_tokens, completion.completion_tokens)

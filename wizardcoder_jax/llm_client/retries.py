@@ -1,20 +1,20 @@
-"""Failed attempts that may succeed later, and how long to wait before the next one."""
+"""Errors that are worth a retry, and the delay before the next attempt."""
 
 import datetime
 import email.utils
 import random
 
-FIRST_DELAY_S = 0.5  # before the second attempt; doubles with each further attempt
+FIRST_DELAY_S = 0.5  # delay before the second attempt; doubles with each further attempt
 MAX_DELAY_S = 60.0
-MAX_RETRY_AFTER_S = 300.0  # if a server asks for a longer pause, the run stops and can be resumed
+MAX_RETRY_AFTER_S = 300.0  # longest accepted pause; if a server asks for a longer one, the run stops and can be resumed
 
 
 class RetryableError(Exception):
-    """An attempt failed, but another may succeed.
+    """An attempt failed, but another one may succeed.
 
     Attributes:
-        retry_after_s: pause that the server asked for, in seconds.
-        throttled: whether the server only asks for fewer requests.
+        retry_after_s: seconds of the pause that the server asked for, if any.
+        throttled: whether the attempt failed only because of the server's rate limit (HTTP 429).
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None, throttled: bool = False) -> None:
@@ -23,15 +23,20 @@ class RetryableError(Exception):
 
 
 def retry_delay_s(attempt: int, retry_after_s: float | None) -> float:
-    """Return how long to wait after an attempt, counted from 1; a pause that the server asked for takes precedence."""
+    """Return the seconds to wait after a failed attempt.
+
+    Args:
+        attempt: number of the failed attempt, from 1.
+        retry_after_s: seconds of the pause that the server asked for; if there is one, it is returned.
+    """
     if retry_after_s:
         return retry_after_s
     max_delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
-    return max_delay_s * random.uniform(0.75, 1.0)  # jitter, so that callers that failed together do not retry together
+    return max_delay_s * random.uniform(0.75, 1.0)  # jitter keeps callers from retrying all at once
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Return the seconds that a Retry-After header (a number or a date) asks to wait, or None if it is missing or invalid."""
+    """Return the seconds to wait according to a Retry-After header (a number or a date); None if it is missing or invalid."""
     if header is None:
         return None
     try:
