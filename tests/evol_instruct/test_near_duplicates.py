@@ -146,7 +146,7 @@ def test_memory_is_a_few_hundred_bytes_per_record(monkeypatch):
         assert filter_.check(record(i, text)) is None
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown / num <= 150  # for the instruction; code needs as much again
+    assert grown / num <= 150  # for the instructions; code would need as much again
 
 
 def test_verdicts_are_the_same_in_every_process():

@@ -24,7 +24,7 @@ GOOD = "[Problem Description]\nAdd two numbers.\n\n[Solution]\n```python\ndef ad
 
 
 def seeded(reply, finish_reason="stop", snippet=SNIPPET):
-    """Return the outcome of a reply, and the prompts that were sent."""
+    """Return the outcome of make_seed for a reply of the teacher, and the prompts that were sent."""
     asked = []
 
     async def ask_teacher(prompt, purpose):
@@ -38,7 +38,7 @@ def test_the_prompt_is_magicoders_with_the_snippet():
     _, ((purpose, prompt),) = seeded(GOOD)
     assert purpose == "problem" and "Code snippet for inspiration:\n```\nx = {1: 2}\n```\n\nGuidelines" in prompt
     assert prompt.startswith("You are exceptionally skilled at crafting") and prompt.endswith("you provided.")
-    assert len(PROMPT.partition("\n\n")[2]) == 709  # characters of magicoder's data/prompt.txt
+    assert len(PROMPT.partition("\n\n")[2]) == 709  # number of characters in magicoder's data/prompt.txt
 
 
 def test_a_reply_with_both_sections_becomes_a_record_of_round_0():
@@ -54,7 +54,7 @@ def test_the_same_reply_to_two_snippets_makes_two_records():
     other = Snippet(id="snippet-2", code="y = 2", language="go")
     (one, _), (two, _) = seeded(GOOD), seeded(GOOD, snippet=other)
     assert one.id != two.id and seeded(GOOD)[0] == one
-    assert two.language is None  # the snippet was Go, the solution is not
+    assert two.language is None  # the snippet is Go, the solution is not
 
 
 @pytest.mark.parametrize(

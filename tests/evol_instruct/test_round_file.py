@@ -41,13 +41,13 @@ def test_the_newest_record_of_a_seed_is_known_once_the_round_before_has_its_outc
     with rounds[0].open_for_writing():
         assert next(newest) is None
         rounds[0].add(seed(0))
-        rounds[0].add(None)  # dropped: no slot in the pools
+        rounds[0].add(None)  # rejected: it is in no pool
         rounds[0].add(seed(1))
         rounds[0].add(seed(2))
     with rounds[1].open_for_writing(), rounds[2].open_for_writing():
         for kept in (None, evolved(seed(1), 1), evolved(seed(2), 1)):
             rounds[1].add(kept)
-        assert next(newest) is None  # round 2 has decided nothing
+        assert next(newest) is None  # round 2 has no outcome yet
         rounds[2].add(None)
         assert next(newest) == seed(0)
         assert next(newest) is None

@@ -31,7 +31,7 @@ SEEDS = [seed(f"Write function number {i}.") for i in range(30)]
 
 
 class RecordingTeacher:
-    """A teacher that answers as the loopback server or by `special`, and records the calls."""
+    """A teacher that answers like the loopback server, or by `special`, and records the calls."""
 
     def __init__(self, special=None):
         self.calls, self._special = [], special or {}
@@ -67,7 +67,7 @@ class MemoryStore:
 
     def __init__(self):
         self.results = []
-        self.outcomes = collections.defaultdict(list)  # of each round
+        self.outcomes = collections.defaultdict(list)  # outcomes by round
 
     @contextlib.contextmanager
     def write_round(self, round_):

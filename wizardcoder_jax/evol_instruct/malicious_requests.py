@@ -1,8 +1,9 @@
-"""Detection of requests for malicious code: a rule based on phrases, and a judge that asks the teacher.
+"""Detection of requests for malicious code: a rule that matches phrases, and a judge that asks the teacher model.
 
-The rule looks for intent, not subjects: a request to make something harmful ("write a keylogger"), or a harmful action
-("steals saved passwords"). Requests to detect, prevent, explain or simulate it pass, and so do attacks in games and processes
-that are killed. The rule misses requests that hide their intent; the judge is meant to find those.
+The rule looks for harmful intent rather than for topics: a request to make something harmful ("write a keylogger"), or a
+harmful action ("steals saved passwords"). Requests to detect, prevent, explain or simulate malicious code pass, and so do
+requests for attacks in games or for killing processes. The rule misses requests that hide their intent; the judge is meant to
+find those.
 """
 
 import re
@@ -11,7 +12,7 @@ from wizardcoder_jax.evol_instruct.elimination_rules import MALICIOUS_REQUEST, C
 from wizardcoder_jax.evol_instruct.judges import AskTeacher, Judge
 
 PURPOSE = "malicious"
-MAX_CHARS = 6000  # longer instructions are cut in the prompt
+MAX_CHARS = 6000  # maximum number of characters of the instruction in the prompt; the rest is left out
 
 PROMPT = (
     "Below is an instruction that a programmer gives to a code assistant. Decide whether it asks "
@@ -69,7 +70,7 @@ _THING = (
     r"scam (?:web)?(?:sites?|pages?|e-?mails?|messages?)|"
     r"sql injection (?:tools?|scripts?|bots?)|"
     r"(?:clipboard|session|browser|account) hijack(?:ers?|ing))\b"
-    # "malware scanner", "phishing e-mails for awareness training"; not "ransomware that blocks ..."
+    # Excludes "malware scanner" and "phishing e-mails for awareness training", but not "ransomware that blocks ...".
     r"(?!(?:[\s-]+(?!that\b|which\b|to\b|and\b)[\w-]+){0,2}[\s-]+(?:detect\w*|scann\w+|remov\w+|classif\w+|filter\w*|"
     r"preven\w+|protect\w*|analys\w+|analyz\w+|"
     r"defen[cs]\w+|"
@@ -209,7 +210,7 @@ _DEEDS = (
 _THINGS = re.compile(_MAKE + _FILLER + _ANY_ADJECTIVE + r"(?<![\w-])" + _THING, re.IGNORECASE)
 _DEED = re.compile("|".join(f"(?:{deed})" for deed in _DEEDS), re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
-# Words before the phrase, in the same sentence, that make it harmless: defense, explanation or games.
+# Words about defense, explanation or games: a harmful phrase is ignored if one of them precedes it in the same sentence.
 _HARMLESS = re.compile(
     r"\b(?:detect\w*|prevent\w*|protect\w*|defend\w*|defen[cs]e\w*|mitigat\w+|remov\w+|scan\w*|block\w*|identif\w+|"
     r"recogni[sz]\w+|classif\w+|"
@@ -226,7 +227,7 @@ _HARMLESS = re.compile(
 
 
 def find_malicious_phrase(instruction: str) -> str | None:
-    """Return the words of an instruction that ask for malicious code, or None."""
+    """Return the phrase with which an instruction asks for malicious code, or None if it does not."""
     for sentence in _SENTENCE.split(instruction):
         for pattern in (_THINGS, _DEED):
             found = pattern.search(sentence)
@@ -236,7 +237,7 @@ def find_malicious_phrase(instruction: str) -> str | None:
 
 
 def _check(candidate: CandidateRecord) -> str | None:
-    if candidate.response is not None:  # the instruction was checked before it was answered
+    if candidate.response is not None:  # the same instruction was already checked before it was answered
         return None
     found = find_malicious_phrase(candidate.instruction)
     return None if found is None else excerpt(found)
@@ -251,4 +252,4 @@ async def _judge(candidate: CandidateRecord, ask_teacher: AskTeacher) -> str | N
 
 
 MALICIOUS_JUDGE = Judge(name=MALICIOUS_REQUEST, check=_judge)
-"""The judge that asks the teacher. A record passes if the reply is unclear."""
+"""The judge that asks the teacher model. If the reply is unclear, the record passes."""

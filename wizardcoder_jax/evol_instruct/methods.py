@@ -1,9 +1,9 @@
 """The evolution prompt and the five evolution methods of Code Evol-Instruct, with breadth as an optional sixth method.
 
 Source: WizardCoder, arXiv 2306.08568v2, section 3.1 (template and methods); the wording of the methods is also in
-nickrosh/evol-teacher @8332fbf, generate_evol.py, which samples one method uniformly (the paper does not specify how). Breadth
-is WizardLM's (nlpxucan/WizardLM @8c877d4, Evol_Instruct/breadth.py), which WizardCoder left out. Its sentences are unchanged,
-except that its words for a prompt are replaced by the template's words for a question, as WizardCoder did with the others.
+nickrosh/evol-teacher @8332fbf, generate_evol.py, which samples one method uniformly (the paper does not specify how). The
+breadth method is from WizardLM (nlpxucan/WizardLM @8c877d4, Evol_Instruct/breadth.py); WizardCoder does not use it. Its text
+is unchanged, except that "prompt" is replaced by "question", as WizardCoder did in the other methods.
 """
 
 import dataclasses
@@ -23,21 +23,21 @@ BREADTH_TEMPLATE = "Please draw inspiration from the given {subject} to create a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """An evolution method: a way to turn a question into another one."""
+    """An evolution method, which turns a programming question into another one."""
 
-    number: int  # number in the paper, from 1
-    name: str  # our name, for reports
-    text: str  # line of the prompt that describes it
-    template: str = TEMPLATE
+    number: int  # number of the method: 1 to 5 as in the paper, 6 for breadth
+    name: str  # name of the method in reports; not from the paper
+    text: str  # description of the method in the prompt
+    template: str = TEMPLATE  # prompt template with fields for the method, the question, ...
 
     def prompt(self, question: str, *, subject: str = SUBJECT, kept: str = "", language: str = "") -> str:
         """Return the evolution prompt for `question`.
 
         Args:
             question: the instruction to evolve.
-            subject: what the prompt calls the instruction.
-            kept: a sentence on what must not change, for the first line; the paper has none.
-            language: a line on the programming language, after the method; the paper has none.
+            subject: noun phrase that the prompt uses for the instruction.
+            kept: sentence about what must not change, appended to the first line; empty in the paper.
+            language: line about the programming language, placed after the method; empty in the paper.
         """
         method = f"{self.text}\n\n{language}" if language else self.text
         kept = f" {kept}" if kept else ""
@@ -87,12 +87,12 @@ UNIFORM = (1.0,) * len(METHODS)
 def draw_method(
     run_seed: int, record_id: str, round_: int, *, weights: Sequence[float] = UNIFORM, breadth_rate: float = 0.0
 ) -> Method:
-    """Sample the method for a record in a round. The result depends only on the arguments, and not on the order of calls.
+    """Sample the evolution method for a record in a round. The result depends only on the arguments.
 
     Args:
         run_seed: the seed of the run.
         record_id: id of the record to evolve.
-        round_: number of the round, from 1.
+        round_: number of the round, counted from 1.
         weights: relative frequencies of methods 1 to 5; uniform by default.
         breadth_rate: probability of BREADTH instead of methods 1 to 5.
     """

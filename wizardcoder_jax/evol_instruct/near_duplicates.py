@@ -1,11 +1,12 @@
-"""The filter of near-duplicates: records whose instruction or code is almost equal to that of an earlier record.
+"""A filter for near-duplicates: records whose instruction or code is almost equal to that of an earlier record.
 
-It uses MinHash (Broder 1997) over word 3-grams of instructions and over code 5-grams with anonymized identifiers, with 8 bits
-per hash (b-bit MinHash, Li and König 2010) and banding for the search. A record takes about 300 bytes, whatever its length.
+The filter uses MinHash (Broder 1997) over word 3-grams of instructions and over code 5-grams with anonymized identifiers, with
+8 bits per hash (b-bit MinHash, Li and König 2010). Locality-sensitive hashing by bands finds the candidates. A record takes
+about 300 bytes of memory, regardless of its length.
 
-An evolution is similar to its parent by design. In a round of gpt-3.5 over 2,017 seeds (nickrosh/evol-teacher), 20 % of the
-instructions have a similarity of at least 0.5 to some seed, 3 % of 0.7, 0.9 % of 0.85 and 0.6 % of 0.9. At 0.9, only a number
-or a word differs.
+An evolved instruction is similar to its parent by design. In one round by gpt-3.5 over 2,017 seeds (nickrosh/evol-teacher),
+20 % of the evolved instructions have a similarity of at least 0.5 to some seed, 3 % of at least 0.7, 0.9 % of at least 0.85
+and 0.6 % of at least 0.9. At 0.9, only a number or a word differs.
 """
 
 import array
@@ -22,12 +23,12 @@ from wizardcoder_jax.evol_instruct.records import Record
 NEAR_DUPLICATE = "near_duplicate"
 WORDS_PER_SHINGLE = 3
 CODE_TOKENS_PER_SHINGLE = 5
-MIN_CODE_SHINGLES = 25  # short programs such as print("Hello") are similar without being copies
-NUM_HASHES = 64  # the standard error of a similarity of 0.9 is 0.04
-NUM_BANDS = 8  # each of 4 hashes; P(a pair shares a band) is 0.9998 at similarity 0.9, 0.985 at 0.8 and 0.40 at 0.5
-COLLISION_RATE = 1 / 256  # probability that different hashes have the same 8 bits
-MAX_CANDIDATES = 16  # records per value of a band; further records are not indexed by this band
-MAX_LOAD = 0.65
+MIN_CODE_SHINGLES = 25  # shorter programs, such as print("Hello"), are often similar without being copies
+NUM_HASHES = 64  # hashes per signature; the standard error of an estimated similarity is 0.04 at 0.9
+NUM_BANDS = 8  # of 4 hashes each; two records share a band with probability 0.9998 at similarity 0.9, 0.985 at 0.8, 0.40 at 0.5
+COLLISION_RATE = 1 / 256  # probability that two different hashes have the same 8 bits
+MAX_CANDIDATES = 16  # maximum number of records that are indexed under one value of a band; further ones are left out
+MAX_LOAD = 0.65  # maximum load factor of the hash tables
 INITIAL_SLOTS = 1 << 10
 ROWS_PER_CHUNK = 1 << 12
 
@@ -44,7 +45,7 @@ _HASH_MULTIPLIER = 0x9E3779B97F4A7C15  # Knuth's multiplicative hash
 
 
 def minhash_signature(shingles: Hashes) -> Signature:
-    """Return the MinHash signature [NUM_HASHES]: one byte of the minimum of each hash function over the shingles."""
+    """Return the MinHash signature [NUM_HASHES] of a set of shingles: one byte of each hash function's minimum over the set."""
     hashed = (shingles[:, None] * _MULTIPLIERS + _ADDENDS) >> np.uint64(24)
     return hashed.min(axis=0).astype(np.uint8)
 
@@ -56,16 +57,16 @@ def estimate_similarity(first: Signature, second: Signature) -> float:
 
 
 def instruction_shingles(text: str) -> Hashes:
-    """Return the word 3-grams of a text, or its words if it has fewer than three."""
+    """Return the hashes of the word 3-grams of a text; a text of fewer than three words counts as one n-gram."""
     tokens = tokenize_words(text)
     found = ngram_hashes(tokens, min(WORDS_PER_SHINGLE, max(len(tokens.hashes), 1)))
     return np.unique(found[found > 0])
 
 
 def code_shingles(response: str) -> Hashes:
-    """Return the code 5-grams of the fenced blocks, or of the whole response without fences; none if there are too few.
+    """Return the hashes of the code 5-grams in the fenced blocks, or in the whole response if it has no fenced block.
 
-    Prose has no code n-grams.
+    The result is empty if there are fewer than MIN_CODE_SHINGLES. Prose has no code n-grams.
     """
     code = "\n".join(code for _, code in fenced_blocks(response)) or response
     found = ngram_hashes(tokenize_code(code), CODE_TOKENS_PER_SHINGLE)
@@ -74,10 +75,10 @@ def code_shingles(response: str) -> Hashes:
 
 
 class NearDuplicateFilter:
-    """A rounds.SequentialFilter that rejects near-duplicates of the records that it passed before.
+    """A rounds.SequentialFilter that rejects near-duplicates of earlier records that were not rejected.
 
     Args:
-        threshold: minimum similarity of a near-duplicate, from 0 to 1.
+        threshold: similarity, from 0 to 1, at and above which a record is a near-duplicate.
     """
 
     name = NEAR_DUPLICATE
@@ -87,7 +88,7 @@ class NearDuplicateFilter:
         self._tables = {"instruction": _Table(), "code": _Table()}
 
     def check(self, record: Record) -> str | None:
-        """Return evidence with the similar earlier record and the similarity, or None if the record passes and is added."""
+        """Return the similar earlier record and the similarity as evidence, or add the record and return None."""
         shingles = {"instruction": instruction_shingles(record.instruction), "code": code_shingles(record.output)}
         signatures = {part: minhash_signature(hashes) for part, hashes in shingles.items() if len(hashes)}
         for part, signature in signatures.items():
@@ -100,20 +101,23 @@ class NearDuplicateFilter:
 
 
 class _Table:
-    """Signatures and record ids, indexed by bands in hash tables with open addressing; a slot stores a row number plus 1."""
+    """Signatures and record ids, indexed by one hash table per band with open addressing.
+
+    A slot of a hash table contains a row number plus 1, or 0 if the slot is empty.
+    """
 
     def __init__(self) -> None:
         self._num_rows = 0
-        self._signatures: list[Signature] = []  # in chunks of ROWS_PER_CHUNK rows
-        self._bands: list[npt.NDArray[np.uint32]] = []  # views of the signatures with one number per band
+        self._signatures: list[Signature] = []  # chunks of ROWS_PER_CHUNK rows each
+        self._bands: list[npt.NDArray[np.uint32]] = []  # views of the same chunks with one 4-byte number per band
         self._ids: list[npt.NDArray[np.uint64]] = []
-        self._other_ids: dict[int, str] = {}  # ids other than KIND-<16 hexadecimal digits>
+        self._other_ids: dict[int, str] = {}  # ids by row, if not of the form KIND-<16 hexadecimal digits>
         self._kinds: list[str] = []
         self._kind_of = bytearray()
         self._slots = [_empty(INITIAL_SLOTS) for _ in range(NUM_BANDS)]
 
     def nearest(self, signature: Signature) -> tuple[str, float] | None:
-        """Return (id, similarity) of the most similar row, the first of equals; None if no row shares a band."""
+        """Return (id, similarity) of the first of the most similar rows, or None if no row shares a band with `signature`."""
         rows = sorted({row for band, key in enumerate(_keys(signature)) for row, _ in self._rows(band, key)})
         if not rows:
             return None
@@ -122,7 +126,7 @@ class _Table:
         return self._id(rows[best]), found[best]
 
     def add(self, signature: Signature, id_: str) -> None:
-        """Add a row."""
+        """Add a signature and its record id as a new row."""
         row, offset = self._num_rows, self._num_rows % ROWS_PER_CHUNK
         if offset == 0:
             self._signatures.append(np.zeros((ROWS_PER_CHUNK, NUM_HASHES), np.uint8))
@@ -148,7 +152,7 @@ class _Table:
                 slots[slot] = row + 1
 
     def _rows(self, band: int, key: int) -> Iterator[tuple[int, int]]:
-        """Yield (row, slot) of each row with this value of the band."""
+        """Yield (row, slot) for each row whose value of the band is `key`."""
         slots, mask = self._slots[band], len(self._slots[band]) - 1
         slot = _first_slot(key, mask)
         while entry := slots[slot]:

@@ -1,8 +1,8 @@
-"""OSS-Instruct: seeds from code, for which the teacher invents and solves a problem inspired by a snippet.
+"""OSS-Instruct: seeds made from code. The teacher model invents a problem inspired by a code snippet, and solves it.
 
 Source: Magicoder, arXiv 2312.02120, section 2; ise-uiuc/magicoder @7e4af16, data/prompt.txt (the prompt), and @6bba7f4,
-src/magicoder/generate_data.py (the sentence before it, which is the system message there) and clean_data.py (solutions that
-copy the code of the problem are dropped).
+src/magicoder/generate_data.py (the first sentence of our prompt, which is the system message there) and clean_data.py
+(solutions that copy the code of the problem are dropped).
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ PROMPT = (
     "provided."
 )
 
-# A heading, with any Markdown around it: "[Problem Description]", "## [Solution]:", "**1. [Problem Description]** text".
+# Section headings, with any Markdown: "[Problem Description]", "## [Solution]:", "**1. [Problem Description]** ...".
 _PROBLEM, _SOLUTION = (
     re.compile(
         rf"^[ \t#*_]{{0,20}}(?:\d[.)])?[ \t#*_]{{0,20}}\[{name}\][ \t*_]{{0,20}}:?[ \t*_]{{0,20}}", re.IGNORECASE | re.MULTILINE
@@ -43,7 +43,7 @@ _PROBLEM, _SOLUTION = (
 
 
 def parse_problem(reply: str) -> tuple[str, str] | None:
-    """Return (problem, solution), or None unless a reply has each section once, in this order and not empty."""
+    """Return (problem, solution), or None if the reply does not have exactly one of each, in this order and not empty."""
     problems, solutions = list(_PROBLEM.finditer(reply)), list(_SOLUTION.finditer(reply))
     if len(problems) != 1 or len(solutions) != 1 or solutions[0].start() < problems[0].end():
         return None
@@ -52,9 +52,9 @@ def parse_problem(reply: str) -> tuple[str, str] | None:
 
 
 async def make_seed(snippet: Snippet, ask_teacher: AskTeacher) -> Record | Rejection:
-    """Return the record of round 0 for a snippet: the problem that the teacher invents, and its solution.
+    """Return a seed made from a snippet, i.e. the problem that the teacher model invents and its solution, or a rejection.
 
-    The caller adds the usage to the record.
+    The caller adds the token usage and cost to the record.
     """
     reply = await ask_teacher(PROMPT.format(code=snippet.code), "problem")
     parsed = parse_problem(reply.text)
@@ -77,9 +77,8 @@ async def make_seed(snippet: Snippet, ask_teacher: AskTeacher) -> Record | Rejec
 def _record(snippet: Snippet, problem: str, solution: str) -> Record:
     instruction, output = replace_surrogates(problem), replace_surrogates(solution)
     language = snippet.language if snippet.language == detect_language(output) else None
-    id_ = seed_id(
-        f"{snippet.id}\n{instruction}", output, language=language
-    )  # the snippet is hashed too, because two snippets may inspire the same problem
+    # The id depends on the snippet too, because two snippets may inspire the same problem.
+    id_ = seed_id(f"{snippet.id}\n{instruction}", output, language=language)
     return seed_record(id_, instruction, output, language=language)
 
 

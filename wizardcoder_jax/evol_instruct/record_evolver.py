@@ -1,4 +1,4 @@
-"""One step of one record in one round: evolve the instruction, answer it, then apply the elimination rules and judges.
+"""One evolution of one record: evolve its instruction, answer it, then apply the elimination rules and judges.
 
 Source: WizardCoder, arXiv 2306.08568v2, section 3.1; WizardLM, arXiv 2304.12244, section 3.2 (failed evolutions are rejected).
 """
@@ -18,28 +18,28 @@ Outcome = Record | Rejection
 
 
 class SeedSource(Protocol):
-    """The input for a record of round 0: a seed record, or a snippet of code."""
+    """What a record of round 0 is made from: a seed record, or a code snippet."""
 
     @property
     def id(self) -> str:
-        """An id that depends on the content only."""
+        """Id that depends only on the content."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordEvolver:
-    """The steps that create records and evolve them.
+    """Creates the records of round 0, and evolves records in later rounds.
 
     Attributes:
-        call_teacher: calls the teacher.
-        sampler: samples the method and language of each evolution.
-        instruction_rules: for the evolved instruction, before it is answered.
-        response_rules: for the answer.
-        judges: applied after the response rules, in order.
-        seed_rules: for the instruction of a seed, then for the seed with its output.
-        seed_judges: applied after the seed rules, in order.
-        make_seed: turns a source that is not a record yet into a record of round 0, without its usage; None if all sources are
-            records.
+        call_teacher: function that calls the teacher model.
+        sampler: samples the method and the programming language of each evolution.
+        instruction_rules: rules for the evolved instruction, applied before it is answered.
+        response_rules: rules for the evolved instruction with its answer.
+        judges: judges for the evolved instruction with its answer, applied in order after the response rules.
+        seed_rules: rules for seeds, applied to the instruction alone and then to the instruction with its output.
+        seed_judges: judges for seeds, applied in order after the seed rules.
+        make_seed: function that makes a record of round 0, without its usage, from another source such as a code snippet; None
+            if all sources are records already.
     """
 
     call_teacher: CallTeacher
@@ -52,7 +52,7 @@ class RecordEvolver:
     make_seed: Callable[[Any, AskTeacher], Awaitable[Outcome]] | None = None
 
     async def start(self, source: SeedSource) -> Outcome:
-        """Return the record of round 0 for `source`, or its rejection."""
+        """Return the record of round 0 that is made from `source`, or its rejection."""
         calls = RecordCalls(self.call_teacher, source.id, 0)
         made = source if self.make_seed is None else await self.make_seed(source, calls)
         if isinstance(made, Rejection):
@@ -69,7 +69,7 @@ class RecordEvolver:
         return _outcome(record, failure)
 
     async def evolve(self, parent: Record, round_: int) -> Outcome:
-        """Return the record evolved from `parent` in a round, or its rejection."""
+        """Return the record that is evolved from `parent` in round `round_`, or its rejection."""
         calls = RecordCalls(self.call_teacher, parent.id, round_)
         request, checks = self.sampler.sample(parent, round_), _Checks(calls)
         evolved = await calls(request.prompt, "evolve")
@@ -81,7 +81,7 @@ class RecordEvolver:
             teacher = answer.model
             failure = checks.apply_rules(self.response_rules, candidate)
             failure = failure or await checks.apply_judges(self.judges, candidate)
-        # Rejected texts may have lone surrogates, which cannot be written to a file; records that passed have none.
+        # Rejected strings may contain lone surrogates, which cannot be written to a file; strings that passed contain none.
         instruction, output = replace_surrogates(candidate.instruction), replace_surrogates(candidate.response or "")
         record = Record(
             id=evolved_id(parent.id, round_, instruction, output),
@@ -100,25 +100,25 @@ class RecordEvolver:
 
 
 class _Checks:
-    """The rules and judges applied to one record, up to the first that it fails."""
+    """Applies rules and judges to one record, and collects the names of those that it passed."""
 
     def __init__(self, ask_teacher: AskTeacher) -> None:
         self._ask_teacher = ask_teacher
-        self._passed: dict[str, None] = {}  # an ordered set of names
+        self._passed: dict[str, None] = {}  # names of the passed rules and judges; the dict serves as an ordered set
 
     @property
     def passed(self) -> tuple[str, ...]:
         return tuple(self._passed)
 
     def apply_rules(self, rules: tuple[Rule, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
-        """Return (rule, evidence) of the first rule that fails."""
+        """Return (rule name, evidence) of the first rule that the candidate fails, or None if it passes all rules."""
         failure = elimination_rules.first_failure(rules, candidate)
         if failure is None:
             self._mark_passed(rule.name for rule in rules)
         return failure
 
     async def apply_judges(self, judges: tuple[Judge, ...], candidate: CandidateRecord) -> tuple[str, str] | None:
-        """Return (judge, evidence) of the first judge that rejects the candidate."""
+        """Return (judge name, evidence) of the first judge that rejects the candidate, or None if all judges accept it."""
         for judge in judges:
             verdict = await judge.check(candidate, self._ask_teacher)
             if isinstance(verdict, str):

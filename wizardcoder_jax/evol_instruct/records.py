@@ -1,4 +1,4 @@
-"""Records: an instruction with its response and lineage, either a seed (round 0) or evolved from another record."""
+"""Records: instructions with their responses and lineage. A record is a seed (round 0) or evolved from another record."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ from wizardcoder_jax.evol_instruct.code_tasks import GENERATE
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and cost of a record, summed over its teacher calls."""
+    """Token counts and cost of a record, summed over the calls to the teacher model that it needed."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -30,16 +30,16 @@ class Record:
     """An instruction, its response and its lineage.
 
     Attributes:
-        id: "seed-..." or "evol-...", a hash of the content: equal content has the same id in every run.
-        parent_id: id of the record that it was evolved from; None for a seed.
-        seed_id: id of the seed that it descends from; its own id for a seed.
-        round: the round that created it; 0 for a seed.
+        id: "seed-..." or "evol-..." with a hash of the content, so that equal content has the same id in every run.
+        parent_id: id of the record that this record was evolved from; None for a seed.
+        seed_id: id of the seed that this record descends from; for a seed, its own id.
+        round: number of the round that created the record; 0 for a seed.
         method: number of the evolution method, 1 to 6; None for a seed.
-        teacher: name of the model that wrote it, as reported by the server; None for a seed.
-        filters: names of the rules that it passed.
-        task: one of TASK_NAMES; all descendants of a seed have its task.
-        language: the requested programming language; None if it is not specified.
-        call_ids: keys of the ledger rows of its calls, in the order of the calls.
+        teacher: name of the model that wrote the record, as reported by the server; None for a seed.
+        filters: names of the rules that the record passed.
+        task: kind of coding task, one of TASK_NAMES; all descendants of a seed have the same task.
+        language: programming language that the instruction asks for; None if it is not specified.
+        call_ids: ledger keys of the record's calls to the teacher model, in the order of the calls.
     """
 
     id: str
@@ -76,7 +76,7 @@ class Record:
 
     @staticmethod
     def from_json(entry: dict[str, Any]) -> "Record":
-        """Return the record of a line of evolved.jsonl, which does not include the cost in USD."""
+        """Return the record in a line of evolved.jsonl. Its cost is 0 USD, because the line does not include the cost."""
         usage = Usage(**entry["usage"], num_calls=len(entry["call_ids"]))
         lists = {name: tuple(entry[name]) for name in ("filters", "call_ids")}
         return Record(**{**entry, "usage": usage, **lists})
@@ -96,7 +96,7 @@ class Rejection:
 
 
 def seed_record(id_: str, instruction: str, output: str, *, task: str = GENERATE, language: str | None = None) -> Record:
-    """Return a record of round 0, which has no parent."""
+    """Return a seed, i.e. a record of round 0 without a parent."""
     return Record(
         id=id_,
         parent_id=None,
@@ -112,7 +112,7 @@ def seed_record(id_: str, instruction: str, output: str, *, task: str = GENERATE
 
 
 def seed_id(instruction: str, output: str, task: str = GENERATE, language: str | None = None) -> str:
-    """Return the id of a seed: a hash of instruction (joined with the input), output, and task and language if specified."""
+    """Return the id of a seed: a hash of instruction (joined with any input), output, and task and language if specified."""
     optional = [*([task] if task != GENERATE else []), *([f"language={language}"] if language else [])]
     return "seed-" + hashlib.sha256("\0".join([instruction, output, *optional]).encode()).hexdigest()[:16]
 

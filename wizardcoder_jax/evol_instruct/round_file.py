@@ -1,4 +1,4 @@
-"""The kept records of one round in a file, which can be read while it is being written."""
+"""The file with the kept records of one round, which can be read while it is being written."""
 
 import contextlib
 import json
@@ -11,12 +11,12 @@ from wizardcoder_jax.evol_instruct.records import Record
 
 
 class RoundFile:
-    """One round: a line for each kept record, in the order of its pool.
+    """A JSONL file with a line for each kept record of one round, in the order of the records that the round evolves.
 
     Attributes:
-        num_decided: number of outcomes so far, including rejections.
-        num_kept: number of lines so far.
-        is_complete: whether the round is over.
+        num_decided: number of outcomes so far, kept and rejected records together.
+        num_kept: number of kept records so far, which is the number of lines.
+        is_complete: whether all records of the round have been written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,13 +28,13 @@ class RoundFile:
 
     @contextlib.contextmanager
     def open_for_writing(self) -> Iterator[None]:
-        """Open the round for `add`; its file gets its final name when the context ends without an error."""
+        """Open the file, so that `add` can be called. The file gets its final name when the context ends without an error."""
         with filesystem.atomic_write(self._path) as self._file:
             yield
         self.is_complete, self._num_flushed = True, self.num_kept
 
     def add(self, record: Record | None) -> None:
-        """Add the next outcome: a kept record, or None for a rejection."""
+        """Add the next outcome of the round: a kept record, or None for a rejected one."""
         assert self._file is not None
         self.num_decided += 1
         if record is not None:
@@ -42,18 +42,18 @@ class RoundFile:
             self.num_kept += 1
 
     def open_for_reading(self) -> IO[bytes]:
-        """Open the lines from the first one on."""
+        """Open the file for reading from its first line, even while it is being written."""
         return open(self._path if self.is_complete or self._file is None else self._file.name, "rb")
 
     def flush(self, num_lines: int) -> None:
-        """Make at least the first `num_lines` lines readable."""
+        """Make sure that readers can see at least the first `num_lines` lines."""
         if num_lines > self._num_flushed and self._file is not None:
             self._file.flush()
             self._num_flushed = self.num_kept
 
 
 class RoundReader:
-    """Reader of the records that a round has so far. The file stays open from the first record until `close`."""
+    """A reader of a round file that may still be written. The file stays open from the first record until `close`."""
 
     def __init__(self, round_file: RoundFile) -> None:
         self._round, self._num_read = round_file, 0
@@ -61,7 +61,7 @@ class RoundReader:
         self._next: Record | None = None
 
     def peek(self) -> Record | None:
-        """Return the next record without consuming it; None if it is not written yet."""
+        """Return the next record without consuming it; None if no further record has been written yet."""
         if self._next is None and self._num_read < self._round.num_kept:
             self._file = self._file or self._round.open_for_reading()
             self._num_read += 1
@@ -70,7 +70,7 @@ class RoundReader:
         return self._next
 
     def pop(self) -> Record | None:
-        """Return the next record and advance; None if it is not written yet."""
+        """Return the next record and advance; None if no further record has been written yet."""
         record, self._next = self.peek(), None
         return record
 
@@ -81,7 +81,11 @@ class RoundReader:
 
 
 def iter_newest_records(rounds: list[RoundFile]) -> Iterator[Record | None]:
-    """Yield the newest descendant of each record of the first round, or the record itself; None while it is undecided."""
+    """Yield the newest descendant of each seed, or the seed itself if it has none; None while that is not known yet.
+
+    Args:
+        rounds: files of consecutive rounds; the first one contains the seeds.
+    """
     with contextlib.ExitStack() as stack:
         seeds, *evolved = (stack.enter_context(contextlib.closing(RoundReader(round_file))) for round_file in rounds)
         pool_index = 0
@@ -91,7 +95,7 @@ def iter_newest_records(rounds: list[RoundFile]) -> Iterator[Record | None]:
                     return
                 yield None
                 continue
-            # Later rounds have the order of the seeds too, without those whose evolution failed.
+            # Later rounds have the order of the seeds too, but lack a record for each seed whose evolution failed.
             if evolved and rounds[-1].num_decided <= pool_index:
                 yield None
                 continue

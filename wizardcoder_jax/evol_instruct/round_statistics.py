@@ -1,7 +1,8 @@
 """Statistics of the outcomes of one round, updated while the round is written, in constant memory.
 
-Counts and lengths cover all records. Difficulty and diversity, which take longer, are measured on a sample: the records whose
-seeds have the smallest hashes. The sample is therefore the same in every run, and follows the same seeds through all rounds.
+Counts and lengths cover all records. Difficulty and diversity, which take longer to compute, are measured on a sample: the
+records whose seeds have the smallest hashes. The sample is therefore the same in every run, and follows the same seeds through
+all rounds.
 """
 
 import dataclasses
@@ -21,20 +22,20 @@ from wizardcoder_jax.evol_instruct.licenses import is_code_alpaca
 from wizardcoder_jax.evol_instruct.records import Record, Rejection, Usage
 
 SAMPLE_SIZE = 1000
-MAX_SAMPLE_CHARS = 20_000  # longer texts are cut in the sample
-MAX_EXAMPLES = 3  # examples of evidence per rule
+MAX_SAMPLE_CHARS = 20_000  # longer instructions and outputs are truncated in the sample
+MAX_EXAMPLES = 3  # maximum number of examples of evidence per rule
 EXAMPLE_CHARS = 160
 NUM_DECIMALS = 2
 
-# The text of a ContaminationMatch.
+# Parses the evidence against a contaminated record, which is a ContaminationMatch as a string.
 _CONTAMINATION = re.compile(r"(?P<tier>[a-z]+) [\d.]+, .{1,300}? \((?P<benchmark>[^()\n]{1,200})\): ")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
 class _Sampled:
-    """A record of the sample; the one with the smallest `order` is replaced first."""
+    """A record in the sample; the record with the smallest `order` is replaced first."""
 
-    order: int  # the negative hash, so that the heap drops the record with the largest hash
+    order: int  # negative hash of the seed id, so that the min-heap drops the record with the largest hash
     id: str
     parent_id: str | None
     instruction: str
@@ -48,11 +49,11 @@ class RoundStatistics:
         round: the number of the round.
         num_kept: number of kept records.
         rejected: number of rejected records by rule.
-        tiers: number of contaminated records by tier.
+        tiers: number of contaminated records by tier of the match.
         benchmarks: number of contaminated records by benchmark file.
-        examples: (record id, evidence) of the first records rejected by each rule.
-        teachers: names of the teachers of kept records, as reported by the server.
-        usage: total usage of all outcomes.
+        examples: (record id, evidence) of the first records that each rule rejected, by rule.
+        teachers: names of the models that wrote the kept records, as reported by the server.
+        usage: total usage of all records, kept or rejected.
         has_code_alpaca: whether any seed is from Code Alpaca.
     """
 
@@ -78,7 +79,7 @@ class RoundStatistics:
         return self.num_kept + self.rejected.total()
 
     def add(self, outcome: Record | Rejection) -> None:
-        """Count an outcome. Add all outcomes before reading any measure."""
+        """Count an outcome. All outcomes must be added before `to_json` is called."""
         record = outcome.record if isinstance(outcome, Rejection) else outcome
         self.usage += record.usage
         self.has_code_alpaca |= is_code_alpaca(record.seed_id)
@@ -138,7 +139,7 @@ class RoundStatistics:
         """Return the entry of the round in summary.json.
 
         Args:
-            earlier: the earlier rounds, which include the parents of the records of this round.
+            earlier: statistics of all earlier rounds, which contain the parents of this round's records.
         """
         known = vocabulary([text for statistics in earlier for text in statistics._words]) if earlier else None
         return {
@@ -158,7 +159,7 @@ class RoundStatistics:
         }
 
     def _difficulty(self, earlier: Sequence["RoundStatistics"]) -> dict[str, dict[str, float | None]]:
-        """Return the mean of each measure, and its mean change from parent to child over the pairs in the sample."""
+        """Return the mean of each difficulty measure, and its mean change from parent to child if both are in the samples."""
         measured = {id_: own for statistics in earlier for id_, own in statistics._measured.items()}
         pairs = [
             (measured[sampled.parent_id], self._measured[sampled.id])

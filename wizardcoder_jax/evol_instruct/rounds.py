@@ -1,8 +1,10 @@
-"""The rounds of Code Evol-Instruct: each round evolves the records of the round before; a failed evolution keeps its parent.
+"""The rounds of Code Evol-Instruct: each round evolves a pool of records, which contains the newest record of each seed.
 
-Records are streamed. Each outcome is written in the order of the pool as soon as all earlier ones are, and the pool of a round
-is read back from the files of the rounds before, so that memory does not grow with the number of records. A round starts while
-the last records of the round before are still in progress, so that the teacher stays busy.
+If an evolution fails, the new record is rejected, and its parent is evolved again in the next round.
+
+Records are streamed. Outcomes are written in the order of the pool, each as soon as all earlier outcomes are written. The pool
+of a round is read back from the files of the earlier rounds, so that memory does not grow with the number of records. A round
+starts while the last records of the previous round are still in progress, so that the teacher model stays busy.
 
 Source: WizardCoder, arXiv 2306.08568v2, section 3.1; WizardLM, arXiv 2304.12244, section 3.2 (a failed evolution is dropped and
 its parent returns to the pool).
@@ -23,15 +25,15 @@ Step = Callable[[], Awaitable[Outcome | None]]
 
 
 class SequentialFilter(Protocol):
-    """A check whose verdict depends on earlier records; it gets the records in the order of the pools, in one thread."""
+    """A check whose verdict depends on earlier records. A single thread calls it with the records in a fixed order."""
 
     @property
     def name(self) -> str:
-        """The name of the elimination rule."""
+        """Name that is reported as the rule of rejected records."""
         ...
 
     def check(self, record: Record) -> str | None:
-        """Return evidence against the record, or None if it passes and is now one of the earlier records."""
+        """Return evidence against the record, or None if it passes; later checks may depend on a record that passed."""
         ...
 
 
@@ -39,21 +41,21 @@ class RoundStore(Protocol):
     """Storage of the outcomes of all rounds, from which the pool of each round is read."""
 
     def write_round(self, round_: int) -> contextlib.AbstractContextManager[Callable[[Outcome], None]]:
-        """Return a context with the function that writes the outcomes of a round, in the order of its pool.
+        """Return a context manager that yields a function, which writes the next outcome of the round.
 
-        The round is complete when the context ends.
+        Outcomes must be written in the order of the pool. The round is complete when the context ends.
         """
         ...
 
     def pool(self, round_: int) -> Iterator[Record | None]:
         """Yield the records that a round evolves: the newest record of each seed that passed, in the order of the seeds.
 
-        Yields None while the next record is not known yet, because it depends on outcomes that are not written.
+        Yields None while the next record is not known yet, because it depends on outcomes that have not been written.
         """
         ...
 
     def pool_size(self) -> int:
-        """Return the size of each pool: the number of seeds that passed."""
+        """Return the number of records that each round evolves, which is the number of seeds that passed."""
         ...
 
 
@@ -64,10 +66,10 @@ class Rounds:
     The results do not depend on `concurrency`: every random choice depends on the run seed, the record and the round only.
 
     Attributes:
-        evolver: creates and evolves one record.
-        store: stores the records.
-        concurrency: number of records in progress at the same time.
-        filters: applied to each record after everything else.
+        evolver: creates and evolves single records.
+        store: storage of all outcomes.
+        concurrency: maximum number of records in progress at the same time.
+        filters: applied in order to each record that passed all rules and judges.
     """
 
     evolver: RecordEvolver
@@ -79,12 +81,12 @@ class Rounds:
         """Run all rounds.
 
         Args:
-            sources: the seeds, or the snippets to make seeds from; read once, a few ahead.
-            num_sources: their number.
+            sources: the seeds, or the code snippets to make seeds from; read once, while the round is running.
+            num_sources: number of sources, for the progress bar.
             num_rounds: number of rounds after round 0.
 
         Raises:
-            InputError, StoppedEarlyError: as the teacher, the budget and the ledger.
+            InputError, StoppedEarlyError: raised by the teacher, the budget or the ledger.
         """
         steps = self._steps(sources, num_rounds)
         async with contextlib.aclosing(map_in_order(_run_step, steps, self.concurrency)) as outcomes:
@@ -93,7 +95,10 @@ class Rounds:
                 await self._write_round(f"evolve round {round_}", round_, outcomes, self.store.pool_size())
 
     def _steps(self, sources: Iterable[SeedSource], num_rounds: int) -> Iterator[Step | None]:
-        """Yield all steps in order; a step without an outcome ends each round. None while the next step is not known yet."""
+        """Yield the steps of all rounds in order; None while the next step is not known yet.
+
+        The last step of each round returns None instead of an outcome, which marks the end of the round.
+        """
         for source in sources:
             yield functools.partial(self.evolver.start, source)
         yield _end_round

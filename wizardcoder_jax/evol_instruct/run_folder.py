@@ -1,4 +1,4 @@
-"""The output folder of a run: locked by one process; its files depend only on the settings and the ledger."""
+"""The output folder of a run. One process at a time can lock it. Its files depend only on the settings and the ledger."""
 
 import contextlib
 import errno
@@ -22,38 +22,34 @@ from wizardcoder_jax.evol_instruct.run_summary import describe_files
 from wizardcoder_jax.llm_client.ledger import exclusive_lock, remove_ledger
 
 LEDGER_NAME = "ledger.sqlite"
-EXECUTIONS_NAME = "executions.sqlite"  # results of programs, if the execution filter is on
+EXECUTIONS_NAME = "executions.sqlite"  # results of the programs that the execution filter has run
 EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME = "evolved.jsonl", "rejected.jsonl", "malicious.jsonl"
 DERIVED_NAMES = (EVOLVED_NAME, REJECTED_NAME, MALICIOUS_NAME, "data_card.md", "summary.json", "lineage.html")
 EXPORT_PATTERN = "evolved.*"  # evolved.parquet and the other exports
-LIMIT_SETTINGS = (
-    "max_usd",
-    "max_requests",
-    "max_tokens",
-    "overwrite",
-)  # limit the work, not its result
+LIMIT_SETTINGS = ("max_usd", "max_requests", "max_tokens", "overwrite")  # settings that do not change the records of a run
 WITHHELD = f"[withheld: {MALICIOUS_NAME}]"
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
 def claim_output_dir(output_dir: str, settings: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
-    """Create and lock the output folder, so that no second process pays for the same calls, and write config.json.
+    """Create and lock the output folder, so that two processes never pay for the same calls, and write config.json.
 
-    Derived files of other settings are removed; the ledger stays, so that they can be recreated for free. With `overwrite`
-    the ledger is removed too.
+    Output files that were made with other settings are removed. The ledger stays, so that answers are not paid for again. With
+    `overwrite`, the ledger is removed too.
 
     Raises:
         InputError: the folder is not local or not writable, or another process has locked it.
     """
     if filesystem.is_remote(output_dir):
         raise InputError(
-            f"output_dir {output_dir} must be local, because the ledger is an SQLite file; copy the results after the run"
+            f"output_dir {output_dir} must be local, because the ledger is an SQLite file; "
+            "choose a local folder and copy the results after the run"
         )
     filesystem.ensure_dir(output_dir)
     folder = Path(output_dir)
     descriptor = os.open(folder, os.O_RDONLY)
-    with exclusive_lock(descriptor, f"another evolve is running in {folder}; wait for it or choose another --output-dir"):
+    with exclusive_lock(descriptor, f"another evolve command is writing {folder}; wait or choose another --output-dir"):
         _prepare(folder, settings, overwrite)
         yield folder
 
@@ -85,7 +81,7 @@ def _result_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stop_on_full_disk() -> Iterator[None]:
-    """Turn errors of a full disk or exceeded quota into StoppedEarlyError: the run can resume once there is space."""
+    """Convert errors due to a full disk or an exceeded quota to StoppedEarlyError: the run can resume once there is space."""
     try:
         yield
     except (OSError, InputError) as error:
@@ -97,9 +93,9 @@ def stop_on_full_disk() -> Iterator[None]:
 
 
 class RoundFileStore:
-    """A rounds.RoundStore in the output folder: outcomes are written as soon as they are known.
+    """A rounds.RoundStore that writes each outcome to files in the output folder as soon as it is known.
 
-    Used as a context manager: rejected.jsonl and malicious.jsonl get their final names if the context ends without an error.
+    Use it as a context manager: rejected.jsonl and malicious.jsonl get their final names if the context ends without an error.
 
     Args:
         folder: the output folder.
@@ -121,7 +117,7 @@ class RoundFileStore:
 
     @contextlib.contextmanager
     def write_round(self, round_: int) -> Iterator[Callable[[Outcome], None]]:
-        """Yield the function that writes an outcome of the round; the round file is complete when the context ends."""
+        """Yield a function that writes the next outcome of the round. The round file is complete when the context ends."""
         statistics, kept = RoundStatistics(round_), self._round(round_)
         with kept.open_for_writing():
 
@@ -142,7 +138,7 @@ class RoundFileStore:
         self._rejected.write(to_json_line(entry))
 
     def pool(self, round_: int) -> Iterator[Record | None]:
-        """Yield the newest record of each seed, from the files of the rounds before; None while it is not known yet."""
+        """Yield the newest record of each seed, read from the files of earlier rounds; None while it is not known yet."""
         return iter_newest_records([self._round(number) for number in range(round_)])
 
     def pool_size(self) -> int:
@@ -155,7 +151,7 @@ class RoundFileStore:
         return self._rounds[round_]
 
     def write_results(self, summary: dict[str, Any]) -> None:
-        """Write evolved.jsonl (all rounds together), data_card.md and summary.json."""
+        """Write evolved.jsonl (the kept records of all rounds), data_card.md and summary.json."""
         with filesystem.atomic_write(self._folder / EVOLVED_NAME) as evolved:
             for statistics in self.statistics:
                 with self._path(statistics.round).open("rb") as round_file:

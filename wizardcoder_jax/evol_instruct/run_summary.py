@@ -1,4 +1,4 @@
-"""The content of summary.json: counts and settings of a run. It depends only on the settings and the teacher's answers."""
+"""The content of summary.json: the counts and settings of a run. It depends only on the settings and the teacher's answers."""
 
 import dataclasses
 import os
@@ -17,24 +17,24 @@ from wizardcoder_jax.evol_instruct.records import Usage
 from wizardcoder_jax.evol_instruct.round_statistics import RoundStatistics
 
 USD_DECIMALS = 6
-TEACHER_FIELDS = {  # settings that determine the answers; recorded answers depend on no other setting
+TEACHER_FIELDS = {  # for each kind of teacher, the settings that determine its answers
     "openai": ("kind", "base_url", "model", "temperature", "top_p", "max_tokens"),
     "model": ("kind", "model", "temperature", "top_p", "max_tokens"),
     "replay": ("kind",),
 }
-# Settings that do not change the records of a run, and are left out of its command.
+# Settings that do not change the records of a run, and are therefore left out of the command in the summary.
 _MACHINE_SETTINGS = {
     *("output_dir", "overwrite", "max_usd", "max_requests", "max_tokens", "lineage", "exports", "seed_licence"),
     *("teacher.concurrency", "teacher.timeout_s", "teacher.max_attempts"),
     *("teacher.requests_per_minute", "teacher.tokens_per_minute"),
     *("teacher.usd_per_million_prompt_tokens", "teacher.usd_per_million_completion_tokens"),
 }
-_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}  # shown by their last component
-MAX_EXAMPLES_SHOWN = 5  # contaminated records shown as examples
+_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}  # paths of which the command shows only the last component
+MAX_EXAMPLES_SHOWN = 5  # maximum number of contaminated records shown as examples
 
 
 def describe_files(folder: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the hash and size of output files of the run."""
+    """Return the SHA-256 hash and the size in bytes of each of the named files in a folder."""
     paths = {name: os.path.join(folder, name) for name in names}
     return {name: {"sha256": file_sha256(path), "num_bytes": os.path.getsize(path)} for name, path in paths.items()}
 
@@ -50,9 +50,9 @@ def summarize(
     """Return the content of summary.json.
 
     Args:
-        config: the settings.
-        rounds: statistics of round 0 (the seeds), then of each round.
-        seeds_sha256: hash of the file or snippets from which the seeds were made.
+        config: settings of the run.
+        rounds: statistics of round 0 (the seeds), then of each later round.
+        seeds_sha256: hash of the seed file, or of the code snippets from which the seeds were made.
         num_duplicate_seeds: number of duplicate seeds that were skipped.
         num_problems: number of benchmark problems used for decontamination; None if there was no decontamination.
     """
@@ -111,7 +111,7 @@ def _decontamination(rounds: Sequence[RoundStatistics], num_problems: int) -> di
 
 
 def _command(config: EvolveConfig) -> str:
-    """Return a command that recreates the records in any folder, given the same answers."""
+    """Return a command that recreates the records in any folder, provided that the teacher gives the same answers."""
     arguments = ["python", "-m", "wizardcoder_jax.evolve"]
     for name, value in _non_default_settings(config, ""):
         flag = "--" + name.replace("_", "-")
@@ -126,7 +126,7 @@ def _command(config: EvolveConfig) -> str:
 
 
 def _non_default_settings(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, value) of each setting that affects the records and is not its default."""
+    """Yield (dotted name, value) of each setting that affects the records and does not have its default value."""
     for field in dataclasses.fields(settings):
         name, value = f"{prefix}{field.name}", getattr(settings, field.name)
         if name in _MACHINE_SETTINGS:

@@ -15,12 +15,13 @@ from wizardcoder_jax.evol_instruct.records import Record, seed_id, seed_record
 
 
 class SeedFile:
-    """The seeds of a file of {"instruction", "input"?, "output", "task"?, "language"?, "target_language"?} records.
+    """The seeds in a file of records with the fields "instruction", "output" and optional ones.
 
-    Each iteration reads the file and yields the distinct seeds in the order of the file.
+    The optional fields are "input", "task", "language" and "target_language". Each iteration over a SeedFile reads the file
+    again and yields the distinct seeds in the order of the file.
 
     Attributes:
-        num_repeats: number of duplicate seeds skipped so far by the latest iteration.
+        num_repeats: number of duplicate seeds that the latest iteration has skipped so far.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -28,17 +29,17 @@ class SeedFile:
         self.num_repeats = 0
 
     def sha256(self) -> str:
-        """Return the hash of the file's (decompressed) content."""
+        """Return the SHA-256 hash of the file's content, which is decompressed first."""
         return file_sha256(self._path)
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield the seeds.
+        """Read the file and yield its distinct seeds.
 
         Raises:
-            InputError: a field is missing or invalid (the message names file, line and field), or the file has no seed.
+            InputError: a field is missing or invalid (the message names file, line and field), or the file has no seeds.
         """
         self.num_repeats = 0
-        seen: set[int] = set()  # integers, so that a million seeds take little memory
+        seen: set[int] = set()  # ids as integers, which need less memory than strings
         for location, entry in read_records(self._path):
             seed = _seed(location, entry)
             number = int(seed.id.removeprefix("seed-"), 16)
@@ -48,14 +49,14 @@ class SeedFile:
             seen.add(number)
             yield seed
         if not seen:
-            raise InputError(f'{os.fspath(self._path)} has no seeds; expected records of {{"instruction", "input"?, "output"}}')
+            raise InputError(f'{os.fspath(self._path)} has no seeds; add records with the fields "instruction" and "output"')
 
 
 def read_seeds(path: str | os.PathLike[str]) -> tuple[list[Record], int]:
-    """Read the distinct seeds of a file, and count the duplicates that were skipped.
+    """Return the distinct seeds in a file, and the number of duplicates that were skipped.
 
     Raises:
-        InputError: as SeedFile.
+        InputError: see SeedFile.__iter__.
     """
     seeds = SeedFile(path)
     return list(seeds), seeds.num_repeats
@@ -80,7 +81,8 @@ def _task(location: str, entry: dict[str, Any]) -> str:
         return GENERATE
     task = _text(location, entry, "task")
     if task not in TASK_NAMES:
-        raise InputError(f'{location}: field "task" is {excerpt(task)!r}, expected one of {", ".join(TASK_NAMES)}')
+        known = ", ".join(TASK_NAMES)
+        raise InputError(f'{location}: field "task" is {excerpt(task)!r}, expected one of {known}; fix it or remove the field')
     return task
 
 
@@ -100,12 +102,10 @@ def _language(location: str, entry: dict[str, Any], field: str) -> str | None:
 def _text(location: str, entry: dict[str, Any], field: str) -> str:
     if field not in entry:
         found = ", ".join(map(str, entry)) or "none"
-        raise InputError(
-            f'{location}: no field "{field}" (fields: {found}); seeds have the fields {{"instruction", "input"?, "output"}}'
-        )
+        raise InputError(f'{location}: no field "{field}" (found: {found}); a seed needs the fields "instruction" and "output"')
     value = entry[field]
     if not isinstance(value, str):
-        raise InputError(f'{location}: field "{field}" is {type(value).__name__}, expected a text')
+        raise InputError(f'{location}: field "{field}" is {type(value).__name__}, expected a string')
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

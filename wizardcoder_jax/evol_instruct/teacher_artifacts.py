@@ -1,7 +1,10 @@
-"""Artifacts of the teacher in an evolved instruction: leaked prompt words, announcements, answers and refusals.
+"""Detection of text that the teacher model adds to an evolved instruction by mistake.
+
+Such text is a leaked phrase of the evolution prompt, an announcement, an answer to the instruction, or a refusal.
 
 Source: WizardLM, arXiv 2304.12244, section 3.2, names "given prompt", "rewritten prompt" and "#Rewritten Prompt#". The
-other words are from our own prompts; the headings and phrases are from gpt-3.5-turbo in the round of nickrosh/evol-teacher.
+other leaked phrases are from our own prompts. The headings, announcements and refusals are those of gpt-3.5-turbo in the data
+of nickrosh/evol-teacher.
 """
 
 import re
@@ -26,21 +29,21 @@ TEMPLATE_WORDS = (
     "reply with the new question",
 )
 
-LONGEST_ANNOUNCEMENT = 300  # characters; a longer first line is not just an announcement
+LONGEST_ANNOUNCEMENT = 300  # maximum number of characters; a longer first line is not just an announcement
 
 _NEW = (
     r"(?:revised|updated|modified|rewritten|evolved|enhanced|improved|increased|harder|"
     r"more (?:difficult|challenging|complex|advanced))"
 )
 _QUESTION = r"(?:question|problem|prompt|test|task|challenge|version|instruction|difficulty)"
-# "#Revised Test#", "**Modified Question:**", "## Increased Difficulty": a line that labels the text as rewritten.
+# A line that labels the text as rewritten: "#Revised Test#", "**Modified Question:**", "## Increased Difficulty".
 _HEADING = re.compile(
     rf"^[^\w\n]*(?:(?:\w[\w-]* )?{_NEW}(?: [\w-]+){{0,2}}? {_QUESTION}s?|difficulty increased?)(?: {_QUESTION})?[^\w\n]*$|"
     rf"^[^\w\n]*{_NEW} (?:programming )?{_QUESTION}:",
     re.IGNORECASE | re.MULTILINE,
 )
 _AGREEMENT = re.compile(r"\W*(?:sure|certainly|of course|absolutely|okay|ok|great)\b ?[!,.:][^\n]*", re.IGNORECASE)
-_ANNOUNCEMENT = re.compile(  # matches a first line that is followed by others
+_ANNOUNCEMENT = re.compile(  # only applied to a first line if other lines follow it
     rf"\W*(?:(?:here(?:.s| is| are)|below is|this is)\b.*\b(?:{_NEW}|new)\b.*\b{_QUESTION}s?\b.*:|"
     rf"i(?:.ve| have) (?:{_NEW}|made)\b.*)\W*",
     re.IGNORECASE,
@@ -63,14 +66,14 @@ _REFUSAL = re.compile(
 
 
 def find_leaked_words(text: str, parent: str) -> str | None:
-    """Find words of our prompts, or a heading that labels the text as rewritten, unless the parent has them too."""
+    """Return words of our prompts, or a heading that labels the text as rewritten; None if `parent` contains them too."""
     lowered, known = text.lower(), parent.lower()
     words = next((words for words in TEMPLATE_WORDS if words in lowered and words not in known), None)
     return words or _search_unless_in_parent(_HEADING, text, parent)
 
 
 def find_announcement(text: str) -> str | None:
-    """Return the first line if it is an announcement instead of a request ("Sure!", "Here is a harder version:")."""
+    """Return the first line if it is an announcement ("Sure!", "Here is a harder version:") rather than a request, or None."""
     first, _, rest = text.strip().partition("\n")
     if len(first) > LONGEST_ANNOUNCEMENT:
         return None
@@ -79,14 +82,14 @@ def find_announcement(text: str) -> str | None:
 
 
 def find_own_answer(text: str, parent: str) -> str | None:
-    """Find the line where an instruction starts to answer itself; or its first line of code if it has nothing but code."""
+    """Return the line with which an instruction starts to answer itself, or its code if it is nothing but code; else None."""
     if _CODE_ALONE.fullmatch(text.strip()) and not _CODE_ALONE.fullmatch(parent.strip()):
         return text.strip().partition("\n")[2].strip()
     return _search_unless_in_parent(_OWN_ANSWER, text, parent)
 
 
 def find_refusal(text: str) -> str | None:
-    """Return the words of refusal at the start of a text, or None."""
+    """Return the phrase with which a text starts if it is a refusal, or None."""
     found = _REFUSAL.match(text)
     return found.group().strip() if found else None
 

@@ -1,4 +1,4 @@
-"""Calls of the teacher: through the ledger and the budget, with the cost added to the record that needs the answer."""
+"""Calls to the teacher model, which go through the ledger and the budget. Each record counts the cost of its calls."""
 
 import functools
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from wizardcoder_jax.llm_client.paid_calls import PaidAnswer
 
 
 class CallTeacher(Protocol):
-    """A call of the teacher for one record in one round; `TeacherCalls.ask` is an implementation."""
+    """A function that calls the teacher model for one record in one round, such as `TeacherCalls.ask`."""
 
     async def __call__(self, prompt: str, *, purpose: str, record_id: str, round_: int) -> PaidAnswer:
-        """Return the answer and its cost."""
+        """Return the teacher's answer to `prompt` and its cost."""
         ...
 
 
 class TeacherCalls:
-    """The single access point to the teacher, shared by all records of one event loop."""
+    """The single access point to the teacher model, shared by all records on one event loop."""
 
     def __init__(self, *, teacher: Teacher, config: TeacherConfig, ledger: Ledger, budget: Budget, run_seed: int) -> None:
         self._teacher, self._run_seed, self._model = teacher, run_seed, config.model
@@ -42,7 +42,7 @@ class TeacherCalls:
         """Send `prompt` as the only user message, and return the teacher's answer and its cost.
 
         Raises:
-            InputError, StoppedEarlyError: as Teacher.complete, Budget.reserve and Ledger.put.
+            InputError, StoppedEarlyError: see Teacher.complete, Budget.reserve and Ledger.put.
         """
         messages = [{"role": "user", "content": prompt}]
         return await self._calls.ask(
@@ -57,13 +57,13 @@ class TeacherCalls:
     async def _complete(self, messages: Sequence[Message], draw: str) -> Completion:
         try:
             return await self._teacher.complete(messages, draw)
-        except RefusedPromptError as error:  # return an empty answer: the rules then reject this record only
+        except RefusedPromptError as error:  # return an empty answer, so that the rules reject only this record
             reason = error.finish_reason
             return Completion(text="", finish_reason=reason, prompt_tokens=0, completion_tokens=0, model=self._model)
 
 
 class RecordCalls:
-    """The teacher calls of one record in one round, with their total usage; a judges.AskTeacher."""
+    """Calls the teacher model for one record in one round, and adds up the usage; an implementation of judges.AskTeacher."""
 
     def __init__(self, call_teacher: CallTeacher, record_id: str, round_: int) -> None:
         self._call_teacher, self._record_id, self._round = call_teacher, record_id, round_
@@ -71,7 +71,7 @@ class RecordCalls:
         self.call_ids: tuple[str, ...] = ()
 
     async def __call__(self, prompt: str, purpose: str) -> Completion:
-        """Return the teacher's answer, and add its cost to the record's."""
+        """Return the teacher's answer, and add its tokens and cost to `usage`."""
         answer = await self._call_teacher(prompt, purpose=purpose, record_id=self._record_id, round_=self._round)
         completion = answer.completion
         self.usage += Usage(
