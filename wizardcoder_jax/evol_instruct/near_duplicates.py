@@ -24,8 +24,10 @@ NEAR_DUPLICATE = "near_duplicate"
 WORDS_PER_SHINGLE = 3
 CODE_TOKENS_PER_SHINGLE = 5
 MIN_CODE_SHINGLES = 25  # shorter programs, such as print("Hello"), are often similar without being copies
-NUM_HASHES = 64  # hashes per signature; the standard error of an estimated similarity is 0.04 at 0.9
-NUM_BANDS = 8  # of 4 hashes each; two records share a band with probability 0.9998 at similarity 0.9, 0.985 at 0.8, 0.40 at 0.5
+NUM_HASHES = 64  # number of hashes per signature; the standard error of an estimated similarity is 0.04 at 0.9
+# Number of bands of 4 hashes each. Two records share a band with probability 0.9998 at similarity 0.9, 0.985 at 0.8 and 0.40
+# at 0.5.
+NUM_BANDS = 8
 COLLISION_RATE = 1 / 256  # probability that two different hashes have the same 8 bits
 MAX_CANDIDATES = 16  # maximum number of records that are indexed under one value of a band; further ones are left out
 MAX_LOAD = 0.65  # maximum load factor of the hash tables
@@ -75,7 +77,7 @@ def code_shingles(response: str) -> Hashes:
 
 
 class NearDuplicateFilter:
-    """A rounds.SequentialFilter that rejects near-duplicates of earlier records that were not rejected.
+    """A rounds.SequentialFilter that rejects a record if it is a near-duplicate of an earlier record that passed.
 
     Args:
         threshold: similarity, from 0 to 1, at and above which a record is a near-duplicate.
@@ -88,7 +90,7 @@ class NearDuplicateFilter:
         self._tables = {"instruction": _Table(), "code": _Table()}
 
     def check(self, record: Record) -> str | None:
-        """Return the similar earlier record and the similarity as evidence, or add the record and return None."""
+        """Return evidence (a similar earlier record and the similarity); if there is none, add the record and return None."""
         shingles = {"instruction": instruction_shingles(record.instruction), "code": code_shingles(record.output)}
         signatures = {part: minhash_signature(hashes) for part, hashes in shingles.items() if len(hashes)}
         for part, signature in signatures.items():
@@ -111,7 +113,7 @@ class _Table:
         self._signatures: list[Signature] = []  # chunks of ROWS_PER_CHUNK rows each
         self._bands: list[npt.NDArray[np.uint32]] = []  # views of the same chunks with one 4-byte number per band
         self._ids: list[npt.NDArray[np.uint64]] = []
-        self._other_ids: dict[int, str] = {}  # ids by row, if not of the form KIND-<16 hexadecimal digits>
+        self._other_ids: dict[int, str] = {}  # row -> id, for ids other than KIND-<16 hexadecimal digits>
         self._kinds: list[str] = []
         self._kind_of = bytearray()
         self._slots = [_empty(INITIAL_SLOTS) for _ in range(NUM_BANDS)]

@@ -18,7 +18,7 @@ Outcome = Record | Rejection
 
 
 class SeedSource(Protocol):
-    """What a record of round 0 is made from: a seed record, or a code snippet."""
+    """The source of a record of round 0: the seed record itself, or a code snippet."""
 
     @property
     def id(self) -> str:

@@ -53,7 +53,7 @@ class RoundFile:
 
 
 class RoundReader:
-    """A reader of a round file that may still be written. The file stays open from the first record until `close`."""
+    """A reader of a round file that may still be growing. The file stays open from the first record until `close`."""
 
     def __init__(self, round_file: RoundFile) -> None:
         self._round, self._num_read = round_file, 0

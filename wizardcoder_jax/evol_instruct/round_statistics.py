@@ -27,7 +27,7 @@ MAX_EXAMPLES = 3  # maximum number of examples of evidence per rule
 EXAMPLE_CHARS = 160
 NUM_DECIMALS = 2
 
-# Parses the evidence against a contaminated record, which is a ContaminationMatch as a string.
+# Pattern of the evidence against a contaminated record, which is a ContaminationMatch converted to a string.
 _CONTAMINATION = re.compile(r"(?P<tier>[a-z]+) [\d.]+, .{1,300}? \((?P<benchmark>[^()\n]{1,200})\): ")
 
 
@@ -49,9 +49,9 @@ class RoundStatistics:
         round: the number of the round.
         num_kept: number of kept records.
         rejected: number of rejected records by rule.
-        tiers: number of contaminated records by tier of the match.
+        tiers: number of contaminated records by tier (kind of match).
         benchmarks: number of contaminated records by benchmark file.
-        examples: (record id, evidence) of the first records that each rule rejected, by rule.
+        examples: for each rule, the first records that it rejected, as (record id, evidence).
         teachers: names of the models that wrote the kept records, as reported by the server.
         usage: total usage of all records, kept or rejected.
         has_code_alpaca: whether any seed is from Code Alpaca.
@@ -159,7 +159,10 @@ class RoundStatistics:
         }
 
     def _difficulty(self, earlier: Sequence["RoundStatistics"]) -> dict[str, dict[str, float | None]]:
-        """Return the mean of each difficulty measure, and its mean change from parent to child if both are in the samples."""
+        """Return the mean of each difficulty measure over the sample, and its mean change from parent to child.
+
+        The change is averaged over the pairs of which both records are in the samples of their rounds.
+        """
         measured = {id_: own for statistics in earlier for id_, own in statistics._measured.items()}
         pairs = [
             (measured[sampled.parent_id], self._measured[sampled.id])

@@ -29,11 +29,11 @@ class SequentialFilter(Protocol):
 
     @property
     def name(self) -> str:
-        """Name that is reported as the rule of rejected records."""
+        """Name of the filter, which is reported as the rule that rejected a record."""
         ...
 
     def check(self, record: Record) -> str | None:
-        """Return evidence against the record, or None if it passes; later checks may depend on a record that passed."""
+        """Return evidence against the record, or None if it passes. Later verdicts may depend on records that passed."""
         ...
 
 

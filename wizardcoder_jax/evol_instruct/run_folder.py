@@ -138,7 +138,7 @@ class RoundFileStore:
         self._rejected.write(to_json_line(entry))
 
     def pool(self, round_: int) -> Iterator[Record | None]:
-        """Yield the newest record of each seed, read from the files of earlier rounds; None while it is not known yet."""
+        """Yield the records that a round evolves, read from the files of earlier rounds; None while the next is not known."""
         return iter_newest_records([self._round(number) for number in range(round_)])
 
     def pool_size(self) -> int:

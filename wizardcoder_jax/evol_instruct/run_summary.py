@@ -29,7 +29,7 @@ _MACHINE_SETTINGS = {
     *("teacher.requests_per_minute", "teacher.tokens_per_minute"),
     *("teacher.usd_per_million_prompt_tokens", "teacher.usd_per_million_completion_tokens"),
 }
-_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}  # paths of which the command shows only the last component
+_PATHS = {"seeds", "benchmarks_dir", "teacher.replay_file"}  # path settings; the command shows only their last component
 MAX_EXAMPLES_SHOWN = 5  # maximum number of contaminated records shown as examples
 
 

@@ -29,7 +29,7 @@ class SeedFile:
         self.num_repeats = 0
 
     def sha256(self) -> str:
-        """Return the SHA-256 hash of the file's content, which is decompressed first."""
+        """Return the SHA-256 hash of the file's content after decompression."""
         return file_sha256(self._path)
 
     def __iter__(self) -> Iterator[Record]:

@@ -66,7 +66,7 @@ _REFUSAL = re.compile(
 
 
 def find_leaked_words(text: str, parent: str) -> str | None:
-    """Return words of our prompts, or a heading that labels the text as rewritten; None if `parent` contains them too."""
+    """Return a phrase of our prompts or a heading such as "Revised Test" that is in `text` but not in `parent`, or None."""
     lowered, known = text.lower(), parent.lower()
     words = next((words for words in TEMPLATE_WORDS if words in lowered and words not in known), None)
     return words or _search_unless_in_parent(_HEADING, text, parent)
@@ -82,14 +82,17 @@ def find_announcement(text: str) -> str | None:
 
 
 def find_own_answer(text: str, parent: str) -> str | None:
-    """Return the line with which an instruction starts to answer itself, or its code if it is nothing but code; else None."""
+    """Return the part of an instruction that answers it, or None if it has no such part or `parent` has one too.
+
+    This part is the line that introduces the answer, or all of the code if the instruction consists only of code.
+    """
     if _CODE_ALONE.fullmatch(text.strip()) and not _CODE_ALONE.fullmatch(parent.strip()):
         return text.strip().partition("\n")[2].strip()
     return _search_unless_in_parent(_OWN_ANSWER, text, parent)
 
 
 def find_refusal(text: str) -> str | None:
-    """Return the phrase with which a text starts if it is a refusal, or None."""
+    """Return the refusal at the start of a text, or None if there is none."""
     found = _REFUSAL.match(text)
     return found.group().strip() if found else None
 

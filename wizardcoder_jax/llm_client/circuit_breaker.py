@@ -48,7 +48,7 @@ class CircuitBreaker:
         return self._num_answers
 
     def record_answer(self) -> None:
-        """Record that this caller got an answer, which closes the breaker unless it must wait for the probing caller's."""
+        """Record that this caller got an answer, which closes the breaker; after a pause, only the probing caller closes it."""
         self._num_answers += 1
         self._num_failures = 0
         if self._probing is not None and not (self._is_throttled and self._probing is not asyncio.current_task()):

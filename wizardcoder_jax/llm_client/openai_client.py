@@ -76,7 +76,7 @@ class OpenAIClient:
 
         Raises:
             RefusedPromptError: the server refused this prompt; other requests may succeed.
-            InputError: no request to this server can succeed.
+            InputError: the address, the key or a setting is wrong, so that retrying cannot help.
             StoppedEarlyError: `max_attempts` attempts failed, but the request may succeed later.
         """
         num_attempts, num_answers = 0, self._breaker.num_answers

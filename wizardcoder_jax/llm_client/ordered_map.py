@@ -9,8 +9,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-STEPS_PER_REQUEST = 1.25  # more than 1, because a step also spends time on writing and checking its answer
-WINDOW_PER_CALLER = 4  # maximum number of started items per concurrent step whose results are not yielded yet
+STEPS_PER_REQUEST = 1.25  # steps per request in flight; above 1, because a step also writes and checks its answer
+WINDOW_PER_CALLER = 4  # maximum number of items per concurrent step that are started but not yet yielded
 
 
 def concurrent_steps(num_requests: int) -> int:

@@ -84,7 +84,7 @@ class PaidCalls:
             async with self._in_flight:
                 self._ledger.check()
                 completion = await complete()
-            requests, tokens, usd = 1, max_tokens, max_usd  # used if the server does not report token counts
+            requests, tokens, usd = 1, max_tokens, max_usd  # upper bounds, used if the server reports no token counts
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
                 tokens = completion.prompt_tokens + completion.completion_tokens
                 usd = self._prices.cost_usd(completion.prompt_tokens, completion.completion_tokens)

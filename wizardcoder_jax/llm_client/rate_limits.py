@@ -20,7 +20,7 @@ class Ticket:
     """The permission to send one request."""
 
     taken_s: float  # time of issue on the event loop's clock
-    num_tokens: int  # maximum number of tokens of the call, later the actual number
+    num_tokens: int  # maximum number of tokens of the call; the actual number once it is answered
 
 
 class RateLimiter:
