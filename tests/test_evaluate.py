@@ -83,7 +83,7 @@ def test_with_a_limit_only_the_first_problems_need_samples(sandboxed, files):
     (files / "samples.jsonl").write_text("\n".join(lines[:4]))
     main(arguments(files, "--protocol", "stored", "--limit", "2"))
     assert list(results_of(files)["problems"]) == ["T/0", "T/1"]
-    with pytest.raises(InputError, match="no samples for 1 of 3 problems: T/2; --partial"):
+    with pytest.raises(InputError, match="no samples for 1 of 3 problems: T/2; use --partial"):
         main(arguments(files, "--protocol", "stored"))
 
 
@@ -131,7 +131,7 @@ def test_without_isolation_programs_run_only_on_request_and_the_results_record_i
         (["--benchmark", "multipl-e-cobol"], "unknown benchmark 'multipl-e-cobol'"),
         (["--python", "no-such-python"], "--python no-such-python is not an executable file"),
         (["--split", "test"], "has no splits"),
-        (["--benchmark-version", "v1"], "--benchmark-version is for"),
+        (["--benchmark-version", "v1"], "--benchmark-version is only for"),
     ],
 )
 def test_settings_that_do_not_fit_the_benchmark_are_errors(files, more, message):

@@ -50,7 +50,7 @@ def test_an_evalplus_prompt_ends_with_the_beginning_of_the_answer():
 
 def test_a_prompt_that_fills_the_context_is_an_error():
     (length,) = {len(ids) for ids in prompt_set("completion", 1).prompt_ids(CharacterTokenizer(), 10_000).values()}
-    with pytest.raises(InputError, match=f"has {length} tokens, max_length is {length}; raise max_length"):
+    with pytest.raises(InputError, match=f"has {length} tokens; raise max_length, which is {length}"):
         prompt_set("completion", 1).prompt_ids(CharacterTokenizer(), length)
 
 

@@ -68,7 +68,8 @@ def load_benchmark(
     if split is not None and entry.split is None:
         raise InputError(f"{name} has no splits; remove --split")
     if version is not None and (not entry.has_versions or benchmark_file is not None):
-        raise InputError(f"--benchmark-version is for {' and '.join(evalplus.VERSIONS)} without --benchmark-file; remove it")
+        names = " and ".join(evalplus.VERSIONS)
+        raise InputError(f"--benchmark-version is only for {names}, and not with --benchmark-file; remove it")
     if benchmark_file:
         path, label = benchmark_file, PurePosixPath(benchmark_file).name
     else:

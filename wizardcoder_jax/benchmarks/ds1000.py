@@ -46,7 +46,7 @@ def _parse_problem(location: str, record: dict[str, Any]) -> Problem:
         canonical_solution=require_field(location, record, "reference_code", str),
         test="\n".join([context, *calls]) + "\n",
         follows_prompt=False,
-        isolated=False,  # the tests inspect arrays, data frames and figures
+        isolated=False,  # the tests inspect the candidate's arrays, data frames and figures
         text_name="code",
         stop_strings=STOPS,
         library=require_field(location, metadata, "library", str),

@@ -20,7 +20,8 @@ from wizardcoder_jax.core.errors import InputError
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
 STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 TIMEOUT_S = 5.0
-_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}  # WizardCoder's prompt shows only this
+# The asserts of this task are long; WizardCoder's prompt shows only the signature of the function.
+_LONG_EXAMPLES = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}
 _HUB = "hf://datasets/google-research-datasets/mbpp/full/test-00000-of-00001.parquet"
 _HUB_SANITIZED = "hf://datasets/google-research-datasets/mbpp/sanitized/test-00000-of-00001.parquet"
 

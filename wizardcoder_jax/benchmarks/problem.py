@@ -18,7 +18,7 @@ class Problem:
     follows_prompt: bool = True  # whether the program is prompt + completion; if not, it is the completion alone
     sanitized_alone: bool = False  # whether a completion sanitized by the protocol `evalplus` needs no prompt before it
     helpers: tuple[str, ...] = ()  # names of the candidate's other functions that the test calls
-    isolated: bool = True  # whether the test only calls the candidate's functions, so that it can run in another process
+    isolated: bool = True  # whether the test only calls functions of the candidate, which can then run in another process
     text_name: str | None = None  # name of the string variable that gives the test the candidate's source
     question: str | None = None  # the task in plain English, for prompts that are built from it
     examples: tuple[str, ...] = ()  # asserts that the prompt shows after the question

@@ -27,7 +27,7 @@ def read_problem_file(
         if problem is None:
             continue
         if problem.task_id in problems:
-            raise InputError(f"{location}: the task {problem.task_id} occurs twice")
+            raise InputError(f"{location}: the task {problem.task_id} occurs twice; remove one")
         problems[problem.task_id] = problem
     if not problems:
         raise InputError(f"{path} contains no {what}")

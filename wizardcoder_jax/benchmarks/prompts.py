@@ -17,7 +17,7 @@ EVALPLUS_ANSWER_PREFIX = (
 
 
 def wizardcoder_humaneval_v1(problem_prompt: str) -> str:
-    """Return the HumanEval prompt with one blank line before the instruction, as in training; the published 59.8 % used it."""
+    """Return the HumanEval prompt with one blank line before the instruction, as in training and for the published 59.8 %."""
     return wizardcoder_prompt(_python_script_instruction(problem_prompt))
 
 

@@ -120,7 +120,7 @@ def _read_nested(path: str) -> list[Any] | None:
 
 def _from_nested(path: str, tasks: list[Any], problems: Sequence[Problem]) -> Iterator[tuple[str, Sample]]:
     if len(tasks) > len(problems):
-        raise InputError(f"{path}: programs for {len(tasks)} tasks, but the benchmark has {len(problems)}")
+        raise InputError(f"{path}: contains programs for {len(tasks)} tasks, but the benchmark has {len(problems)}")
     for i, (programs, problem) in enumerate(zip(tasks, problems, strict=False)):
         for j, program in enumerate(programs if isinstance(programs, list) else [None]):
             if not isinstance(program, str):

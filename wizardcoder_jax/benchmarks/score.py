@@ -35,7 +35,7 @@ def select_samples(
     elif missing:
         more = f" and {len(missing) - _NAMES_SHOWN} more" if len(missing) > _NAMES_SHOWN else ""
         names = f"{', '.join(missing[:_NAMES_SHOWN])}{more}"
-        raise InputError(f"no samples for {len(missing)} of {len(chosen)} problems: {names}; --partial scores the others")
+        raise InputError(f"no samples for {len(missing)} of {len(chosen)} problems: {names}; use --partial to score the rest")
     fewest, task_id = min((len(task_samples), task_id) for task_id, task_samples in chosen.items())
     if max(ks) > fewest:
         raise InputError(f"pass@{max(ks)} needs {max(ks)} samples per problem; {task_id} has {fewest}; choose a smaller --k")

@@ -62,7 +62,7 @@ class PromptSet:
             if task_id in self.suffixes:
                 ids = fim.fim_prompt(tokenizer, ids, self.suffixes[task_id])
             if len(ids) >= max_length:
-                raise InputError(f"the prompt of {task_id} has {len(ids)} tokens, max_length is {max_length}; raise max_length")
+                raise InputError(f"the prompt of {task_id} has {len(ids)} tokens; raise max_length, which is {max_length}")
             found[task_id] = ids
         return found
 

@@ -10,14 +10,14 @@ before the next program begins.
 Tiers, in the order in which they are tried; the first tier that works is used and recorded in the results:
 * "bubblewrap": bubblewrap starts the zygote, and each program has its own mount and process namespaces;
 * "landlock": if namespaces are not available, e.g. in containers: Landlock protects files, a system call filter the rest;
-* "none": on explicit request only: limits and separate processes for candidate and test, but no protection of the host.
+* "none": only on explicit request; it has limits and separate processes for candidate and test, but no protection of the host.
 
 Prevented by both "bubblewrap" and "landlock", as root and as an ordinary user (tests/helpers/attacks.py contains the attacks):
 * faked passes: exiting early, results that claim to equal anything, patched builtins and modules, reading the test from
   memory, frames or files, sending forged messages of the protocol;
 * file access: programs read /usr, the Python installation and its packages, and a few files of /etc and /proc; they write
   only to an empty work folder of limited size, which is deleted afterwards;
-* environment variables: programs see only a fixed handful;
+* environment variables: programs see only a small fixed set;
 * network access: "bubblewrap" gives an empty network, "landlock" allows no socket except pairs; abstract sockets of the host
   cannot be reached;
 * process access: no process outside the sandbox can be signaled or traced, or have its priority or limits changed;

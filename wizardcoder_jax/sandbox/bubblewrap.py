@@ -20,7 +20,7 @@ _KEPT = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bubblewrap:
-    """An installed bubblewrap."""
+    """An installation of bubblewrap on this host."""
 
     executable: str
     version: tuple[int, ...]

@@ -1,1 +1,4 @@
-"""Code that runs inside the sandbox, imported there as a top-level package; it needs only Python 3.10 or later."""
+"""Code that runs inside the sandbox, imported there as the top-level package `inside`.
+
+It uses only the standard library of Python 3.10 or later.
+"""
