@@ -30,7 +30,7 @@ from wizardcoder_jax.checkpoints.reader import (
 from wizardcoder_jax.checkpoints.tensorstore_io import PART_BYTES
 from wizardcoder_jax.core.distributed import barrier, is_main_process
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import ensure_dir, is_remote
+from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, remote_path
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class CheckpointManager:
     def __init__(self, run_dir: str, keep: int, keep_every_steps: int | None = None, background: bool = False) -> None:
         _silence_duplicate_errors()
         ensure_dir(run_dir)
-        self._run_dir = epath.Path(run_dir if is_remote(run_dir) else os.path.abspath(run_dir))
+        self._run_dir = remote_path(run_dir) if is_remote(run_dir) else epath.Path(os.path.abspath(run_dir))
         policies: list[PreservationPolicy] = [LatestN(keep)]
         if keep_every_steps is not None:
             policies.append(EveryNSteps(keep_every_steps))
