@@ -1,6 +1,6 @@
-"""Whether a run fits a slice of accelerators, and how fast it would be: config + topology -> a table and plan.json.
+"""Plan a training run: config + topology -> whether it fits, and how fast it would be, as a table and plan.json.
 
-No accelerator is needed: the real train step and the real sampler are compiled for it, but not run.
+No accelerator is needed: the real train step and sampler are compiled for the topology, but not run.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from wizardcoder_jax.core.filesystem import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the plan and write it to the output; exit with status 1 if the run does not fit."""
+    """Print the plan and write it to `output`; exit with status 1 if the run does not fit."""
     config = parse_command_line(PlanConfig, argv)
 
     from wizardcoder_jax.planning.planned_model import check_mesh, resolve_arch

@@ -1,4 +1,4 @@
-"""Properties of the train step for TPUs: steps at full width, compiled ahead of time, not run."""
+"""Properties of the train step on TPUs. The steps have full width and are compiled ahead of time, not run."""
 
 import functools
 import json
@@ -49,8 +49,8 @@ def test_no_matrix_product_becomes_a_loop_and_nothing_is_resharded_by_all_to_all
 
 @pytest.mark.parametrize(("hub_id", "num_layers"), STEPS)
 def test_gathering_kernels_and_reducing_gradients_overlaps_with_matrix_products(hub_id, num_layers):
-    """A layer has four kernels (queries, keys and values are one). Each is gathered twice and its gradient reduced; each pass
-    waits only for its first gather.
+    """A layer has four weight matrices (Q, K and V share one). Each is gathered twice, and its gradient is reduced. In each
+    pass, only the first gather is exposed.
     """
     step = compiled_step(hub_id, num_layers)
     exposed, overlapped = ([size for size in step[name] if size > 1e6] for name in ("exposed", "overlapped"))

@@ -1,4 +1,4 @@
-"""Readers of the compiler's texts: costs, trip counts, collectives and memory."""
+"""Parsers of HLO text and memory reports: costs, trip counts, collectives and memory."""
 
 import dataclasses
 
@@ -95,12 +95,12 @@ def test_the_costs_of_a_loop_body_count_once_per_iteration():
     assert program.num_guessed_loops == 1
 
 
-def test_flops_follow_from_shapes_without_the_padding_of_a_window():
+def test_flops_of_a_convolution_do_not_count_padding():
     plain, heads = 2 * 8 * 128 * 512, 2 * 2 * 48 * 6 * 4  # all but one position of the window of 48 are on padding
     assert read_program(PROGRAM, guessed_trips=3).flops == 40 * (plain + heads)
 
 
-def test_a_matrix_product_without_cycles_takes_those_of_its_flops():
+def test_a_matrix_product_without_an_estimate_gets_cycles_from_its_flops():
     without_cycles = PROGRAM.replace(
         'calls=%product, backend_config={"estimated_cycles":"1000"}', f"calls=%product, {NO_ESTIMATE}"
     )
@@ -110,7 +110,7 @@ def test_a_matrix_product_without_cycles_takes_those_of_its_flops():
     assert found.matmul_cycles == known.matmul_cycles + 40 * (2 * 512 - 1000)
 
 
-def test_collectives_have_their_full_bytes_and_the_cycles_that_overlap_with_them():
+def test_collectives_have_the_bytes_of_the_full_array_and_their_overlapped_cycles():
     collectives = read_program(PROGRAM, 3).collectives
     found = {(each.kind, each.num_runs, each.num_bytes): each.overlapped_cycles for each in collectives}
     assert found == {

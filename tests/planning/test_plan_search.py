@@ -1,4 +1,4 @@
-"""The search for settings, and the changes that are suggested for a run that does not fit."""
+"""The search for the best settings, and the suggestions for a run that does not fit."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ def test_candidates_that_may_fit_come_first_sorted_by_time():
 
 
 def test_starcoder_on_32_chips_gets_large_microbatches_and_offloads_activations():
-    """The fastest of the choices that were compiled for v5e:4x8: 20.8 s per step (22.2 with offload_middle)."""
+    """Of all choices compiled for v5e:4x8, this one is the fastest: 20.8 s per step (22.2 s with offload_middle)."""
     best = default_candidates()[0].config
     assert (best.strategy, best.mesh, best.remat, best.accumulation) == ("fsdp", "32x1", "offload_up", 4)
 

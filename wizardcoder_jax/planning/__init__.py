@@ -1,1 +1,1 @@
-"""Memory and step time of a run on accelerators that are not there: programs are compiled for them, but not run."""
+"""Estimates of memory and step time on accelerators that this machine does not have: programs are compiled, but not run."""

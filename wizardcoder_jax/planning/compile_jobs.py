@@ -1,4 +1,4 @@
-"""Compiles programs in child processes and collects what the compiler reports."""
+"""Compilation of programs in child processes, and collection of what the compiler reports."""
 
 import dataclasses
 import glob
@@ -19,9 +19,9 @@ from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram
 from wizardcoder_jax.planning.memory_report import Buffer, parse_memory_report, parse_required_bytes
 from wizardcoder_jax.planning.topology import LIBTPU_ENVIRONMENT, Topology
 
-LIBTPU = os.path.join(sys.prefix, "libtpu")  # `make setup` installs it here, where no other process finds it and seeks a TPU
-NUM_LARGEST = 8
-LOG_EVERY_S = 15.0
+LIBTPU = os.path.join(sys.prefix, "libtpu")  # installed here by `make setup`, off sys.path: JAX would look for a TPU
+NUM_LARGEST = 8  # number of buffers in a report
+LOG_EVERY_S = 15.0  # seconds between progress messages
 
 logger = logging.getLogger(__name__)
 
@@ -30,35 +30,35 @@ logger = logging.getLogger(__name__)
 class CompileResult:
     """What the compiler reports about a program on one chip."""
 
-    fits: bool
-    hbm_bytes: int  # total
-    state_bytes: dict[str, int]  # that stay in memory between calls, by kind: params and optimizer, or weights and cache
-    largest: list[Buffer]
-    program: CompiledProgram | None  # None if only memory was asked for, or if it does not fit
-    host_bytes: int  # of the host's memory
-    compile_s: float
+    fits: bool  # whether the program fits in HBM
+    hbm_bytes: int  # bytes of HBM in total
+    state_bytes: dict[str, int]  # bytes kept in HBM between calls: params and optimizer, or weights and cache
+    largest: list[Buffer]  # the largest buffers
+    program: CompiledProgram | None  # None if only memory was requested, or if the program does not fit
+    host_bytes: int  # bytes of host memory
+    compile_s: float  # seconds of compilation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompileJob:
     """A program to compile."""
 
-    name: str  # for messages
+    name: str  # name of the program in messages
     topology: Topology
-    mesh: str  # DATAxMODEL
+    mesh: str  # sizes of the mesh, DATAxMODEL
     arch: ArchConfig
-    settings: dict[str, Any]  # of the program: {"train": ...} or {"decode": ...}
+    settings: dict[str, Any]  # settings of the program: {"train": ...} or {"decode": ...}
 
     @classmethod
     def of_step(cls, topology: Topology, arch: ArchConfig, config: TrainConfig) -> "CompileJob":
-        """Describe the train step."""
+        """Return the job that compiles the train step."""
         return cls(name="train step", topology=topology, mesh=config.mesh, arch=arch, settings={"train": to_json(config)})
 
     @classmethod
     def of_decode(
         cls, topology: Topology, arch: ArchConfig, mesh: str, *, batch_size: int, cache_length: int, int8: bool
     ) -> "CompileJob":
-        """Describe the sampler's greedy decoding in bfloat16, with bfloat16 or int8 weights; see `lowering.lower_decode`."""
+        """Return the job that compiles greedy decoding in bfloat16, with bfloat16 or int8 weights."""
         settings = {"batch_size": batch_size, "cache_length": cache_length, "dtype": "bfloat16", "int8": int8}
         name = f"decoding with {'int8' if int8 else 'bfloat16'} weights"
         return cls(name=name, topology=topology, mesh=mesh, arch=arch, settings={"decode": settings})
@@ -69,10 +69,10 @@ def compile_job(job: CompileJob, *, memory_only: bool = False) -> CompileResult:
 
     Args:
         job: the program.
-        memory_only: stop once the memory is known, which takes less than a minute; the rest takes up to several minutes.
+        memory_only: stop as soon as the memory is known (less than a minute); a full compilation can take several minutes.
 
     Raises:
-        InputError: the topology's compiler is missing, or it refuses the program for another reason than its memory.
+        InputError: the topology's compiler is missing, or rejects the program for a reason other than memory.
     """
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         path, log = os.path.join(folder, "job.json"), os.path.join(folder, "log")
@@ -98,7 +98,7 @@ def compile_job(job: CompileJob, *, memory_only: bool = False) -> CompileResult:
 
 
 def compiler_environment() -> dict[str, str]:
-    """Return the environment of a process that compiles for TPUs: it finds libtpu, and does not look for hardware."""
+    """Return the environment variables with which a process finds libtpu and compiles for TPUs without looking for hardware."""
     folders = [os.environ.get("PYTHONPATH"), LIBTPU]
     return {**os.environ, **LIBTPU_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 

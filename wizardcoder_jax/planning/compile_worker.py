@@ -1,9 +1,9 @@
-"""Compiles one program and writes what it costs. This is a separate process: a compiler may take minutes, or crash.
+"""Command that compiles one program and writes its costs. It runs as a child process, because a compiler may crash.
 
     python -m wizardcoder_jax.planning.compile_worker JOB.json OUTPUT_DIR
 
-The compiler writes its own reports to OUTPUT_DIR. The size of what stays in memory between calls goes to OUTPUT_DIR/state.json
-before compilation, everything else to OUTPUT_DIR/result.json after it.
+The compiler writes its own reports to OUTPUT_DIR. This command adds state.json (bytes that stay in memory between calls) before
+compilation, and result.json (everything else) after it.
 """
 
 import dataclasses
@@ -58,11 +58,11 @@ def main(job_path: str, output_dir: str) -> None:
 
 
 def _lower(job: dict[str, Any], mesh: Mesh) -> tuple[Any, dict[str, int], int]:
-    """Lower the program of a job.
+    """Lower the program that a job describes.
 
     Returns:
-        The lowered program, the bytes of its state on each chip by kind, and the trip count of its loop whose bound depends on
-        data: decode steps, or chunks of the loss if every position is trained on.
+        The lowered program, the bytes of its state on each chip by kind, and the assumed trip count of the loop whose bound
+        depends on data: the number of decode steps, or of loss chunks if the loss covers every position.
     """
     arch = ArchConfig(**job["arch"])
     if "decode" in job:

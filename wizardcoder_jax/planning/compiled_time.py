@@ -1,9 +1,9 @@
-"""Time of a compiled program, from what the compiler reports about its operations and from what it leaves out.
+"""Estimated run time of a compiled program.
 
-Operations take the compiler's own cycles at the chip's clock. Attention kernels have no cycles: they take their FLOPs at
-KERNEL_EFFICIENCY of the peak. Collectives have none either: they take their bytes over the links of the torus, plus the latency
-from chip to chip; a collective that overlaps with other operations counts only as far as it takes longer than they do. What no
-compiler knows, such as stragglers and the host, is not included.
+For most operations, the time is the compiler's own cycle count divided by the clock rate. The compiler gives no cycles for
+attention kernels and collectives. An attention kernel is assumed to reach KERNEL_EFFICIENCY of the peak FLOPs. A collective
+takes its bytes divided by the bandwidth of the torus links, plus the latency of each hop; if it overlaps with other operations,
+only the excess over their time counts. Delays outside the program, such as stragglers and the host, are not included.
 """
 
 import dataclasses
@@ -16,29 +16,29 @@ from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram
 from wizardcoder_jax.planning.memory_estimator import attention_flops, block_sizes
 from wizardcoder_jax.planning.topology import Topology
 
-KERNEL_EFFICIENCY = 0.45  # of the peak, for splash attention in bfloat16
-HOP_S = 1e-6  # latency from a chip to its neighbor (jax-ml/scaling-book, "How to Think About TPUs")
-# Matrix products of [T, T] and [T, H] in each kernel, relative to the two of a forward pass.
+KERNEL_EFFICIENCY = 0.45  # fraction of peak FLOPs that splash attention reaches in bfloat16
+HOP_S = 1e-6  # seconds of latency from a chip to its neighbor (jax-ml/scaling-book, "How to Think About TPUs")
+# FLOPs of each kernel, relative to the forward pass (which has two matrix products of T x T x H).
 KERNEL_MATMULS = {"fwd": 1.0, "dq": 1.5, "dkv": 2.0, "dkv with dq": 2.5}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimeEstimate:
-    """Seconds of one run of a program on each chip. Field names are keys of plan.json."""
+    """Seconds that each chip needs to run a program once. The field names are keys of plan.json."""
 
-    operations_s: float
-    kernels_s: float
-    exposed_s: float  # of collectives, while nothing else runs
-    hidden_s: float  # of collectives, overlapped with other operations
+    operations_s: float  # seconds of operations other than kernels and collectives
+    kernels_s: float  # seconds of attention kernels
+    exposed_s: float  # seconds of collectives while nothing else runs
+    hidden_s: float  # seconds of collectives that overlap with other operations
 
     @property
     def total_s(self) -> float:
-        """Time of the whole program."""
+        """Seconds of the whole program."""
         return self.operations_s + self.kernels_s + self.exposed_s
 
 
 def estimate_time(program: CompiledProgram, topology: Topology, kernel_flops: float) -> TimeEstimate | None:
-    """Estimate the time of a program; None for chips whose compiler reports no cycles."""
+    """Estimate the time of a program; return None if the chip's compiler reports no cycles."""
     clock = topology.chip.clock_hz
     if clock is None:
         return None
@@ -51,7 +51,7 @@ def estimate_time(program: CompiledProgram, topology: Topology, kernel_flops: fl
 
 
 def collective_time_s(collective: Collective, topology: Topology) -> float:
-    """Return the seconds of all runs of a collective, in which each device receives what the others of its group have."""
+    """Return the seconds of all executions of a collective, which gives each device the data of all others in its group."""
     group_size, num_bytes = collective.group_size, collective.num_bytes
     if group_size < 2 and collective.kind != "collective-permute":
         return 0.0
@@ -66,7 +66,7 @@ def collective_time_s(collective: Collective, topology: Topology) -> float:
 
 
 def splash_flops(program: CompiledProgram, arch: ArchConfig, config: TrainConfig) -> float:
-    """Return the FLOPs of a step's attention kernels on each chip."""
+    """Return the FLOPs per chip of the attention kernels in a train step."""
     forward = attention_flops(arch, config, block_sizes(arch, config, parse_mesh(config.mesh)))
     kernels = {name: num_runs for name, num_runs in program.kernels.items() if name.startswith("splash")}
     has_dq = any("_dq" in name for name in kernels)
@@ -78,15 +78,15 @@ def splash_flops(program: CompiledProgram, arch: ArchConfig, config: TrainConfig
 
 
 def model_flops(arch: ArchConfig, config: TrainConfig) -> float:
-    """Return the FLOPs of a step over all chips by the usual count: six per parameter and token."""
+    """Return the FLOPs of a train step over all chips by the usual count: six per parameter and token."""
     return 6.0 * arch.num_params * config.batch_size * config.max_length
 
 
 def ideal_step_s(arch: ArchConfig, config: TrainConfig, topology: Topology) -> float:
-    """Return the seconds of a step that does only the model's FLOPs, at the peak."""
+    """Return the seconds of a train step that does only `model_flops`, at peak FLOPs."""
     return model_flops(arch, config) / (topology.num_chips * topology.chip.peak_flops)
 
 
 def min_decode_step_s(state_bytes: int, chip: Accelerator) -> float:
-    """Return the seconds to read weights and cache from HBM once: no decode step is faster."""
+    """Return a lower bound of a decode step in seconds: the time to read weights and cache from HBM once."""
     return state_bytes / chip.hbm_bandwidth

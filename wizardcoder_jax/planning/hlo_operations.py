@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 
 OPERATION_NAME = re.compile(r"^(?:ROOT )?%?([\w.\-]+) = ")
-_BITS = {"pred": 8, "s4": 4, "u4": 4, "s64": 64, "u64": 64}  # of types that do not occupy as many bits as their name says
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "s64": 64, "u64": 64}  # bits in memory of types whose name does not state them
 _SHAPE = re.compile(r"\b(pred|bf16|f16|f32|f64|s4|s8|s16|s32|s64|u4|u8|u16|u32|u64|f8e\w+)\[([\d,]*)\]")
 
 
 def parse_shapes(text: str) -> list[tuple[tuple[int, ...], int]]:
-    """Return every shape in `text` with its number of bytes."""
+    """Return every shape in `text` and the number of bytes of such an array."""
     found = []
     for kind, dims in _SHAPE.findall(text):
         shape = tuple(int(dim) for dim in dims.split(",") if dim)
@@ -21,7 +21,12 @@ def parse_shapes(text: str) -> list[tuple[tuple[int, ...], int]]:
 
 
 def matmul_flops(line: str, lines: Sequence[str]) -> float:
-    """Return the FLOPs of one matrix product: two for each element of the result and each term of its sum."""
+    """Return the FLOPs of one matrix product: two for each element of the result and each term that is summed.
+
+    Args:
+        line: the operation.
+        lines: all operations of its computation, which define the shapes of the operands.
+    """
     out = parse_shapes(line.split(" = ", 1)[1])[0][0]
     operands = re.findall(r"%([\w.\-]+)", re.split(r" (?:convolution|dot)\(", line)[1].split(")", 1)[0])
     shapes = {name[1]: parse_shapes(text.split(" = ", 1)[1]) for text in lines if (name := OPERATION_NAME.match(text))}
@@ -31,7 +36,7 @@ def matmul_flops(line: str, lines: Sequence[str]) -> float:
         summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line)
         return 2.0 * math.prod(out) * math.prod(left[int(dim)] for dim in (summed[1].split(",") if summed else ()) if dim)
     terms = math.prod(out[labels[3].index(letter)] for letter in "bf") * right[labels[2].index("i")]
-    # Further dims of a product are written as positions of a convolution window, most of which are on padding.
+    # XLA writes additional dimensions of a matrix product as spatial dimensions of a convolution, mostly over padding.
     for dim in range(len(out) - 2):
         label = str(dim)
         terms *= _num_pairs(line, dim, left[labels[1].index(label)], right[labels[2].index(label)], out[labels[3].index(label)])
@@ -39,7 +44,7 @@ def matmul_flops(line: str, lines: Sequence[str]) -> float:
 
 
 def _num_pairs(line: str, dim: int, num_in: int, window_size: int, num_out: int) -> int:
-    """Count the pairs of an output position and a window position that meet an input, not padding or a gap of dilation."""
+    """Count the pairs (output position, window position) that read an input element rather than padding or a dilation gap."""
 
     def setting(name: str, default: str) -> str:
         found = re.search(rf"{name}=([\d_x\-]+)", line)
@@ -52,7 +57,7 @@ def _num_pairs(line: str, dim: int, num_in: int, window_size: int, num_out: int)
 
 
 def parse_group_size(line: str) -> int:
-    """Return the number of devices in each group of a collective, in any of the notations for it."""
+    """Return the number of devices per replica group of a collective, in any of HLO's notations; 1 if it has no groups."""
     listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
     if listed:
         return len(listed[1].split(","))

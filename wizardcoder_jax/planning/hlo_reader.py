@@ -1,8 +1,8 @@
-"""Reader of a TPU program's HLO text: what each operation costs by the compiler's own estimate, and how often it runs.
+"""Reader of a TPU program's HLO text: the compiler's cost estimate of each operation, and how often the operation runs.
 
-`cost_analysis()` counts the body of a loop once, and what it calls time is no estimate of time. The text has more: operations
-have `estimated_cycles`, and the condition of a loop has its trip count. Pallas kernels and collectives have no cycles; they are
-listed separately, for compiled_time.py to estimate.
+JAX's `cost_analysis()` is not sufficient: it counts the body of a loop once and does not estimate time. The HLO text contains
+`estimated_cycles` for most operations, and the trip counts of loops. Pallas kernels and collectives have no cycles; they are
+listed separately, and compiled_time.py estimates their time.
 """
 
 import collections
@@ -18,7 +18,7 @@ _CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|branch_computations|called_computations)=\{?%?([\w.\-]+(?:, ?%?[\w.\-]+)*)"
 )
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-_NO_ESTIMATE = 2**63 - 1
+_NO_ESTIMATE = 2**63 - 1  # value of estimated_cycles if the compiler has no estimate
 _NOT_KERNELS = {"AllocateBuffer", "ConcatBitcast", "Sharding", "X64Combine", "MoveToHost", "MoveToDevice"}
 
 
@@ -26,32 +26,32 @@ _NOT_KERNELS = {"AllocateBuffer", "ConcatBitcast", "Sharding", "X64Combine", "Mo
 class Collective:
     """One collective operation."""
 
-    kind: str
-    num_bytes: int  # of the complete array that is gathered, reduced or sent, on each device
-    group_size: int  # devices that take part
-    num_runs: int
-    overlapped_cycles: int  # of the operations that run meanwhile, over all runs; 0 if it is not overlapped
+    kind: str  # HLO opcode, e.g. "all-gather"
+    num_bytes: int  # bytes of the complete array that each device gathers, reduces or sends
+    group_size: int  # number of devices in a group
+    num_runs: int  # number of executions
+    overlapped_cycles: int  # cycles, over all executions, of the operations that run at the same time; 0 without overlap
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompiledProgram:
-    """Totals over everything that one device does."""
+    """Total costs of a program on one device."""
 
-    cycles: int  # of all operations that have an estimate
-    matmul_cycles: int  # of those on the matrix units
-    flops: float  # of all matrix products outside kernels
-    kernels: dict[str, int]  # name -> number of runs
+    cycles: int  # cycles of all operations that have an estimate
+    matmul_cycles: int  # cycles of matrix products
+    flops: float  # FLOPs of all matrix products outside kernels
+    kernels: dict[str, int]  # name of each kernel -> number of executions
     collectives: tuple[Collective, ...]
-    num_guessed_loops: int  # loops whose trip count is not in the text
+    num_guessed_loops: int  # number of loops whose trip count is not in the HLO text
 
 
 def read_program(text: str, guessed_trips: int, flops_per_cycle: float = math.inf) -> CompiledProgram:
     """Sum up the costs of a program.
 
     Args:
-        text: `compiled.as_text()`.
+        text: HLO text of the program, `compiled.as_text()`.
         guessed_trips: trip count of loops whose bound depends on data.
-        flops_per_cycle: for matrix products to which the compiler gives no cycles.
+        flops_per_cycle: assumed rate of matrix products for which the compiler gives no cycles.
     """
     return _Reader(text, guessed_trips, flops_per_cycle).read()
 
@@ -85,7 +85,7 @@ class _Reader:
         )
 
     def _walk(self, computation: str, num_runs: int) -> None:
-        """Add the costs of a computation that runs `num_runs` times."""
+        """Add the costs of a computation that is executed `num_runs` times."""
         for line in self._lines.get(computation, ()):
             found = _OP.search(line.split(" = ", 1)[1])
             op = found[1] if found else ""
@@ -108,7 +108,7 @@ class _Reader:
                 self._add_collective(line, op.removesuffix("-start"), num_runs, num_runs * overlapped)
 
     def _add_fusion(self, line: str, num_runs: int) -> None:
-        """Add a fusion's matrix products, their cycles if it has no estimate, and the collectives that it overlaps with."""
+        """Add a fusion's matrix products (and their cycles, if it has no estimate) and the collectives that overlap with it."""
         found: list[tuple[str, str]] = []
         flops = self._flops
         for called in _called(line):
@@ -123,7 +123,7 @@ class _Reader:
             self._add_collective(inner, kind, num_runs, overlapped)
 
     def _add_inside_fusion(self, computation: str, num_runs: int, collectives: list[tuple[str, str]]) -> None:
-        """Add the matrix products in a computation, and append the (kind, text) of each collective to `collectives`."""
+        """Add the matrix products in a computation, and append (kind, HLO line) of each collective to `collectives`."""
         lines = self._lines.get(computation, ())
         scatters = "scatter" in computation or any(" dynamic-slice(" in line for line in lines)
         for line in lines:
@@ -133,13 +133,13 @@ class _Reader:
                 self._flops += num_runs * matmul_flops(line, lines)
             elif op.removesuffix("-start") in _COLLECTIVES:
                 kind = op.removesuffix("-start")
-                # A reduce-scatter is written as an all-reduce followed by a slice.
+                # Inside a fusion, HLO writes a reduce-scatter as an all-reduce followed by a slice.
                 collectives.append(("reduce-scatter" if scatters and kind == "all-reduce" else kind, line))
             for called in _called(line) if op == "fusion" else ():
                 self._add_inside_fusion(called, num_runs, collectives)
 
     def _cycles_until_done(self, computation: str, start: str) -> int:
-        """Return the cycles of the operations between the start of a collective and its end."""
+        """Return the cycles of the operations between a collective's start and done operations."""
         lines, named = self._lines[computation], OPERATION_NAME.match(start)
         assert named, start
         cycles = 0
@@ -166,9 +166,9 @@ class _Reader:
         sizes = [size for _, size in parse_shapes(line.split(" = ", 1)[1].split(f" {kind}", 1)[0])] or [0]
         size, group_size = max(sizes), parse_group_size(line)
         if kind == "reduce-scatter" and " reduce-scatter" in line:
-            # The text has the size of what each device receives, among other results of at most 64 bytes.
+            # The result has the size that each device receives; other results, of at most 64 bytes, are bookkeeping.
             size = (min(s for s in sizes if s > 64) if max(sizes) > 64 else size) * group_size
-        # An overlapped collective is written at its start, in each overlapping operation and at its end, with one chain id.
+        # An overlapped collective appears at its start, in each overlapping operation and at its end, with the same chain id.
         chain = re.search(r'chain_id="?(\d+)', line)
         key = chain[0] if chain else f"{len(self._collectives)}"
         overlapped_cycles += self._collectives[key].overlapped_cycles if key in self._collectives else 0
@@ -177,7 +177,7 @@ class _Reader:
         )
 
     def _trips(self, condition: str, line: str) -> int:
-        """Return the trip count of a loop: the number with which its condition compares."""
+        """Return the trip count of a loop: the constant in its condition, or `guessed_trips` if there is none."""
         known = re.search(r"known_trip_count[^\d]*(\d+)", line)
         if known:
             return int(known[1])
@@ -198,7 +198,7 @@ class _Reader:
 
 
 def _cycles(line: str) -> int:
-    """Return the compiler's estimate for an operation; 0 if there is none, which may be written as the largest integer."""
+    """Return the estimated cycles of an operation; 0 if the compiler has no estimate."""
     found = re.search(r'"estimated_cycles":"(\d+)"', line)
     return int(found[1]) if found and int(found[1]) < _NO_ESTIMATE else 0
 

@@ -1,4 +1,4 @@
-"""The programs of a run, lowered for devices that need not exist: the train step and the sampler's decoding."""
+"""Lowering of the train step and of decoding for devices that this machine does not need to have."""
 
 from typing import Any
 
@@ -19,15 +19,15 @@ from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 
 def lower_step(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> tuple[Any, TrainState]:
-    """Lower the step of `train`.
+    """Lower the train step.
 
     Args:
-        arch: of the model that is trained.
-        config: the run.
-        mesh: also the current mesh.
+        arch: architecture of the trained model.
+        config: settings of the training run.
+        mesh: mesh of the devices; it must also be the current mesh.
 
     Returns:
-        The lowered step, and the abstract state that it updates.
+        The lowered step, and the abstract train state that it updates.
     """
     rules = RULES[config.strategy]
     model = abstract_model(arch, rules, config)
@@ -50,12 +50,12 @@ def lower_decode(
     """Lower greedy decoding.
 
     Args:
-        arch: of the model.
-        mesh: also the current mesh.
-        batch_size: sequences that are decoded together.
-        cache_length: positions of each sequence in the KV cache.
-        dtype: of activations and cache.
-        int8: whether the weights are int8, rather than of `dtype`.
+        arch: architecture of the model.
+        mesh: mesh of the devices; it must also be the current mesh.
+        batch_size: number of sequences that are decoded together.
+        cache_length: number of positions of each sequence in the KV cache.
+        dtype: dtype of activations and cache.
+        int8: whether the weights are int8; otherwise they have `dtype`.
 
     Returns:
         The lowered program, and the abstract model and cache.

@@ -1,9 +1,8 @@
-"""Memory of a train step by arithmetic, within milliseconds: a search compares these estimates before anything is compiled.
+"""Estimate of a train step's memory by arithmetic, which takes milliseconds, so that a search can compare many settings.
 
-The estimate follows the program. State between steps is counted from the real state's shapes and sharding. Gradients are added,
-then the activations that remat saves of each block, then the temporary memory of the phase that needs most (embedding lookup,
-cross-entropy, backward pass of a block, optimizer update). No constant is fitted, and what the compiler loses by the placement
-of buffers is not included.
+The estimate is the sum of four parts: the train state (from its shapes and sharding), the gradients, the activations of each
+block that remat saves, and the temporary memory of the phase that needs most (embedding lookup, cross-entropy, backward pass
+of a block, or optimizer update). No constant is fitted. Fragmentation is not included.
 """
 
 import dataclasses
@@ -20,47 +19,47 @@ from wizardcoder_jax.models.splash_attention import unsupported_by_splash
 from wizardcoder_jax.training.abstract_state import state_arrays
 from wizardcoder_jax.training.objectives.chunked_cross_entropy import chunk_length
 
-Mesh = tuple[int, int]  # sizes of MESH_AXES
+Mesh = tuple[int, int]  # sizes of the mesh axes, in the order of MESH_AXES
 ALL_TENSORS = (INPUT, QKV, ATTENDED, MIDDLE, UP)
-_FLOAT32 = 4
+_FLOAT32 = 4  # bytes of one element
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """Bytes on each chip, by kind."""
+    """Bytes of memory per chip that a train step needs, by kind."""
 
-    params: int  # trained and frozen, and their moving average
-    optimizer: int
-    gradients: int  # with more than one microbatch also their sum
-    activations: int  # of all blocks, saved for the backward pass
-    temporary: int  # of the phase that needs most
-    phase: str
-    host: int  # of the host's memory
+    params: int  # bytes of trained and frozen parameters and of their moving average
+    optimizer: int  # bytes of optimizer state
+    gradients: int  # bytes of gradients; with several microbatches, also of their sum
+    activations: int  # bytes of the activations of all blocks that are saved for the backward pass
+    temporary: int  # bytes of temporary buffers in `phase`
+    phase: str  # name of the phase that needs most temporary memory
+    host: int  # bytes of host memory
 
     @property
     def total(self) -> int:
-        """Bytes of the chip's memory."""
+        """Bytes of HBM in total."""
         return self.params + self.optimizer + self.gradients + self.activations + self.temporary
 
 
 class BlockSizes(NamedTuple):
-    """Number of elements on one chip of the tensors of one block and one microbatch."""
+    """Number of elements per chip of each tensor of one block, for one microbatch."""
 
-    residual: float  # the residual stream; its positions are sharded if the strategy does so
-    full_residual: float  # the same with all positions
-    queries: float  # also the output of attention
+    residual: float  # residual stream, sharded along positions if the strategy does so
+    full_residual: float  # residual stream with all positions
+    queries: float  # queries; the output of attention has the same size
     kv: float  # keys and values
-    mlp: float  # MLP units before the activation
-    softmax_sums: float  # one per query and head
-    kernels: float  # all kernels of a block, gathered
-    largest_kernel: float
+    mlp: float  # hidden units of the MLP before the activation function
+    softmax_sums: float  # softmax denominators, one per query and head
+    kernels: float  # all kernels of a block, after all-gather
+    largest_kernel: float  # the largest kernel, after all-gather
     embedding: float  # token embedding, gathered as far as the logits need it
-    embedding_shard: float  # token embedding, as stored
-    rows: float  # sequences
+    embedding_shard: float  # the shard of the token embedding that a chip stores
+    rows: float  # number of sequences, not of elements
 
 
 def estimate_memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> StepMemory:
-    """Estimate the memory of a step on each chip of a mesh."""
+    """Estimate the memory of a train step on each chip of a mesh."""
     state, sizes = _state_bytes(arch, config, mesh), block_sizes(arch, config, mesh)
     item = activation_bytes(config)
     block, offloaded = (
@@ -95,7 +94,7 @@ def estimate_memory(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> StepMe
 
 
 def block_sizes(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> BlockSizes:
-    """Compute the sizes of the tensors of one block on one chip of a mesh."""
+    """Compute the sizes of one block's tensors on one chip of a mesh."""
     rules = RULES[config.strategy]
     shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
 
@@ -128,35 +127,35 @@ def activation_bytes(config: TrainConfig) -> int:
 
 
 def attention_flops(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> float:
-    """Return the FLOPs of one block's attention, forward: scores and weighted values of the pairs inside the causal mask."""
+    """Return the FLOPs of one block's attention in the forward pass, counting only pairs inside the causal mask."""
     length, window = config.max_length, arch.sliding_window or config.max_length
-    num_keys = length / 2 if window >= length else window * (1 - window / (2 * length))  # per query, on average
+    num_keys = length / 2 if window >= length else window * (1 - window / (2 * length))  # average number per query
     return 2 * 2 * num_keys * sizes.queries
 
 
 def loss_chunk_length(config: TrainConfig, sizes: BlockSizes) -> int:
-    """Return how many positions of each sequence have logits at the same time."""
+    """Return the number of positions per sequence for which the loss computes logits at the same time."""
     return chunk_length(max(int(sizes.rows), 1), config.max_length, config.loss_chunk)
 
 
 def num_up_projections(arch: ArchConfig) -> int:
-    """Return the number of projections from the residual stream into the MLP."""
+    """Return the number of the MLP's input projections: 2 with a gate, else 1."""
     return 2 if arch.mlp == "swiglu" else 1
 
 
 def saved_tensors(remat: Remat) -> tuple[str, ...]:
-    """Return the names of the tensors of each block that are saved for the backward pass, on the chip or on the host."""
+    """Return the names of each block's tensors that are saved for the backward pass, on the chip or on the host."""
     return ALL_TENSORS if remat == "none" else (INPUT, *REMAT_POLICIES[remat].on_device, *REMAT_POLICIES[remat].on_host)
 
 
 def uses_reference_attention(arch: ArchConfig, config: TrainConfig) -> bool:
-    """Whether attention computes scores as tensors, because no kernel supports the shapes or none is wanted."""
+    """Return whether attention is computed without a kernel, because none supports the shapes or the config asks for none."""
     shape = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
     return config.attention == "dot" or (config.attention == "auto" and bool(unsupported_by_splash(**shape)))
 
 
 def _saved_bytes(arch: ArchConfig, sizes: BlockSizes, item: int) -> dict[str, float]:
-    """Return the bytes of each tensor of a block that can be saved."""
+    """Return the bytes of each tensor of a block that remat can save."""
     return {
         INPUT: item * sizes.residual,
         QKV: item * (sizes.queries + sizes.kv),
@@ -167,26 +166,26 @@ def _saved_bytes(arch: ArchConfig, sizes: BlockSizes, item: int) -> dict[str, fl
 
 
 def _block_backward_bytes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes, item: int) -> float:
-    """Return the bytes of a block's backward pass: its kernels and the next block's, one gradient, the activations."""
-    # Outputs of the up projection and of the activation, and the gradient of one of them.
+    """Return the temporary bytes of a block's backward pass: two blocks' kernels, one kernel gradient and the activations."""
+    # Outputs of the up projection and of the activation function, and one gradient.
     mlp = item * (3 if arch.mlp != "swiglu" else 5) * sizes.mlp + 4 * item * sizes.full_residual
-    # Queries, keys, values and attention output, with the gradient of each. The kernel writes its results in float32.
+    # Queries, keys, values and attention output, and their gradients. The attention kernel writes its results in float32.
     attention = item * (4 * sizes.queries + 2 * sizes.kv) + _FLOAT32 * (2 * sizes.queries + sizes.kv)
     attention += 2 * item * sizes.full_residual
     if uses_reference_attention(arch, config):
-        attention += (2 * _FLOAT32 + item) * sizes.softmax_sums * config.max_length / 4  # scores of one of four query chunks
+        attention += (2 * _FLOAT32 + item) * sizes.softmax_sums * config.max_length / 4  # scores of one in four query chunks
     return item * (2 * sizes.kernels + sizes.largest_kernel) + max(mlp, attention)
 
 
 def _cross_entropy_bytes(config: TrainConfig, sizes: BlockSizes, item: int, arch: ArchConfig) -> float:
-    """Return the bytes of the loss and its gradients: embedding, hidden states, and the logits of one chunk."""
+    """Return the temporary bytes of the loss and its gradients: embedding, hidden states, and the logits of one chunk."""
     positions = sizes.rows * loss_chunk_length(config, sizes)
     logits = positions * sizes.embedding / arch.embed_dim
     return (item + _FLOAT32) * sizes.embedding + 3 * item * sizes.full_residual + (2 * _FLOAT32 + item) * logits
 
 
 def _state_bytes(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
-    """Return the bytes on each chip of the state, by part, and as "update" those of the largest array's update."""
+    """Return the bytes per chip of each component of the train state; "update" has those of updating the largest array."""
     rules = RULES[config.strategy]
     shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
     settings = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}

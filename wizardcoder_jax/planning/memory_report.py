@@ -1,7 +1,7 @@
-"""Parser of the compiler's report of a program's memory, which it writes minutes before it has finished.
+"""Parser of the compiler's memory report, which is available minutes before compilation has finished.
 
-The report lists buffers by size, each with the values that use it one after another. It covers temporary buffers and outputs,
-and a train step updates its state in place, so its total is what a chip needs.
+The report lists buffers by size, each with the values that share it. It covers temporary buffers and outputs but not arguments.
+Because a train step updates its state in place, the total is nevertheless the memory that a chip needs.
 """
 
 import dataclasses
@@ -15,25 +15,25 @@ _EXHAUSTED = re.compile(r"Ran out of memory.*?\(([\d.]+)([MGK])\) exceeds|Used (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """A region of memory and the values that use it at one time or another."""
+    """A region of memory and the values that share it over time."""
 
-    num_bytes: int
-    values: str  # as the compiler lists them: dtype[shape], each with its number
+    num_bytes: int  # size of the buffer in bytes
+    values: str  # dtype[shape] of each value and how often it occurs, as the compiler lists them
 
 
 def parse_memory_report(text: str, num_largest: int) -> tuple[int, list[Buffer]] | None:
-    """Return the total number of bytes and the largest buffers; None if the report is incomplete."""
+    """Return the total number of bytes and the largest buffers, or None if the report is incomplete."""
     total = _TOTAL.search(text)
     if total is None:
         return None
     default = text[total.end() :].split("Memory Space:", 1)[0]
-    heap = default.split("\n\n", 1)[0]  # the first table; the arguments follow, one by one
+    heap = default.split("\n\n", 1)[0]  # the first table; the arguments follow it
     buffers = [Buffer(num_bytes=int(float(size) * _UNITS[unit]), values=values) for size, unit, values in _ROW.findall(heap)]
     return int(total[1]), sorted(buffers, key=lambda buffer: -buffer.num_bytes)[:num_largest]
 
 
 def parse_required_bytes(message: str) -> int | None:
-    """Return how much memory a program needs, from the compiler's error if it is too much; None for any other message."""
+    """Return the bytes that a program needs according to the compiler's out-of-memory error; None for any other message."""
     found = _EXHAUSTED.search(message)
     if found is None:
         return None

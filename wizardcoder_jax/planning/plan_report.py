@@ -1,4 +1,4 @@
-"""A plan as text and as plan.json. All its figures are of programs that were compiled, not run."""
+"""A plan and its representations as text and as plan.json. All figures come from programs that were compiled, not run."""
 
 import collections
 import dataclasses
@@ -28,23 +28,23 @@ LABEL = "compiled, not run"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingPlan:
-    """The sampler's decoding with weights of one dtype."""
+    """The compiled decoding program for weights of one dtype."""
 
-    weights: str  # their dtype
-    mesh: str
+    weights: str  # dtype of the weights
+    mesh: str  # sizes of the mesh, DATAxMODEL
     compiled: CompileResult
 
     def time(self, topology: Topology) -> TimeEstimate | None:
-        """Estimate the time of DECODE_STEPS steps."""
+        """Estimate the time of one call, which decodes DECODE_STEPS steps; None if it is unknown."""
         program = self.compiled.program
         return estimate_time(program, topology, 0.0) if program is not None else None
 
     def min_step_s(self, topology: Topology) -> float:
-        """Return the seconds to read weights and cache once."""
+        """Return a lower bound of the seconds per step: the time to read weights and cache once."""
         return min_decode_step_s(sum(self.compiled.state_bytes.values()), topology.chip)
 
     def to_json(self, topology: Topology) -> dict[str, Any]:
-        """Return an entry of "decoding" in plan.json."""
+        """Return this plan as an entry of "decoding" in plan.json."""
         time = self.time(topology)
         return {
             "weights": self.weights,
@@ -58,7 +58,7 @@ class DecodingPlan:
         }
 
     def to_text(self, topology: Topology) -> str:
-        """Return one line of the plan's text."""
+        """Return this plan as one line of text."""
         line = f"{self.compiled.hbm_bytes / GIB:.2f} GiB per chip" + ("" if self.compiled.fits else ", DOES NOT FIT")
         time = self.time(topology)
         if time is not None:
@@ -70,14 +70,14 @@ class DecodingPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VerifiedSuggestion:
-    """Other settings that fit, as compiling them has shown."""
+    """Other settings that fit; compiling them has confirmed it."""
 
-    flags: str  # to add to the command
-    hbm_bytes: int
-    estimated_step_s: float  # by arithmetic
+    flags: str  # flags to add to the command
+    hbm_bytes: int  # bytes of HBM per chip
+    estimated_step_s: float  # seconds per step, estimated by arithmetic
 
     def to_json(self) -> dict[str, Any]:
-        """Return an entry of "suggestions" in plan.json."""
+        """Return this suggestion as an entry of "suggestions" in plan.json."""
         return {
             "flags": self.flags,
             "fits": True,
@@ -88,7 +88,7 @@ class VerifiedSuggestion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One choice of settings and what compiling it has shown."""
+    """Settings of a training run on a topology, and what compiling them has shown."""
 
     topology: Topology
     arch: ArchConfig
@@ -99,7 +99,7 @@ class Plan:
 
     @property
     def time(self) -> TimeEstimate | None:
-        """Time of the step; None if only its memory is known, or if the compiler reports no cycles."""
+        """Time of a train step; None if only its memory is known, or if the compiler reports no cycles."""
         program = self.step.program
         if program is None:
             return None
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def flops(self) -> float | None:
-        """FLOPs of a step over all chips as the program has them, with recomputation, attention and padding."""
+        """FLOPs of a train step over all chips, including recomputation, attention and padding; None if they are unknown."""
         program = self.step.program
         if program is None:
             return None
@@ -115,21 +115,21 @@ class Plan:
 
     @property
     def ideal_step_s(self) -> float:
-        """Seconds of a step that does only the model's FLOPs, at the peak."""
+        """Seconds of a train step that does only the model's FLOPs, at peak FLOPs."""
         return ideal_step_s(self.arch, self.train, self.topology)
 
     @property
     def microbatch(self) -> int:
-        """Sequences of one microbatch."""
+        """Number of sequences per microbatch."""
         return self.train.batch_size // self.train.accumulation
 
     def rank(self) -> tuple[bool, float]:
-        """Return a key that sorts plans: those that fit first, then by time, or by memory if no time is known."""
+        """Return a sort key: plans that fit come first, then shorter times, or less memory if no time is known."""
         time = self.time
         return (not self.step.fits, self.step.hbm_bytes if time is None else time.total_s)
 
     def summary(self) -> str:
-        """Return the plan in one line."""
+        """Return the settings, memory and time in one line."""
         config, time = self.train, self.time
         memory = f"{self.step.hbm_bytes / GIB:.2f} GiB per chip" + ("" if self.step.fits else ", too much")
         seconds = f", {time.total_s:.3f} s per step" if time else ""
@@ -171,7 +171,7 @@ class Plan:
         }
 
     def to_text(self) -> str:
-        """Return the plan as a table for people."""
+        """Return the plan as the table that `plan` prints."""
         config, chip, step = self.train, self.topology.chip, self.step
         lines = [
             f"{config.base} on {self.topology.name} ({self.topology.num_chips} chips), mesh {config.mesh}, strategy "
@@ -188,7 +188,7 @@ class Plan:
         if self.decoding:
             lines += ["", "decoding", *(decoding.to_text(self.topology) for decoding in self.decoding)]
         if self.suggestions:
-            lines += ["", "these changes fit, as compiling them has shown (seconds by arithmetic):"]
+            lines += ["", "these changes fit when compiled (seconds are estimated by arithmetic):"]
             for found in self.suggestions:
                 memory = f"{found.hbm_bytes / GIB:.2f} GiB per chip"
                 lines.append(f"  {found.flags}: {memory}, {found.estimated_step_s:.2f} s per step")
@@ -216,7 +216,7 @@ class Plan:
         ]
 
     def _host_lines(self, step_s: float) -> list[str]:
-        """Describe the transfers to the host in the forward passes; their time is in no estimate."""
+        """Describe the transfers of activations to the host and back. No time estimate includes them."""
         sent = self.train.accumulation * self.step.host_bytes
         sizes = block_sizes(self.arch, self.train, parse_mesh(self.train.mesh))
         forward_s = step_s * forward_fraction(self.arch, self.train, sizes)
@@ -225,13 +225,13 @@ class Plan:
 
 
 def bytes_by_kind(compiled: CompileResult) -> dict[str, int]:
-    """Return the bytes on a chip by kind: the state between calls, and everything else."""
+    """Return the bytes per chip of each kind of state that is kept between calls, and of everything else."""
     state = {kind: size for kind, size in compiled.state_bytes.items() if size}
     return {**state, "activations and buffers": max(compiled.hbm_bytes - sum(state.values()), 0)}
 
 
 def collective_bytes(program: CompiledProgram | None, num_runs: int = 1) -> dict[str, float]:
-    """Return the bytes that each chip gathers, reduces or sends by kind of collective, divided by `num_runs`."""
+    """Return the bytes that each chip gathers, reduces or sends, by kind of collective, divided by `num_runs`."""
     total: collections.Counter[str] = collections.Counter()
     for found in program.collectives if program else ():
         total[found.kind] += found.num_runs * found.num_bytes

@@ -1,4 +1,4 @@
-"""Search by arithmetic: which mesh, strategy, remat and microbatch suit a run best, and which changes would make it fit."""
+"""Search, by arithmetic, for the fastest mesh, strategy, remat policy and microbatch, and for changes that make a run fit."""
 
 import contextlib
 import dataclasses
@@ -14,21 +14,22 @@ from wizardcoder_jax.planning.memory_estimator import StepMemory, estimate_memor
 from wizardcoder_jax.planning.step_time import StepTime, estimate_step_time
 from wizardcoder_jax.planning.topology import Topology, parse_topology
 
-MAX_MODEL = 16  # devices along "model": with more, a step mostly waits for collectives
-# Estimates are not exact. A suggestion leaves MARGIN of a chip's memory free. A choice that needs up to TOLERANCE more than the
-# chip has may still fit, because the compiler lets buffers share memory: the fastest choice for StarCoder on v5e does.
+MAX_MODEL = 16  # largest "model" axis; beyond it, a step mostly waits for collectives
+# Estimates are not exact. A suggestion leaves the fraction MARGIN of a chip's memory free. A choice whose estimate exceeds the
+# memory by up to the fraction TOLERANCE is still tried, because the compiler lets buffers share memory: the fastest choice for
+# StarCoder on v5e fits only for this reason.
 MARGIN, TOLERANCE = 0.05, 0.08
-LORA_RANK = 64
-BASE_WEIGHTS = ("float32", "bfloat16", "int8", "nf4")  # largest first
-MAX_DOUBLINGS = 3  # of the number of chips
+LORA_RANK = 64  # rank of suggested adapters
+BASE_WEIGHTS = ("float32", "bfloat16", "int8", "nf4")  # dtypes of a frozen base model, the largest first
+MAX_DOUBLINGS = 3  # how often a suggestion may double the number of chips
 
 
-_Change = tuple[Iterable[TrainConfig], Topology]  # configs, and the topology that they run on
+_Change = tuple[Iterable[TrainConfig], Topology]  # alternative configs, and the topology to run them on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Settings for a run, with their estimates."""
+    """Settings for a run, with estimates of memory and time."""
 
     config: TrainConfig
     topology: Topology
@@ -37,14 +38,17 @@ class Choice:
 
     @classmethod
     def of(cls, config: TrainConfig, arch: ArchConfig, topology: Topology) -> "Choice":
-        """Estimate a config whose mesh has the topology's number of chips."""
+        """Estimate memory and time of a config; its mesh must use all chips of the topology."""
         mesh = parse_mesh(config.mesh)
         memory = estimate_memory(arch, config, mesh)
         time = estimate_step_time(arch, config, mesh, topology.chip, memory)
         return cls(config=config, topology=topology, memory=memory, time=time)
 
     def fits(self, margin: float = -TOLERANCE) -> bool:
-        """Whether chip and host have enough memory, with a margin of the chip's; by default, whether that is possible."""
+        """Return whether the chip, with the fraction `margin` left free, and the host have enough memory.
+
+        The default margin is negative: it also accepts choices that may fit because the compiler lets buffers share memory.
+        """
         chip = self.topology.chip
         return self.memory.total <= (1 - margin) * chip.hbm_bytes and self.memory.host <= chip.host_bytes
 
@@ -53,18 +57,19 @@ class Choice:
 class Suggestion:
     """A change that makes a config fit."""
 
-    flags: tuple[str, ...]  # to add to the command
+    flags: tuple[str, ...]  # flags to add to the command
     choice: Choice
 
 
 def rank_candidates(config: TrainConfig, arch: ArchConfig, topology: Topology) -> list[Choice]:
-    """Rank all meshes, strategies, kinds of remat and microbatches: those that may fit first, the fastest first among them.
+    """Rank all combinations of mesh, strategy, remat policy and microbatch size.
+
+    Choices that may fit come first, sorted by time; the others follow, sorted by memory.
 
     Args:
-        config: all other settings of the run. Its mesh, strategy, remat, accumulation and, unless it is set, loss_chunk are
-            chosen.
-        arch: of the model that is trained.
-        topology: each mesh uses all of its chips.
+        config: settings of the run. Its mesh, strategy, remat and accumulation are replaced, and loss_chunk if it is None.
+        arch: architecture of the trained model.
+        topology: the chips; every mesh uses all of them.
     """
     found = [
         min((Choice.of(chunked, arch, topology) for chunked in _vary_loss_chunk(candidate)), key=_rank)
@@ -79,16 +84,16 @@ def _rank(choice: Choice) -> tuple[int, float]:
 
 
 def suggest_changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -> list[Suggestion]:
-    """Suggest changes that make a config fit, by arithmetic and with a margin.
+    """Suggest changes that make a config fit according to the estimates, with MARGIN of the memory free.
 
-    First come up to two suggestions that change neither the mesh nor the result, then one of each kind: another mesh, smaller
-    optimizer moments, more chips, adapters. Each is the smallest change of bits or chips that fits, and the fastest choice
-    with it.
+    The first suggestions, at most two, change neither the mesh nor the trained model. Then comes at most one of each kind:
+    another mesh, smaller optimizer moments, more chips, adapters. Each takes the smallest reduction of precision, or the fewest
+    additional chips, with which the config fits, and the fastest settings for it.
 
     Args:
-        config: the run, with a mesh of the topology's size.
-        arch: of the model that is trained.
-        topology: its chips.
+        config: settings of the run; its mesh uses all chips of the topology.
+        arch: architecture of the trained model.
+        topology: the chips.
     """
     found: list[Suggestion] = []
     for alternatives in _list_changes(config, arch, topology):
@@ -103,7 +108,7 @@ def suggest_changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -
 
 
 def _list_changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -> Iterator[Iterable[_Change]]:
-    """Yield, for each kind of change, its alternatives, the smallest change first."""
+    """Yield the alternatives of each kind of change, the smallest change first."""
     yield [(_vary_schedule(config), topology)]
     others = [other for other in _vary_mesh(config, arch, topology.num_chips) if other.mesh != config.mesh]
     yield [((each for other in others for each in _vary_schedule(other)), topology)]
@@ -119,18 +124,18 @@ def _list_changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -> 
 
 
 def _double_chips(config: TrainConfig, topology: Topology) -> Iterator[_Change]:
-    """Yield the config on 2, 4, ... times the chips: the shortest axis of the slice and "data" of the mesh are doubled."""
+    """Yield the config on 2, 4, ... times as many chips, doubling the slice's shortest axis and the mesh's "data" axis."""
     shape, mesh = topology.shape, parse_mesh(config.mesh)
     for _ in range(MAX_DOUBLINGS):
         shortest, *others = sorted(shape)
         shape, mesh = tuple(sorted((2 * shortest, *others))), (2 * mesh[0], mesh[1])
         name = f"{topology.chip.name}:{'x'.join(map(str, shape))}"
-        with contextlib.suppress(InputError):  # half a host
+        with contextlib.suppress(InputError):  # a shape that is not made of whole hosts
             yield _vary_schedule(dataclasses.replace(config, mesh=f"{mesh[0]}x{mesh[1]}")), parse_topology(name)
 
 
 def _vary_mesh(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterator[TrainConfig]:
-    """Yield the config with each mesh of `num_chips` chips, and the strategy for it."""
+    """Yield the config with each possible mesh of `num_chips` chips and the strategy that suits the mesh."""
     yield dataclasses.replace(config, strategy="fsdp", mesh=f"{num_chips}x1")
     for model in range(2, min(MAX_MODEL, num_chips) + 1):
         if num_chips % model == arch.num_heads % model == arch.mlp_dim % model == 0:
@@ -138,10 +143,10 @@ def _vary_mesh(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterato
 
 
 def _vary_schedule(config: TrainConfig) -> Iterator[TrainConfig]:
-    """Yield the config with each kind of remat and each size of microbatch that its mesh divides."""
+    """Yield the config with each remat policy and each microbatch size that its mesh divides."""
     sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(config.mesh), strict=True))
     num_shards = math.prod(sizes[name] for name in RULES[config.strategy].batch)
-    # The loss of the original objective is a mean over each microbatch, unless groups are set.
+    # Objective "original" averages over each microbatch unless loss_group is set, so another size would change the loss.
     is_free = config.objective == "token_mean" or config.loss_group is not None
     for accumulation in range(1, config.batch_size + 1) if is_free else (config.accumulation,):
         if config.batch_size % accumulation == 0 and (config.batch_size // accumulation) % num_shards == 0:
@@ -150,14 +155,14 @@ def _vary_schedule(config: TrainConfig) -> Iterator[TrainConfig]:
 
 
 def _vary_loss_chunk(config: TrainConfig) -> Iterator[TrainConfig]:
-    """Yield the config unchanged and, unless it sets loss_chunk, also with the logits of whole sequences at once."""
+    """Yield the config unchanged and, unless it sets loss_chunk, a copy that computes the logits of whole sequences at once."""
     yield config
     if config.loss_chunk is None:
         yield dataclasses.replace(config, loss_chunk=config.max_length)
 
 
 def _changed_flags(config: TrainConfig, topology: Topology, choice: Choice) -> tuple[str, ...]:
-    """Return the difference between a config and a choice as flags of plan."""
+    """Return the flags of `plan` that turn `config` and `topology` into `choice`."""
 
     def settings(config: TrainConfig, topology: Topology) -> dict[str, object]:
         return {

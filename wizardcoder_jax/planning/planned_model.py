@@ -1,4 +1,4 @@
-"""What a plan is about: the architecture of the run's base model, and meshes that fit a topology."""
+"""Inputs of a plan: the architecture of the trained model, and meshes that match the topology."""
 
 import math
 
@@ -13,10 +13,10 @@ from wizardcoder_jax.planning.topology import Topology
 
 
 def resolve_arch(train: TrainConfig) -> ArchConfig:
-    """Return the architecture that a run trains: from the table of published models if it is there, else from the model.
+    """Return the architecture of the trained model, from the table of published models or else from the model's files.
 
     Raises:
-        InputError: there is no such model, or sequences are longer than its context.
+        InputError: there is no such model, or its context is shorter than max_length.
     """
     arch = _arch(train)
     if train.max_length > arch.max_positions:
@@ -26,7 +26,7 @@ def resolve_arch(train: TrainConfig) -> ArchConfig:
 
 def _arch(train: TrainConfig) -> ArchConfig:
     arch = published_arch(train.base)
-    if arch is not None:  # its tokenizer is not available: assume a new padding token, which nearly all of these models need
+    if arch is not None:  # without its tokenizer, assume that the padding token is new, as for nearly all of these models
         return arch if train.pad_token is None else arch_with_token(arch, arch.vocab_size)
     opened = open_model(train.base)
     tokenizer = opened.tokenizer.with_pad_token(train.pad_token)
@@ -35,28 +35,28 @@ def _arch(train: TrainConfig) -> ArchConfig:
 
 
 def check_mesh(train: TrainConfig, topology: Topology) -> None:
-    """Check what `train` would check.
+    """Check the mesh and the size of microbatches, as `train` does.
 
     Raises:
-        InputError: the mesh does not have the topology's number of chips, or does not divide the microbatches.
+        InputError: the mesh and the topology have different numbers of chips, or the mesh does not divide the microbatches.
     """
     sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(train.mesh), strict=True))
     num_chips, microbatch = math.prod(sizes.values()), train.batch_size // train.accumulation
     if num_chips != topology.num_chips:
         raise InputError(
             f"mesh {train.mesh} has {num_chips} chips, but topology {topology.name} has {topology.num_chips}; "
-            "--mesh auto chooses a mesh"
+            "change --mesh, or let --mesh auto choose one"
         )
     num_shards = math.prod(sizes[name] for name in RULES[train.strategy].batch)
     if microbatch % num_shards:
         raise InputError(
-            f"microbatches of {microbatch} sequences (batch_size / accumulation) do not divide over the {num_shards} chips "
-            f"that split sequences under mesh {train.mesh} with strategy {train.strategy}; change --accumulation"
+            f"microbatches of {microbatch} sequences (batch_size / accumulation) cannot be split over the {num_shards} batch "
+            f"shards of mesh {train.mesh} with strategy {train.strategy}; change --accumulation"
         )
 
 
 def choose_decoding_mesh(arch: ArchConfig, topology: Topology) -> str:
-    """Choose the sampler's mesh: weights over as many chips as divide the heads, up to eight; sequences over the rest."""
+    """Choose a mesh for decoding: "model" is the largest of 8, 4, 2, 1 that divides heads and chips, "data" is the rest."""
     sizes = (size for size in (8, 4, 2, 1) if topology.num_chips % size == 0 and arch.num_heads % size == 0)
     num_model = next(sizes)
     return f"{topology.num_chips // num_model}x{num_model}"

@@ -1,4 +1,4 @@
-"""Makes plans: of the given settings, of the best settings that a search finds, and of changes that would make a run fit."""
+"""Planner: compiles the given settings, the best settings that a search finds, or changes that would make a run fit."""
 
 import importlib.metadata
 import logging
@@ -13,22 +13,26 @@ from wizardcoder_jax.planning.plan_search import rank_candidates, suggest_change
 from wizardcoder_jax.planning.planned_model import choose_decoding_mesh
 from wizardcoder_jax.planning.topology import Topology
 
-# Of the best choices by arithmetic, compile until NUM_FITTING fit, but no more than MAX_COMPILED.
+# Compile the best choices by arithmetic in order until NUM_FITTING of them fit, but at most MAX_COMPILED.
 NUM_FITTING, MAX_COMPILED = 3, 6
-NUM_SUGGESTIONS = 4
+NUM_SUGGESTIONS = 4  # maximum number of suggestions
 COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin")
 
 logger = logging.getLogger(__name__)
 
 
 def make_plan(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool = False) -> Plan:
-    """Compile the step with the given settings. A fast plan has no times."""
+    """Compile the train step with the given settings. If `is_fast`, the plan has only its memory, not its time."""
     step = compile_job(CompileJob.of_step(topology, arch, train), memory_only=is_fast)
     return Plan(topology=topology, arch=arch, train=train, step=step)
 
 
 def search_plan(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_fast: bool) -> Plan:
-    """Compile the best choices by arithmetic; return the fastest that fits or, if none fits, the one with the least memory."""
+    """Compile the best choices by arithmetic; return the fastest that fits, or the one with the least memory if none fits.
+
+    Raises:
+        InputError: no mesh divides the batch.
+    """
     candidates = rank_candidates(train, arch, topology)
     if not candidates:
         raise InputError(f"no mesh of {topology.num_chips} chips divides batches of {train.batch_size}; change --batch-size")
@@ -50,7 +54,7 @@ def search_plan(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_
 
 
 def verify_suggestions(plan: Plan) -> tuple[VerifiedSuggestion, ...]:
-    """Return changes that make a plan fit. Each is compiled, and left out if it does not fit after all."""
+    """Return changes that make a plan fit. Each is compiled, and omitted if it does not fit after all."""
     verified = []
     for suggestion in suggest_changes(plan.train, plan.arch, plan.topology):
         choice = suggestion.choice
@@ -64,7 +68,7 @@ def verify_suggestions(plan: Plan) -> tuple[VerifiedSuggestion, ...]:
 
 
 def plan_decoding(config: PlanConfig, topology: Topology, arch: ArchConfig) -> tuple[DecodingPlan, ...]:
-    """Compile the sampler's decoding with bfloat16 and with int8 weights."""
+    """Compile the decoding program with bfloat16 and with int8 weights."""
     mesh, length = choose_decoding_mesh(arch, topology), min(config.decode_length, arch.max_positions)
     plans = []
     for int8 in (False, True):

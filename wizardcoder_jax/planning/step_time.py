@@ -1,7 +1,7 @@
-"""Time of a train step by arithmetic: FLOPs, HBM bytes and bytes between chips over what a chip does of each per second.
+"""Estimate of a train step's time by arithmetic: FLOPs, HBM traffic and chip-to-chip traffic, each divided by the chip's rate.
 
-These estimates rank settings for one model; they are no promise of a step time. The efficiencies below were read off the
-compiler's cycles of a step of StarCoder-15.5B on v5e.
+The estimates are meant to rank settings for one model, not to predict its step time. The efficiencies below come from the
+compiler's cycles for a train step of StarCoder-15.5B on v5e.
 """
 
 import dataclasses
@@ -24,22 +24,22 @@ from wizardcoder_jax.planning.memory_estimator import (
     uses_reference_attention,
 )
 
-MATMUL_EFFICIENCY = 0.95  # of the peak, for matrix products
-EMBED_PASSES, MLP_PASSES = 10, 4  # elementwise passes of a block's forward pass over tensors of [T, D] and of [T, F]
-HOST_BANDWIDTH = 15e9  # bytes/s of one chip, each way, to the host (jax-ml/scaling-book, "How to Think About TPUs")
-_FLOAT32 = 4
-_QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.53}  # of one weight of a frozen kernel
+MATMUL_EFFICIENCY = 0.95  # fraction of peak FLOPs that matrix products reach
+EMBED_PASSES, MLP_PASSES = 10, 4  # how often a block's forward pass reads or writes tensors [T, D] and [T, F]
+HOST_BANDWIDTH = 15e9  # bytes/s between a chip and its host, each way (jax-ml/scaling-book, "How to Think About TPUs")
+_FLOAT32 = 4  # bytes of one element
+_QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.53}  # bytes of one frozen weight
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of a step, by what the chip is busy with."""
+    """Seconds of a train step, by what the chip is doing."""
 
-    matmul_s: float
-    attention_s: float
-    elementwise_s: float
-    update_s: float
-    exposed_s: float  # collectives and host transfers that nothing hides
+    matmul_s: float  # seconds of matrix products
+    attention_s: float  # seconds of attention
+    elementwise_s: float  # seconds of elementwise operations
+    update_s: float  # seconds of gradient accumulation and the optimizer update
+    exposed_s: float  # seconds of collectives and host transfers that do not overlap with anything
 
     @property
     def total_s(self) -> float:
@@ -48,11 +48,11 @@ class StepTime:
 
 
 def estimate_step_time(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: Accelerator, memory: StepMemory) -> StepTime:
-    """Estimate the time of a step.
+    """Estimate the time of a train step.
 
     Args:
-        arch: the model.
-        config: the run.
+        arch: architecture of the trained model.
+        config: settings of the run.
         mesh: sizes of "data" and "model".
         chip: the accelerator.
         memory: result of `memory_estimator.estimate_memory`.
@@ -74,7 +74,7 @@ def estimate_step_time(arch: ArchConfig, config: TrainConfig, mesh: Mesh, chip: 
 
 
 def forward_fraction(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> float:
-    """Return the fraction of a step's matrix products that are the forward passes of its blocks."""
+    """Return the FLOPs of the blocks' forward passes as a fraction of all matrix products in a train step."""
     return 2 * _num_tokens(config, sizes) * arch.num_layers * sizes.kernels / _matmul_flops(arch, config, sizes)
 
 
@@ -83,7 +83,7 @@ def _num_tokens(config: TrainConfig, sizes: BlockSizes) -> float:
 
 
 def _kernel_sizes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> tuple[float, float, float]:
-    """Return the number of weights on a chip of the QKV projection, the output projection and the up projections."""
+    """Return the number of weights per chip in the QKV, output and up projections of one block."""
     tokens = _num_tokens(config, sizes)
     widths = (sizes.queries + sizes.kv, sizes.queries, num_up_projections(arch) * sizes.mlp)
     qkv, out, up = ((width / tokens) * arch.embed_dim for width in widths)
@@ -91,24 +91,24 @@ def _kernel_sizes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> t
 
 
 def _matmul_flops(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> float:
-    """Return the FLOPs of one microbatch's matrix products on a chip."""
+    """Return the FLOPs per chip of one microbatch's matrix products."""
     saved = saved_tensors(config.remat)
     weights = dict(zip((QKV, MIDDLE, UP), _kernel_sizes(arch, config, sizes), strict=True))
     recomputed = sum(number for name, number in weights.items() if name not in saved)
-    num_passes = 3 if config.lora.rank is None else 2  # a frozen kernel has no gradient
+    num_passes = 3 if config.lora.rank is None else 2  # frozen weights need no gradient
     block = num_passes * sizes.kernels + recomputed
     return 2 * _num_tokens(config, sizes) * (arch.num_layers * block + 3 * sizes.embedding)
 
 
 def _attention_flops(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> float:
-    """Return the FLOPs of one microbatch's attention on a chip."""
+    """Return the FLOPs per chip of one microbatch's attention."""
     num_forward_passes = 1 + KERNEL_MATMULS["dkv with dq"] + (ATTENDED not in saved_tensors(config.remat))
     num_forward_passes *= 1.25 if uses_reference_attention(arch, config) else 1.0
     return arch.num_layers * num_forward_passes * attention_flops(arch, config, sizes)
 
 
 def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes) -> float:
-    """Return the bytes that one microbatch's norms, activations, residual sums and cross-entropy read and write."""
+    """Return the bytes that norms, activations, residual sums and cross-entropy of one microbatch read and write."""
     saved, item = saved_tensors(config.remat), activation_bytes(config)
     num_passes = 3 + (0.0 if config.remat == "none" else 0.5 if UP in saved else 1.0)
     block = EMBED_PASSES * (sizes.residual + sizes.full_residual) / 2 + MLP_PASSES * num_up_projections(arch) * sizes.mlp
@@ -119,17 +119,18 @@ def _elementwise_bytes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes)
 
 
 def _exposed_collectives_s(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes, mesh: Mesh, chip: Accelerator) -> float:
-    """Return the seconds of one microbatch in which a chip waits for collectives.
+    """Return the seconds per microbatch in which a chip waits for collectives.
 
-    Gathering kernels and reducing their gradients overlaps with matrix products, as far as these take as long. Each pass waits
-    for its first kernel; if a block is not recomputed as a whole, the last gradient reduction is exposed too.
+    Gathering weights and reducing their gradients overlaps with matrix products; only the excess over their time is exposed. In
+    addition, each pass waits for its first weights, and if a block is not recomputed as a whole, its last gradient reduction is
+    exposed too.
     """
     item, bandwidth = activation_bytes(config), min(chip.num_axes, 2) * chip.link_bandwidth
     data, model = mesh if config.strategy == "fsdp_tensor" else (mesh[0] * mesh[1], 1)
     is_lora, remote, saved = config.lora.rank is not None, 1 - 1 / data, saved_tensors(config.remat)
-    # Seconds per weight to gather it, to reduce its gradient, and to multiply by it.
+    # Seconds per weight: to gather it, to reduce its gradient, and to multiply by it.
     gather_s = (_QUANTIZED_BYTES.get(config.lora.base_weights, item) if is_lora else item) * remote / bandwidth
-    # On a three-dimensional torus, libtpu reduces whole gradients on every chip, which costs one more gather.
+    # On a three-dimensional torus, libtpu uses an all-reduce for gradients, which costs twice a reduce-scatter.
     reduce_s = 0.0 if is_lora else (2 if chip.num_axes == 3 else 1) * item * remote / bandwidth
     matmul_s = 0.0 if chip.blocks_on_collectives else 2 * _num_tokens(config, sizes) / (MATMUL_EFFICIENCY * chip.peak_flops)
     kernels, (qkv, out, up) = sizes.kernels, _kernel_sizes(arch, config, sizes)
@@ -141,9 +142,9 @@ def _exposed_collectives_s(arch: ArchConfig, config: TrainConfig, sizes: BlockSi
     last = up if QKV in saved else 0.0
     backward_s = first * gather_s + last * reduce_s
     backward_s += max(0.0, (kernels - first) * gather_s + (kernels - last) * reduce_s - 2 * kernels * matmul_s)
-    # Forward, recomputed and backward pass: each block gathers its positions and scatters them again, twice.
+    # In each pass (forward, recomputed, backward), each block gathers the positions and scatters them again, twice.
     num_activations = 11 if config.remat != "none" else 8
     activations_s = num_activations * item * sizes.full_residual * (1 - 1 / model) / bandwidth
-    # The embedding is gathered once; the gradients of lookup and logits are reduced.
+    # The embedding is gathered once; its gradients from the lookup and from the logits are reduced.
     embedding_s = (item + (0 if is_lora else 2 * _FLOAT32)) * (sizes.embedding - sizes.embedding_shard) / bandwidth
     return arch.num_layers * (forward_s + backward_s + activations_s) + embedding_s

@@ -1,7 +1,7 @@
-"""Slices of accelerators by name, as devices for which programs can be compiled although the hardware is not there.
+"""Topologies of accelerators, by name, and their devices, for which programs can be compiled without the hardware.
 
-The compiler for TPUs is libtpu, which needs no TPU. The compiler for GPUs is XLA's CUDA plugin, which needs a description of
-the device instead.
+The compiler for TPUs is libtpu, which works without a TPU. The compiler for GPUs is XLA's CUDA plugin, which works without a
+GPU if it gets a description of the device.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 from wizardcoder_jax.core.accelerators import ACCELERATORS, Accelerator
 from wizardcoder_jax.core.errors import InputError
 
-LIBTPU_ENVIRONMENT = {  # variables with which libtpu compiles on a machine without TPUs
+LIBTPU_ENVIRONMENT = {  # environment variables that let libtpu compile on a machine without TPUs
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -23,9 +23,10 @@ LIBTPU_ENVIRONMENT = {  # variables with which libtpu compiles on a machine with
     "TPU_ACCELERATOR_TYPE": "none",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-_HOST_SHAPES = {"v4": (2, 2, 1), "v5p": (2, 2, 1), "v5e": (2, 2), "v6e": (2, 2)}  # chips of one host; a slice has whole hosts
+_HOST_SHAPES = {"v4": (2, 2, 1), "v5p": (2, 2, 1), "v5e": (2, 2), "v6e": (2, 2)}  # chips per host; slices have whole hosts
 _GPUS_PER_HOST = 8
-# XLA's own description (xla/backends/gpu/target_config/specs/h100_sxm.txtpb), as far as a program depends on it.
+# XLA's description of the GPU (xla/backends/gpu/target_config/specs/h100_sxm.txtpb), without the fields that
+# do not affect compilation.
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -43,15 +44,15 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Chips of one kind and how they are connected."""
+    """A slice: chips of one kind and the shape in which they are connected."""
 
-    name: str  # e.g. v5e:4x8
+    name: str  # name of the topology, e.g. v5e:4x8
     chip: Accelerator
-    shape: tuple[int, ...]  # chips along each axis of the torus; for GPUs, their number
+    shape: tuple[int, ...]  # number of chips along each axis of the torus; for GPUs, (number of GPUs,)
 
     @property
     def num_chips(self) -> int:
-        """Number of chips."""
+        """Number of chips in the slice."""
         return math.prod(self.shape)
 
     @property
@@ -61,10 +62,10 @@ class Topology:
 
 
 def parse_topology(name: str) -> Topology:
-    """Return the topology of a name: v4, v5e, v5p or v6e with the shape of a slice, or h100 with a number.
+    """Return the topology with a name such as "v5e:4x8" (kind of TPU and shape of the slice) or "h100:8" (number of GPUs).
 
     Raises:
-        InputError: there is no topology of this name.
+        InputError: the chip is unknown, or the shape is not made of whole hosts.
     """
     examples = "e.g. v5e:4x8, v6e:4x8, v5p:2x4x4, v4:2x4x4 or h100:8"
     kind, colon, shape = re.sub(r"^h100 ?x", "h100:", name.lower()).partition(":")
@@ -74,7 +75,7 @@ def parse_topology(name: str) -> Topology:
         raise InputError(f"topology {name!r} has an unknown chip; choose one of {', '.join(_HOST_SHAPES)} and h100, {examples}")
     num_axes = len(_HOST_SHAPES[kind]) if kind in _HOST_SHAPES else 1
     if not colon or len(sizes) != shape.count("x") + 1 or len(sizes) != num_axes:
-        raise InputError(f"topology {name!r} needs {num_axes} sizes after {kind}:, {examples}")
+        raise InputError(f"topology {name!r} must have {num_axes} sizes after {kind}: {examples}")
     topology = Topology(name=name, chip=chip, shape=sizes)
     if not topology.is_tpu and topology.num_chips > _GPUS_PER_HOST and topology.num_chips % _GPUS_PER_HOST:
         raise InputError(f"topology {name!r} must consist of hosts of {_GPUS_PER_HOST} GPUs, {examples}")
@@ -85,16 +86,16 @@ def parse_topology(name: str) -> Topology:
 
 
 def topology_devices(topology: Topology) -> np.ndarray:
-    """Return the devices of a topology, [num_chips], in the compiler's order.
+    """Return the devices of a topology, shape [num_chips], in the compiler's order.
 
     Raises:
-        InputError: the compiler is not installed, or it refuses the topology.
+        InputError: the compiler is not installed, or it rejects the topology.
     """
     from jax.experimental import topologies
 
     shape = "x".join(map(str, topology.shape))
     settings: dict[str, Any] = {"topology_name": f"{topology.chip.name}:{shape}", "platform": "tpu"}
-    if topology.chip.name == "v4":  # two cores that act as one device
+    if topology.chip.name == "v4":  # a v4 chip has two cores that act as one device
         settings |= {"chip_config_name": "megacore", "chips_per_host_bounds": _HOST_SHAPES["v4"]}
     elif topology.num_chips == 1 and topology.is_tpu:
         settings |= {"topology_name": f"{topology.chip.name}:1x1", "chips_per_host_bounds": (1, 1, 1)}
@@ -105,9 +106,9 @@ def topology_devices(topology: Topology) -> np.ndarray:
     extra = "tpu" if topology.is_tpu else "gpu"
     try:
         return np.array(topologies.get_topology_desc(**settings).devices)
-    except Exception as error:  # its type depends on what is missing
+    except Exception as error:  # the exception type depends on what is missing
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"no compiler for topology {topology.name}: {reason}; install it with `make setup EXTRA={extra}` (or pip install "
-            f"'wizardcoder-jax[{extra}]')"
+            f"cannot compile for topology {topology.name}: {reason}; install the compiler with "
+            f"`make setup EXTRA={extra}` (or pip install 'wizardcoder-jax[{extra}]')"
         ) from error
