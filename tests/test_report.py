@@ -1,4 +1,4 @@
-"""The report command does not destroy other files."""
+"""The report command does not overwrite files other than HTML pages."""
 
 import json
 
@@ -10,7 +10,7 @@ from wizardcoder_jax.core.errors import InputError
 
 @pytest.fixture
 def run_dir(tmp_path):
-    """An output folder of evolve with a single seed."""
+    """Output folder of an evolve run with a single seed."""
     record = {
         "id": "seed-1",
         "seed_id": "seed-1",

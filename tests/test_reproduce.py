@@ -44,10 +44,10 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def interrupted_and_resumed(base, tmp_path_factory):
-    """A loop that SIGTERM stopped in the middle and that the same command finished.
+    """Run the loop, stop it with SIGTERM, and resume it with the same command.
 
     Returns:
-        Its folder, whether it had results when it was stopped, the stopped process, its stderr, and the resumed process.
+        The output folder, whether results existed when it was stopped, the stopped process, its stderr, the resumed process.
     """
     folder = tmp_path_factory.mktemp("loop")
     demo, preset = REPOSITORY / "configs" / "demo", folder / "preset.py"
@@ -70,7 +70,7 @@ def interrupted_and_resumed(base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(interrupted_and_resumed):
-    """The folder of the finished loop."""
+    """Output folder of the finished loop."""
     folder, *_, resumed = interrupted_and_resumed
     assert resumed.returncode == 0, resumed.stderr
     return folder

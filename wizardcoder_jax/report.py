@@ -1,4 +1,4 @@
-"""results.json files with their samples -> report.html; an output folder of evolve -> lineage.html."""
+"""Write an HTML report: results.json files and their samples -> report.html, or an evolve run's folder -> lineage.html."""
 
 import logging
 import os
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from wizardcoder_jax.reports.results_page import BenchmarkReport
     from wizardcoder_jax.reports.results_reader import EvaluationResult
 
-CURVE_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+CURVE_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # values of k in the chart of pass@k
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the page of some results, or of an evolve run's lineage."""
+    """Write the page of results files, or the lineage page of an evolve run."""
     config = parse_command_line(ReportConfig, argv)
     if config.output is not None and not config.overwrite:
         _require_page(config.output)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _require_page(path: str) -> None:
-    """Raise InputError if `path` is an existing file that is not an HTML page, e.g. results given as output by mistake."""
+    """Raise InputError if `path` is an existing file other than an HTML page, e.g. a results file given by mistake."""
     from wizardcoder_jax.core.filesystem import exists, is_remote, open_bytes
 
     if exists(path) and (is_remote(path) or os.path.isfile(path)):
@@ -47,7 +47,11 @@ def _require_page(path: str) -> None:
 
 
 def _write_results_page(config: ReportConfig, output: str) -> str:
-    """Read the results, refuse to compare different measurements, write the page, and return its path."""
+    """Write the page of the results files and return its path.
+
+    Raises:
+        InputError: a file is invalid, or results are not comparable and --force is not given.
+    """
     from wizardcoder_jax.core.filesystem import write_text
     from wizardcoder_jax.reports.results_page import render_results_page
     from wizardcoder_jax.reports.results_reader import read_result
@@ -60,7 +64,7 @@ def _write_results_page(config: ReportConfig, output: str) -> str:
         groups.setdefault(result.benchmark, []).append(i)
     if config.benchmark_file is not None and len(groups) > 1:
         raise InputError(
-            f"--benchmark-file is for one benchmark, but the results are of {', '.join(groups)}; write one report for each"
+            f"--benchmark-file applies to one benchmark, but the results are of {', '.join(groups)}; write a report for each"
         )
     notes = {name: _check_comparable(config, [results[i] for i in members]) for name, members in groups.items()}
     reports = [
@@ -72,13 +76,13 @@ def _write_results_page(config: ReportConfig, output: str) -> str:
 
 
 def _recorded_samples(result: "EvaluationResult") -> str | None:
-    """Return the samples file that the results name, if it still exists."""
+    """Return the path of the samples file that the results name, or None if it no longer exists."""
     path = result.config.get("samples")
     return path if isinstance(path, str) and os.path.isfile(path) else None
 
 
 def _check_comparable(config: ReportConfig, results: "Sequence[EvaluationResult]") -> list[str]:
-    """Return a note for each result that is a different measurement from the first; without --force, raise InputError."""
+    """Return a note for each result that is not comparable with the first; without --force, raise InputError instead."""
     from wizardcoder_jax.reports.comparison import find_mismatch
 
     notes = []
@@ -88,8 +92,8 @@ def _check_comparable(config: ReportConfig, results: "Sequence[EvaluationResult]
             continue
         problem = f"{other.path} and {results[0].path} are not comparable ({mismatch})"
         if not config.force:
-            raise InputError(f"{problem}; evaluate both in the same way, or compare them anyway with --force")
-        logger.warning("%s; compared because of --force", problem)
+            raise InputError(f"{problem}; evaluate both in the same way, or add --force to compare them anyway")
+        logger.warning("%s; comparing them anyway because of --force", problem)
         notes.append(f"{problem}. The difference between them says little about the models.")
     return notes
 
@@ -97,7 +101,7 @@ def _check_comparable(config: ReportConfig, results: "Sequence[EvaluationResult]
 def _build_benchmark_report(
     config: ReportConfig, name: str, runs: "Sequence[tuple[str, EvaluationResult, str | None]]", notes: list[str]
 ) -> "BenchmarkReport":
-    """Build the report of one benchmark from (label, result, samples file) of each run; `notes` grows."""
+    """Build the report of one benchmark from (label, result, samples file) of each run. Appends caveats to `notes`."""
     from wizardcoder_jax.reports.problem_sections import ReportedRun
     from wizardcoder_jax.reports.results_page import BenchmarkReport
 
@@ -107,7 +111,7 @@ def _build_benchmark_report(
     for label, result, path in runs:
         answers = {} if benchmark is None or path is None else _read_answers(benchmark, result, path, notes)
         if benchmark is not None and path is None:
-            notes.append(f"{label}: its answers are not shown because there is no samples file; give one with --samples.")
+            notes.append(f"{label}: answers are not shown because there is no samples file; name it with --samples.")
         reported.append(ReportedRun(label=label, result=result, answers=answers))
     curves = [_compute_curve(run.result) for run in reported]
     for run, curve in zip(reported, curves, strict=True):
@@ -117,7 +121,11 @@ def _build_benchmark_report(
 
 
 def _load_problems(config: ReportConfig, result: "EvaluationResult", notes: list[str]) -> "Benchmark | None":
-    """Load the problems. Without them the page is still written, unless the user named a file."""
+    """Load the problems of a result. Return None and append a note if they cannot be loaded.
+
+    Raises:
+        InputError: the file that the user named with --benchmark-file cannot be loaded.
+    """
     from wizardcoder_jax.benchmarks.catalog import load_benchmark
 
     recorded = result.config.get("benchmark_file")
@@ -153,7 +161,7 @@ def _read_answers(
 
 
 def _prompts(benchmark: "Benchmark", result: "EvaluationResult") -> dict[str, str]:
-    """Return the prompts under the result's protocol; the problem itself if the protocol has no prompt."""
+    """Return the prompts by task id, as the result's protocol writes them, or the problem texts if it has no prompt."""
     from wizardcoder_jax.benchmarks.protocols import get_protocol
 
     protocol = get_protocol(result.protocol)
@@ -162,7 +170,7 @@ def _prompts(benchmark: "Benchmark", result: "EvaluationResult") -> dict[str, st
 
 
 def _compute_curve(result: "EvaluationResult") -> "list[CurvePoint]":
-    """Compute pass@k from the verdicts, for round k up to the smallest number of samples of a problem."""
+    """Compute pass@k from the verdicts, for each k that every problem has enough samples for."""
     from wizardcoder_jax.benchmarks.pass_at_k import mean_pass_at_k
     from wizardcoder_jax.reports.pass_at_k_chart import CurvePoint
 
@@ -173,7 +181,7 @@ def _compute_curve(result: "EvaluationResult") -> "list[CurvePoint]":
 
 
 def _list_caveats(label: str, result: "EvaluationResult", curve: "Sequence[CurvePoint]") -> list[str]:
-    """Return what a reader must know before trusting a results file."""
+    """Return warnings that a reader should see before trusting a results file."""
     caveats = []
     if result.num_missing:
         caveats.append(f"{label}: {result.num_missing} problems without samples are left out; this is not a benchmark score.")
@@ -184,7 +192,7 @@ def _list_caveats(label: str, result: "EvaluationResult", curve: "Sequence[Curve
     if broken:
         caveats.append(f"{label}: {broken} samples count as failed because the sandbox failed, not the program.")
     if curve and abs(curve[0].rate - result.score.pass_at_k[1]) > 1e-6:
-        caveats.append(f"{label}: pass@1 does not follow from the verdicts in {result.path}; one of the two was changed.")
+        caveats.append(f"{label}: pass@1 in {result.path} does not match its verdicts; the file may have been edited.")
     return caveats
 
 

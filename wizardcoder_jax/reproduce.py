@@ -1,4 +1,4 @@
-"""The whole loop: evolve -> evaluate the base model -> train -> evaluate -> export -> report. Each stage is one command."""
+"""Run the whole loop: evolve -> evaluate the base model -> train -> evaluate -> export -> report. Each stage is a command."""
 
 import dataclasses
 import hashlib
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run_stages(config: ReproduceConfig, stages: "StageRunner", root: Path) -> list[dict[str, Any]]:
-    """Run all stages in order and return the scores."""
+    """Run all stages in order and return the scores before and after training."""
     scores = []
     train = dataclasses.replace(config.train, output_dir=str(root / "model"))
     if config.evolve is not None:
@@ -86,7 +86,7 @@ def _measure(
     model: str,
     protocol: Protocol,
 ) -> dict[str, Any]:
-    """Sample greedy answers of a model, evaluate them, and return the score. `label` is "base" or "tuned"."""
+    """Sample greedy answers from a model, evaluate them, and return the score. `label` is "base" or "tuned"."""
     output = _result_file(root, label, measurement, protocol)
     name = output.stem
     samples = root / "samples" / f"{name}.jsonl"
@@ -111,12 +111,12 @@ def _measure(
 
 
 class StageRunner:
-    """Runs stages in order, and skips those that an earlier run finished with the same settings after the same stages.
+    """Runner of stages. It skips a stage that has already finished, unless a setting of it or of an earlier stage has changed.
 
     Ctrl-C and SIGTERM are forwarded to the running stage, which stops as its command does; then the loop stops too.
 
     Args:
-        root: the loop's folder.
+        root: output folder of the loop.
 
     Attributes:
         records: fingerprint, wall time and peak memory of each finished stage, by its name.
@@ -125,13 +125,13 @@ class StageRunner:
     def __init__(self, root: Path) -> None:
         self._folder, self._history = root / "stages", hashlib.sha256()
         self.records: dict[str, dict[str, Any]] = {}
-        self._received: int | None = None  # the signal that asks the loop to stop
+        self._received: int | None = None  # signal that asked the loop to stop
         self._process: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._forward)
 
     def run(self, name: str, command: str, config: Any) -> None:
-        """Run a command with `config` in its own process, so that its memory is free afterwards."""
+        """Run a command with `config` in a separate process, which frees its memory when it ends."""
         settings = to_json(config)
         self._history.update(json.dumps([name, settings], sort_keys=True).encode())
         record_file, fingerprint = self._folder / f"{name}.done.json", self._history.hexdigest()
@@ -153,12 +153,12 @@ class StageRunner:
     def _run_process(self, name: str, arguments: list[str]) -> int:
         """Run `python -m ARGUMENTS` to its end and return its peak memory in bytes."""
         self._process = process = subprocess.Popen([sys.executable, "-m", *arguments], process_group=0)
-        if self._received is not None:  # the signal came before there was a process to forward it to
+        if self._received is not None:  # the signal arrived before the process started
             process.send_signal(self._received)
         _, status, usage = os.wait4(process.pid, 0)
         code = process.returncode = os.waitstatus_to_exitcode(status)
         if code == EXIT_RESUMABLE or self._received is not None:
-            raise StoppedEarlyError(f"stage {name} stopped; the same command resumes")
+            raise StoppedEarlyError(f"stage {name} stopped early; rerun the same command to resume")
         if code:
             logger.error("stage %s failed; fix the error above and rerun the same command", name)
             sys.exit(code if code > 0 else 1)

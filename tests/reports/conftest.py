@@ -7,14 +7,14 @@ from wizardcoder_jax.report import main
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
-    """One browser for all pages."""
+    """A browser that all tests share."""
     with Browser(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
 
 @pytest.fixture(scope="session")
 def large_results_page(tmp_path_factory):
-    """The page of 50 different samples for each of 164 problems: many more than a page shows."""
+    """A page of 164 problems with 50 different samples each, which is far more than a page shows."""
     folder, tasks = tmp_path_factory.mktemp("large"), [f"T/{i}" for i in range(164)]
     problems = write_problems(folder / "problems.jsonl", tasks)
     content = write_json(folder / "a.json", results({task: [False, True] * 25 for task in tasks}))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.quick
 
 
 def data_of(page):
-    """Return index and parts as the page stores them, by the id of their elements."""
+    """Return the index and the parts in the page, by element id."""
     return dict(
         re.findall(r'<script type="(?:text/plain|application/json)" id="(index|part-\d+)">(.*?)</script>', page, re.DOTALL)
     )

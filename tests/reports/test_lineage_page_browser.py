@@ -1,4 +1,4 @@
-"""The lineage page in a real browser: search, differences, keys, and hostile records that stay text."""
+"""The lineage page in a real browser: search, differences, keyboard, and hostile records, which must stay text."""
 
 import difflib
 import json
@@ -17,7 +17,7 @@ NAMES = {"method_names": {"1": "constraints", "3": "reasoning"}, "seeds": {"file
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Trees of a seed and one evolution; every tenth tree has a rejected evolution too."""
+    """A page of trees with a seed and one evolution each; every tenth tree also has a rejected evolution."""
     seeds = [record(f"seed-{i}", instruction=f"Write function number{i} in Python.") for i in range(NUM_TREES)]
     children = [
         record(

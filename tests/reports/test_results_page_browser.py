@@ -11,7 +11,7 @@ TASKS = [f"T/{i}" for i in range(12)]
 
 
 def write_page(folder, contents, samples=(), tasks=TASKS):
-    """Write the page of some results, with their samples, and return its path."""
+    """Write a page of results with their samples, and return its path."""
     write_problems(folder / "problems.jsonl", tasks)
     files = [str(write_json(folder / f"{i}.json", content)) for i, content in enumerate(contents)]
     texts = ["--samples", *(str(write_samples(folder / f"{i}.jsonl", own)) for i, own in enumerate(samples))] if samples else []

@@ -1,1 +1,1 @@
-"""Reports of evaluations, evolve runs and whole loops: self-contained HTML pages, and Markdown."""
+"""Reports of evaluations, of evolve runs and of `reproduce` runs, as self-contained HTML pages and as Markdown."""

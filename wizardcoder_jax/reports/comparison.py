@@ -1,4 +1,4 @@
-"""Comparison of two results: whether they are comparable, how they were made, and which problems flipped."""
+"""Comparison of two evaluation results: whether they are comparable, which settings differ, and which problems flipped."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,32 +7,32 @@ import numpy as np
 
 from wizardcoder_jax.reports.results_reader import EvaluationResult
 
-NUM_RESAMPLES = 10_000
+NUM_RESAMPLES = 10_000  # number of bootstrap resamples
 _SAMPLING_SETTINGS = ("temperature", "top_p", "seed", "max_length", "compute_dtype", "int8_weights")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flip:
-    """A problem whose share of passing samples differs."""
+    """A problem with different fractions of passing samples in two results."""
 
     task_id: str
-    before: tuple[int, int]  # (number of samples, number that passed) in the first result
-    after: tuple[int, int]  # in the second result
+    before: tuple[int, int]  # (number of samples, number of passing samples) in the first result
+    after: tuple[int, int]  # the same numbers in the second result
 
     @property
     def change(self) -> float:
-        """Share in the second result minus share in the first."""
+        """Fraction of passing samples in the second result minus the fraction in the first."""
         return self.after[1] / self.after[0] - self.before[1] / self.before[0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunComparison:
-    """The second of two results against the first, over the problems that both have."""
+    """Changes from the first of two results to the second, over the problems that both contain."""
 
-    num_problems: int
-    flips: tuple[Flip, ...]  # largest change first; gains before losses of the same size
-    change: float  # of pass@1
-    interval: tuple[float, float]  # of the change, 95 %: bootstrap over problems, both results resampled together
+    num_problems: int  # number of common problems
+    flips: tuple[Flip, ...]  # sorted by size of the change, the largest first; gains before losses of the same size
+    change: float  # change of pass@1
+    interval: tuple[float, float]  # 95 % interval of `change` by paired bootstrap over problems
 
     @property
     def gained(self) -> tuple[Flip, ...]:
@@ -46,7 +46,7 @@ class RunComparison:
 
 
 def find_mismatch(first: EvaluationResult, second: EvaluationResult) -> str | None:
-    """Explain why the scores of two results of one benchmark are not comparable; None if they are."""
+    """Return why the scores of two results of one benchmark are not comparable, or None if they are comparable."""
     pairs = {
         "protocols": (first.protocol, second.protocol),
         "problem files": (_problem_hash(first.version), _problem_hash(second.version)),
@@ -56,12 +56,12 @@ def find_mismatch(first: EvaluationResult, second: EvaluationResult) -> str | No
 
 
 def _problem_hash(version: str) -> str:
-    """Return the hash in "LABEL sha256:HASH": the same problems come under many file names."""
+    """Return the hash in "LABEL sha256:HASH". The label is ignored, because files with the same problems have many names."""
     return version.rpartition("sha256:")[2]
 
 
 def list_differences(first: EvaluationResult, second: EvaluationResult) -> list[tuple[str, str, str]]:
-    """Return (name, value in the first, value in the second) of each setting that may affect scores and differs."""
+    """Return (name, first value, second value) of each setting that differs and may affect scores."""
     rows = [
         ("protocol", first.protocol, second.protocol),
         ("benchmark", first.version, second.version),
@@ -81,7 +81,7 @@ def _format(value: object) -> str:
 
 
 def compare_results(first: EvaluationResult, second: EvaluationResult) -> RunComparison | None:
-    """Compare two results over their common problems; None if there are none."""
+    """Compare two results over their common problems; return None if they have no problem in common."""
     before, after = first.counts, second.counts
     common = [task_id for task_id in before if before[task_id][0] and after.get(task_id, (0, 0))[0]]
     if not common:
@@ -95,7 +95,7 @@ def compare_results(first: EvaluationResult, second: EvaluationResult) -> RunCom
 
 
 def _bootstrap(changes: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean change."""
+    """Return the 95 % bootstrap interval of the mean of `changes`."""
     values, rng = np.array(changes), np.random.default_rng(0)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(NUM_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])

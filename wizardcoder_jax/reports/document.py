@@ -8,7 +8,7 @@ from wizardcoder_jax.reports.html_page import render_page
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text below a header."""
+    """A table of strings with a header row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -25,7 +25,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Document:
-    """A title and sections."""
+    """A document: a title and sections."""
 
     title: str
     sections: Sequence[Section]

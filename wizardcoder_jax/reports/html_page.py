@@ -1,7 +1,7 @@
 """Self-contained HTML pages, rendered from the Jinja templates in `templates/` and the files in `assets/`.
 
-A page loads nothing from the network, and its Content-Security-Policy allows only its own style sheet and script. Everything
-that a template prints is escaped, and hidden characters are made visible, unless it is `Markup` already.
+A page loads nothing from the network, and its Content-Security-Policy allows only its own style sheet and script. Every value
+that a template prints is escaped and its hidden characters are made visible, unless the value is `Markup`.
 """
 
 import base64
@@ -20,7 +20,7 @@ _FOLDER = Path(__file__).parent
 
 
 def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), **context: Any) -> Iterator[str]:
-    """Render a page piece by piece, so that a large one never has to be in memory as a whole.
+    """Render a page piece by piece, so that a large page never has to be in memory as a whole.
 
     Args:
         template: name of a template that extends base.html.
@@ -56,19 +56,19 @@ def _environment() -> jinja2.Environment:
         "thousands": lambda number: f"{number:,}",
         "plural": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
         "prefix": lambda values, text: [f"{text}{value}" for value in values],
-        "number_columns": lambda names: [(name, "number") for name in names],  # of a table: (name, class of the cells)
+        "number_columns": lambda names: [(name, "number") for name in names],  # (name of a column, CSS class of its cells)
         "text_columns": lambda names: [(name, "") for name in names],
     }
     return environment
 
 
 def _reveal(value: Any) -> Any:
-    """Make hidden characters visible in whatever a template prints. Jinja escapes the result."""
+    """Return a value that a template prints as a string with visible hidden characters; Jinja escapes it afterwards."""
     return value if hasattr(value, "__html__") else reveal_hidden(str(value))
 
 
 def _read_assets(names: Sequence[str]) -> Markup:
-    """Return the contents of files in assets/, one after the other."""
+    """Return the concatenated contents of files in assets/."""
     return Markup("".join((_FOLDER / "assets" / name).read_text(encoding="utf-8") for name in names))
 
 

@@ -9,7 +9,7 @@ def build_loop_report(results: dict[str, Any]) -> Document:
     """Build the report of a `reproduce` run.
 
     Args:
-        results: its results.json, with "scores", "data", "training", "stages" and "environment".
+        results: contents of the run's results.json, with "scores", "data", "training", "stages" and "environment".
     """
     data = [] if results["data"] is None else [_data(results["data"])]
     sections = [_scores(results["scores"]), *data, _training(results["training"]), _cost(results)]
@@ -17,7 +17,7 @@ def build_loop_report(results: dict[str, Any]) -> Document:
 
 
 def describe_score(score: dict[str, Any]) -> str:
-    """Return a score in one line, e.g. "mini, tuned, wizardcoder-humaneval-v1: pass@1 41.7 % [28.3, 55.0] (25 of 60)"."""
+    """Return a score as one line, e.g. "mini, tuned, wizardcoder-humaneval-v1: pass@1 41.7 % [28.3, 55.0] (25 of 60)"."""
     return f"{score['benchmark']}, {score['model']}, {score['protocol']}: pass@1 {_percent(score)} ({_counts(score)})"
 
 
@@ -40,7 +40,7 @@ def _scores(scores: list[dict[str, Any]]) -> Section:
         heading="Scores",
         paragraphs=[
             "Greedy decoding, one answer per problem; 95 % intervals by bootstrap over problems. Scores of different "
-            "protocols are not comparable: compare before and after under the same protocol.",
+            "protocols are not comparable; compare the base and the tuned model under the same protocol.",
             "No problem of these benchmarks is in the training data. "
             f"Sandbox: {scores[0]['sandbox']['tier']}; {forgeable} verdicts could have been faked by the judged program.",
         ],

@@ -1,17 +1,17 @@
-"""Geometry of the chart of pass@k against k; templates/charts.html draws it, and page.css colors it."""
+"""Geometry of the chart of pass@k over k. templates/charts.html draws the chart, and page.css colors it."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 46, 626, 12, 246  # edges of the plot
-NUM_COLORS = 6  # .series-0 to .series-5 in page.css
+WIDTH, HEIGHT = 640, 280  # size of the chart in SVG units
+LEFT, RIGHT, TOP, BOTTOM = 46, 626, 12, 246  # edges of the plot area in SVG units
+NUM_COLORS = 6  # number of line colors: .series-0 to .series-5 in page.css
 
 
 class CurvePoint(NamedTuple):
-    """pass@k at one k, with its 95 % interval."""
+    """pass@k for one k, with the ends of its 95 % interval."""
 
     k: int
     rate: float
@@ -21,12 +21,12 @@ class CurvePoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChartLine:
-    """One curve.
+    """One curve of the chart.
 
     Attributes:
-        name: in the legend.
-        color: number of the color.
-        dots: (x, y, point) of each k.
+        name: name in the legend.
+        color: index of the color, less than NUM_COLORS.
+        dots: (x, y, point) for each k.
         line: the curve, as the `points` of an SVG polyline.
         band: outline of the 95 % intervals, as the `points` of an SVG polygon; empty for a single point.
     """
@@ -40,19 +40,19 @@ class ChartLine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PassAtKChart:
-    """All curves, and (position, label) of the grid lines of both axes."""
+    """The chart: its curves, and (coordinate, label) of each grid line of both axes."""
 
     lines: Sequence[ChartLine]
     x_ticks: Sequence[tuple[float, str]]
     y_ticks: Sequence[tuple[float, str]]
-    description: str  # for readers who do not see it
+    description: str  # text alternative for screen readers
 
 
 def layout_pass_at_k(curves: Sequence[tuple[str, Sequence[CurvePoint]]]) -> PassAtKChart:
     """Lay out one line per curve, with k on a logarithmic axis.
 
     Args:
-        curves: (name, points by ascending k); at least one has two points.
+        curves: (name, points sorted by k) of each curve; at least one curve has two points.
     """
     ks = sorted({point.k for _, points in curves for point in points})
     lines = []

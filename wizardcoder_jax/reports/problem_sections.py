@@ -1,4 +1,4 @@
-"""The section of each problem: its prompt, the model's answers, the code that ran, and how it failed."""
+"""Sections of the results page, one per problem: the prompt, the answers, the code that ran, and how it failed."""
 
 import dataclasses
 from collections import Counter
@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from wizardcoder_jax.reports.results_reader import EvaluationResult, SampleOutcome
 from wizardcoder_jax.reports.visible_text import shorten_line
 
-MAX_ANSWERS = 1200  # that a page shows in full
-MAX_PAGE_CHARS = 6_000_000  # of all their texts together, before escaping
-MAX_TEXT_CHARS, MIN_TEXT_CHARS = 10_000, 300
-MAX_INDICES = 12  # sample indices that are listed
+MAX_ANSWERS = 1200  # number of answers that a page shows in full
+MAX_PAGE_CHARS = 6_000_000  # characters of all answers and prompts on a page, before escaping
+MAX_TEXT_CHARS, MIN_TEXT_CHARS = 10_000, 300  # limits on the characters shown of one answer or prompt
+MAX_INDICES = 12  # number of sample indices listed for one answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleTexts:
-    """The texts of one sample; None for those that the samples file does not have."""
+    """Raw and cleaned answer of one sample; None for one that the samples file does not contain."""
 
     raw: str | None
     cleaned: str | None
@@ -23,12 +23,12 @@ class SampleTexts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """One results file on the page.
+    """One results file and its answers.
 
     Attributes:
-        label: a short name, e.g. "A".
-        result: what was measured.
-        answers: by task id and sample index; empty without a samples file.
+        label: short name on the page, e.g. "A".
+        result: contents of the results file.
+        answers: answers by task id and sample index; empty without a samples file.
     """
 
     label: str
@@ -40,52 +40,52 @@ class ReportedRun:
 class Badge:
     """A colored summary of one problem in one run."""
 
-    label: str
-    state: str  # none, pass, mixed or fail: the class in page.css
+    label: str  # label of the run; empty if there is only one run
+    state: str  # CSS class in page.css: none, pass, mixed or fail
     text: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnswerGroup:
-    """Samples that have the same code and ended the same way."""
+    """Samples with the same code and the same outcome."""
 
-    indices: str
-    first: SampleOutcome
-    texts: SampleTexts | None  # None where the samples file does not have them
+    indices: str  # indices of the samples, as a list for display
+    first: SampleOutcome  # outcome of the first sample
+    texts: SampleTexts | None  # answer of the first sample; None if it is not available
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunAnswers:
-    """The answers of one run to one problem."""
+    """Answers of one run to one problem."""
 
     run: ReportedRun
     has_samples: bool
     groups: Sequence[AnswerGroup]
-    num_hidden: int  # samples that are counted but not shown
-    hidden_reasons: str
+    num_hidden: int  # number of samples whose answers are not shown
+    hidden_reasons: str  # how these samples ended, as a list for display
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProblemSection:
-    """All that the page shows of one problem."""
+    """Everything that the page shows about one problem."""
 
-    anchor: str
+    anchor: str  # HTML id of the section
     task_id: str
     badges: Sequence[Badge]
     filters: str  # names of the filters that show this problem
-    search_text: str
-    prompt: str | None  # None where it is not available
+    search_text: str  # lower-case text that the search box matches
+    prompt: str | None  # None if it is not available
     runs: Sequence[RunAnswers]
 
 
 class ProblemSections:
-    """The sections of all problems of one benchmark.
+    """Iterable over the sections of all problems of one benchmark.
 
     Args:
-        key: prefix that makes the ids of the page unique, e.g. "b0".
-        runs: the results files of the benchmark.
+        key: prefix of the sections' HTML ids, unique for each benchmark, e.g. "b0".
+        runs: results files of the benchmark.
         prompts: prompts by task id, as far as they are known.
-        share: the part of the page's limits that these sections may use.
+        share: fraction of MAX_ANSWERS and MAX_PAGE_CHARS that these sections may use.
     """
 
     def __init__(self, key: str, runs: Sequence[ReportedRun], prompts: Mapping[str, str], share: float = 1.0) -> None:
@@ -96,14 +96,14 @@ class ProblemSections:
         self._max_groups = max(1, int(MAX_ANSWERS * share) // num_sections)
         num_shown = sum(min(self._max_groups, len(outcomes)) for run in runs for outcomes in run.result.problems.values())
         chars = int(MAX_PAGE_CHARS * share) // max(1, 3 * num_shown + len(task_ids))
-        self.max_chars = max(MIN_TEXT_CHARS, min(MAX_TEXT_CHARS, chars))  # of one text
+        self.max_chars = max(MIN_TEXT_CHARS, min(MAX_TEXT_CHARS, chars))  # characters shown of one answer or prompt
 
     def anchor(self, task_id: str) -> str:
-        """Return the id of a problem's section."""
+        """Return the HTML id of a problem's section."""
         return f"{self._key}-{self._numbers[task_id]}"
 
     def __iter__(self) -> Iterator[ProblemSection]:
-        """Build one section after the other: together they may be large."""
+        """Yield the sections one by one, because all of them together may be large."""
         for task_id in self._numbers:
             yield self._section(task_id)
 
@@ -141,7 +141,10 @@ def _answer_group(run: ReportedRun, task_id: str, group: Sequence[SampleOutcome]
 
 
 def _group_outcomes(run: ReportedRun, task_id: str, outcomes: Sequence[SampleOutcome]) -> list[list[SampleOutcome]]:
-    """Group samples by code and reason: the largest failing group, the largest passing one, other failures, other passes."""
+    """Group samples by code and reason.
+
+    The largest failing group comes first, then the largest passing group, other failing groups, and other passing groups.
+    """
     groups: dict[tuple[str, str | None], list[SampleOutcome]] = {}
     for outcome in outcomes:
         texts = run.answers.get((task_id, outcome.sample_index))
@@ -164,7 +167,7 @@ def _badge(label: str, outcomes: Sequence[SampleOutcome]) -> Badge:
 
 
 def _filters(outcomes_by_run: Sequence[Sequence[SampleOutcome]]) -> str:
-    """Return the names of the page's filters that show a problem."""
+    """Return the names of the page's filters that include a problem with these outcomes, separated by spaces."""
     rates = [sum(outcome.passed for outcome in outcomes) / len(outcomes) for outcomes in outcomes_by_run if outcomes]
     filters = {
         "failed": any(rate < 1 for rate in rates),

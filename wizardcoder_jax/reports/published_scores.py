@@ -1,11 +1,11 @@
-"""Scores that others have published, each with its protocol and source; a page never mixes them with measured ones."""
+"""Scores that others have published, each with its protocol and source. Pages list them separately from measured scores."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedScore:
-    """One published pass@1, in percent."""
+    """One published score: pass@1 in percent."""
 
     benchmark: str
     model: str
@@ -26,14 +26,14 @@ _T02 = "pass@1 from 20 samples or more, temperature 0.2"
 _GREEDY = "greedy, one answer"
 _DS1000 = "completion, 40 samples, temperature 0.2, top-p 0.5 (settings not verified)"
 
-_OPEN = {  # model -> HumanEval, MBPP (500 problems)
+_OPEN = {  # model -> pass@1 on HumanEval and on MBPP (500 problems)
     "CodeGen-16B-Multi": (18.3, 20.9),
     "CodeGen-16B-Mono": (29.3, 35.3),
     "StarCoder-15B": (33.6, 43.6),
     "InstructCodeT5+": (35.0, None),
     "WizardCoder-15B-V1.0": (57.3, 51.8),
 }
-_CLOSED = {
+_CLOSED = {  # model -> pass@1 on HumanEval, method, source
     "Claude-Plus": (53.0, _GREEDY, _COPIED),
     "Bard": (44.5, _GREEDY, _COPIED),
     "GPT-3.5": (48.1, "0-shot, one answer", _GPT4),
@@ -41,14 +41,14 @@ _CLOSED = {
     "GPT-4": (67.0, "0-shot, one answer", _GPT4),
     "GPT-4 (May 2023)": (88.4, _GREEDY, _PLUS),
 }
-_WIZARDCODER = {  # model -> HumanEval, HumanEval+, MBPP+ (greedy)
+_WIZARDCODER = {  # model -> pass@1 on HumanEval, HumanEval+ and MBPP+ (greedy)
     "WizardCoder-1B-V1.0": (23.8, None, None),
     "WizardCoder-3B-V1.0": (34.8, None, None),
     "WizardCoder-15B-V1.0": (59.8, 52.4, None),
     "WizardCoder-Python-34B-V1.0": (73.2, 64.6, 59.9),
     "WizardCoder-33B-V1.1": (79.9, 73.2, 66.9),
 }
-_MULTIPL_E = {"java": 35.8, "js": 41.9, "cpp": 39.0, "php": 39.3, "r": 22.5, "rust": 33.7}  # WizardCoder-15B-V1.0
+_MULTIPL_E = {"java": 35.8, "js": 41.9, "cpp": 39.0, "php": 39.3, "r": 22.5, "rust": 33.7}  # pass@1 of WizardCoder-15B-V1.0
 
 
 def _rows() -> list[PublishedScore]:

@@ -1,4 +1,4 @@
-"""The results page: scores, curves, comparisons, published scores, and every problem."""
+"""Results page: scores, pass@k curves, comparisons, published scores, and a section for every problem."""
 
 import dataclasses
 from collections import Counter
@@ -13,19 +13,19 @@ from wizardcoder_jax.reports.published_scores import PUBLISHED_SCORES, Published
 from wizardcoder_jax.reports.results_reader import PassAtKScore
 from wizardcoder_jax.reports.visible_text import shorten_line
 
-MAX_FLIPS = 400  # rows of a comparison
-MAX_REASONS = 12  # rows of the table of reasons
+MAX_FLIPS = 400  # number of rows in a table of flipped problems
+MAX_REASONS = 12  # number of rows in the table of reasons
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkReport:
-    """Everything that the page needs to know about one benchmark.
+    """Input of the page for one benchmark.
 
     Attributes:
-        name: of the benchmark.
-        runs: its results files; the others are compared with the first.
+        name: name of the benchmark.
+        runs: results files; each one after the first is compared with the first.
         prompts: prompts by task id, as far as they are known.
-        curves: pass@k of each results file, in the same order.
+        curves: points of the pass@k curve of each run, in the order of `runs`.
         notes: warnings to the reader, e.g. that protocols differ.
     """
 
@@ -38,7 +38,7 @@ class BenchmarkReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _LibraryRow:
-    """Scores of all runs on one library of a benchmark in groups."""
+    """Scores of all runs on the problems of one library, for benchmarks that group problems by library."""
 
     name: str
     num_problems: int
@@ -47,7 +47,7 @@ class _LibraryRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Comparison:
-    """Two runs side by side; `found` is None if they have no problem in common."""
+    """Comparison of two runs; `found` is None if they have no problem in common."""
 
     first: ReportedRun
     second: ReportedRun
@@ -57,9 +57,9 @@ class _Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _BenchmarkView:
-    """One benchmark as results.html shows it."""
+    """Variables of the template results.html for one benchmark."""
 
-    key: str  # prefix of the ids on the page
+    key: str  # prefix of HTML ids
     name: str
     notes: Sequence[str]
     runs: Sequence[ReportedRun]
@@ -78,7 +78,7 @@ class _BenchmarkView:
 
 
 def render_results_page(reports: Sequence[BenchmarkReport]) -> str:
-    """Return the page as HTML."""
+    """Return the results page as HTML."""
     names = ", ".join(dict.fromkeys(shorten_line(report.name, 60) for report in reports))
     views = [_build_view(f"b{i}", report, 1 / len(reports)) for i, report in enumerate(reports)]
     pieces = render_page(
@@ -94,7 +94,7 @@ def render_results_page(reports: Sequence[BenchmarkReport]) -> str:
 
 
 def _build_view(key: str, report: BenchmarkReport, share: float) -> _BenchmarkView:
-    """Compute what the page shows of a benchmark, within a share of the page's size limits."""
+    """Compute what the page shows about a benchmark, using at most the fraction `share` of the page's size limits."""
     runs = report.runs
     curves = [(f"{run.label}: {run.result.model}", points) for run, points in zip(runs, report.curves, strict=True)]
     return _BenchmarkView(
@@ -123,7 +123,7 @@ def _library_rows(runs: Sequence[ReportedRun]) -> list[_LibraryRow]:
 
 
 def _count_reasons(runs: Sequence[ReportedRun]) -> list[tuple[str, list[int]]]:
-    """Return (reason, number of samples in each run), the most common reasons first; rare ones are counted together."""
+    """Return (reason, number of samples in each run), the most common reason first. Rare reasons are summed as "others"."""
     counts = [Counter(o.reason for outcomes in run.result.problems.values() for o in outcomes) for run in runs]
     total = sum(counts, Counter())
     common = [reason for reason, _ in total.most_common(MAX_REASONS)]

@@ -1,4 +1,4 @@
-"""Reader of results.json, strict enough that no page can break on one."""
+"""Reader of results.json files. It validates everything that a page relies on."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ _SHOWN_SETTINGS = ("temperature", "top_p", "seed", "max_length")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleOutcome:
-    """How one sample ended."""
+    """Outcome of one sample in the sandbox."""
 
     sample_index: int
     passed: bool
@@ -24,16 +24,16 @@ class SampleOutcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PassAtKScore:
-    """pass@k over some problems, with 95 % intervals."""
+    """pass@k over a set of problems, with 95 % intervals."""
 
     num_problems: int
-    pass_at_k: dict[int, float]
-    confidence_95: dict[int, tuple[float, float]]
+    pass_at_k: dict[int, float]  # k -> pass@k
+    confidence_95: dict[int, tuple[float, float]]  # k -> interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """One results.json."""
+    """Contents of one results.json."""
 
     path: str
     benchmark: str
@@ -41,29 +41,29 @@ class EvaluationResult:
     protocol: str
     num_samples: int
     score: PassAtKScore
-    libraries: dict[str, PassAtKScore]  # of a benchmark that has groups of problems
-    runnable: PassAtKScore | None  # over the problems whose reference solution runs in this environment
-    num_missing: int  # problems without a sample
-    tier: str  # of the sandbox
-    num_forgeable: int  # verdicts that the judged program could have faked
-    samples_meta: dict[str, Any]  # settings of the samples
-    environment: dict[str, Any]
-    config: dict[str, Any]
-    problems: dict[str, tuple[SampleOutcome, ...]]
+    libraries: dict[str, PassAtKScore]  # score by library; empty unless the benchmark groups problems by library
+    runnable: PassAtKScore | None  # score over the problems whose reference solution runs in this environment
+    num_missing: int  # number of problems without a sample
+    tier: str  # isolation tier of the sandbox
+    num_forgeable: int  # number of verdicts that the judged program could have faked
+    samples_meta: dict[str, Any]  # settings of `sample`
+    environment: dict[str, Any]  # versions of Python and packages
+    config: dict[str, Any]  # settings of `evaluate`
+    problems: dict[str, tuple[SampleOutcome, ...]]  # outcomes by task id
 
     @property
     def model(self) -> str:
-        """Name of the model; the file's name if the samples did not record it."""
+        """Name of the model, or the path of the results file if the samples do not record the name."""
         return str(self.samples_meta.get("model") or self.path)
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        """(number of samples, number that passed), by task id."""
+        """Number of samples and number of passing samples, by task id."""
         return {task_id: (len(own), sum(outcome.passed for outcome in own)) for task_id, own in self.problems.items()}
 
     @property
     def decoding(self) -> str:
-        """Sampling settings in one line, with the servers and the cost if the model ran behind an API."""
+        """Sampling settings as one line; for a model behind an API, with the names of the served models and the cost."""
         meta = self.samples_meta
         parts = [f"{name.replace('_', '-')} {meta[name]}" for name in _SHOWN_SETTINGS if meta.get(name) is not None]
         usage = meta.get("usage")
@@ -78,7 +78,7 @@ def read_result(path: str) -> EvaluationResult:
     """Read a results file.
 
     Raises:
-        InputError: the file is missing or is not a results file; the message names the key.
+        InputError: the file is missing or is not a results file; the message names the invalid key.
     """
     content = read_json(path)
     texts = {key: _require(path, content, key, str) for key in ("benchmark", "benchmark_version", "protocol")}
@@ -123,7 +123,7 @@ def _score(where: str, content: Any) -> PassAtKScore:
             raise InputError(f'{where}: "pass_at_k" must map numbers to rates in [0, 1], found {k!r}: {value!r}')
         found[int(k)] = float(value)
     if 1 not in found:
-        raise InputError(f'{where}: "pass_at_k" has no "1"; evaluate with --k 1,...')
+        raise InputError(f'{where}: "pass_at_k" has no entry for k = 1; run evaluate with --k 1,...')
     pairs = {int(k): (pair[0], pair[1]) for k, pair in intervals.items() if str(k).isdecimal() and _is_interval(pair)}
     return PassAtKScore(
         num_problems=_require(where, content, "num_problems", int), pass_at_k=dict(sorted(found.items())), confidence_95=pairs
@@ -141,7 +141,7 @@ def _is_interval(value: Any) -> bool:
 def _outcomes(where: str, own: Any) -> tuple[SampleOutcome, ...]:
     entries = own if isinstance(own, list) else [own]
     if not all(isinstance(entry, dict) and isinstance(entry.get("passed"), bool) for entry in entries):
-        raise InputError(f'{where}: expected a list of {{"sample_index", "passed", "reason", "seconds"}}')
+        raise InputError(f'{where}: expected a list of objects with "sample_index", "passed", "reason" and "seconds"')
     return tuple(
         SampleOutcome(
             sample_index=_count(entry.get("sample_index", i)),

@@ -1,9 +1,9 @@
-"""Text of models and files that is safe to look at: characters that hide or reorder text become visible ones."""
+"""Functions that make untrusted text safe to read: characters that hide or reorder text are replaced by visible ones."""
 
 import re
 
-# C0 and C1 controls without tab and newline; zero-width and bidirectional controls (they make code look like other code);
-# lone surrogates and noncharacters, which UTF-8 and HTML cannot represent.
+# Hidden characters: C0 and C1 controls except tab and newline; zero-width and bidirectional controls, which can make code look
+# like other code; lone surrogates and noncharacters, which UTF-8 or HTML cannot represent.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]"
 )
@@ -22,6 +22,6 @@ def _visible_form(match: re.Match[str]) -> str:
 
 
 def shorten_line(text: object, max_chars: int = 200) -> str:
-    """Return `text` on one line, with an ellipsis where it is cut after `max_chars`."""
+    """Return `text` on one line, cut after `max_chars` characters with an ellipsis."""
     line = " ".join(str(text)[: 4 * max_chars].split())
     return line if len(line) <= max_chars else line[:max_chars] + "\u2026"

@@ -1,4 +1,4 @@
-"""The lineage of an evolve run as one page: searchable trees of records, the filter funnel, lengths and methods."""
+"""Lineage page of an evolve run: searchable trees of records, the filter funnel, lengths and methods."""
 
 import os
 
@@ -10,17 +10,17 @@ PAGE_NAME = "lineage.html"
 
 
 def write_lineage_page(folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> str:
-    """Write the page of a run. It depends only on evolved.jsonl, rejected.jsonl and summary.json.
+    """Write the lineage page of an evolve run. It is made from evolved.jsonl, rejected.jsonl and summary.json only.
 
     Args:
-        folder: the output folder of evolve.
-        output: path of the page; by default lineage.html in the folder.
+        folder: output folder of `evolve`.
+        output: path of the page; by default lineage.html in `folder`.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: the folder has no evolved.jsonl, or a line of it is not a record (the message names file and line).
+        InputError: the folder has no evolved.jsonl, or a line is not a record (the message names file and line).
     """
     run = EvolveRun(os.fspath(folder))
     page = os.path.join(run.folder, PAGE_NAME) if output is None else os.fspath(output)

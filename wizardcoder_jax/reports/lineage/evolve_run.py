@@ -1,4 +1,4 @@
-"""The files that evolve wrote, read as a stream of entries: first the records it kept, then those it rejected."""
+"""Reader of the files that `evolve` writes. It yields the kept records first, then the rejected ones."""
 
 import dataclasses
 import os
@@ -10,14 +10,14 @@ from wizardcoder_jax.core.filesystem import exists, read_json
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.reports.visible_text import reveal_hidden
 
-MALICIOUS_RULE = "malicious_request"  # no page shows the texts that this rule rejected
+MALICIOUS_RULE = "malicious_request"  # the page withholds the texts that this rule rejected
 WITHHELD = "[withheld: malicious.jsonl]"
-MAX_CHARS = 20_000  # shown of one text
+MAX_CHARS = 20_000  # number of characters shown of one instruction or output
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LineageEntry:
-    """A line of evolved.jsonl, or of rejected.jsonl (then `rule` is set), with its complete texts."""
+    """A line of evolved.jsonl, or of rejected.jsonl (`rule` is then set), with complete instruction and output."""
 
     id: str
     parent_id: str | None
@@ -38,20 +38,20 @@ class LineageEntry:
 
 
 class EvolveRun:
-    """An output folder of evolve."""
+    """Output folder of a finished `evolve` run."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         if not exists(os.path.join(folder, "evolved.jsonl")):
-            raise InputError(f"{folder} has no evolved.jsonl; give the output folder of an evolve run that has finished")
+            raise InputError(f"{folder} has no evolved.jsonl; name the output folder of an evolve run that has finished")
 
     def summary(self) -> dict[str, Any]:
-        """Return the contents of summary.json; empty if the file is missing."""
+        """Return the contents of summary.json, or {} if the file is missing."""
         path = os.path.join(self.folder, "summary.json")
         return read_json(path) if exists(path) else {}
 
     def entries(self) -> Iterator[LineageEntry]:
-        """Read all records, then all rejections, in the order of their files.
+        """Yield all kept records, then all rejected ones, in the order of their files.
 
         Raises:
             InputError: a line is not a record.
@@ -108,5 +108,5 @@ def _strings(line: dict[str, Any], name: str) -> tuple[str, ...]:
 
 
 def excerpt(text: str, max_chars: int = MAX_CHARS) -> str:
-    """Return the start of `text` with hidden characters made visible, as the page stores it."""
+    """Return the first `max_chars` characters of `text`, with hidden characters made visible."""
     return reveal_hidden(text[:max_chars])

@@ -1,4 +1,4 @@
-"""Geometry of the charts of a run: what each rule left of a round, methods, lengths. templates/lineage.html draws them."""
+"""Geometry of the lineage page's charts: filter funnel, methods and text lengths. templates/lineage.html draws them."""
 
 import dataclasses
 from collections import Counter
@@ -6,29 +6,29 @@ from collections.abc import Mapping, Sequence
 
 from wizardcoder_jax.reports.lineage.lineage_counts import BINS_PER_OCTAVE, LineageCounts, RoundCounts
 
-WIDTH = 640
-_ROW_HEIGHT = 64  # of a histogram
-_LEFT, _RIGHT = 84, 12  # margins of the histograms
-_BAR_LEFT, _BAR_RIGHT = 150, 170  # margins of the bars of methods, for names and counts
+WIDTH = 640  # width of a chart in SVG units
+_ROW_HEIGHT = 64  # height of one histogram
+_LEFT, _RIGHT = 84, 12  # left and right margins of the histograms
+_BAR_LEFT, _BAR_RIGHT = 150, 170  # margins of the method chart: names on the left, counts on the right
 
 
 def percent(part: int, whole: int) -> str:
-    """Format a share, "-" if `whole` is 0."""
+    """Format the fraction `part / whole` as a percentage; "-" if `whole` is 0."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FunnelCell:
-    """One step of one round: how many records, which share of the pool, and the share left after the step."""
+    """One step of the funnel in one round."""
 
-    number: int
-    share: str
-    percent_left: float
+    number: int  # number of records in the pool, rejected by the rule, or kept
+    share: str  # the same as a percentage of the round's pool
+    percent_left: float  # percentage of the pool that is left after the step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FunnelRow:
-    """One step: the pool, a rule (`rule` is its number), or what was kept."""
+    """One step of the funnel: the pool, a rule (`rule` is its index), or the kept records."""
 
     name: str
     rule: int | None
@@ -37,7 +37,7 @@ class FunnelRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """A row for each step, a column for each round."""
+    """Table of the filter funnel: a row for each step and a column for each round."""
 
     rounds: Sequence[str]
     rows: Sequence[FunnelRow]
@@ -45,7 +45,7 @@ class Funnel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodBar:
-    """Evolutions by one method: a bar of those kept, then of those rejected."""
+    """Evolutions by one method: a bar for the kept ones, followed by a bar for the rejected ones."""
 
     y: int
     name: str
@@ -56,18 +56,18 @@ class MethodBar:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodChart:
-    """A bar for each method."""
+    """Chart with a bar for each method."""
 
     width: int = WIDTH
     height: int
-    left: int = _BAR_LEFT  # where the bars start
+    left: int = _BAR_LEFT  # x coordinate where the bars start
     bars: Sequence[MethodBar]
     description: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HistogramBar:
-    """Records whose text length is in one bin."""
+    """Bar for the records whose text length falls in one bin."""
 
     x: float
     y: float
@@ -78,22 +78,22 @@ class HistogramBar:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundHistogram:
-    """Text lengths of one round."""
+    """Histogram of the text lengths in one round."""
 
     name: str
-    base: int  # y of its axis
+    base: int  # y coordinate of the horizontal axis
     median_x: float
     bars: Sequence[HistogramBar]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LengthChart:
-    """A histogram for each round, over one axis of lengths."""
+    """Chart with a histogram for each round, over a common axis of lengths."""
 
     label: str
     width: int = WIDTH
     height: int
-    left: int = _LEFT  # ends of the axis
+    left: int = _LEFT  # x coordinates of the ends of the axis
     right: int = WIDTH - _RIGHT
     row_height: int = _ROW_HEIGHT
     ticks: Sequence[tuple[float, str]]  # (x, number of characters)
@@ -102,7 +102,7 @@ class LengthChart:
 
 
 def build_funnel(counts: LineageCounts) -> Funnel:
-    """Compute each round's pool, what each rule rejected from it, and what was kept."""
+    """Build the funnel: the size of each round's pool, how many records each rule rejected, and how many were kept."""
     rounds = counts.rounds.values()
     rows = [FunnelRow(name="pool", rule=None, cells=[_funnel_cell(entry.pool, entry.pool, entry.pool) for entry in rounds])]
     left = [entry.pool for entry in rounds]
@@ -123,7 +123,7 @@ def _round_name(number: int) -> str:
 
 
 def build_method_chart(counts: LineageCounts, names: Mapping[int, str]) -> MethodChart | None:
-    """Compute how many evolutions each method made, and how many of them were kept; None if there are none."""
+    """Build the chart of kept and rejected evolutions by method; return None if the run has no evolutions."""
     kept, rejected = Counter[int](), Counter[int]()
     for round_ in counts.rounds.values():
         kept += round_.kept_by_method
@@ -146,12 +146,12 @@ def build_method_chart(counts: LineageCounts, names: Mapping[int, str]) -> Metho
 
 
 def build_length_chart(counts: LineageCounts, field: str, label: str) -> LengthChart | None:
-    """Compute a histogram of text lengths for each round; None if no record was kept.
+    """Build the chart with a histogram of text lengths for each round; return None if no record was kept.
 
     Args:
-        counts: of the run.
-        field: the histogram's name in RoundCounts.
-        label: what is measured, for the caption.
+        counts: counts of the run.
+        field: field of RoundCounts that has the histogram.
+        label: name of the measured texts in the caption.
     """
     rounds = {number: entry for number, entry in counts.rounds.items() if entry.kept}
     if not rounds:

@@ -1,4 +1,4 @@
-"""Counts over all records of a run, whether or not the page shows them: the funnel, methods and lengths."""
+"""Counts over all records of an evolve run, including those that the page does not show: rules, methods and lengths."""
 
 import dataclasses
 import math
@@ -7,33 +7,33 @@ from collections.abc import Iterable
 
 from wizardcoder_jax.reports.lineage.evolve_run import MAX_CHARS, LineageEntry
 
-BINS_PER_OCTAVE = 2
-MAX_BIN = 40  # 2 ** 20 characters
+BINS_PER_OCTAVE = 2  # number of histogram bins between a length and twice the length
+MAX_BIN = 40  # index of the last bin: 2 ** 20 characters or more
 
 
 def length_bin(num_chars: int) -> int:
-    """Return the bin of a length: bin b starts at 2 ** (b / BINS_PER_OCTAVE) characters; an empty text is in bin 0."""
+    """Return the index of the bin for a length. Bin b starts at 2 ** (b / BINS_PER_OCTAVE) characters; length 0 is in bin 0."""
     return min(MAX_BIN, int(math.log2(num_chars) * BINS_PER_OCTAVE + 1e-9)) if num_chars > 1 else 0
 
 
 @dataclasses.dataclass(kw_only=True)
 class RoundCounts:
-    """What one round kept and rejected."""
+    """Numbers of kept and rejected records in one round."""
 
     kept: int = 0
-    rejected: Counter[str] = dataclasses.field(default_factory=Counter)  # by rule
+    rejected: Counter[str] = dataclasses.field(default_factory=Counter)  # number of records by rule
     kept_by_method: Counter[int] = dataclasses.field(default_factory=Counter)
     rejected_by_method: Counter[int] = dataclasses.field(default_factory=Counter)
-    instruction_lengths: Counter[int] = dataclasses.field(default_factory=Counter)  # of kept records, by bin
-    output_lengths: Counter[int] = dataclasses.field(default_factory=Counter)
+    instruction_lengths: Counter[int] = dataclasses.field(default_factory=Counter)  # number of kept records by bin
+    output_lengths: Counter[int] = dataclasses.field(default_factory=Counter)  # number of kept records by bin
 
     @property
     def pool(self) -> int:
-        """Number of records that the round started with."""
+        """Number of records in the round before filtering."""
         return self.kept + self.rejected.total()
 
     def add(self, entry: LineageEntry) -> None:
-        """Count one outcome of the round."""
+        """Count one record of the round, kept or rejected."""
         methods = self.kept_by_method if entry.rule is None else self.rejected_by_method
         if entry.method is not None:
             methods[entry.method] += 1
@@ -50,10 +50,13 @@ class LineageCounts:
     """Counts over a whole run.
 
     Attributes:
-        rounds: by number, ascending.
-        rules: the rules that rejected something, in the order in which evolve checks them, as far as the records show it.
-        trees: position of each seed's tree, by seed id.
-        num_chars: of all texts, each cut to what the page would show.
+        rounds: counts by round number, in ascending order.
+        rules: rules that rejected a record, in the order in which `evolve` checks them, as far as the records show it.
+        trees: index of each seed's tree, by seed id.
+        teachers: number of records by teacher.
+        num_chars: number of characters of all instructions and outputs, each cut to MAX_CHARS.
+        prompt_tokens: number of prompt tokens of all teacher calls.
+        completion_tokens: number of completion tokens of all teacher calls.
     """
 
     rounds: dict[int, RoundCounts]
@@ -66,17 +69,17 @@ class LineageCounts:
 
     @property
     def num_kept(self) -> int:
-        """Records of all rounds, seeds included."""
+        """Number of kept records in all rounds, including the seeds."""
         return sum(round_.kept for round_ in self.rounds.values())
 
     @property
     def num_rejected(self) -> int:
-        """Rejections of all rounds."""
+        """Number of rejected records in all rounds."""
         return sum(round_.rejected.total() for round_ in self.rounds.values())
 
 
 def count_entries(entries: Iterable[LineageEntry]) -> LineageCounts:
-    """Count everything in one pass over the entries."""
+    """Count all entries in one pass."""
     rounds: dict[int, RoundCounts] = {}
     filters: Counter[tuple[str, ...]] = Counter()
     counts = LineageCounts(
@@ -98,7 +101,7 @@ def count_entries(entries: Iterable[LineageEntry]) -> LineageCounts:
 
 
 def _rules_in_order(rounds: dict[int, RoundCounts], filters: Counter[tuple[str, ...]]) -> list[str]:
-    """Return the rules that rejected something. The filters that a kept record passed give their order."""
+    """Return the rules that rejected a record, in the order in which a kept record passed them."""
     checked = max(filters, key=lambda names: (len(names), names), default=())
     used = {rule for round_ in rounds.values() for rule in round_.rejected}
     return sorted(used, key=lambda rule: (checked.index(rule) if rule in checked else len(checked), rule))

@@ -1,4 +1,4 @@
-"""The lineage page: header and charts from lineage.html, and the data of the trees, written piece by piece."""
+"""Writer of the lineage page: header, charts and trees. It writes the page piece by piece, because the trees may be large."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from wizardcoder_jax.reports.visible_text import shorten_line
 
 
 def write_page(path: str, run: EvolveRun, counts: LineageCounts) -> None:
-    """Write the page.
+    """Write the lineage page.
 
     Args:
-        path: of the page.
-        run: its entries are read a second time, for the trees.
-        counts: of all its entries.
+        path: path of the page.
+        run: the evolve run; its entries are read again to build the trees.
+        counts: counts of all entries of the run.
     """
     trees, summary = _pack_to_fit(run, counts), run.summary()
     names = _method_names(summary)
@@ -57,7 +57,7 @@ def _pack_to_fit(run: EvolveRun, counts: LineageCounts) -> TreeData:
     """Pack as many trees as fit on a page."""
     number = max_trees(counts)
     trees = pack_trees(counts, run.entries(), number)
-    while trees.num_bytes > MAX_PACKED_BYTES and number > 1:  # texts that compress badly
+    while trees.num_bytes > MAX_PACKED_BYTES and number > 1:  # the texts compress less well than assumed
         number = max(1, int(0.95 * number * MAX_PACKED_BYTES / trees.num_bytes))
         trees = pack_trees(counts, run.entries(), number)
     return trees
@@ -70,14 +70,14 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 
 def _method_names(summary: Mapping[str, Any]) -> dict[int, str]:
-    """Return the names of the methods by number, as far as the summary has them."""
+    """Return the names of the evolving methods by number, as far as the summary contains them."""
     names = summary.get("method_names")
     known = names.items() if isinstance(names, dict) else ()
     return {int(number): excerpt(name, 40) for number, name in known if number.isdigit() and isinstance(name, str)}
 
 
 def _tiles(summary: Mapping[str, Any], counts: LineageCounts) -> list[tuple[str, str]]:
-    """Return the key figures as (name, value)."""
+    """Return the key figures at the top of the page as (name, value)."""
     cost = summary.get("cost_usd")
     return [
         ("records", f"{counts.num_kept:,}"),

@@ -1,7 +1,8 @@
-"""The trees of a run as the page stores them: an index of all shown trees, and their texts in parts.
+"""Data of the trees on the lineage page: an index of the trees, and their records, split into parts of about PART_CHARS.
 
-Index and parts of a small run are plain JSON, which any tool can search; those of a larger run are compressed. A page contains
-every tree as long as it stays small enough, and evenly spaced trees of larger runs (`choose_seeds`).
+The page's script reads a part only when one of its trees is needed. Index and parts of a small run are plain JSON, which any
+tool can search; those of a larger run are compressed. If a run is too large for one page, the page contains an evenly spaced
+selection of its trees (`choose_seeds`).
 """
 
 import base64
@@ -14,23 +15,23 @@ from typing import Any
 from wizardcoder_jax.reports.lineage.evolve_run import MAX_CHARS, LineageEntry, excerpt
 from wizardcoder_jax.reports.lineage.lineage_counts import LineageCounts
 
-MAX_TEXT_CHARS = 150_000_000  # of all texts on a page
-MAX_PLAIN_CHARS = 3_000_000  # of all texts on a page that is not compressed
-MAX_PACKED_BYTES = 44_000_000  # of index and parts, as the page stores them
-PART_CHARS = 1_000_000  # a part is decompressed when one of its trees is shown or searched
-TITLE_CHARS = 160
-CALL_ID_CHARS = 12  # enough to find the row of the ledger
+MAX_TEXT_CHARS = 150_000_000  # maximum number of characters of all texts on a page
+MAX_PLAIN_CHARS = 3_000_000  # maximum number of characters of all texts on a page without compression
+MAX_PACKED_BYTES = 44_000_000  # maximum size of index and parts in the page, in bytes
+PART_CHARS = 1_000_000  # approximate number of characters of the texts in one part
+TITLE_CHARS = 160  # maximum length of a tree's title in characters
+CALL_ID_CHARS = 12  # length of a shortened call id, long enough to find the call in the ledger
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TreeData:
-    """The trees as text that the page's script reads.
+    """Serialized trees, as the page's script reads them.
 
     Attributes:
-        num_trees: shown on the page.
-        is_packed: whether index and parts are base64 of compressed JSON, rather than JSON.
-        index: for each tree, its part, its title and the [round, method, rule] of its nodes.
-        parts: each a list of trees; a tree is a list of nodes.
+        num_trees: number of trees on the page.
+        is_packed: whether `index` and `parts` are compressed JSON in base64; otherwise they are plain JSON.
+        index: a list with one entry per tree: number of its part, title, and [round, method, rule] of each node.
+        parts: lists of trees; a tree is a list of nodes, one per record.
     """
 
     num_trees: int
@@ -40,29 +41,29 @@ class TreeData:
 
     @property
     def num_bytes(self) -> int:
-        """Size in the page."""
+        """Size of index and parts in the page, in bytes."""
         return len(self.index) + sum(map(len, self.parts))
 
 
 def max_trees(counts: LineageCounts) -> int:
-    """Return how many trees a page may have, by the length of their texts."""
+    """Return the number of trees whose texts have at most MAX_TEXT_CHARS characters in total, at least 1."""
     total = len(counts.trees)
     return total if counts.num_chars <= MAX_TEXT_CHARS else max(1, total * MAX_TEXT_CHARS // counts.num_chars)
 
 
 def choose_seeds(seed_ids: Sequence[str], number: int) -> set[str]:
-    """Choose `number` of the seeds, evenly spaced."""
+    """Choose `number` seeds, evenly spaced in `seed_ids`."""
     total = len(seed_ids)
     return {seed_ids[i * total // number] for i in range(number)} if number < total else set(seed_ids)
 
 
 def pack_trees(counts: LineageCounts, entries: Iterable[LineageEntry], number: int) -> TreeData:
-    """Build the data of some trees.
+    """Serialize an evenly spaced selection of the trees.
 
     Args:
-        counts: of all entries.
-        entries: of all trees.
-        number: of trees to include.
+        counts: counts of all entries.
+        entries: entries of all trees.
+        number: number of trees to include.
     """
     chosen = choose_seeds(list(counts.trees), number)
     trees: dict[str, list[LineageEntry]] = {seed_id: [] for seed_id in sorted(chosen, key=counts.trees.__getitem__)}
@@ -77,7 +78,7 @@ def pack_trees(counts: LineageCounts, entries: Iterable[LineageEntry], number: i
 
 
 def _cut_texts(entry: LineageEntry) -> LineageEntry:
-    """Cut the entry's texts to what is shown, so that long ones take no memory."""
+    """Cut instruction and output to the part that the page shows, to save memory."""
     return dataclasses.replace(entry, instruction=_cut(entry.instruction), output=_cut(entry.output))
 
 
@@ -86,7 +87,7 @@ def _cut(text: str) -> str:
 
 
 def _split_into_parts(trees: Iterable[list[LineageEntry]], rules: Sequence[str], index: list[Any]) -> Iterator[list[Any]]:
-    """Yield lists of trees of about PART_CHARS each, and append an entry to `index` for each tree."""
+    """Yield parts (lists of trees) of about PART_CHARS characters each, and append an entry to `index` for each tree."""
     rule_numbers = {rule: i for i, rule in enumerate(rules)}
     part: list[Any] = []
     num_parts = num_chars = 0
@@ -105,7 +106,10 @@ def _split_into_parts(trees: Iterable[list[LineageEntry]], rules: Sequence[str],
 
 
 def _order_tree(tree: list[LineageEntry]) -> list[tuple[LineageEntry, int | None, int]]:
-    """Return (entry, position of its parent in the list, depth): parents before children, rejections before kept records."""
+    """Return (entry, index of its parent in the list, depth) of each entry.
+
+    Parents come before their children, and rejected children of a round before kept ones.
+    """
     ids = {entry.id for entry in tree}
     children: dict[str | None, list[LineageEntry]] = {}
     for entry in tree:
@@ -114,7 +118,7 @@ def _order_tree(tree: list[LineageEntry]) -> list[tuple[LineageEntry, int | None
     ordered: list[tuple[LineageEntry, int | None, int]] = []
     stack: list[tuple[LineageEntry, int | None, int]] = [(entry, None, 0) for entry in reversed(children.pop(None, []))]
     while stack or children:
-        if not stack:  # a cycle, which only an edited file can have
+        if not stack:  # a cycle of parents, which only an edited file can contain
             stack = [(entry, None, 0) for entry in children.pop(next(iter(children)))]
         entry, parent, depth = stack.pop()
         ordered.append((entry, parent, depth))
@@ -145,7 +149,7 @@ def _build_node(entry: LineageEntry, parent: int | None, depth: int, rule_number
 
 
 def _to_script_json(value: Any) -> str:
-    """Serialize to JSON without "<", so that no text in it can end the script element."""
+    """Serialize to JSON without "<", so that no string can end the script element that contains the JSON."""
     return _to_json(value).replace("<", "\\u003c")
 
 
