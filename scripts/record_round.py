@@ -1,13 +1,13 @@
-"""Convert authored seeds and evolutions to the demo's data: configs/demo/{seeds,teacher,tests}.jsonl.
+"""Convert hand-written seeds and evolutions to the demo's data: configs/demo/{seeds,teacher,tests}.jsonl.
 
     python scripts/record_round.py AUTHORED.jsonl... [--output-dir configs/demo]
 
 Each authored line is {"instruction", "output", "tests", "evolved": {"method", "instruction", "output", "tests"}}, where `tests`
-are Python asserts. The script writes the seeds, the replay teacher's calls (evolve, answer and judge for each seed, by the
-model "recorded") and the tests of every answer. The recorded token counts are 0, because no tokenizer is involved.
+are Python asserts. The script writes the seeds, the calls that the teacher replays (evolve, answer and judge for each seed, by
+the model "recorded") and the tests of every answer. The recorded token counts are 0, because no tokenizer is involved.
 
-It writes nothing unless every method is the one that evolve draws, every answer passes its tests in a fresh process, and the
-data shares no function name, problem text or long token sequence with the problems of `mini` and `mini-dev`.
+It writes nothing unless every entry has the method that `evolve` draws for its seed, every answer passes its tests in a fresh
+process, and no entry shares a function name, problem text or long token sequence with a problem of `mini` or `mini-dev`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def main() -> int:
-    """Check all authored entries and write the files. Return 1 if an entry has a fault, else 0."""
+    """Check all authored entries and write the files. Return 1, without writing anything, if an entry has a fault, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("authored", nargs="+")
     parser.add_argument("--output-dir", type=Path, default=Path("configs/demo"))
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def entry_faults(place: str, entry: dict[str, Any]) -> Iterator[str]:
-    """Yield the faults of one authored entry."""
+    """Yield a message for each fault of one authored entry."""
     evolved = entry["evolved"]
     drawn = draw_method(RUN_SEED, seed_id(entry["instruction"], entry["output"]), 1).number
     if evolved["method"] != drawn:
@@ -72,13 +72,13 @@ def entry_faults(place: str, entry: dict[str, Any]) -> Iterator[str]:
 
 
 def program(output: str) -> str | None:
-    """Return the Python code in an answer's fenced blocks, or None if it has none."""
+    """Return the Python code in the fenced blocks of an answer, or None if there is none."""
     blocks = _FENCE.findall(output)
     return "\n".join(blocks) if blocks else None
 
 
 def failure(output: str, tests: str) -> str | None:
-    """Return why an answer fails its tests in a fresh process, or None if it passes."""
+    """Run an answer and its tests in a fresh process; return the reason for a failure, or None if the tests pass."""
     code = program(output)
     if code is None:
         return "no ```python block"
@@ -94,7 +94,7 @@ def failure(output: str, tests: str) -> str | None:
 
 
 def repeats(entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Return a fault for each instruction that occurs twice among seeds and evolutions."""
+    """Return a message for each instruction that occurs more than once among seeds and evolutions."""
     first: dict[str, str] = {}
     faults = []
     for place, entry in entries:
@@ -107,7 +107,7 @@ def repeats(entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def shared_with_benchmarks(entries: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
-    """Yield a fault for everything that seeds and evolutions share with the problems of mini and mini-dev."""
+    """Yield a message for each overlap of seeds and evolutions with the problems of `mini` and `mini-dev`."""
     contamination = ContaminationDetector(str(PROBLEMS_DIR))
     problems = [problem for path in sorted(PROBLEMS_DIR.glob("*.jsonl")) for _, problem in read_records(path)]
     names = {problem["entry_point"]: problem["task_id"] for problem in problems}
@@ -126,7 +126,7 @@ def shared_with_benchmarks(entries: list[tuple[str, dict[str, Any]]]) -> Iterato
 
 
 def statement(text: str) -> str:
-    """Return a problem's words in lower case: those of its docstring without examples if it has one, else all."""
+    """Return the lower-case words of a problem: those of its docstring up to the examples, or of the whole text without one."""
     docstring = re.search(r'"""(.*?)"""', text, re.DOTALL)
     described = docstring.group(1).split(">>>")[0] if docstring else text
     return " ".join(re.findall(r"[^\W_]+", described.lower()))
@@ -141,7 +141,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def calls(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the three recorded calls of a seed's evolution."""
+    """Yield the three calls (evolve, answer, judge) that record a seed's evolution."""
     seed, evolved = entry["instruction"], entry["evolved"]
     method = draw_method(RUN_SEED, seed_id(seed, entry["output"]), 1)
     yield _call(method.prompt(seed), evolved["instruction"])

@@ -1,11 +1,11 @@
-"""Run a command as several processes of one run on this machine, and restart all of them when one ends early.
+"""Run a command as several JAX processes on this machine, and restart all of them when one ends early.
 
     python scripts/supervise.py --processes 2 -- python -m wizardcoder_jax.train --mesh 2x1 ...
 
 Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. If one fails or is stopped, the others are
-ended too and all are restarted; the command resumes from its last checkpoint, which also works with another number of
-processes. They are not restarted after bad input (exit status 2, which is passed on), nor after --max-restarts consecutive
-failures of less than --healthy-s seconds each. SIGTERM and Ctrl-C are forwarded; the exit status is then 75.
+stopped too, and all are restarted; the command resumes from its last checkpoint. After bad input (exit status 2), this script
+exits with the same status. It gives up after --max-restarts consecutive runs that failed within --healthy-s seconds. SIGTERM
+and Ctrl-C are forwarded; the exit status is then 75.
 """
 
 import argparse
@@ -17,26 +17,26 @@ import sys
 import time
 
 EXIT_BAD_INPUT, EXIT_RESUMABLE = 2, 75
-GRACE_S = 60  # time between SIGTERM and SIGKILL, in which a process may save a checkpoint
+GRACE_S = 60  # seconds between SIGTERM and SIGKILL, in which a process can save a checkpoint
 MAX_PAUSE_S = 60.0
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
+    """Return a port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def start(command: list[str], num_processes: int) -> list[subprocess.Popen[bytes]]:
-    """Start the processes of one run, each in its own process group, so that Ctrl-C reaches them only through this process."""
+    """Start the processes, each in its own process group, so that Ctrl-C reaches them only through this process."""
     shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": str(num_processes)}
     environments = ({**os.environ, **shared, "JAX_PROCESS_ID": str(i)} for i in range(num_processes))
     return [subprocess.Popen(command, env=environment, process_group=0) for environment in environments]
 
 
 def end(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Stop the processes that still run, and kill those that do not stop in time."""
+    """Stop the processes that are still running, and kill those that do not stop within GRACE_S."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -50,7 +50,7 @@ def end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def watch(processes: list[subprocess.Popen[bytes]], signals: list[int]) -> int:
-    """Wait until all processes have ended or one has failed, end the others, and return the first nonzero exit status."""
+    """Wait until all processes have ended or one fails, stop the others, and return the first nonzero exit status, or 0."""
     while not signals and any(process.poll() is None for process in processes):
         if any(process.poll() for process in processes):
             break
@@ -61,7 +61,7 @@ def watch(processes: list[subprocess.Popen[bytes]], signals: list[int]) -> int:
 
 
 def supervise(command: list[str], num_processes: int, max_restarts: int, healthy_s: float) -> int:
-    """Run the command until it succeeds or is given up, and return the exit status."""
+    """Run the command until it succeeds or must not be restarted, and return the exit status."""
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: signals.append(number))

@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture
 def launch(tmp_path):
-    """Return a function that runs the script, and returns the process and the arguments of each call of gcloud."""
+    """Return a function that runs the script and returns the process and the arguments of each gcloud call."""
     fake = tmp_path / "bin" / "gcloud"
     fake.parent.mkdir()
     fake.write_text(FAKE_GCLOUD)

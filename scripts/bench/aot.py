@@ -2,10 +2,10 @@
 
     .venv/bin/python scripts/bench/aot.py [NAME ...] > aot.json        (after `make setup`; each step takes minutes to compile)
 
-Prints one JSON object: versions, and for each case its plan.json with the seconds per 64 sequences. The time of a step is the
-compiler's cycles, attention kernels at 45 % of the peak, and exposed collectives; all positions count as trained on. The case
-`auto` compiles the 12 best choices by arithmetic for StarCoder-15.5B on v5e:4x8, to see how close the one that `--mesh auto`
-takes (from the first three) comes to the best.
+Prints one JSON object with the versions and, for each case, its plan.json and the seconds per 64 sequences. The time of a step
+is the sum of the compiler's cycles, attention kernels at 45 % of peak FLOPs, and exposed collectives. The loss is assumed to
+cover all positions. The case `auto` compiles the 12 best choices by arithmetic for StarCoder-15.5B on v5e:4x8, to see how close
+the choice of `--mesh auto`, which compiles only the first three, comes to the best.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from wizardcoder_jax.planning.topology import parse_topology
 STARCODER = ("--config", "configs/wizardcoder_15b.py")
 NUM_CHOICES = 12
 ON_32 = (*STARCODER, "--mesh", "32x1")
-CASES: dict[str, tuple[str, ...]] = {  # of the settings that fit, remat and microbatches with few exposed collectives
+CASES: dict[str, tuple[str, ...]] = {  # flags of `plan`, with remat and microbatches chosen by hand
     "StarCoder-15.5B, v5e:4x8": (*ON_32, "--topology", "v5e:4x8"),
     "StarCoder-15.5B, v6e:4x8": (*ON_32, "--topology", "v6e:4x8", "--remat", "full", "--accumulation", "2"),
     "StarCoder-15.5B, v5p:2x4x4": (*ON_32, "--topology", "v5p:2x4x4", "--remat", "mlp", "--accumulation", "2"),
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[str, ...]] = {  # of the settings that fit, remat and mic
 
 
 def plan_case(name: str) -> dict[str, Any]:
-    """Return the plan of a case."""
+    """Return the contents of plan.json for a case."""
     config = parse_command_line(PlanConfig, CASES[name])
     topology, arch = parse_topology(config.topology), resolve_arch(config.train)
     plan = make_plan(config.train, arch, topology)
@@ -52,7 +52,7 @@ def plan_case(name: str) -> dict[str, Any]:
 
 
 def compile_best_choices() -> list[dict[str, Any]]:
-    """Compile the best choices by arithmetic for StarCoder-15.5B on v5e:4x8; return both estimates of each."""
+    """Compile the NUM_CHOICES best choices for StarCoder-15.5B on v5e:4x8; return their estimated and compiled figures."""
     config = parse_command_line(PlanConfig, [*STARCODER, "--topology", "v5e:4x8"])
     topology, arch = parse_topology(config.topology), resolve_arch(config.train)
     found = []
@@ -66,7 +66,7 @@ def compile_best_choices() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the plans of the requested cases as one JSON object."""
     names = sys.argv[1:] or [*CASES, "auto"]
     found: dict[str, Any] = {"label": "compiled, not run", "versions": compiler_versions()}
     for name in names:

@@ -1,9 +1,9 @@
 """Throughput of convert compared with a plain copy of the same files on the same disk, and its peak memory.
 
 A synthetic checkpoint with StarCoder-3B's shapes (about 6 GB in bfloat16, two shards) is written to a temporary folder, which
-needs three times that much free space. Convert and copy alternate, and both include flushing to disk (sync). Result on a
-virtual machine with 2 cores: computation takes a fifth of convert's time (transposing 6 GB while the next tensor is read); page
-faults and the page cache take the rest, and differ by a factor of two between runs of the same program.
+needs three times as much free space. Convert and copy alternate, and both times include flushing to disk (sync). Result on a
+virtual machine with 2 cores: computation (transposing 6 GB while the next tensor is read) takes a fifth of convert's time. Page
+faults and the page cache take the rest, which varies by a factor of two between runs of the same program.
 
     python scripts/bench/convert.py [--layers 36] [--rounds 2] [--folder DIR]
 """
@@ -30,11 +30,11 @@ from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import FAMILIES, write_config
 from wizardcoder_jax.models.transformer import abstract_transformer
 
-VOCAB_SIZE, WIDTH = 49152, 2816  # of starcoderbase-3b
+VOCAB_SIZE, WIDTH = 49152, 2816  # sizes of starcoderbase-3b
 
 
 def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
-    """Write the synthetic model, and return its size and that of its largest tensor in bytes."""
+    """Write the synthetic model, and return the bytes of all tensors and of the largest tensor."""
     arch = ArchConfig(
         **FAMILIES["gpt_bigcode"].arch_fields,
         vocab_size=VOCAB_SIZE,
@@ -68,7 +68,7 @@ def write_checkpoint(folder: Path, num_layers: int) -> tuple[int, int]:
 
 
 def timed(action: Callable[[], int], target: Path) -> tuple[float, int]:
-    """Return the wall seconds of `action`, flushing to disk included, and its result. Removes the files that it wrote."""
+    """Return the wall seconds of `action`, including flushing to disk, and its result; then remove the files that it wrote."""
     subprocess.run(["sync"], check=True)
     began = time.monotonic()
     result = action()
@@ -79,24 +79,24 @@ def timed(action: Callable[[], int], target: Path) -> tuple[float, int]:
 
 
 def convert(source: Path, target: Path) -> int:
-    """Run convert in a separate process, and return its peak memory in bytes."""
+    """Run `convert` in a separate process, and return the peak memory of the process in bytes."""
     command = [sys.executable, "-m", "wizardcoder_jax.convert", "--model", str(source), "--output", str(target)]
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"convert failed with {process.returncode}")
+        sys.exit(f"convert failed with status {process.returncode}")
     return usage.ru_maxrss * 1024
 
 
 def copy(source: Path, target: Path) -> int:
-    """Copy the folder."""
+    """Copy the folder, and return 0 in place of the peak memory."""
     shutil.copytree(source, target)
     return 0
 
 
 def main() -> None:
-    """Print one line per round, and the medians."""
+    """Print one line per round and the median ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--layers", type=int, default=36)
     parser.add_argument("--rounds", type=int, default=3)

@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/bench/decontaminate.py
 
-Data from WIZARDCODER_DATA: leaks of HumanEval (164) and MBPP (task ids 11 to 210) disguised as in
-tests/helpers/disguises.py, and Code Alpaca 20k, against all benchmarks there (3,245 problems);
-near-duplicates of Code Alpaca 20k.
+The data are read from the folder WIZARDCODER_DATA. Recall is measured on problems of HumanEval (all 164) and MBPP (task ids 11
+to 210), disguised as in tests/helpers/disguises.py. The flagged fraction is that of Code Alpaca 20k. Both are compared with all
+benchmarks in the folder (3,245 problems). Near-duplicate removal is measured on Code Alpaca 20k.
 """
 
 import importlib
@@ -30,7 +30,7 @@ CODE_ALPACA = "codealpaca/code_alpaca_20k.json.gz"
 
 
 def main() -> None:
-    """Print one table."""
+    """Print the recall, the flagged fraction and the speed."""
     sys.path.insert(0, str(ROOT))
     disguises = importlib.import_module("tests.helpers.disguises")
     start = time.process_time()
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def recalls(contamination: ContaminationDetector, *ways: Callable[[dict[str, Any]], Any]) -> dict[str, dict[str, float]]:
-    """Return the detected fraction of each kind of leak, by benchmark."""
+    """Return the detected fraction of each kind of disguised leak, by benchmark."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for name, (file, first, end) in BENCHMARKS.items():
         counts: Counter[str] = Counter()
@@ -56,7 +56,7 @@ def recalls(contamination: ContaminationDetector, *ways: Callable[[dict[str, Any
 
 
 def flag(contamination: ContaminationDetector) -> None:
-    """Print how much of Code Alpaca is flagged, and the speed."""
+    """Print the fraction of Code Alpaca that is flagged, the speed, and the peak memory."""
     texts = ["\n".join((r["instruction"], r["input"], r["output"])) for _, r in read_records(DATA / CODE_ALPACA)]
     start = time.process_time()
     hits = [found[0] for found in map(contamination.find_matches, texts) if found]
@@ -67,7 +67,7 @@ def flag(contamination: ContaminationDetector) -> None:
 
 
 def repeat() -> None:
-    """Print how much of Code Alpaca near-duplicate removal drops, and the speed."""
+    """Print how many records of Code Alpaca are dropped as near-duplicates, and the speed."""
     seeds, filter_ = list(SeedFile(str(DATA / CODE_ALPACA))), NearDuplicateFilter(0.9)
     start = time.process_time()
     num_dropped = sum(filter_.check(seed) is not None for seed in seeds)
@@ -76,7 +76,7 @@ def repeat() -> None:
 
 
 def peak_mb() -> float:
-    """Return the peak resident memory of this process."""
+    """Return the peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

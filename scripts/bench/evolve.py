@@ -1,12 +1,12 @@
-"""Utilization of the teacher by evolve, its CPU time per call, and its memory by number of seeds.
+"""Performance of `evolve`: utilization of the teacher, CPU time per call, and memory by number of seeds.
 
     python scripts/bench/evolve.py                          (2,000 seeds, 3 rounds, 256 in flight, 300 ms per call)
     python scripts/bench/evolve.py --memory                 (20,000 and 100,000 seeds, 1 round, a teacher without latency)
 
 The teacher is a separate process on the loopback interface that answers every call after the latency. It measures the mean
-number of requests in flight between the first and the last; utilization is this number divided by the number that evolve may
-have in flight. Memory is measured without lineage.html, whose writer stores a sample of bounded size: 483 MB at 200,000 seeds,
-467 MB at 100,000.
+number of requests in flight between the first and the last request; utilization is this mean divided by the maximum that evolve
+may have in flight. Memory is measured without lineage.html. Its writer needs a bounded amount: 467 MB at 100,000 seeds and 483
+MB at 200,000.
 
 Results of three runs on 2 cores shared with other work (load 3 to 4): utilization 92.9, 95.3 and 94.2 %; 0.49, 0.52 and 0.48 ms
 of CPU time per call in total (start, requests, ledger, rules, statistics, pages). Memory: 62 MB at 20,000 seeds, 63 MB at
@@ -26,18 +26,18 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-INSTRUCTION_CHARS, ANSWER_CHARS = 500, 1200  # typical of gpt-3.5's evolutions of Code Alpaca
+INSTRUCTION_CHARS, ANSWER_CHARS = 500, 1200  # typical lengths of gpt-3.5's evolutions of Code Alpaca
 
 
 class Teacher(asyncio.Protocol):
-    """A connection to the server, which answers after the latency and counts requests in flight over all connections."""
+    """Server side of one connection. It answers after the latency, and counts requests in flight over all connections."""
 
     latency_s = 0.0
     num_calls = in_flight = most = 0
     busy_s = changed_s = first_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Store the connection."""
+        """Store the transport of the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._transport, self._received = transport, b""
 
@@ -85,7 +85,7 @@ def response(body: bytes) -> bytes:
 
 
 async def serve(latency_s: float) -> None:
-    """Print the port, serve until stdin ends, and print the measurements."""
+    """Print the port, serve until stdin is closed, and print the measurements."""
     Teacher.latency_s = latency_s
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Teacher, "127.0.0.1", 0, backlog=1024)

@@ -2,12 +2,13 @@
 
     .venv/bin/python scripts/bench/int8_weights.py
 
-SmolLM2-135M-Instruct (its published GGUF, dequantized) with activations in bfloat16. The bfloat16 model answers the first 32
-problems of mini-dev as chat prompts, greedily and with 64 tokens each. The logits of both models on these prompts and answers
-are compared at every position: cosine, and whether the likeliest next token is equal ("answers" counts the positions that
-choose a token of an answer). Then the int8 model answers, and the tokens before the first different one are counted. For
-comparison, the same logits of bfloat16 and float32. Speeds, for 8 concurrent answers, are medians over rounds in which the
-models alternate; they are noisy on a machine with other work.
+The model is SmolLM2-135M-Instruct (its published GGUF, dequantized) with activations in bfloat16. With bfloat16 weights, it
+answers the first 32 problems of mini-dev as chat prompts, greedily and with 64 tokens each. On these prompts and answers, the
+logits of the int8 and the bfloat16 model are compared at every position: their cosine, and whether the most likely next token
+is equal ("answers" covers only the positions that predict a token of an answer). The logits of the bfloat16 and the float32
+model are compared in the same way, as a baseline. Then the int8 model answers the problems, and the tokens before the first
+difference are counted. Speeds, with 8 concurrent answers, are medians over rounds in which the models alternate; they are noisy
+if the machine has other work.
 """
 
 import json
@@ -51,7 +52,7 @@ def make_answer(model: Transformer, dtype: str, max_length: int) -> Callable[[li
 
 
 def logits(model: Transformer, text: list[int], length: int, dtype: str) -> np.ndarray:
-    """Return the logits [T, V] in float32 of one text, padded to `length` so that all texts share a program."""
+    """Return the float32 logits [T, V] of one token sequence, padded to `length` so that all sequences share a program."""
     padded = np.zeros((1, length), np.int32)
     padded[0, : len(text)] = text
     return np.asarray(_forward(model, padded, jnp.dtype(dtype))[: len(text)])
@@ -66,7 +67,7 @@ _forward = jax.jit(_forward_of, static_argnames="dtype")
 
 
 class Agreement:
-    """Agreement of the logits of two models."""
+    """Accumulated agreement between the logits of two models."""
 
     def __init__(self) -> None:
         self._cosines: list[np.ndarray] = []
@@ -74,7 +75,7 @@ class Agreement:
         self._same_in_answers: list[np.ndarray] = []
 
     def add(self, ours: np.ndarray, exact: np.ndarray, prompt_length: int) -> None:
-        """Add the logits [T, V] of one text."""
+        """Add the logits [T, V] of both models for one token sequence."""
         norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(exact, axis=-1)
         same = ours.argmax(-1) == exact.argmax(-1)
         self._cosines.append((ours * exact).sum(-1) / norms)
@@ -82,7 +83,7 @@ class Agreement:
         self._same_in_answers.append(same[prompt_length - 1 : -1])
 
     def figures(self) -> dict[str, float]:
-        """Return the results."""
+        """Return the mean and minimum cosine and the fractions of equal next tokens."""
         cosine = np.concatenate(self._cosines)
         return {
             "positions": cosine.size,
@@ -94,7 +95,7 @@ class Agreement:
 
 
 def equal_prefixes(ours: list[list[int]], theirs: list[list[int]]) -> dict[str, float]:
-    """Return the lengths of the common prefixes of answers."""
+    """Return statistics of the number of tokens before the first difference between two models' answers."""
     pairs = [list(zip(a, b, strict=True)) for a, b in zip(ours, theirs, strict=True)]
     lengths = [next((i for i, (a, b) in enumerate(pair) if a != b), NEW) for pair in pairs]
     mean, whole = round(statistics.mean(lengths), 1), sum(length == NEW for length in lengths)

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/bench/memory.py [TOPOLOGY ...]        (after `make setup`; no TPU is needed)
 
 The real train step is compiled for each choice: one sequence of 2048 tokens per chip, bfloat16 compute, full remat, splash
-attention, strategy fsdp over all chips. Each line is one JSON object; "fits" compares with the memory that a chip has free.
+attention, strategy fsdp over all chips. The output has one JSON object per line; "fits" says whether a chip has enough memory.
 """
 
 import json
@@ -30,7 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    """Print one JSON object for each topology and choice."""
+    """Print one JSON object for each topology and choice of optimizer and adapter."""
     for name in sys.argv[1:] or TOPOLOGIES:
         topology = parse_topology(name)
         num_chips = str(topology.num_chips)

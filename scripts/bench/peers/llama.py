@@ -1,4 +1,4 @@
-"""llama.cpp in a process with its own environment, which is built if it does not exist (about 15 minutes)."""
+"""llama.cpp in a separate process. Its virtual environment is built on first use, which takes about 15 minutes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ NO_EXTRAS = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TO
 
 
 def build() -> Path:
-    """Build the environment if necessary, and return its Python."""
+    """Build the environment if it does not exist, and return the path of its Python."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         print(f"building {PACKAGE} in {ENVIRONMENT}", file=sys.stderr, flush=True)
@@ -24,7 +24,7 @@ def build() -> Path:
 
 
 class Llama:
-    """llama.cpp with one model, decoding `batch` sequences of at most `length` tokens concurrently."""
+    """A llama.cpp process with one model, which decodes `batch` sequences of at most `length` tokens concurrently."""
 
     def __init__(self, gguf: Path, batch: int, length: int) -> None:
         command = [build(), Path(__file__).with_name("llama_child.py"), gguf, str(batch), str(length)]

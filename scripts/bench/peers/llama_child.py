@@ -1,4 +1,4 @@
-"""Run greedy decoding in llama.cpp's environment: GGUF BATCH LENGTH. Each JSON line on stdin is answered by one on stdout."""
+"""Greedy decoding with llama.cpp, run as `python llama_child.py GGUF BATCH LENGTH`. It answers each JSON line on stdin."""
 
 import json
 import os
@@ -10,14 +10,14 @@ import numpy as np
 
 
 def decode(context: Any, entries: list[tuple[int, int, int, bool]], vocab: int) -> list[int]:
-    """Decode entries of (token, position, sequence, needs logits), and return the next tokens of those that need logits."""
+    """Decode entries (token, position, sequence, needs logits); return the next token of each entry that needs logits."""
     batch = lib.llama_batch_init(len(entries), 0, 1)
     batch.n_tokens = len(entries)
     for i, (token, position, sequence, needs_logits) in enumerate(entries):
         batch.token[i], batch.pos[i], batch.logits[i] = token, position, needs_logits
         batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
     if lib.llama_decode(context, batch) != 0:
-        raise RuntimeError("llama_decode failed")
+        raise RuntimeError("llama_decode failed: the context may be too small for the batch")
     indices = [i for i, entry in enumerate(entries) if entry[3]]
     following = [np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocab,)).argmax() for i in indices]
     lib.llama_batch_free(batch)
@@ -25,7 +25,7 @@ def decode(context: Any, entries: list[tuple[int, int, int, bool]], vocab: int) 
 
 
 def answer(context: Any, prompts: list[list[int]], num_new: int, vocab: int, max_tokens: int) -> list[list[int]]:
-    """Return greedy answers; each prefill call has as many prompts as fit `max_tokens`."""
+    """Return greedy answers of `num_new` tokens; each prefill call takes as many prompts as fit in `max_tokens`."""
     lib.llama_memory_clear(lib.llama_get_memory(context), True)
     together, found = max_tokens // len(prompts[0]), []
     for first in range(0, len(prompts), together):

@@ -1,4 +1,4 @@
-"""The two models of about 100 million weights that the comparisons use."""
+"""The two models that the comparisons use, each with about 100 million weights."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ CONVERTER = Path(__file__).parents[3] / ".venv" / "llama.cpp" / "convert_hf_to_g
 
 
 def save_models(folder: Path) -> tuple[Path, Path]:
-    """Write folders of SmolLM2-135M and of a random GPTBigCode with 99 million weights and the same tokenizer."""
+    """Write model folders of SmolLM2-135M and of a random GPTBigCode with 99 million weights and the same tokenizer."""
     opened, smollm2, bigcode = open_model("smollm2-135m-instruct"), folder / "smollm2-135m", folder / "gpt_bigcode-99m"
     export_folder(opened.weights(RULES["fsdp"], make_mesh("1x1"), None), opened.tokenizer, str(smollm2), None, 10**10)
     sizes: dict[str, Any] = {"n_embd": 768, "n_head": 12, "n_layer": 10, "n_inner": 3072, "n_positions": 2048}
