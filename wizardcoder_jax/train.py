@@ -1,4 +1,4 @@
-"""Fine-tune a model on instruction data: base weights -> checkpoints."""
+"""The train command: fine-tunes a base model on instruction data and writes checkpoints."""
 
 import functools
 import importlib.metadata
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start the run in `output_dir`, or resume it."""
+    """Start the training run in `output_dir`, or resume it."""
     config = parse_command_line(TrainConfig, argv)
     stop, clock = StopSignal(), Stopwatch()
     with clock.phase("start"):
@@ -66,7 +66,7 @@ def _train(
     stop: StopSignal,
     clock: Stopwatch,
 ) -> int:
-    """Restore or initialize the state, compile the step and run the loop; return the number of steps done."""
+    """Restore or initialize the state, compile the step and run the loop; return the number of completed steps."""
     import jax
 
     from wizardcoder_jax.core.distributed import AnyProcess
@@ -103,7 +103,7 @@ def _train(
 
 
 def _load_state(setup: "TrainingSetup", checkpoints: "CheckpointManager") -> "tuple[int, TrainState]":
-    """Return the steps done and the state after them: the newest checkpoint, or the base model."""
+    """Return the number of completed steps and the state, from the newest checkpoint or, if there is none, the base model."""
     from wizardcoder_jax.training.callbacks.checkpoint_callback import checkpoint_items, state_from_items
 
     restored = checkpoints.restore_latest(checkpoint_items(setup.abstract_state()))
@@ -120,7 +120,7 @@ def _make_callbacks(
     stop: StopSignal,
     clock: Stopwatch,
 ) -> "list[Callback]":
-    """Return the callbacks in the order of a step: metrics, then profiler, then checkpoint, then evaluation."""
+    """Return the callbacks in the order in which they are called: metrics, profiler, checkpoint, evaluation."""
     from wizardcoder_jax.training.callbacks.checkpoint_callback import CheckpointCallback
     from wizardcoder_jax.training.callbacks.evaluation_callback import EvaluationCallback, EvaluationSchedule
     from wizardcoder_jax.training.callbacks.metrics_callback import MetricsCallback
@@ -141,7 +141,7 @@ def _settings_to_agree_on(config: TrainConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in to_json(config).items():
         settings |= {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-    del settings["cache_dir"]  # each host has its own
+    del settings["cache_dir"]  # may differ between hosts
     return {**settings, **versions}
 
 

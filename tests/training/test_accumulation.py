@@ -31,19 +31,19 @@ def test_loss_and_gradients_are_the_same_for_every_number_of_microbatches(regula
         assert other_loss == pytest.approx(loss, rel=1e-6)
         assert error(other, grads) <= 1e-6
         for name in grads:
-            if "key.bias" not in name:  # it changes no attention score, so its gradient is rounding noise
-                # A larger tolerance for a single array: much of a gradient cancels, but its rounding errors do not.
+            if "key.bias" not in name:  # a key bias does not change attention scores, so its gradient is rounding noise
+                # A larger tolerance for single arrays: terms of a gradient may cancel, but their rounding errors do not.
                 assert error({name: other[name]}, {name: grads[name]}) <= 3e-6, (name, accumulation)
 
 
 def error(found, expected):
-    """The relative error of all arrays together, as one vector."""
+    """Return the relative error of all arrays, concatenated to one vector."""
     apart = sum(np.square(found[name] - array).sum() for name, array in expected.items())
     return float(np.sqrt(apart / sum(np.square(array).sum() for array in expected.values())))
 
 
 def test_microbatches_are_weighted_by_their_supervised_tokens():
-    """Means of means would weigh the first rows, of few supervised tokens, as much as the last."""
+    """A mean of means would give the first rows, which have few supervised tokens, as much weight as the last."""
     batch = rows()
     counts = (batch["weights"] > 0).sum(axis=1)
     assert counts[:2].sum() < counts[-2:].sum() / 3

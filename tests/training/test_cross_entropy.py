@@ -1,4 +1,4 @@
-"""Regularization terms of the loss against torch; dropout and noise against their own rules."""
+"""The regularization terms of the loss equal torch's; dropout and noise do not depend on how a step is split."""
 
 import dataclasses
 
@@ -58,7 +58,7 @@ def loss_and_gradients(model, batch, options, unroll=False):
 
 
 def small_rows(model, batch=4):
-    """The first 96 positions of rows, without the third segment."""
+    """Return rows of 96 positions with two segments each."""
     return {name: array[:, :96] if array.ndim == 2 else array for name, array in rows(model.arch, batch).items()}
 
 

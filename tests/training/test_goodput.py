@@ -8,7 +8,7 @@ from tests.helpers.processes import run_python
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.training.goodput import GoodputLog, Stopwatch, process_start_s
 
-# A process that is inside a named phase almost all the time.
+# A program that spends almost all its time in named phases.
 BUSY = """
 import time
 time.sleep(0.3)
@@ -72,7 +72,7 @@ def test_repeated_steps_are_lost_and_starts_add_up(tmp_path):
             log.record_step(step_s)
         goodput = log.save()
     assert (goodput.productive_s, goodput.lost_s) == (1 + 2 + 3.5, 3 + 4)
-    again = GoodputLog(str(tmp_path), Stopwatch(), 1).save()  # an even older checkpoint: steps 2 and 3 are lost too
+    again = GoodputLog(str(tmp_path), Stopwatch(), 1).save()  # restored from step 1: steps 2 and 3 are lost too
     assert (again.productive_s, again.lost_s) == (1.0, 7 + 2 + 3.5)
     written = json.loads((tmp_path / "goodput.json").read_text())
     assert len(written["runs"]) == 3
@@ -89,5 +89,5 @@ def test_overwriting_a_run_discards_earlier_entries(tmp_path):
 
 def test_a_file_of_another_format_is_an_error(tmp_path):
     (tmp_path / "goodput.json").write_text("{}")
-    with pytest.raises(InputError, match=r"goodput\.json has no list of runs; remove the file"):
+    with pytest.raises(InputError, match=r"goodput\.json is malformed .*; delete the file"):
         GoodputLog(str(tmp_path), Stopwatch(), 0)

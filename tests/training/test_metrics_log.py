@@ -27,7 +27,7 @@ from wizardcoder_jax.training.trainable import Partition
 from wizardcoder_jax.training.validation_loss import ValidationLoss
 from wizardcoder_jax.training.wandb_tracker import WandbTracker
 
-# A stand-in for the wandb package that appends every call to a file.
+# A fake wandb package that appends every call to a file.
 FAKE_WANDB = """
 import json, os
 class Run:
@@ -87,7 +87,7 @@ def test_a_process_that_is_not_the_writer_writes_no_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# Logs steps 1 and 2 to a bucket, resumes from step 1, and prints what the bucket contains at the end.
+# Logs steps 1 and 2 to a bucket, resumes from step 1, and prints the files in the bucket.
 STORED = """
 from wizardcoder_jax.core.filesystem import read_text, remote_path
 from wizardcoder_jax.training import metrics_log
@@ -155,7 +155,7 @@ def test_an_unavailable_wandb_is_one_clear_error(wandb, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     WandbTracker("p", str(tmp_path), {})
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match="the package wandb is missing; install it with: pip install wandb"):
+    with pytest.raises(InputError, match="the package wandb is not installed; run pip install wandb"):
         WandbTracker("p", str(tmp_path), {})
 
 
@@ -193,7 +193,7 @@ def held_out_rows(num_rows=5, length=24):
 
 
 class HeldOut:
-    """Rows in batches, the last one padded, with weights that add up to 1."""
+    """Batches of held-out rows with weights that sum to 1; the last batch is padded."""
 
     def __init__(self, rows, batch_size):
         self.rows, self.batch_size = rows, batch_size

@@ -16,7 +16,7 @@ from wizardcoder_jax.training.objectives.token_mean import TokenMean
 
 @dataclasses.dataclass(frozen=True)
 class CountingObjective(TokenMean):
-    """The token mean, with the number of supervised tokens as a metric."""
+    """The objective token_mean, with the number of supervised tokens as an additional metric."""
 
     batch_type: type[Any] = Batch
     metric_names: tuple[str, ...] = ("num_supervised",)

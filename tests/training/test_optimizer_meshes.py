@@ -12,7 +12,7 @@ ADAMW, MUON, ADAFACTOR = "adamw", *(pytest.param(name, marks=pytest.mark.slow) f
 
 @functools.cache
 def runs_of(name):
-    """The runs of one optimizer on several meshes; the first is on one device."""
+    """Return the results of one optimizer on several meshes; the first result is that of one device."""
     done = run_python(REPOSITORY / "tests/helpers/optimizer_meshes.py", name, num_devices=8, timeout_s=600)
     assert done.returncode == 0, done.stderr[-3000:]
     runs = [json.loads(line) for line in done.stdout.splitlines()]
@@ -22,7 +22,7 @@ def runs_of(name):
 
 @pytest.mark.parametrize("name", [ADAMW, MUON, ADAFACTOR])
 def test_an_optimizer_takes_the_same_steps_on_every_mesh_and_its_state_keeps_its_sharding(name):
-    """The compiled program refuses a state with another sharding than the one it was compiled for."""
+    """The compiled program fails if the sharding of the state has changed after a step."""
     alone, *others = runs_of(name)
     assert alone["losses"][2] < alone["losses"][0] - 0.05
     for other in others:
@@ -43,7 +43,7 @@ def test_an_update_exchanges_no_weights_gradients_or_moments(name):
 
 @pytest.mark.slow
 def test_muon_gathers_no_matrix():
-    """Devices exchange eighths of matrices; all-reduces are over products of the short dim only."""
+    """Devices exchange at most eighths of matrices, and all-reduces sum only products of the short dim."""
     for run in runs_of("muon")[1:]:
         assert {kind for kind, _ in run["moved"]} <= {"all-to-all", "all-reduce", "collective-permute"}
         for kind, shape in run["moved"]:

@@ -25,12 +25,12 @@ KERNEL = "blocks.mlp.up.kernel"
 
 
 def params_of(arrays):
-    """Float32 parameters by name."""
+    """Return float32 parameters by name."""
     return {name: nnx.Param(jnp.asarray(array, jnp.float32), axes=(None,) * array.ndim) for name, array in arrays.items()}
 
 
 def run(config, start, grads, num_steps=10):
-    """The arrays after a step for each of `grads`, and the optimizer's state."""
+    """Take a step with each of `grads`; return the parameters and the optimizer state."""
     optimizer, params = make_optimizer(config, num_steps), params_of(start)
     state = optimizer.init(params)
     update = jax.jit(optimizer.update)
@@ -77,7 +77,7 @@ def test_a_decaying_schedule_ends_at_the_given_fraction(name):
 
 
 def test_lion_equals_its_published_rule():
-    """Chen et al., arXiv 2302.06675, program 1."""
+    """The rule is program 1 of Chen et al., arXiv 2302.06675."""
     config = constant("lion", b1=0.9, b2=0.99, weight_decay=0.1)
     start, grads = drawn(3, 5)
     found, _ = run(config, {"tokens": start}, [{"tokens": grad} for grad in grads])
@@ -89,7 +89,7 @@ def test_lion_equals_its_published_rule():
 
 
 def test_adafactor_equals_its_published_algorithm():
-    """Shazeer and Stern, arXiv 1804.04235, algorithm 4, without relative step sizes."""
+    """The algorithm is number 4 of Shazeer and Stern, arXiv 1804.04235, without relative step sizes."""
     start, grads = drawn(130, 140)
     found, _ = run(constant("adafactor"), {"tokens": start}, [{"tokens": grad} for grad in grads])
     value, rows, columns = start.astype(np.float64), np.zeros(130), np.zeros(140)
@@ -103,7 +103,7 @@ def test_adafactor_equals_its_published_algorithm():
 
 
 def test_adafactor_treats_the_matrix_of_each_layer_separately():
-    """Heads and their dims are one side of a matrix; a layer with large gradients does not scale down the others."""
+    """Heads and head dims together are one dim of a matrix. Large gradients of one layer do not affect other layers."""
     shapes = {"blocks.attention.query.kernel": (140, 5, 32), "blocks.attention.out.kernel": (5, 32, 140)}
     start = {name: drawn(2, *shape)[0] for name, shape in shapes.items()}
     grads = {name: drawn(2, *shape)[1] * np.asarray([1, 100]).reshape(2, 1, 1, 1) for name, shape in shapes.items()}
@@ -117,7 +117,7 @@ def test_adafactor_treats_the_matrix_of_each_layer_separately():
 
 
 def orthogonal(matrix):
-    """Five Newton-Schulz steps, as published by Jordan (kellerjordan.github.io/posts/muon)."""
+    """Apply five Newton-Schulz steps, as published by Jordan (kellerjordan.github.io/posts/muon)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix / (np.linalg.norm(matrix) + 1e-8)
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
@@ -179,7 +179,7 @@ def test_every_optimizer_counts_its_updates(name, dtype):
 
 
 def regression(config, num_steps=300):
-    """Final loss of a small network on a fixed problem."""
+    """Train a small network on a fixed problem and return its final loss."""
     rng = np.random.default_rng(1)
     inputs = jnp.asarray(rng.normal(size=(256, 64)), jnp.float32)
     targets = jnp.tanh(inputs @ jnp.asarray(rng.normal(size=(64, 8)) / 8, jnp.float32))
@@ -210,7 +210,7 @@ def test_quantized_moments_reach_the_same_loss(name):
     runs = [regression(OptimConfig(name=name, moment_dtype=dtype, **settings)) for dtype in dtypes]
     first, last = np.transpose([(values[0], values[-1]) for values in runs])
     assert last[0] < 0.01 * first[0]
-    np.testing.assert_allclose(last[1:], last[0], rtol=0.03)  # measured: within 1.4 %
+    np.testing.assert_allclose(last[1:], last[0], rtol=0.03)  # largest measured difference: 1.4 %
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 8.01), ("bfloat16", 4.01), ("int8", 2.1)])
@@ -239,8 +239,8 @@ def test_rounding_to_8_bits_is_right_in_expectation_and_keeps_small_numbers(is_s
     scale = np.abs(x).reshape(4, 2, 128).max(-1).repeat(128, axis=-1).astype(np.float64)
     code = levels * (np.abs(x) / scale) ** (1 / power)
     below, above = (scale * (np.floor(code + place) / levels) ** power for place in (0, 1))
-    deviation = np.sqrt(np.maximum((np.abs(x) - below) * (above - np.abs(x)), 0))  # of the choice between the two neighbors
-    kept = np.abs(x) > below if not is_second else code >= 1  # a second moment below the smallest code becomes that code
+    deviation = np.sqrt(np.maximum((np.abs(x) - below) * (above - np.abs(x)), 0))  # standard deviation
+    kept = np.abs(x) > below if not is_second else code >= 1  # second moments below the smallest code are rounded up to it
     error = np.abs(np.abs(draws).mean(0) - np.abs(x))
     assert (error < 5 * deviation / math.sqrt(2000) + 1e-5 * np.abs(x))[kept].all()
     large = np.abs(x) > 0.1
@@ -279,7 +279,7 @@ def test_a_decaying_second_moment_does_not_freeze(dtype):
 
 
 def test_bfloat16_rounds_to_each_neighbor_in_proportion():
-    x = np.float32(1 + 3 / 1024)  # bfloat16 has 1 and 1 + 8/1024 here
+    x = np.float32(1 + 3 / 1024)  # between the bfloat16 numbers 1 and 1 + 8/1024
     drawn_ = np.asarray(round_to_bfloat16(jnp.full(20000, x), jax.random.key(0)), np.float32)
     assert set(np.unique(drawn_)) == {1.0, 1 + 8 / 1024}
     assert drawn_.mean() == pytest.approx(x, abs=1e-4)

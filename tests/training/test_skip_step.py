@@ -10,7 +10,7 @@ from wizardcoder_jax.config import GuardConfig
 from wizardcoder_jax.training.skip_step import NORM_DECAY, WARMUP_STEPS, SkipStepState, check_step, init_skip_step
 
 SPIKES = GuardConfig(spike_factor=5.0)
-# Factors of a batch's weights, and so of its loss and gradients.
+# Factor by which the weights of a batch, and so its loss and gradients, are multiplied.
 HARMFUL = {"a loss that is NaN": np.nan, "one that is infinite": np.inf, "a norm that overflows": 1e25, "a spike": 50.0}
 
 
@@ -19,7 +19,7 @@ def state_bits(state):
 
 
 def seen_enough(state, norm):
-    """The state as after many steps with the same gradient norm."""
+    """Return the state after many steps with the same gradient norm."""
     share = 1 - NORM_DECAY**WARMUP_STEPS
     return state._replace(
         skip_step=state.skip_step._replace(norm_mean=jnp.float32(norm * share), num_taken=jnp.int32(WARMUP_STEPS))
@@ -74,7 +74,7 @@ def test_skipped_steps_do_not_advance_the_learning_rate():
 
 
 def check_all(norms, factor=3.0):
-    """Whether each norm's step is taken, and the state after all of them."""
+    """Return for each gradient norm whether the step is taken, and the final state."""
     state, taken = init_skip_step(), []
     for norm in norms:
         is_taken, state = check_step(state, GuardConfig(spike_factor=factor), jnp.float32(1), jnp.float32(norm))
@@ -88,7 +88,7 @@ def test_a_spike_is_a_norm_above_the_factor_times_the_mean_of_earlier_norms():
     mean = float((weights * usual).sum() / weights.sum())
     assert check_all([*usual, 2.999 * mean])[0] == [True] * (WARMUP_STEPS + 1)
     taken, state = check_all([*usual, 3.001 * mean, 1e9, 2.999 * mean])
-    assert taken == [True] * WARMUP_STEPS + [False, False, True]  # spikes do not move the mean
+    assert taken == [True] * WARMUP_STEPS + [False, False, True]  # skipped spikes do not change the mean
     assert (int(state.num_skipped), int(state.skipped_in_row), int(state.num_taken)) == (2, 0, WARMUP_STEPS + 1)
 
 

@@ -1,4 +1,4 @@
-"""The step against torch: losses, gradients, AdamW, accumulation."""
+"""The training step equals torch: losses, gradients, AdamW, gradient accumulation."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ FAMILIES = {
 
 
 def packed_batch(vocab_size, num_rows=8, length=32):
-    """Rows of two segments; weights on the later part of each."""
+    """Return rows of two segments each; the last tokens of each segment are supervised."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, vocab_size, (num_rows, length + 1)).astype(np.int32)
     segment_ids = np.repeat([[1, 2, 0]], num_rows, axis=0).repeat([14, 12, 6], axis=1).astype(np.int32)
@@ -52,7 +52,7 @@ def pair(request, tmp_path_factory):
 
 
 def torch_loss(model, rows):
-    """Token mean of the cross-entropy, each segment run alone."""
+    """Return the mean cross-entropy over all supervised tokens, with a separate forward pass for each segment."""
     total, count = 0.0, 0
     for segment in (1, 2):
         here = rows["segment_ids"][0] == segment
@@ -75,13 +75,13 @@ def test_the_loss_is_torchs_cross_entropy_over_weighted_tokens_of_packed_rows(pa
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
-# eps is far above 1e-8: a key's bias moves no score, its gradient is rounding noise, and AdamW would make a step of it
+# a large eps, because the gradient of a key bias is rounding noise, which AdamW would scale up to a full step
 OPTIM = OptimConfig(peak_lr=1e-3, warmup_steps=0, eps=1e-4, weight_decay=0.1)
 CONFIG = TrainConfig(num_steps=10, batch_size=8, accumulation=1, compute_dtype="float32", remat="none", optim=OPTIM)
 
 
 def steps_of(model, config, rows, num_steps=3):
-    """Losses and gradient norms of `num_steps` steps on the same rows, and the state after them."""
+    """Take `num_steps` steps on the same rows; return the losses, the gradient norms and the final state."""
     mesh, rules = make_mesh("1x1"), RULES["fsdp"]
     step = make_step(config, Partition.of(model, config), unroll=False)
     state, seen = new_state(jax.tree.map(jnp.copy, model), config, mesh, rules), []
@@ -174,4 +174,4 @@ def test_a_split_of_one_mesh_axis_over_two_dims_is_refused():
     with pytest.raises(ValueError, match="use a mesh axis twice"):
         RULES["fsdp_tensor"].spec(shape, (8, 8), ("heads", "mlp"))
     assert RULES["fsdp_tensor"].spec(shape, (3, 8, 12), ("embed", "mlp")) == PartitionSpec(None, ("data",), ("model",))
-    assert RULES["fsdp_tensor"].spec(shape, (8, 1, 4), ("embed", "kv_heads", None))[1] is None  # a single head is whole
+    assert RULES["fsdp_tensor"].spec(shape, (8, 1, 4), ("embed", "kv_heads", None))[1] is None  # a single head is not split

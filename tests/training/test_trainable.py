@@ -22,7 +22,7 @@ def arrays(params):
 
 @pytest.fixture(scope="module")
 def true_grads():
-    """Gradients of the whole model, by name."""
+    """Return the gradients of all weights by name, with nothing frozen."""
     whole = model()
     grads = jax.jit(jax.grad(lambda model: weighted_cross_entropy(model, Batch(**rows()), LossOptions(dtype=jnp.float32))))(
         whole
@@ -85,7 +85,7 @@ def test_frozen_layers_have_no_share_of_the_norm_and_no_moments(true_grads):
         if name.startswith("blocks."):
             assert not moment[0].any()
             moment = moment[1:]
-        clipped = 0.1 / expected * moving[name]  # by the norm of the trained layers
+        clipped = 0.1 / expected * moving[name]  # clipped by the norm of the trained layers
         np.testing.assert_allclose(moment, clipped, rtol=1e-4, atol=1e-7)
 
 
@@ -136,7 +136,10 @@ def test_only_the_adapters_of_a_model_with_adapters_are_trained(base_weights):
         ({"freeze": ("blocks.mlp.upp.kernel",)}, "'blocks.mlp.upp.kernel' matches no weight.*blocks.mlp.up.kernel"),
         ({"freeze": ("tokens", "head")}, "'head' matches no weight of this model"),
         ({"freeze": ("*",)}, "leaves no weight to train"),
-        ({"freeze": ("tokens", "final*"), "freeze_layers": 2}, "freeze_layers 2 leaves none of the 2 layers to train"),
+        (
+            {"freeze": ("tokens", "final*"), "freeze_layers": 2},
+            "freeze_layers 2 freezes all 2 layers and leaves no weight",
+        ),
     ],
 )
 def test_freezing_unknown_weights_or_everything_is_refused(changes, complaint):

@@ -1,4 +1,4 @@
-"""The train command: its files, resuming, meshes, refused settings."""
+"""The train command: output files, resuming, meshes and error messages."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ FAMILIES = {
 }
 LAYOUTS = {"1x1": ("1x1", "fsdp"), "2x4 tensor": ("2x4", "fsdp_tensor"), "2x4 fsdp": ("2x4", "fsdp")}
 SHARDED = [*((base, layout) for base in FAMILIES for layout in ("2x4 tensor", "2x4 fsdp")), ("wide", "2x4 tensor")]
-# Runs several trainings in one process, and prints whether TensorFlow was imported.
+# Trains several times in one process, and prints whether TensorFlow was imported.
 MANY_RUNS = """
 import json, sys
 from wizardcoder_jax.train import main
@@ -32,7 +32,7 @@ for arguments in json.load(open(sys.argv[1])):
     main(arguments)
 print("tensorflow" in sys.modules)
 """
-# The train command, with a signal sent to it right after a line of metrics.jsonl was written.
+# Runs the train command, and sends it a signal right after a line of metrics.jsonl has been written.
 SIGNALLED_RUN = """
 import os, signal, sys
 from wizardcoder_jax.config.command_line import run_command
@@ -52,7 +52,7 @@ run_command(main)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Two tiny models, one with a vocabulary of 49153, data, and a cache, shared by all runs below."""
+    """Return a folder with data, a cache and two tiny models (one with 49153 tokens), shared by all tests below."""
     folder = tmp_path_factory.mktemp("training")
     for name, make in FAMILIES.items():
         tiny_models.save_folder(make(), folder / name)
@@ -85,14 +85,14 @@ def run_all(place, runs, num_devices=1):
 
 @pytest.fixture(scope="module")
 def whole_run(place):
-    """Ten steps without interruption; it also prepares the data, so every later run finds a warm cache."""
+    """Train ten steps without interruption. This also fills the data cache for all later runs."""
     output = place / "whole"
     train.main(arguments(place, "llama", output, "--num-steps", "10"))
     return output
 
 
 def losses_on_meshes(place, runs):
-    """The losses of ten steps of each (base, layout), all run one after the other in one process with 8 devices."""
+    """Train ten steps for each (base, layout) in `runs`, in one process with 8 devices; return the losses."""
     outputs = {run: place / "mesh {} {}".format(*run) for run in runs}
     commands = []
     for (base, layout), output in outputs.items():
@@ -113,7 +113,7 @@ def test_a_sharded_run_has_the_losses_of_one_device_and_a_warm_cache_needs_no_te
 
 @pytest.fixture(scope="module")
 def meshes(place, whole_run):
-    """Ten steps of each model on one device and on 2x4 under each strategy."""
+    """Train each model for ten steps on one device, and on a 2x4 mesh with each strategy."""
     return losses_on_meshes(place, [*SHARDED, *((base, "1x1") for base in (*FAMILIES, "wide"))])
 
 
@@ -178,7 +178,7 @@ def test_a_checkpoint_is_a_model_and_a_base_to_train_from(place, whole_run, tmp_
     assert opened.tokenizer.chat_prompt("Hi").endswith("### Instruction:\nHi\n\n### Response:")
     train.main(arguments(place, whole_run, tmp_path / "more", "--num-steps", "1", "--optim.peak-lr", "1e-9"))
     first = losses(tmp_path / "more")[0]
-    assert first < losses(whole_run)[0] - 0.1  # it starts from the weights of the other run
+    assert first < losses(whole_run)[0] - 0.1  # training starts from the weights of the first run
 
 
 def test_a_damaged_checkpoint_is_named(whole_run, tmp_path):
@@ -200,7 +200,7 @@ def test_metrics_after_the_resumed_step_and_a_truncated_line_are_dropped(tmp_pat
 
 
 def refused(monkeypatch, capsys, args):
-    """The error line with which the command refuses `args`."""
+    """Run the command with invalid `args` and return its error message."""
     monkeypatch.setattr(sys, "argv", ["train", *args])
     with pytest.raises(SystemExit) as stop:
         run_command(train.main)
@@ -218,7 +218,7 @@ def refused(monkeypatch, capsys, args):
         (["--mesh", "0x4"], "mesh '0x4' is not of the form"),
         (["--mesh", "1x1x1"], "mesh '1x1x1' is not of the form"),
         (["--batch-size", "6", "--accumulation", "4"], "batch_size 6 does not divide into accumulation 4 microbatches"),
-        (["--max-length", "257"], "max_length 257 exceeds the model's context of 256 positions"),
+        (["--max-length", "257"], "max_length 257 exceeds the model's context of 256 tokens"),
         (
             ["--data", "none*.jsonl"],
             "no training data: no file matches none*.jsonl; make it with: python -m wizardcoder_jax.evolve",

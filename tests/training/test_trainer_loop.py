@@ -1,4 +1,4 @@
-"""The training loop with a fake step: the order of its calls, and how it ends."""
+"""The training loop with a fake step: in which order it calls the callbacks, and how it ends."""
 
 import types
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.quick
 
 
 class Recorder(Callback):
-    """Appends every call to a list."""
+    """A callback that appends every call to a list."""
 
     def __init__(self, name, calls):
         self.name, self.calls = name, calls
@@ -34,7 +34,7 @@ class Recorder(Callback):
 
 
 def trainer_of(calls, num_steps, *, stop_after=None, fail_at=None):
-    """A trainer whose state is the number of steps taken."""
+    """Return a trainer whose state is the number of completed steps."""
     stop = types.SimpleNamespace(requested=False, defer_exit=lambda: calls.append("defer_exit"))
 
     def read_batch(step):

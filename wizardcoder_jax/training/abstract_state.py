@@ -1,4 +1,4 @@
-"""The shapes and logical axes of a run's state, from which a device's share follows for any mesh."""
+"""Shapes and logical axes of the training state, from which the bytes per device can be computed for any mesh."""
 
 import functools
 from typing import Any, NamedTuple
@@ -12,30 +12,31 @@ from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.training.train_step import abstract_state
 from wizardcoder_jax.training.trainable import abstract_model
 
-COMPONENTS = {"trained": "trained", "frozen": "frozen", "opt_state": "optimizer", "ema": "ema"}  # field of TrainState -> name
+# Field of TrainState -> name of that component of the state.
+COMPONENTS = {"trained": "trained", "frozen": "frozen", "opt_state": "optimizer", "ema": "ema"}
 
 
 class AbstractArray(NamedTuple):
-    """An array of a run's state."""
+    """The shape, size and sharding of one array of the training state."""
 
-    component: str  # a value of COMPONENTS
+    component: str  # name of the state's component that contains the array: a value of COMPONENTS
     shape: tuple[int, ...]
-    axes: Axes  # of the last dims; empty if every device has the whole array
-    item_bytes: int  # bytes of one element
+    axes: Axes  # logical axes of the last dims; empty if the array is replicated
+    item_bytes: int  # bytes per element
 
     @property
     def is_stacked(self) -> bool:
-        """Return whether the first dim is the layer."""
+        """Return whether the first dim is the layer dim."""
         return 0 < len(self.axes) < len(self.shape)
 
 
 @functools.lru_cache(maxsize=64)
 def state_arrays(arch: ArchConfig, config: TrainConfig) -> tuple[AbstractArray, ...]:
-    """Return all arrays of a run's state except the few scalars of step skipping. They do not depend on mesh or strategy.
+    """Return all arrays of the training state except the few scalars of step skipping. The result does not depend on the mesh.
 
     Args:
-        arch: of the trained model.
-        config: optimizer, adapters, frozen weights.
+        arch: the architecture of the model.
+        config: the settings of the optimizer, adapters and frozen weights.
     """
     rules = RULES["fsdp"]
     state = abstract_state(abstract_model(arch, rules, config), config, make_mesh("1x1"), rules)

@@ -1,4 +1,4 @@
-"""pass@1 on a benchmark during training: the model's greedy answers, run in the sandbox."""
+"""pass@1 on a benchmark during training: runs the model's greedy answers in the sandbox."""
 
 from typing import Protocol
 
@@ -12,22 +12,22 @@ from wizardcoder_jax.training.trainable import Params
 
 
 class GenerationLog(Protocol):
-    """Where answers are logged."""
+    """A log of the model's answers."""
 
     def write_generation(self, step: int, task_id: str, prompt: str, answer: str) -> None:
-        """Write one answer of the model as of step `step`."""
+        """Log one answer that the model gave after step `step`."""
         ...
 
 
 class BenchmarkMetric:
-    """Evaluates pass@1 and logs the first few answers.
+    """Evaluates pass@1 on a benchmark and logs the model's first few answers.
 
     Args:
-        config: of the run; `validation.benchmark` is set.
-        setup: what is trained.
+        config: the settings of the run; `validation.benchmark` must be set.
+        setup: the model to train and its devices.
 
     Raises:
-        InputError: the benchmark cannot be evaluated here.
+        InputError: the benchmark cannot be evaluated on this machine.
     """
 
     name = "pass_at_1"

@@ -1,4 +1,4 @@
-"""Batches as global arrays: each process reads only the rows of its own devices."""
+"""Builds each batch as global JAX arrays; a process reads only the rows that its own devices need."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,15 +21,15 @@ def put_batch(
     rules: ShardingRules,
     batch_type: type[Any] = Batch,
 ) -> Any:
-    """Return a global batch as device arrays [A, B/A, ...], each microbatch sharded over the devices that split sequences.
+    """Return a global batch as device arrays [A, B/A, ...], with dim 1, the sequences, sharded over the batch axes of the mesh.
 
     Args:
-        read: returns the rows at some positions of the batch (int64 [n], ascending), each field of `batch_type` as [n, ...].
-        batch_size: B, over all processes.
-        accumulation: A, the number of microbatches; divides B.
+        read: returns the rows at given positions of the batch (int64 [n], ascending): [n, ...] for each field of `batch_type`.
+        batch_size: B, the number of sequences over all processes.
+        accumulation: A, the number of microbatches; must divide B.
         mesh: the devices.
-        rules: which mesh axes split sequences.
-        batch_type: the objective's batch, a NamedTuple.
+        rules: the sharding rules, which name the batch axes of the mesh.
+        batch_type: the NamedTuple to return, which depends on the objective.
     """
     positions = np.arange(batch_size).reshape(accumulation, -1)
     sharding = NamedSharding(mesh, PartitionSpec(None, rules.batch))

@@ -1,7 +1,7 @@
-"""Goodput: where a run's wall time went, over all its starts, and which share of it trained the model.
+"""Goodput: the share of a run's wall time, including restarts, that was spent on training steps of the final model.
 
-Productive time is that of steps which the final model contains. Steps after the last checkpoint before a kill are repeated, so
-their first execution counts as lost.
+If a run is killed, the steps since its last checkpoint must be repeated after the restart; the time of their first execution
+counts as lost.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import exists, read_json, write_json
 
 FILE = "goodput.json"
-SAVE_INTERVAL_S = 10.0  # a killed run loses at most this much of its accounting
-OTHER = "other"  # time outside all phases
+SAVE_INTERVAL_S = 10.0  # seconds between writes of the file; what came after the last write is unknown if the run is killed
+OTHER = "other"  # name of the time outside all phases
 
 
 def process_start_s() -> float:
-    """Return when this process started, on the clock of time.time, so that loading Python counts too.
+    """Return the start time of this process in seconds since the epoch, so that loading Python is counted too.
 
-    Source: proc(5), field 22 of /proc/PID/stat, in clock ticks since boot. Elsewhere than on Linux, return the current time.
+    Source: proc(5), field 22 of /proc/PID/stat, in clock ticks since boot. On systems without /proc, return the current time.
     """
     try:
         with open("/proc/self/stat", encoding="ascii") as file:
@@ -33,10 +33,10 @@ def process_start_s() -> float:
 
 
 class Stopwatch:
-    """Accounts for wall time by phase, from the start of the process; time belongs to the innermost phase.
+    """Measures the wall time of each phase since the start of the process; with nested phases, only the innermost is counted.
 
     Args:
-        first: the phase of the time before the stopwatch was created.
+        first: name of the phase between the start of the process and the creation of the stopwatch.
     """
 
     def __init__(self, first: str = "start") -> None:
@@ -49,7 +49,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time of the block as `name`, except for phases within it."""
+        """Count the time inside the `with` block as phase `name`, except for nested phases."""
         self._account()
         self._open.append(name)
         try:
@@ -65,28 +65,28 @@ class Stopwatch:
         self._last = now
 
     def seconds(self) -> dict[str, float]:
-        """Return seconds by phase until now; OTHER is time outside all phases."""
+        """Return the seconds spent in each phase so far; OTHER is the time outside all phases."""
         self._account()
         return dict(self._seconds)
 
     @property
     def wall_s(self) -> float:
-        """Return seconds since the process started."""
+        """Seconds since the process started."""
         return time.monotonic() - self._begin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Goodput:
-    """The goodput of all starts of a run together."""
+    """The goodput of a run, summed over all its starts."""
 
     wall_s: float
-    productive_s: float  # steps that the final model contains
-    lost_s: float  # steps that were repeated
-    accounted: float  # share of the wall time that belongs to a named phase
+    productive_s: float  # seconds spent on steps that the final model contains
+    lost_s: float  # seconds spent on steps that had to be repeated later
+    accounted: float  # share of the wall time that was spent in named phases
 
     @property
     def share(self) -> float:
-        """Return productive time as a share of wall time."""
+        """Productive time as a fraction of wall time."""
         return self.productive_s / self.wall_s if self.wall_s else 0.0
 
     def __str__(self) -> str:
@@ -97,30 +97,30 @@ class Goodput:
 
 
 class GoodputLog:
-    """RUN/goodput.json: one entry for each start of the run, written by its first process only.
+    """Writes RUN/goodput.json, with one entry for each start of the run. Only the run's first process may use it.
 
     Args:
         run_dir: the run's folder, local or gs://.
-        clock: of this process.
+        clock: the stopwatch of this process.
         step: the step that the run resumes from.
-        overwrite: discard the entries of earlier starts.
+        overwrite: whether to discard the entries of earlier starts.
 
     Raises:
-        InputError: the file exists but has another format.
+        InputError: the file exists but is malformed.
     """
 
     def __init__(self, run_dir: str, clock: Stopwatch, step: int, overwrite: bool = False) -> None:
         self._path, self._clock = os.path.join(run_dir, FILE), clock
         earlier = [] if overwrite or not exists(self._path) else read_json(self._path).get("runs")
         if not isinstance(earlier, list):
-            raise InputError(f"{self._path} has no list of runs; remove the file")
+            raise InputError(f"{self._path} is malformed (it has no list 'runs'); delete the file")
         self._earlier: list[dict[str, Any]] = [_without_lost(run, step) for run in earlier]
         self._first = step
-        self._steps: list[float] = []  # seconds of each step after `_first`
+        self._steps: list[float] = []  # duration in seconds of each step after `_first`
         self._saved = time.monotonic()
 
     def record_step(self, step_s: float) -> None:
-        """Record the duration of a step; save the file every SAVE_INTERVAL_S."""
+        """Record the duration of a step; write the file every SAVE_INTERVAL_S seconds."""
         self._steps.append(step_s)
         if time.monotonic() - self._saved >= SAVE_INTERVAL_S:
             self.save()
@@ -146,14 +146,14 @@ class GoodputLog:
 
 
 def _without_lost(run: dict[str, Any], step: int) -> dict[str, Any]:
-    """Return the entry of an earlier start, with its steps after `step` counted as lost: this start repeats them."""
+    """Return the entry of an earlier start with its steps after `step` counted as lost, because this start repeats them."""
     kept = max(0, step - run["first_step"])
     lost_s = run["lost_s"] + sum(run["steps_s"][kept:])
     return {**run, "steps_s": run["steps_s"][:kept], "lost_s": lost_s}
 
 
 def summarize_runs(runs: list[dict[str, Any]]) -> Goodput:
-    """Return the goodput of all starts of a run together."""
+    """Return the goodput of a run, summed over the entries of all its starts."""
     wall_s = sum(run["wall_s"] for run in runs)
     named_s = sum(seconds for run in runs for phase, seconds in run["phases_s"].items() if phase != OTHER)
     return Goodput(

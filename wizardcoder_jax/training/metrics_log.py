@@ -1,4 +1,4 @@
-"""The logs of a run: metrics.jsonl, generations.jsonl, TensorBoard and Weights & Biases, with one entry per logged step."""
+"""Writes the logs of a run: metrics.jsonl, generations.jsonl, TensorBoard events and Weights & Biases."""
 
 import json
 import os
@@ -22,27 +22,27 @@ UPLOAD_INTERVAL_S = 30.0
 
 
 def model_flops_utilization(num_params: int, tokens_per_s: float) -> float | None:
-    """Return the share of the devices' peak that 6 FLOPs per parameter and token amount to; None if the peak is unknown.
+    """Return the model FLOPs utilization (MFU), or None if the peak FLOPs of the devices are unknown.
 
-    Two FLOPs forward and four backward, whichever weights are trained. Attention scores, recomputation and padding do not count
-    (arXiv 2204.02311, appendix B, without its attention term).
+    A token is counted as 6 FLOPs per parameter: 2 forward and 4 backward, even if some weights are frozen. Attention scores,
+    recomputation and padding are not counted (arXiv 2204.02311, appendix B, without its attention term).
 
     Args:
-        num_params: of the model.
-        tokens_per_s: without padding.
+        num_params: number of parameters of the model.
+        tokens_per_s: tokens per second over all devices, without padding.
     """
     chip = find_accelerator(jax.devices()[0].device_kind)
     return None if chip is None else 6 * num_params * tokens_per_s / (chip.peak_flops * jax.device_count())
 
 
 def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, num_params: int) -> dict[str, float]:
-    """Return the entry of one step in metrics.jsonl.
+    """Return the values of one step for metrics.jsonl.
 
     Args:
-        metrics: of the step.
-        counts: tokens and supervised tokens of its batch, over all processes.
-        step_s: its wall time.
-        num_params: of the model, from which its utilization follows.
+        metrics: the metrics of the step.
+        counts: the numbers of tokens and supervised tokens in its batch, over all processes.
+        step_s: the wall time of the step in seconds.
+        num_params: number of parameters of the model, used to compute the MFU.
     """
     num_tokens, num_supervised = counts
     values = {
@@ -61,16 +61,16 @@ def describe_step(metrics: StepMetrics, counts: tuple[int, int], step_s: float, 
 
 
 class MetricsLog:
-    """Appends to RUN/metrics.jsonl, TensorBoard events and optionally Weights & Biases; entries after `step` are dropped first.
+    """Appends to all logs of a run: one entry per logged step. Existing entries after `step` are first removed.
 
-    An object store cannot append. For a gs:// folder all files are kept in a local folder and uploaded whole every
-    UPLOAD_INTERVAL_S and at the end.
+    Object stores cannot append to files. If the run's folder is on gs://, the files are written to a local folder and uploaded
+    as a whole every UPLOAD_INTERVAL_S seconds and at the end.
 
     Args:
         run_dir: the run's folder, local or gs://.
         step: the step that the run resumes from.
-        is_writer: whether this process writes; in all others the log does nothing.
-        tracker: Weights & Biases, already open.
+        is_writer: whether this process writes the logs; if False, all methods do nothing.
+        tracker: an open Weights & Biases run, or None.
     """
 
     def __init__(self, run_dir: str, step: int, is_writer: bool = True, tracker: WandbTracker | None = None) -> None:
@@ -90,11 +90,11 @@ class MetricsLog:
         self._events = SummaryWriter(self._local, purge_step=step + 1)
 
     def has_values(self, step: int, names: Iterable[str]) -> bool:
-        """Return whether the newest entry is that of `step` and has all these values; True in a process that does not write."""
+        """Return whether the newest entry belongs to `step` and has the values `names`; True if this process writes no logs."""
         return not self._is_writer or (self._last.get("step") == step and set(names) <= self._last.keys())
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Add the entry of a step, or add values to the newest entry."""
+        """Add an entry for `step`, or add values to the newest entry if it belongs to the same step."""
         if not self._is_writer:
             return
         if self._last.get("step") == step:
@@ -111,10 +111,11 @@ class MetricsLog:
             self._upload()
 
     def write_generation(self, step: int, task_id: str, prompt: str, answer: str) -> None:
-        """Add one answer of the model as of `step`."""
+        """Log one answer that the model gave after step `step`."""
         if self._is_writer:
             self._append(GENERATIONS, {"step": step, "task_id": task_id, "prompt": prompt, "answer": answer})
-            indented = "\n".join("    " + line for line in answer.split("\n"))  # TensorBoard renders Markdown
+            # TensorBoard renders Markdown, in which indented lines are a code block.
+            indented = "\n".join("    " + line for line in answer.split("\n"))
             self._events.add_text(task_id, indented, step)
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ def _entries_up_to(path: str, step: int) -> Iterator[dict[str, Any]]:
     for line in read_text(path).split("\n"):
         try:
             entry = json.loads(line)
-        except ValueError:  # the truncated last line of a killed run
+        except ValueError:  # a line that was cut off when the run was killed
             continue
         if entry["step"] <= step:
             yield entry

@@ -1,8 +1,8 @@
-"""SIGTERM and Ctrl-C during a run: finished work is saved, then the process exits with status 75.
+"""Handles SIGTERM and Ctrl-C during a run: the current state is saved, then the process exits with status 75.
 
-Python runs a signal handler only between two bytecode instructions, so not during a compilation, which can take minutes. The
-C-level handler, however, writes the signal's number to a pipe at once. A thread that reads the pipe ends the process whenever
-no work would be lost.
+Python runs signal handlers in the main thread only, between two bytecode instructions, so not while XLA compiles, which can
+take minutes. However, Python's C-level handler immediately writes the signal number to a pipe (signal.set_wakeup_fd). A thread
+reads this pipe and ends the process at once if there is no unsaved work.
 """
 
 import logging
@@ -20,13 +20,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignal:
-    """Whether the run has been asked to stop. While there is nothing to lose, a request ends the process at once.
+    """Records whether a signal has asked the run to stop. If there is no unsaved work, the signal ends the process at once.
 
-    A second Ctrl-C ends it regardless of what is lost. Must be created in the main thread, because Python sets signal handlers
-    only there.
+    A second Ctrl-C raises KeyboardInterrupt even if work is lost. Must be created in the main thread, because Python allows
+    only that thread to install signal handlers.
 
     Attributes:
-        requested: whether a signal has arrived.
+        requested: whether a signal has been received.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class StopSignal:
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
     def defer_exit(self) -> None:
-        """Declare that unsaved work begins: from now on the loop must check `requested`, save and leave."""
+        """Declare that there is unsaved work from now on: the training loop must check `requested`, save and exit."""
         with self._lock:
             self._has_unsaved_work = True
 
     def allow_exit(self) -> None:
-        """Declare that all work is durable; end the process if a signal has arrived meanwhile."""
+        """Declare that all work is saved; end the process if a signal has been received in the meantime."""
         with self._lock:
             self._has_unsaved_work = False
             if self.requested:
@@ -66,9 +66,9 @@ class StopSignal:
                 if not self._has_unsaved_work:
                     _exit()
                 self.requested = True
-            logger.warning("after this step; press Ctrl-C again to stop at once", extra={"prefix": "stopping"})
+            logger.warning("will save and exit after this step; press Ctrl-C again to exit now", extra={"prefix": "stopping"})
 
 
 def _exit() -> NoReturn:
-    logger.warning("nothing is lost; the same command resumes", extra={"prefix": "stopped"})
+    logger.warning("no work is lost; the same command resumes", extra={"prefix": "stopped"})
     os._exit(EXIT_RESUMABLE)

@@ -1,4 +1,4 @@
-"""What a run trains and on which devices: base model, new token, adapters, frozen weights."""
+"""Prepares a run: opens the base model, chooses devices and trained weights, and initializes the training state."""
 
 import dataclasses
 
@@ -23,13 +23,13 @@ from wizardcoder_jax.training.trainable import Partition, abstract_model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """The model to train and its devices, before any weights are loaded."""
+    """The model to train and its devices, without any loaded weights."""
 
     config: TrainConfig
     base: OpenedModel
     arch: ArchConfig
     tokenizer: Tokenizer
-    new_token: int | None  # id of the padding token if it must be added to the model
+    new_token: int | None  # id of the padding token if it must be added to the vocabulary
     mesh: Mesh
     rules: ShardingRules
     partition: Partition
@@ -39,7 +39,7 @@ class TrainingSetup:
         """Open the base model and determine which of its weights are trained.
 
         Raises:
-            InputError: there is no such model, or it does not fit the settings.
+            InputError: the model cannot be found, or the settings do not fit it.
         """
         base, mesh, rules = open_model(config.base), make_mesh(config.mesh), RULES[config.strategy]
         _check_fit(config, base.arch, num_batch_shards(mesh, rules))
@@ -60,11 +60,11 @@ class TrainingSetup:
         )
 
     def abstract_state(self) -> TrainState:
-        """Return the shapes and shardings of the state, to restore a checkpoint into."""
+        """Return the shapes and shardings of the training state, into which a checkpoint can be restored."""
         return abstract_state(abstract_model(self.arch, self.rules, self.config), self.config, self.mesh, self.rules)
 
     def init_state(self) -> TrainState:
-        """Return the state before the first step: the base model's weights, a row for the new token, adapters."""
+        """Load the base model's weights, add the new token and the adapters, and return the state before the first step."""
         lora = self.config.lora
         is_float32 = lora.rank is None or lora.base_weights == "float32"
         model = self.base.weights(self.rules, self.mesh, jnp.dtype("float32" if is_float32 else "bfloat16")).model
@@ -76,12 +76,12 @@ class TrainingSetup:
 
 def _check_fit(config: TrainConfig, arch: ArchConfig, num_shards: int) -> None:
     if config.max_length > arch.max_positions:
-        raise InputError(f"max_length {config.max_length} exceeds the model's context of {arch.max_positions} positions")
+        raise InputError(f"max_length {config.max_length} exceeds the model's context of {arch.max_positions} tokens")
     sizes = {"length": config.max_length, "head_dim": arch.head_dim, "dropout": config.regularisation.dropout}
     select_backend(config.attention, **sizes, dtype=jnp.dtype(config.compute_dtype))
     microbatch = config.batch_size // config.accumulation
     if microbatch % num_shards:
         raise InputError(
-            f"microbatches of {microbatch} sequences (batch_size / accumulation) do not divide over the {num_shards} "
-            f"devices that split sequences under mesh {config.mesh} with strategy {config.strategy}"
+            f"microbatches of {microbatch} sequences (batch_size / accumulation) cannot be split evenly over {num_shards} "
+            f"devices (mesh {config.mesh}, strategy {config.strategy}); change --batch-size, --accumulation or --mesh"
         )

@@ -1,4 +1,4 @@
-"""Skipping of harmful steps: a loss or gradient that is not finite, or a gradient norm far above the usual."""
+"""Skips harmful steps: those whose loss or gradient is not finite, or whose gradient norm is far above the recent mean."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,17 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.config import GuardConfig
 
-NORM_DECAY = 0.95  # of the running mean of gradient norms, which thus covers about the last 20 steps
-WARMUP_STEPS = 20  # steps to take before a norm can count as a spike
+NORM_DECAY = 0.95  # decay rate of the running mean of gradient norms: about the last 20 steps
+WARMUP_STEPS = 20  # number of steps before a norm can count as a spike
 
 
 class SkipStepState(NamedTuple):
-    """Scalars that are kept from step to step. The names of the fields are those of arrays in checkpoints."""
+    """The state of step skipping, all scalars. The names of the fields are part of array names in checkpoints."""
 
-    norm_mean: jax.Array  # float32, running mean of the norms of the steps taken
+    norm_mean: jax.Array  # float32, running mean of the gradient norms of steps that were not skipped
     num_taken: jax.Array  # int32
     num_skipped: jax.Array  # int32
-    skipped_in_row: jax.Array  # int32, consecutive skipped steps up to now
+    skipped_in_row: jax.Array  # int32, number of consecutive skipped steps up to the last step
 
 
 def init_skip_step() -> SkipStepState:
@@ -26,9 +26,9 @@ def init_skip_step() -> SkipStepState:
 
 
 def check_step(state: SkipStepState, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, SkipStepState]:
-    """Return whether to take a step of this loss and global gradient norm (a bool scalar), and the state after it.
+    """Return whether to take a step with this loss and global gradient norm (a bool scalar), and the state after the step.
 
-    The running mean is an unbiased exponential one: the i-th last norm has weight NORM_DECAY^i, divided by the sum of weights.
+    The running mean is exponential and bias-corrected: i steps ago, a norm has the weight NORM_DECAY^i / (sum of all weights).
     """
     is_taken = jnp.isfinite(loss) & jnp.isfinite(norm)
     if config.spike_factor is not None:

@@ -23,23 +23,23 @@ from wizardcoder_jax.training.trainable import Params, Partition
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and the frozen weights, which it does not."""
+    """The weights, the optimizer state, and everything else that a training step reads or updates."""
 
     trained: Params  # float32 master weights
-    frozen: Params  # of any dtype
+    frozen: Params  # frozen weights, of any dtype
     opt_state: Any  # optax
-    ema: Params | None  # moving average of `trained`
+    ema: Params | None  # exponential moving average of `trained`, if the run keeps one
     skip_step: SkipStepState
 
 
 class StepMetrics(NamedTuple):
-    """Scalars of one step."""
+    """Metrics of one step, all scalars."""
 
     loss: jax.Array  # the objective's loss, summed over microbatches
-    grad_norm: jax.Array  # global norm of the trained weights' gradient, before clipping
+    grad_norm: jax.Array  # global norm of the gradient of the trained weights, before clipping
     lr: jax.Array  # learning rate
-    num_skipped: jax.Array  # int32, steps skipped so far
-    skipped_in_row: jax.Array  # int32, consecutive skipped steps up to and including this one
+    num_skipped: jax.Array  # int32, number of steps skipped so far
+    skipped_in_row: jax.Array  # int32, number of consecutive skipped steps up to and including this one
     objective: dict[str, jax.Array]  # the objective's own metrics, by name
 
 
@@ -50,25 +50,25 @@ def _init(model: Transformer, config: TrainConfig) -> TrainState:
     trained, frozen = Partition.of(model, config).split(model)
     params: Any = trained  # optax accepts any pytree, but its type annotations do not
     opt_state = make_optimizer(config.optim, config.num_steps).init(params)
-    # A copy, because the step donates the average and the weights separately.
+    # A copy, because both the weights and their average are donated to the step, so they must not share buffers.
     ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, trained)
     return TrainState(trained, frozen, opt_state, ema, init_skip_step())
 
 
 def new_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: ShardingRules) -> TrainState:
-    """Return the state before the first step, with moments sharded like their parameters; `model` is donated."""
+    """Return the state before the first step; moments are sharded like their parameters. `model` is donated."""
     shardings = param_shardings(jax.eval_shape(lambda model: _init(model, config), model), mesh, rules)
     return jax.jit(lambda model: _init(model, config), out_shardings=shardings, donate_argnums=0)(model)
 
 
 def abstract_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: ShardingRules) -> TrainState:
-    """Return the state's shapes and shardings, to restore a checkpoint into or to compile for.
+    """Return the shapes and shardings of the training state, used to restore a checkpoint or to compile the step.
 
     Args:
-        model: shapes of the weights.
-        config: optimizer, adapters, frozen weights.
+        model: the model, of which only shapes are used.
+        config: the settings of the optimizer, adapters and frozen weights.
         mesh: the devices.
-        rules: how the state is sharded over them.
+        rules: the sharding rules.
     """
     state = jax.eval_shape(lambda model: _init(model, config), model)
     with_sharding = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
@@ -76,14 +76,15 @@ def abstract_state(model: Transformer, config: TrainConfig, mesh: Mesh, rules: S
 
 
 def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainStep:
-    """Return the jitted step: the gradient summed over all microbatches, then one update unless the step must be skipped.
+    """Return the jitted training step.
 
-    It is compiled with the options of the current mesh's devices.
+    A step sums the gradient over all microbatches and then makes one update, unless the step must be skipped. It is compiled
+    with the compiler options for the devices of the current mesh.
 
     Args:
-        config: objective, optimizer, step skipping, compute dtype, remat, attention, regularization.
-        partition: which weights are trained.
-        unroll: split the stacked blocks, unroll the loop over them, and update all weights at once. Faster on CPU, but needs
+        config: the settings of the run.
+        partition: the trained and the frozen weights.
+        unroll: whether to unroll the loop over the blocks and update all weights at once. This is faster on CPU, but needs
             more memory than a scan with a layerwise update.
     """
     objective, options = OBJECTIVES[config.objective], LossOptions.from_config(config)
@@ -106,7 +107,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
         if unroll:
             select = lambda new, old: jnp.where(is_taken, new, old)  # noqa: E731
             trained, opt_state, ema = jax.tree.map(select, update(grads, *old), old)
-        else:  # in place of the old arrays
+        else:  # jax.lax.cond can update the old arrays in place; jnp.where would need a second copy
             trained, opt_state, ema = jax.lax.cond(is_taken, update, lambda _, *old: old, grads, *old)
         lr = jnp.asarray(schedule(step_count(state.opt_state)), jnp.float32)
         metrics = StepMetrics(total, norm, lr, skip_step.num_skipped, skip_step.skipped_in_row, objective_metrics)
@@ -116,7 +117,7 @@ def make_step(config: TrainConfig, partition: Partition, unroll: bool) -> TrainS
 
 
 def _keep_shardings(state: TrainState, rules: ShardingRules) -> TrainState:
-    """Constrain each array to its sharding before the step: the compiled program takes its own output as input."""
+    """Constrain each array to the sharding that it has as an input, because the output of a step is the input of the next."""
     is_param = lambda node: isinstance(node, nnx.Param)  # noqa: E731
 
     def constrain(leaf: Any) -> Any:
@@ -136,7 +137,7 @@ def _update(
     opt_state: Any,
     ema: Any,
 ) -> tuple[Params, Any, Params | None]:
-    """Return weights, optimizer state and moving average after one update."""
+    """Return the trained weights, the optimizer state and the moving average after one update."""
     updates, opt_state = optimizer.update(grads, opt_state, trained)
     trained = optax.apply_updates(trained, partition.zero_frozen_layers(updates))  # pyright: ignore[reportArgumentType]
     if ema_decay is not None:
@@ -147,7 +148,7 @@ def _update(
 def _accumulate(
     objective: Objective, value_and_grad: Callable[..., Any], trained: Params, frozen: Params, batch: Any
 ) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Params]:
-    """Return ((loss, metrics), gradients), summed over the microbatches [A, B, ...]."""
+    """Return ((loss, metrics), gradients), each summed over the A microbatches of `batch`, whose arrays are [A, B, ...]."""
     num_microbatches = jax.tree.leaves(batch)[0].shape[0]
     if num_microbatches == 1:
         return value_and_grad(trained, frozen, jax.tree.map(lambda array: array[0], batch))

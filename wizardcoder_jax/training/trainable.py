@@ -1,4 +1,4 @@
-"""Which weights of a model are trained. Only these have gradients and moments, and only these are saved at every step."""
+"""Splits a model into trained and frozen weights. Only trained weights have gradients, moments, and a copy per checkpoint."""
 
 import dataclasses
 import difflib
@@ -18,25 +18,25 @@ from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_lora_transformer
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.training.optimizers.layerwise_update import STACKED_PREFIX
 
-Params = dict[str, nnx.Param]  # by dotted name, e.g. "blocks.mlp.up.kernel"
+Params = dict[str, nnx.Param]  # weights by dotted name, e.g. "blocks.mlp.up.kernel"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Partition:
     """The split of a model's weights into trained and frozen ones."""
 
-    names: tuple[str, ...]  # of all weights, in the order of the pytree
+    names: tuple[str, ...]  # names of all weights, in the order of the pytree
     trained: frozenset[str]
-    treedef: Any  # of the model with each nnx.Param as one leaf
-    freeze_layers: int  # number of first layers whose block weights stay unchanged
+    treedef: Any  # structure of the model, with each nnx.Param as one leaf
+    freeze_layers: int  # number of layers, counted from the first, that stay unchanged
     rules: ShardingRules
 
     @classmethod
     def of(cls, model: Transformer, config: TrainConfig) -> "Partition":
-        """Return the split of `model` (weights or shapes): its adapters are trained if it has any, else all weights not frozen.
+        """Return the partition of `model`: its adapters are trained if it has any, otherwise all weights that are not frozen.
 
         Raises:
-            InputError: a pattern of `freeze` matches no weight, or nothing is left to train.
+            InputError: a pattern in `freeze` matches no weight, or no weight is left to train.
         """
         found, treedef = _params(model)
         names = tuple(found)
@@ -48,22 +48,23 @@ class Partition:
             raise InputError(f"freeze {' '.join(config.freeze)} leaves no weight to train; remove a pattern")
         if config.freeze_layers >= model.arch.num_layers and all(name.startswith(STACKED_PREFIX) for name in trained):
             raise InputError(
-                f"freeze_layers {config.freeze_layers} leaves none of the {model.arch.num_layers} layers to train; lower it"
+                f"freeze_layers {config.freeze_layers} freezes all {model.arch.num_layers} layers and leaves no weight to "
+                "train; lower it"
             )
         return cls(names=names, trained=trained, treedef=treedef, freeze_layers=config.freeze_layers, rules=model.rules)
 
     def split(self, model: Transformer) -> tuple[Params, Params]:
-        """Return the trained and the frozen weights of a model of this kind."""
+        """Split a model with these weight names into its trained and its frozen weights."""
         params, _ = _params(model)
         trained = {name: param for name, param in params.items() if name in self.trained}
         return trained, {name: param for name, param in params.items() if name not in self.trained}
 
     def join(self, trained: Params, frozen: Params) -> Transformer:
-        """Return the model that consists of these weights."""
+        """Return the model with these weights; the inverse of `split`."""
         return jax.tree.unflatten(self.treedef, [(trained if name in trained else frozen)[name] for name in self.names])
 
     def zero_frozen_layers(self, updates: Params) -> Params:
-        """Return gradients or updates with zeros for the frozen layers."""
+        """Return the gradients or updates, with those of frozen layers set to zero."""
         if not self.freeze_layers:
             return updates
 
@@ -88,7 +89,7 @@ def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
         matches = fnmatch.filter(names, pattern)
         if not matches:
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-            raise InputError(f"freeze {pattern!r} matches no weight of this model; names are e.g. {', '.join(near)}")
+            raise InputError(f"freeze {pattern!r} matches no weight of this model; examples of its weights: {', '.join(near)}")
         frozen += matches
     return frozen
 

@@ -1,4 +1,4 @@
-"""The training loop: read a batch, run the step, call the callbacks, until the last step or a request to stop."""
+"""The training loop: reads batches, runs steps and calls callbacks until the last step or a request to stop."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from wizardcoder_jax.training.train_step import TrainState, TrainStep
 
 
 class Trainer:
-    """A loop over steps.
+    """The loop over training steps.
 
     Args:
         step: the compiled step.
-        read_batch: returns the batch of a step, 0 being the first, on the devices.
-        num_steps: steps of the whole run.
-        callbacks: called in this order.
-        stop: whether this process was asked to stop.
-        any_process: combines that over all processes of the run, which must leave the loop at the same step.
-        clock: accounts for the time of the loop.
+        read_batch: returns the batch of a step as device arrays; the first step is 0.
+        num_steps: number of steps of the whole run.
+        callbacks: the callbacks, in the order in which they are called.
+        stop: the stop signal of this process.
+        any_process: logical OR of a flag over all processes of the run, which must leave the loop at the same step.
+        clock: the stopwatch that measures the phases of the loop.
     """
 
     def __init__(
@@ -38,9 +38,11 @@ class Trainer:
         self._callbacks, self._stop, self._any_process, self._clock = callbacks, stop, any_process, clock
 
     def run(self, state: TrainState, start: int) -> int:
-        """Train from `state`, which `start` steps have led to, and return the number of steps that are now done.
+        """Train and return the number of steps completed in total.
 
-        The state is donated.
+        Args:
+            state: the state after `start` steps; it is donated.
+            start: number of steps that have already been completed.
         """
         try:
             for callback in self._callbacks:

@@ -18,7 +18,7 @@ from wizardcoder_jax.training.trainable import Params, Partition
 
 
 class HeldOutBatches(Protocol):
-    """One pass over held-out rows, with weights that add up to 1 over all of them (data/batches.py, ValidationBatches)."""
+    """The interface of one pass over held-out rows, whose weights sum to 1 over all batches; see data/batches.py."""
 
     num_batches: int
     batch_size: int
@@ -29,15 +29,15 @@ class HeldOutBatches(Protocol):
 
 
 class ValidationLoss:
-    """Evaluates held-out rows in their own order, without dropout, noise or other regularization.
+    """Computes the loss on held-out rows, in a fixed order and without dropout, noise or other regularization.
 
     Args:
-        held_out: the rows.
-        put: returns batch rows on the devices, as [1, B, ...].
-        partition: of the model's weights.
-        objective: of training.
-        options: of training.
-        unroll: as in `make_step`.
+        held_out: the batches of held-out rows.
+        put: copies a batch of rows to the devices, as arrays [1, B, ...].
+        partition: the trained and the frozen weights.
+        objective: the training objective.
+        options: the training options, from which regularization is removed.
+        unroll: whether to unroll the loop over the blocks; see `make_step`.
     """
 
     name = "validation_loss"
@@ -62,7 +62,7 @@ class ValidationLoss:
 
     @classmethod
     def from_setup(cls, config: TrainConfig, setup: TrainingSetup, data: Dataset) -> "ValidationLoss":
-        """Return the validation loss of a run: batches of the size of its microbatches, on its mesh."""
+        """Return the evaluator for a run; its batches have the size of the run's microbatches."""
         objective = OBJECTIVES[config.objective]
         batches = ValidationBatches(data, config.batch_size // config.accumulation)
         put = functools.partial(
@@ -77,7 +77,7 @@ class ValidationLoss:
         return cls(batches, put, setup.partition, objective, LossOptions.from_config(config), unroll)
 
     def evaluate(self, step: int, trained: Params, frozen: Params, metrics: object = None) -> float:
-        """Return the mean over all supervised tokens; all processes of the run call this together."""
+        """Return the mean loss over all supervised tokens. All processes of the run must call this together."""
         del step, metrics
         total = 0.0
         for index in range(self._held_out.num_batches):

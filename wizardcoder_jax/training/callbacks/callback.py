@@ -1,16 +1,16 @@
-"""The interface of a callback."""
+"""The interface of callbacks of the training loop."""
 
 from wizardcoder_jax.training.train_step import StepMetrics, TrainState
 
 
 class Callback:
-    """Hooks into the training loop; each of them does nothing unless it is overridden.
+    """Hooks that the training loop calls; a hook does nothing unless a subclass overrides it.
 
-    Steps count from 1: after step N, N steps are done. A state is donated to the next step, so a callback must not keep it.
+    Steps are numbered from 1. The state is donated to the next step, so a callback must not keep a reference to it.
     """
 
     def on_start(self, step: int, state: TrainState) -> None:
-        """Run before the loop; `step` steps are done, by earlier processes of this run."""
+        """Run before the loop; `step` is the number of steps that the run had completed before it was resumed."""
 
     def before_step(self, step: int) -> None:
         """Run before step `step` is dispatched."""
@@ -19,7 +19,7 @@ class Callback:
         """Run after step `step` is dispatched; the devices may still be computing `state` and `metrics`."""
 
     def on_end(self, step: int, state: TrainState) -> None:
-        """Run after the loop has ended normally, with `step` steps done."""
+        """Run after the loop has ended without an error; `step` is the number of completed steps."""
 
     def close(self) -> None:
-        """Release resources; always runs at the end, also after an error."""
+        """Release resources; always called at the end, even after an error."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: when they are written, and the items they consist of."""
+"""Saves checkpoints during training, and converts between the training state and the items of a checkpoint."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +12,17 @@ from wizardcoder_jax.training.train_step import StepMetrics, TrainState
 
 
 class CheckpointCallback(Callback):
-    """Saves the state every `every_steps` steps, whenever `is_also_due`, and at the end.
+    """Saves the state every `every_steps` steps, after steps for which `is_also_due` returns True, and at the end.
 
-    The metrics of all steps are written first, so that metrics.jsonl never lacks steps that a checkpoint contains.
+    Before each checkpoint, the metrics of all steps so far are written, so that metrics.jsonl is complete up to any checkpoint.
 
     Args:
-        checkpoints: of the run.
+        checkpoints: writes the run's checkpoints.
         card: the model's metadata.
-        every_steps: steps between checkpoints.
+        every_steps: number of steps between checkpoints.
         is_also_due: returns whether the state after a step must be saved for another reason, such as an evaluation.
-        metrics: of the run.
-        clock: of this process.
+        metrics: writes the run's metrics.
+        clock: the stopwatch of this process.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class CheckpointCallback(Callback):
         self._metrics, self._clock, self._start = metrics, clock, 0
 
     def on_start(self, step: int, state: TrainState) -> None:
-        """Remember the restored step, which is saved already."""
+        """Remember the restored step, so that it is not saved again."""
         self._start = step
 
     def after_step(self, step: int, state: TrainState, metrics: StepMetrics) -> None:
-        """Save the state if it is due; writing continues in the background."""
+        """Save the state if a checkpoint is due; writing continues in the background."""
         if step % self._every_steps == 0 or self._is_also_due(step):
             self._save(step, state)
 
@@ -53,7 +53,7 @@ class CheckpointCallback(Callback):
         self.wait()
 
     def wait(self) -> None:
-        """Return once all checkpoints are durable."""
+        """Wait until all checkpoints are durable."""
         with self._clock.phase("checkpoint"):
             self._checkpoints.wait()
 
@@ -65,12 +65,12 @@ class CheckpointCallback(Callback):
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:
-    """Return the items of a checkpoint that hold `state`. Their names are those of the folders on disk."""
+    """Return `state` as the items of a checkpoint. The keys are also the folder names on disk."""
     items = {"params": state.trained, "frozen": state.frozen or None, "ema": state.ema}
     return {**items, "optimizer": {"optimizer": state.opt_state, "guard": state.skip_step}}
 
 
 def state_from_items(items: dict[str, Any]) -> TrainState:
-    """Return the state that the items of a checkpoint hold."""
+    """Return the training state stored in the items of a checkpoint."""
     optimizer = items["optimizer"]
     return TrainState(items["params"], items["frozen"] or {}, optimizer["optimizer"], items["ema"], optimizer["guard"])

@@ -1,4 +1,4 @@
-"""Evaluation during training: the validation loss, and pass@1 on a benchmark (the Evol Stop signal)."""
+"""Evaluation during training: the validation loss, and pass@1 on a benchmark (used to decide when to stop evolving)."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,24 +18,24 @@ from wizardcoder_jax.training.validation_loss import ValidationLoss
 
 
 class Evaluator(Protocol):
-    """A measurement of the model.
+    """The interface of an evaluation that returns one number.
 
     Attributes:
-        name: of its value in metrics.jsonl.
+        name: the key of the number in metrics.jsonl.
     """
 
     name: str
 
     def evaluate(self, step: int, trained: Params, frozen: Params, metrics: MetricsCallback) -> float:
-        """Return the value after step `step`; `metrics` may be given generations to log. All processes call this together."""
+        """Evaluate the weights after step `step`; may log answers to `metrics`. All processes must call this together."""
         ...
 
 
 def make_evaluators(config: TrainConfig, setup: TrainingSetup, validation_data: Dataset | None) -> list[Evaluator]:
-    """Return the evaluators that the settings ask for.
+    """Return the evaluators that the settings enable.
 
     Raises:
-        InputError: the benchmark cannot be evaluated here.
+        InputError: the benchmark cannot be evaluated on this machine.
     """
     evaluators: list[Evaluator] = []
     if validation_data is not None:
@@ -46,27 +46,27 @@ def make_evaluators(config: TrainConfig, setup: TrainingSetup, validation_data: 
 
 
 class EvaluationSchedule:
-    """When a run is evaluated: every `validation.every_steps` steps and after the last step, if at all."""
+    """The steps after which a run is evaluated: every `validation.every_steps` steps and the last; none without evaluators."""
 
     def __init__(self, config: TrainConfig, evaluators: Sequence[Evaluator]) -> None:
         self._every_steps, self._num_steps = config.validation.every_steps, config.num_steps
         self._has_evaluators = bool(evaluators)
 
     def is_due(self, step: int) -> bool:
-        """Return whether the state after step `step` is evaluated."""
+        """Return whether the state after step `step` must be evaluated."""
         return step > 0 and self._has_evaluators and (step % self._every_steps == 0 or step == self._num_steps)
 
 
 class EvaluationCallback(Callback):
-    """Evaluates the weights, or their moving average if there is one, and logs all values of a step in one entry.
+    """Evaluates the weights, or their moving average if there is one, and logs all results of a step in one entry.
 
     Args:
-        evaluators: what to measure.
-        schedule: when to measure.
-        checkpoint: saves the state first, as evaluation takes long.
-        metrics: where the values are logged.
-        stop: may end the process during an evaluation, because nothing is lost then.
-        clock: of this process.
+        evaluators: the evaluations to run.
+        schedule: the steps after which to evaluate.
+        checkpoint: saves the state before an evaluation, which can take minutes.
+        metrics: logs the results.
+        stop: the stop signal, which may end the process during an evaluation because the state has been saved.
+        clock: the stopwatch of this process.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class EvaluationCallback(Callback):
         self._metrics, self._stop, self._clock = metrics, stop, clock
 
     def on_start(self, step: int, state: TrainState) -> None:
-        """Evaluate the restored state if the run was stopped before that was done."""
+        """Evaluate the restored state if the run was stopped before its evaluation had finished."""
         if self._schedule.is_due(step) and self._metrics.is_missing(step, [each.name for each in self._evaluators]):
             self._evaluate(step, state)
 
     def after_step(self, step: int, state: TrainState, metrics: StepMetrics) -> None:
-        """Evaluate the state if it is due, once its checkpoint is durable."""
+        """Evaluate the state if an evaluation is due, once its checkpoint is durable."""
         if self._schedule.is_due(step):
             self._checkpoint.wait()
             self._stop.allow_exit()

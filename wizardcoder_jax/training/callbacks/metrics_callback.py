@@ -1,4 +1,4 @@
-"""Progress, metrics and goodput of a run; the first process writes them for all processes."""
+"""Reports the progress, metrics and goodput of a run; the first process writes them on behalf of all."""
 
 import logging
 import time
@@ -24,11 +24,11 @@ class MetricsCallback(Callback):
     """Writes the metrics of each step one step later, so that the devices never wait for the host.
 
     Args:
-        config: of the run.
-        start: steps done by earlier processes of the run.
-        num_params: of the model.
-        counts: returns tokens and supervised tokens of the batch of a step, 0 being the first.
-        clock: of this process.
+        config: the settings of the run.
+        start: number of steps that the run had completed before it was resumed.
+        num_params: number of parameters of the model.
+        counts: returns the numbers of tokens and supervised tokens in the batch of a step; the first step is 0.
+        clock: the stopwatch of this process.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class MetricsCallback(Callback):
         clock: Stopwatch,
     ) -> None:
         self._config, self._num_params, self._counts = config, num_params, counts
-        self._pending: tuple[int, StepMetrics, float] | None = None  # step, metrics, when it was dispatched
-        self._finished_s = time.perf_counter()  # when the step before was finished
+        self._pending: tuple[int, StepMetrics, float] | None = None  # step, its metrics, time of its dispatch
+        self._finished_s = time.perf_counter()  # time when the previous step finished
         is_writer, run_dir = is_main_process(), config.output_dir
         project = config.wandb_project if is_writer else None
         tracker = None if project is None else WandbTracker(project, run_dir, to_json(config), new_run=config.overwrite)
@@ -50,7 +50,7 @@ class MetricsCallback(Callback):
         self._progress = Progress("train", config.num_steps, "step", done=start, shown=is_writer)
 
     def after_step(self, step: int, state: TrainState, metrics: StepMetrics) -> None:
-        """Write the step before, and keep the metrics of this one until it has finished."""
+        """Write the metrics of the previous step, and keep those of this step until the devices have computed them."""
         self.flush()
         self._pending = step, metrics, time.perf_counter()
 
@@ -76,22 +76,22 @@ class MetricsCallback(Callback):
         if num_skipped >= self._config.guard.max_skipped:
             raise InputError(
                 f"steps {step - num_skipped + 1} to {step} were skipped (loss {values['loss']:.4g}, gradient norm "
-                f"{values['grad_norm']:.4g}); the saved weights are those before them. Lower --optim.peak-lr, check the data, "
-                "or raise --guard.max-skipped"
+                f"{values['grad_norm']:.4g}), so training stopped; they did not change the weights. "
+                "Lower --optim.peak-lr, check the data, or raise --guard.max-skipped"
             )
 
     def is_missing(self, step: int, names: Iterable[str]) -> bool:
-        """Return whether any of these values of step `step` is not logged yet; all processes call this and agree."""
+        """Return whether any of the values `names` is missing in the log entry of `step`; all processes get the same result."""
         return not all_processes(self._log.has_values(step, names))
 
     def write_evaluation(self, step: int, values: dict[str, float]) -> None:
-        """Add values measured after step `step` to its entry."""
+        """Add the results of an evaluation after step `step` to the log entry of that step."""
         self._log.write(step, values)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._progress.log(f"after step {step}: {shown}")
 
     def write_generation(self, step: int, task_id: str, prompt: str, answer: str) -> None:
-        """Write one answer of the model as of step `step`."""
+        """Log one answer that the model gave after step `step`."""
         self._log.write_generation(step, task_id, prompt, answer)
 
     def on_start(self, step: int, state: TrainState) -> None:

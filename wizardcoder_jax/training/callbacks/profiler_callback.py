@@ -1,4 +1,4 @@
-"""A trace of a few steps in RUN/profile, for TensorBoard's profiler."""
+"""Writes a trace of a few steps to RUN/profile, for TensorBoard's profiler."""
 
 import os
 
@@ -13,8 +13,8 @@ class ProfilerCallback(Callback):
 
     Args:
         run_dir: the run's folder.
-        first: the first step to trace, counted from 1; None traces none.
-        num_steps: how many steps to trace.
+        first: the first step to trace, counted from 1; None disables tracing.
+        num_steps: number of steps to trace.
     """
 
     def __init__(self, run_dir: str, first: int | None, num_steps: int) -> None:
@@ -22,19 +22,19 @@ class ProfilerCallback(Callback):
         self._is_tracing = False
 
     def before_step(self, step: int) -> None:
-        """Start the trace before the first step of the window."""
+        """Start the trace if `step` is the first step to trace."""
         if step == self._first:
             jax.profiler.start_trace(self._dir)
             self._is_tracing = True
 
     def after_step(self, step: int, state: TrainState, metrics: StepMetrics) -> None:
-        """Stop the trace once the devices have finished the last step of the window."""
+        """Stop the trace once the devices have finished the last step to trace."""
         if self._is_tracing and self._first is not None and step >= self._first + self._num_steps - 1:
             jax.block_until_ready(metrics)
             self._stop()
 
     def on_end(self, step: int, state: TrainState) -> None:
-        """Stop a trace whose window goes beyond the last step."""
+        """Stop the trace if the run ends before the last step to trace."""
         self._stop()
 
     def _stop(self) -> None:

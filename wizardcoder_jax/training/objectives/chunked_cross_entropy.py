@@ -1,4 +1,4 @@
-"""Cross-entropy of the supervised tokens, computed in chunks so that the logits of all tokens never exist at once."""
+"""Cross-entropy of the supervised tokens, computed in chunks so that the logits of all tokens are never in memory at once."""
 
 import functools
 from collections.abc import Callable
@@ -9,25 +9,24 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.core.sharding import ShardingRules, is_cpu_target
 
-# Positions whose logits exist at a time: CPU_CHUNK of each sequence, or CHUNK_TOKENS over all sequences of a device. Every
-# chunk reads and writes the embedding table's gradient in float32; on a TPU that takes longer than the matmuls if chunks are
-# small.
-# On CPU matmuls are slow, and small chunks skip more of the padding.
+# Number of positions per chunk: CPU_CHUNK of each sequence on CPU; CHUNK_TOKENS over all sequences of a device on accelerators.
+# On CPU, small chunks save time because more of the padding is skipped. On TPU, chunks must be large: each chunk reads and
+# writes the float32 gradient of the embedding table, which would take longer than the matmuls of a small chunk.
 CPU_CHUNK, CHUNK_TOKENS = 128, 1024
 
 
 class _SplitAxes(NamedTuple):
-    """Mesh axes over which devices have different data."""
+    """Mesh axes over which each dim is split."""
 
-    batch: tuple[str, ...]  # sequences
-    vocab: tuple[str, ...]  # tokens of the vocabulary
-    table_sum: tuple[str, ...]  # slices of the table's gradient once it has been summed
+    batch: tuple[str, ...]  # axes that split the sequences
+    vocab: tuple[str, ...]  # axes that split the vocabulary
+    table_sum: tuple[str, ...]  # axes that split the embedding table's gradient after it has been summed over devices
 
 
 class CrossEntropyOptions(NamedTuple):
-    """The loss of one target."""
+    """Settings of the loss of a target token."""
 
-    vocab_size: int  # rows of the table that are tokens; the rest is padding
+    vocab_size: int  # number of tokens; further rows of the embedding table are padding
     z_loss: float = 0.0
     label_smoothing: float = 0.0
 
@@ -44,18 +43,18 @@ def chunked_cross_entropy(
 ) -> jax.Array:
     """Return the sum of weight * loss over all positions: cross-entropy (smoothed if set) plus z_loss * (log Z)^2.
 
-    Positions of weight 0 cost no time: in each sequence the others are moved to the front, and only as many chunks are computed
-    as the fullest sequence needs. The gradients are computed in the same pass, chunk by chunk, so no logits are kept or
-    recomputed.
+    Positions of weight 0 take almost no time: in each sequence, all other positions are moved to the front, and computation
+    stops after the last chunk that contains one in any sequence. The gradients are computed in the same pass, chunk by chunk,
+    so no logits are stored or recomputed.
 
     Args:
         hidden: [B, T, D] final hidden states.
         table: [V, D] output embedding, padded.
         targets: [B, T] token ids.
         weights: [B, T] float32.
-        options: the loss of one target.
-        rules: how activations are sharded over the mesh.
-        chunk: positions of a sequence whose logits exist at a time; see `chunk_length`.
+        options: the settings of the loss.
+        rules: the sharding rules of activations.
+        chunk: number of positions of each sequence per chunk, or None for the default; see `chunk_length`.
 
     Returns:
         A float32 scalar.
@@ -72,7 +71,7 @@ def _forward(
     rules: ShardingRules,
     chunk: int | None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Return the loss and its gradients. Each device has its own sequences, and all or a slice of the vocabulary."""
+    """Return the loss and its gradients with respect to `hidden` and `table`, which are computed together."""
     batch, token_ids = ("batch", None), jnp.arange(table.shape[0])
     over_batch, over_vocab = rules.mesh_axes("batch", len(hidden)), rules.mesh_axes("logits", len(token_ids))
     scattered = tuple(name for name in rules.mesh_axes("vocab", len(token_ids)) if name not in over_vocab)
@@ -89,14 +88,12 @@ def _forward(
 
 
 def chunk_length(num_rows: int, length: int, chunk: int | None) -> int:
-    """Return the positions of each sequence whose logits exist at a time on an accelerator.
-
-    Longer chunks read and write the table's gradient less often.
+    """Return the number of positions of each sequence per chunk.
 
     Args:
-        num_rows: sequences on the device.
-        length: positions of each.
-        chunk: the user's choice, if any.
+        num_rows: number of sequences on the device.
+        length: number of positions of each sequence.
+        chunk: a fixed number of positions; None chooses about CHUNK_TOKENS positions over all sequences.
     """
     return min(chunk or max(CHUNK_TOKENS // num_rows, CPU_CHUNK), length)
 
@@ -112,17 +109,17 @@ def _device_loss_and_grads(
     split: _SplitAxes,
     chunk: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return one device's share: the loss of its sequences [B], and the gradients of their hidden states and of its table rows.
+    """Return the loss of this device's sequences [B], the gradient of their hidden states, and that of its rows of the table.
 
-    Gradients are summed over devices once, at the end; each chunk only exchanges what its softmax needs. Each device receives
-    only its own slice of the table's gradient, because the whole would stay in memory through the backward pass.
+    Gradients are summed over devices once, at the end; within a chunk, devices exchange only the terms of the softmax. Each
+    device receives only its own slice of the table's gradient, as the whole gradient would stay in memory during backward.
     """
     length = hidden.shape[1]
     chunk = chunk_length(len(hidden), length, chunk or (CPU_CHUNK if is_cpu_target() else None))
     order = jnp.argsort(weights == 0, axis=1, stable=True)
 
     def to_front(array: jax.Array) -> jax.Array:
-        """Return each sequence's supervised positions first, then the others, then padding to whole chunks."""
+        """Reorder each sequence: supervised positions, then unsupervised ones, then padding to a multiple of the chunk."""
         indices = order.reshape(order.shape + (1,) * (array.ndim - 2))
         padding = ((0, 0), (0, -length % chunk), (0, 0))[: array.ndim]
         return jnp.pad(jnp.take_along_axis(array, indices, axis=1), padding)
@@ -145,7 +142,7 @@ def _device_loss_and_grads(
             table_grad + jnp.einsum("BCV,BCD->VD", grad, states, preferred_element_type=jnp.float32),
         )
 
-    varying = functools.partial(jax.lax.pcast, to="varying")  # the sums differ between devices
+    varying = functools.partial(jax.lax.pcast, to="varying")  # for shard_map: the sums differ between devices
     loss = _across(varying, jnp.zeros(len(hidden)), split.batch)
     hidden_grad = _across(varying, jnp.zeros(front.shape, front.dtype), split.batch + split.vocab)
     table_grad = _across(varying, jnp.zeros(kernel.shape), split.batch + split.vocab)
@@ -162,8 +159,8 @@ def _loss_and_logits_grad(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the loss of targets [B, C, 1] and its gradient with respect to the logits [B, C, V] of the tokens `token_ids` [V].
 
-    Other devices may have the logits of the other tokens; the maximum, the sum of exponentials and the target's logit are
-    taken over all of them.
+    If the vocabulary is split over devices, the maximum, the sum of exponentials and the target's logit are computed over all
+    devices with collectives.
     """
     largest = _across(jax.lax.pmax, logits.max(-1, keepdims=True), over_vocab)
     index = target - token_ids[0]
@@ -177,7 +174,7 @@ def _loss_and_logits_grad(
         grad = grad * (1 + 2 * options.z_loss * log_z)
     if not options.label_smoothing:
         return loss, grad - (token_ids == target)
-    # As torch's cross_entropy with smoothing e: the target has 1 - e of the weight, and all tokens share e evenly.
+    # As in torch's cross_entropy: with smoothing e, the target gets the weight 1 - e, and e is spread evenly over all tokens.
     is_token, share = token_ids < options.vocab_size, options.label_smoothing / options.vocab_size
     logits_sum = _across(jax.lax.psum, jnp.where(is_token, logits, 0).sum(-1, keepdims=True), over_vocab)
     loss = loss + options.label_smoothing * target_logit - share * logits_sum
@@ -185,7 +182,7 @@ def _loss_and_logits_grad(
 
 
 def _across(collective: Callable[..., Any], arrays: Any, names: tuple[str, ...]) -> Any:
-    """Apply `collective` over the devices along mesh axes; return `arrays` unchanged where there are none."""
+    """Apply `collective` over the mesh axes `names`; return `arrays` unchanged if there are no axes."""
     return collective(arrays, names) if names else arrays
 
 

@@ -1,8 +1,8 @@
-"""Objective original: the loss of the published WizardCoder training script.
+"""The objective "original": the loss of the published WizardCoder training script.
 
-Its data half is `tokenize_original` in data/tokenization.py. The script averages over the supervised tokens of each microbatch
-of each device and then over these means, so tokens of long answers count less. Both means are in the batch's weights
-(data/batches.py), which makes the loss independent of how a step is split over devices here.
+Examples are tokenized by `tokenize_original` in data/tokenization.py. The script averages the loss over the supervised tokens
+of each microbatch on each device, and then averages these means, so tokens of long responses count less. Here the weights in
+the batch contain both averages (data/batches.py), so the loss does not depend on how a step is split over devices.
 
 Source: nlpxucan/WizardLM, WizardCoder/src/train_wizardcoder.py.
 """
@@ -19,12 +19,12 @@ from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_
 
 @dataclasses.dataclass(frozen=True)
 class Original:
-    """See the module docstring."""
+    """The objective "original"; see the module docstring."""
 
     name: str = "original"
     batch_type: type[Any] = Batch
     metric_names: tuple[str, ...] = ()
 
     def loss(self, model: Transformer, batch: Batch, options: LossOptions) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the microbatch's part of the mean over the loss groups' means."""
+        """Return the microbatch's contribution to the mean of means; summed over microbatches, it is the loss of the step."""
         return weighted_cross_entropy(model, batch, options), {}

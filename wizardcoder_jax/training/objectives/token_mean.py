@@ -1,7 +1,7 @@
-"""Objective token_mean: the mean cross-entropy over all supervised tokens of a step.
+"""The objective "token_mean": the mean cross-entropy over all supervised tokens of a step.
 
-Its data half is `tokenize_token_mean` in data/tokenization.py. The mean is in the batch's weights (data/batches.py): every
-supervised token of a step has the same weight.
+Examples are tokenized by `tokenize_token_mean` in data/tokenization.py. The weights in the batch contain the average
+(data/batches.py): each of the n supervised tokens of a step has the weight 1/n.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from wizardcoder_jax.training.objectives.weighted_cross_entropy import weighted_
 
 @dataclasses.dataclass(frozen=True)
 class TokenMean:
-    """See the module docstring."""
+    """The objective "token_mean"; see the module docstring."""
 
     name: str = "token_mean"
     batch_type: type[Any] = Batch
     metric_names: tuple[str, ...] = ()
 
     def loss(self, model: Transformer, batch: Batch, options: LossOptions) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the microbatch's part of the mean over the step's supervised tokens."""
+        """Return the microbatch's contribution to the mean; summed over microbatches, it is the loss of the step."""
         return weighted_cross_entropy(model, batch, options), {}

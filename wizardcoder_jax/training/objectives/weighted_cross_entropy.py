@@ -1,4 +1,4 @@
-"""The weighted cross-entropy of a model on a batch: the loss that supervised objectives share."""
+"""The weighted cross-entropy of a model on a batch, used by the objectives "token_mean" and "original"."""
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ def weighted_cross_entropy(model: Transformer, batch: Batch, options: LossOption
     A target's loss is its cross-entropy plus the regularization terms of `options`.
 
     Args:
-        model: the weights.
-        batch: sequences [B, T].
-        options: settings of the forward pass and of the regularization.
+        model: the model.
+        batch: packed sequences [B, T].
+        options: settings of the forward pass and the regularization.
 
     Raises:
         InputError: the attention kernel named in `options` does not support these shapes.

@@ -1,6 +1,7 @@
-"""Adafactor (Shazeer and Stern, arXiv 1804.04235, algorithm 4) on each layer's matrices, using optax's factored second moment.
+"""Adafactor (Shazeer and Stern, arXiv 1804.04235, algorithm 4), applied to the matrices of each layer separately.
 
-Learning rates are absolute: neither relative to the step nor scaled by the size of the parameters. There is no first moment.
+It uses optax's factored second moment and no first moment. The learning rate is used as given, without the paper's relative
+step sizes and without scaling by the root mean square of the parameters.
 """
 
 import math
@@ -12,15 +13,15 @@ import optax
 
 from wizardcoder_jax.training.optimizers.muon import num_input_dims
 
-# The paper's defaults: updates with a larger root mean square are scaled down to MAX_RMS, the decay of the second moment is
+# The paper's defaults: an update is scaled down if its root mean square exceeds MAX_RMS, the decay of the second moment is
 # 1 - step^-DECAY, and EPS is added to squared gradients.
 MAX_RMS, DECAY, EPS = 1.0, 0.8, 1e-30
 
 
 def adafactor(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
-    """Return Adafactor over nnx.Params by dotted name.
+    """Return the optimizer Adafactor for nnx.Params by dotted name.
 
-    Its state, row and column means, has no logical axes: plain arrays, replicated on all devices.
+    Its state, means of rows and columns, consists of plain arrays without logical axes, which are replicated on all devices.
     """
     moments = optax.scale_by_factored_rms(decay_rate=DECAY, epsilon=EPS)
     rest = optax.chain(optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(schedule))
@@ -42,7 +43,7 @@ def adafactor(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTr
 
 
 def _as_matrices(params: Any) -> Any:
-    """Return the arrays, kernels of blocks as [L, inputs, outputs]: rows and columns are of the matrix, not of one head."""
+    """Return the parameters as arrays, with kernels of blocks reshaped to [L, inputs, outputs], merging heads and head dims."""
     matrices = {}
     for name, param in params.items():
         array, num_dims = param[...], num_input_dims(name)
@@ -53,7 +54,7 @@ def _as_matrices(params: Any) -> Any:
 
 
 def _clip(name: str, update: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return the update in the parameter's `shape`, its root mean square (per layer for stacked layers) limited to MAX_RMS."""
+    """Reshape the update to `shape` and limit its root mean square to MAX_RMS, layer by layer for stacked layers."""
     dims = tuple(range(1 if name.startswith("blocks.") else 0, update.ndim))
     rms = jnp.sqrt(jnp.square(update).mean(dims, keepdims=True))
     return (update / jnp.maximum(1.0, rms / MAX_RMS)).reshape(shape)

@@ -1,4 +1,4 @@
-"""The optimizers and their learning rates: optax's own wherever it has them (see muon.py and adafactor.py for the rest)."""
+"""Builds the optimizer and its learning rate schedule: those of optax, except for Muon and Adafactor."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from wizardcoder_jax.training.optimizers.quantized_moments import quantize_momen
 
 
 def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
-    """Return the learning rate as a function of the step: a linear warmup from 0, then `config.schedule` up to `num_steps`.
+    """Return the learning rate schedule: a linear warmup from 0, then `config.schedule` up to step `num_steps`.
 
-    Cosine, linear and wsd (warmup, stable, decay: arXiv 2404.06395) end at final_lr_fraction of the peak.
+    The schedules cosine, linear and wsd (warmup, stable, decay: arXiv 2404.06395) end at final_lr_fraction of the peak.
     """
     num_warmup = min(config.warmup_steps, num_steps)
     num_after = max(num_steps - num_warmup, 1)
@@ -24,7 +24,7 @@ def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
     elif config.schedule == "linear":
         after = optax.schedules.linear_schedule(peak, final, num_after)
     elif config.schedule == "wsd":
-        num_decay: Any = min(config.decay_fraction * num_steps, num_after)  # may be fractional, which optax's types exclude
+        num_decay: Any = min(config.decay_fraction * num_steps, num_after)  # optax accepts floats here, but its types do not
         after = optax.schedules.linear_schedule(peak, final, num_decay, transition_begin=num_after - num_decay)
     else:
         after = optax.schedules.constant_schedule(peak)
@@ -35,12 +35,12 @@ def make_schedule(config: OptimConfig, num_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimConfig, num_steps: int, layerwise: bool = False) -> optax.GradientTransformation:
-    """Return the optimizer of a run, over nnx.Params by dotted name. Gradients are clipped first, by their global norm.
+    """Return the optimizer of a run for nnx.Params by dotted name, including clipping of gradients by their global norm.
 
     Args:
-        config: which optimizer, and its settings.
-        num_steps: of the run, for the schedule.
-        layerwise: update layer by layer, which takes less memory and more time (layerwise_update.py).
+        config: the optimizer and its settings.
+        num_steps: number of steps of the run, used by the schedule.
+        layerwise: whether to update layer by layer, which takes less memory and more time (layerwise_update.py).
     """
     schedule, weight_decay = make_schedule(config, num_steps), config.weight_decay
     adamw = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=weight_decay)
@@ -53,7 +53,7 @@ def make_optimizer(config: OptimConfig, num_steps: int, layerwise: bool = False)
         inner = optax.partition({"muon": optax.chain(scale_by_muon(config.b1), *rest), "adamw": adamw}, _muon_or_adamw)
     else:
         inner = adafactor(schedule, weight_decay)
-    if config.name != "adafactor":  # it has no full-size moments
+    if config.name != "adafactor":  # Adafactor has no full-size moments to quantize
         inner = quantize_moments(inner, config.moment_dtype, layerwise)
     return inner if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), inner)
 

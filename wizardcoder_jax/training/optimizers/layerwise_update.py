@@ -1,6 +1,7 @@
-"""Optimizer updates made one parameter at a time, and one layer at a time for stacked layers, to bound temporary memory.
+"""Updates one parameter after the other, and stacked layers one layer after the other, to limit temporary memory.
 
-Otherwise the compiler may convert all moments to float32 at once, and keep their random numbers in memory too.
+Otherwise the compiler may keep the float32 values of all quantized moments, and the random numbers of their rounding, in memory
+at the same time.
 """
 
 from collections.abc import Callable
@@ -9,20 +10,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-STACKED_PREFIX = "blocks."  # of the names of parameters whose leading dim is the layer
-MIN_LAYER_SIZE = 1 << 16  # elements of a layer; stacks of smaller layers are updated as a whole
+STACKED_PREFIX = "blocks."  # prefix of the names of parameters whose leading dim is the layer
+MIN_LAYER_SIZE = 1 << 16  # number of elements; stacks of layers with fewer elements are updated as a whole
 Update = Callable[[jax.Array, Any, Any, Any], tuple[Any, Any]]  # key, gradients, state, params -> updates, state
 
 
 def update_layerwise(update: Update, key: jax.Array, grads: dict[str, Any], state: Any, params: Any) -> tuple[Any, Any]:
-    """Return what `update` returns for all parameters at once, except that each part has its own random key.
+    """Return the result of `update`, computed for one parameter or layer at a time, each with its own random key.
 
     Args:
-        update: an optimizer's update, in which no parameter or layer depends on another.
-        key: of its random numbers.
-        grads: by dotted name.
-        state: a pytree that contains dicts by these names; its other leaves, such as counts, must change alike in every part.
-        params: by dotted name.
+        update: the update of an optimizer that treats each parameter and layer independently.
+        key: the random key.
+        grads: gradients by dotted name.
+        state: a pytree that contains dicts with the same names; all other leaves, such as counts, must get the same new value
+            whichever parameter is updated.
+        params: parameters by dotted name.
     """
 
     def is_by_name(node: Any) -> bool:
@@ -56,7 +58,7 @@ def update_layerwise(update: Update, key: jax.Array, grads: dict[str, Any], stat
 def _scan_layers(
     update_one: Callable[..., tuple[Any, Any, Any]], key: jax.Array, grad: Any, own: Any, param: Any
 ) -> tuple[Any, Any, Any]:
-    """Apply `update_one` to each layer; updates and new state overwrite the gradients and the old state."""
+    """Apply `update_one` to each layer; the loop writes updates and new state in place of the gradients and the old state."""
 
     def update_layer(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         layer = lambda tree: jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i, 1), tree)  # noqa: E731

@@ -1,7 +1,7 @@
 """Muon: momentum with orthogonalized matrices (Jordan et al., kellerjordan.github.io/posts/muon).
 
-Not optax's, which orthogonalizes all layers of a stack at once, in float32 and with a copy per matmul: at 15 billion weights no
-accelerator has the memory for that. optax also leaves the parameters that are not matrices to NAdam.
+optax's Muon is not used because it orthogonalizes all layers of a stack at once, in float32 and with a copy for each matmul,
+which needs too much memory for a model with 15 billion parameters. It also updates parameters that are not matrices with NAdam.
 """
 
 import functools
@@ -15,35 +15,37 @@ from flax import nnx
 
 from wizardcoder_jax.core.sharding import shard_over_all_devices
 
-# Five iterations of x -> a x + b (x x') x + c (x x')^2 x bring singular values to between about 0.7 and 1.2; a is as large as
-# possible, so that small singular values grow fast (Jordan's post, "Tuning the coefficients").
+# Coefficients (a, b, c) of the iteration x -> a x + b (x x') x + c (x x')^2 x. Five iterations bring singular values to between
+# about 0.7 and 1.2; a is as large as possible, so that small ones grow fast (Jordan's post, "Tuning the coefficients").
 COEFFICIENTS, NUM_ITERATIONS = (3.4445, -4.7750, 2.0315), 5
-MIN_NORM = 1e-7  # a matrix is divided by its norm, or by this (eps of torch.optim.Muon)
-# Scales an orthogonal update to the root mean square of AdamW's updates, so that AdamW's learning rates fit (Liu et al., "Muon
-# is Scalable for LLM Training", arXiv 2502.16982, equation 4).
+MIN_NORM = 1e-7  # smallest norm by which a matrix is divided (eps of torch.optim.Muon)
+# Root mean square to which orthogonal updates are scaled. It is that of AdamW's updates, so that AdamW's learning rates can be
+# used (Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982, equation 4).
 RMS = 0.2
 
 
 class MuonState(NamedTuple):
-    """The optimizer state of Muon. The field's name is that of arrays in checkpoints."""
+    """The optimizer state of Muon. The name of the field is part of array names in checkpoints."""
 
     mu: dict[str, nnx.Param]  # running mean of the gradients
 
 
 def num_input_dims(name: str) -> int | None:
-    """Return how many dims of a block's matrix, after the layer dim, are its inputs; None for all other parameters."""
+    """Return the number of input dims (after the layer dim) of a matrix in the blocks; None for all other parameters."""
     parts = name.split(".")
     if parts[0] != "blocks" or parts[-1] not in ("kernel", "lora_a", "lora_b"):
         return None
-    # The inputs of attention.out are heads and head dims; all other kernels, and an adapter's rank, have one input dim.
+    # Only the kernel of attention.out, and lora_a next to it, have two input dims: heads and head dims.
     return 2 if parts[-2] == "out" and parts[-1] != "lora_b" else 1
 
 
 def scale_by_muon(decay: float) -> optax.GradientTransformation:
-    """Return the transformation of gradients of blocks' matrices, by dotted name, into orthogonalized Nesterov momentum.
+    """Return an optax transformation of gradients, by dotted name, into orthogonalized Nesterov momentum.
+
+    It applies only to the matrices of the blocks.
 
     Args:
-        decay: of the running mean.
+        decay: the decay rate of the running mean of gradients.
     """
 
     def init(params: Any) -> MuonState:
@@ -54,7 +56,7 @@ def scale_by_muon(decay: float) -> optax.GradientTransformation:
         mean = functools.partial(jax.tree.map, lambda mu, grad: decay * mu + (1 - decay) * grad)
         mu = mean(state.mu, updates)
         nesterov = mean(mu, updates)
-        # Parameters that belong to another optimizer have no leaves here.
+        # optax masks the parameters of other optimizers; they are pytrees without leaves, which jax.tree.map leaves unchanged.
         orthogonal = lambda name, param: jax.tree.map(functools.partial(_orthogonalize, name), param)  # noqa: E731
         return {name: orthogonal(name, param) for name, param in nesterov.items()}, MuonState(mu)
 
@@ -62,7 +64,7 @@ def scale_by_muon(decay: float) -> optax.GradientTransformation:
 
 
 def _orthogonalize(name: str, stack: jax.Array) -> jax.Array:
-    """Return the kernels of a parameter, [L, *in, *out], orthogonalized one layer after the other, and scaled."""
+    """Orthogonalize and scale the update of a parameter, [L, *in, *out], one layer after the other."""
     num_in = num_input_dims(name)
     assert num_in is not None
     rows, columns = math.prod(stack.shape[1 : 1 + num_in]), math.prod(stack.shape[1 + num_in :])
@@ -76,9 +78,9 @@ def _orthogonalize(name: str, stack: jax.Array) -> jax.Array:
 
 
 def newton_schulz(x: jax.Array) -> jax.Array:
-    """Return [I, J], I <= J, with singular values brought close to 1.
+    """Bring the singular values of a matrix [I, J], I <= J, close to 1 with Newton-Schulz iterations.
 
-    The long dim is sharded over all devices, so they exchange only sums of the short products x x', [I, I].
+    The longer dim J is sharded over all devices, so devices exchange only the small products x x', [I, I].
     """
     a, b, c = COEFFICIENTS
     x = shard_over_all_devices(x, 1)

@@ -1,14 +1,14 @@
-"""Optimizer moments stored in fewer bits than they are computed in: bfloat16, or 8 bits per number with a scale per block.
+"""Quantized optimizer moments, stored as bfloat16 or as 8-bit codes with a float32 scale per block.
 
-This works for any optax transformation: moments are converted to float32 for the update and back after it.
+This works for any optax transformation: moments are converted to float32 before the update and quantized again after it.
 
-Rounding is stochastic, so that stored moments are right in expectation. Rounding to nearest would freeze a second moment with
-decay 0.999: a step changes it by a thousandth, but half the distance to the next bfloat16 is two thousandths.
+Rounding is stochastic, so that stored moments are correct in expectation. With rounding to nearest, a second moment with decay
+0.999 could not decay: a step changes it by at most 0.1 %, but half the distance between bfloat16 numbers is about 0.2 %.
 
-8 bits, blocks, and finer steps for small numbers follow Dettmers et al., arXiv 2110.02861 (bitsandbytes, which also leaves
-arrays of fewer than 4096 numbers unchanged). Their steps are a table; here they are a power: in a block of largest magnitude s,
-code c stands for s (c/127)^2 with the sign of c, or, for moments that are never negative, for s (c/255)^4. Relative to s, the
-smallest numbers distinct from 0 are 6e-5 and 2e-10.
+The 8-bit format follows Dettmers et al., arXiv 2110.02861 (bitsandbytes): blocks with a scale, finer steps for small numbers,
+and arrays of fewer than 4096 numbers stay unquantized. Instead of their table of values, a power is used: if s is the largest
+magnitude in a block, code c stands for sign(c) s (c/127)^2, or for s (c/255)^4 if the moment is never negative. The smallest
+magnitudes above 0 are thus 6e-5 s and 2e-10 s.
 """
 
 import functools
@@ -23,38 +23,38 @@ from flax import nnx
 from wizardcoder_jax.core.sharding import Axes
 from wizardcoder_jax.training.optimizers.layerwise_update import update_layerwise
 
-MAX_BLOCK = 128  # largest number of elements that share a scale
-MIN_BLOCK = 16  # blocks are not made smaller than this to fit a mesh
-MAX_SPLIT = 64  # devices that a dim can be sharded over without cutting a block
-MIN_SIZE = 4096  # smaller arrays stay float32
-SECOND_MOMENT = "nu"  # optax's name of second moments, which are never negative
+MAX_BLOCK = 128  # maximum number of elements per block
+MIN_BLOCK = 16  # minimum number of elements per block when blocks are shortened to fit into a device's shard
+MAX_SPLIT = 64  # number of devices that a dim can be sharded over without splitting a block
+MIN_SIZE = 4096  # number of elements; moments with fewer stay float32
+SECOND_MOMENT = "nu"  # optax's name for second moments, which are never negative
 
 MomentDtype = Literal["float32", "bfloat16", "int8"]
 
 
 class QuantizedMoment(NamedTuple):
-    """A moment in 8 bits. The fields' names are those of arrays in checkpoints."""
+    """A moment in 8 bits. The names of the fields are part of array names in checkpoints."""
 
-    codes: nnx.Param  # int8, or uint8 if nothing is negative; shape and axes of the moment
-    scales: nnx.Param  # float32; same shape and axes, except that the dim cut into blocks has size D / block
+    codes: nnx.Param  # int8, or uint8 for second moments; same shape and axes as the moment
+    scales: nnx.Param  # float32; same shape and axes, but the dim of size D that is split into blocks has size D / block
 
 
 class QuantizedMomentsState(NamedTuple):
-    """The state of a transformation with quantized moments. The fields' names are those of arrays in checkpoints."""
+    """The state of an optimizer with quantized moments. The names of the fields are part of array names in checkpoints."""
 
-    count: jax.Array  # int32, updates so far; seeds the rounding
+    count: jax.Array  # int32, number of updates so far; also the seed of the stochastic rounding
     inner: Any
 
 
 def quantize_moments(
     inner: optax.GradientTransformation, dtype: MomentDtype, layerwise: bool = False
 ) -> optax.GradientTransformation:
-    """Return `inner` with its moments, the nnx.Params of its state, stored in `dtype`.
+    """Return an optimizer that makes the updates of `inner` but stores its moments in `dtype`.
 
     Args:
-        inner: the transformation.
-        dtype: of the stored moments.
-        layerwise: update layer by layer (layerwise_update.py).
+        inner: the optimizer; the nnx.Params in its state are its moments.
+        dtype: the dtype of the stored moments.
+        layerwise: whether to update layer by layer (layerwise_update.py).
     """
 
     def quantize(state: Any, key: jax.Array) -> Any:
@@ -94,14 +94,14 @@ def _names(path: tuple[Any, ...]) -> list[str]:
 
 
 def _quantize(leaf: Any, is_second: bool, dtype: MomentDtype, key: jax.Array) -> Any:
-    is_moment = _is_param(leaf) and jax.tree.leaves(leaf)  # neither a count nor a parameter of another optimizer
+    is_moment = _is_param(leaf) and jax.tree.leaves(leaf)  # False for counts and for masked parameters
     if dtype == "float32" or not is_moment:
         return leaf
     value, axes = leaf[...], leaf.axes
     if dtype == "bfloat16":
         return nnx.Param(round_to_bfloat16(value, key), axes=axes)
     dim, block = choose_block(value.shape, axes)
-    if value.size < MIN_SIZE or block == 1:  # a scale per number would save nothing
+    if value.size < MIN_SIZE or block == 1:  # one scale per element would save no memory
         return leaf
     codes, scales = quantize_blocks(value, dim, block, is_second, key)
     return QuantizedMoment(nnx.Param(codes, axes=axes), nnx.Param(scales, axes=axes))
@@ -116,11 +116,11 @@ def _dequantize(node: Any) -> Any:
 
 
 def choose_block(shape: tuple[int, ...], axes: Axes) -> tuple[int, int]:
-    """Return the dim of a moment to cut into blocks, counted from the end (-1 or -2), and the elements of a block.
+    """Return the dim of a moment to split into blocks, counted from the end (-1 or -2), and the number of elements per block.
 
-    The choice depends only on the shape and the logical axes, so that a state fits any mesh. A dim that no mesh shards is best;
-    blocks of a dim that may be sharded must lie within each device's shard. Otherwise the dim with the larger blocks is chosen:
-    on TPU an array with a short last dim takes as much memory as one with 128.
+    The choice depends only on the shape and the logical axes, so that a checkpoint can be restored on any mesh. A dim that is
+    never sharded is preferred, because a block must not extend over several shards. Otherwise the dim with the larger blocks
+    is chosen: on TPU, an array whose last dim is shorter than 128 takes as much memory as if it were 128.
     """
     candidates = [(_block_size(shape[dim], axes[dim]), dim) for dim in (-1, -2) if -dim <= len(axes)]
     unsharded = [(block, dim) for block, dim in candidates if axes[dim] is None and block > MIN_BLOCK]
@@ -137,14 +137,14 @@ def _block_size(size: int, axis: str | None) -> int:
 
 
 def quantize_blocks(x: jax.Array, dim: int, block: int, is_second: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a float32 moment as codes of the same shape, and scales; each number becomes one of its two nearest codes.
+    """Quantize a float32 moment to 8-bit codes of the same shape, and scales; each element is rounded up or down at random.
 
     Args:
         x: the moment.
-        dim: the dim to cut into blocks, counted from the end.
-        block: elements of a block; divides the dim.
-        is_second: whether the moment is never negative.
-        key: of the stochastic rounding.
+        dim: the dim to split into blocks, counted from the end (negative).
+        block: number of elements per block; must divide the size of `dim`.
+        is_second: whether it is a second moment, which is never negative.
+        key: the random key of the stochastic rounding.
     """
     levels, power = (255, 4) if is_second else (127, 2)
     axis = x.ndim + dim
@@ -155,13 +155,13 @@ def quantize_blocks(x: jax.Array, dim: int, block: int, is_second: bool, key: ja
     below, above = (low / levels) ** power, ((low + 1) / levels) ** power
     up = jax.random.uniform(key, blocks.shape) < (magnitude - below) / (above - below)
     codes = jnp.clip(low + up, 0, levels)
-    # A second moment other than 0 must not become 0, because updates are divided by its root.
+    # A second moment above 0 must not be rounded to 0, because updates are divided by its square root.
     codes = jnp.maximum(codes, magnitude > 0).astype(jnp.uint8) if is_second else (codes * jnp.sign(blocks)).astype(jnp.int8)
     return codes.reshape(x.shape), jnp.squeeze(scales, axis + 1)
 
 
 def dequantize_blocks(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """Return the float32 values of codes and scales; the dim cut into blocks is the one whose sizes differ."""
+    """Return the float32 values of a quantized moment; the dim whose size differs in `scales` is the one split into blocks."""
     axis = next(i for i, (size, number) in enumerate(zip(codes.shape, scales.shape, strict=True)) if size != number)
     blocks = codes.reshape(*codes.shape[:axis], scales.shape[axis], -1, *codes.shape[axis + 1 :]).astype(jnp.float32)
     values = (blocks / 255) ** 4 if codes.dtype == jnp.uint8 else jnp.sign(blocks) * (blocks / 127) ** 2
