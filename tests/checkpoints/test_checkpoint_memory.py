@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.processes import run_python
 
-# Saves a state in one process and restores it in another; prints the peak memory beyond what was in use before.
+# Saves a state ("save"), or restores it and prints the growth of memory at its peak, in bytes.
 PROGRAM = """
 import json, sys, threading
 import jax, jax.numpy as jnp, numpy as np

@@ -29,6 +29,6 @@ def test_two_processes_save_and_fall_back_together(tmp_path):
     outputs = [process.communicate(timeout=200) for process in run]
     assert [process.returncode for process in run] == [0, 0], outputs
     assert [json.loads(out.splitlines()[-1]) for out, _ in outputs] == [{"step": 2, "wrong": []}] * 2
-    assert sum("an earlier checkpoint is used" in stderr for _, stderr in outputs) == 1, "only one process reports it"
+    assert sum("trying an earlier checkpoint" in stderr for _, stderr in outputs) == 1, "only one process reports it"
     assert sorted(os.listdir(tmp_path / "run/checkpoints")) == ["2", "3", "3.damaged"]
     assert os.listdir(tmp_path / "run/frozen") == ["0"]

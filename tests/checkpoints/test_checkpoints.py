@@ -38,7 +38,7 @@ def two_steps(tmp_path_factory):
 
 
 def expected_sums(array):
-    """The same checksum by numpy, element by element."""
+    """Compute the checksums with NumPy, following their definition."""
     words = {1: np.uint8, 2: np.uint16, 4: np.uint32}[array.dtype.itemsize]
     words = array.ravel().view(words).astype(np.uint32)
     index, found = np.arange(array.size, dtype=np.uint32), ""
@@ -215,7 +215,7 @@ def test_the_newest_checkpoints_and_every_nth_are_kept(tmp_path):
 def test_a_state_donated_during_the_write_is_saved_unchanged(tmp_path):
     host = np.random.default_rng(0).standard_normal((64, 256, 256)).astype(np.float32)
     spoil = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 - 1, tree), donate_argnums=0)
-    jax.block_until_ready(spoil({"w": jnp.array(host), "n": jnp.arange(10)}))  # compiled before
+    jax.block_until_ready(spoil({"w": jnp.array(host), "n": jnp.arange(10)}))  # compile `spoil` before the save
     num_overlapping = 0
     with CheckpointManager(str(tmp_path / "run"), 9, background=True) as checkpoints:
         for step in range(1, 6):
@@ -295,7 +295,8 @@ def test_a_resumed_run_does_not_rewrite_its_frozen_weights(adapted):
 def test_a_step_without_its_frozen_weights_names_the_missing_folder(adapted, tmp_path):
     copied = shutil.copytree(adapted / "checkpoints/3", tmp_path / "elsewhere/checkpoints/3")
     with pytest.raises(
-        InputError, match=rf"3 has only the trained weights; the frozen ones, {tmp_path}/elsewhere/frozen of its run"
+        InputError,
+        match=rf"3 contains only the trained weights; the frozen weights are missing \({tmp_path}/elsewhere/frozen\)",
     ):
         load_params(str(copied), shapes_of({**TRAINED, **FROZEN}))
 
@@ -311,7 +312,7 @@ def test_damaged_or_foreign_frozen_weights_are_detected(adapted, tmp_path):
         latest(adapted, shapes_of(PARTS))
     shutil.rmtree(adapted / "frozen")
     shutil.copytree(other / "frozen", adapted / "frozen")
-    with pytest.raises(InputError, match=r"frozen/0 has other weights than those that .*3 was trained with"):
+    with pytest.raises(InputError, match=r"frozen/0 does not contain the frozen weights that .*3 was trained with"):
         latest(adapted, shapes_of(PARTS))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.processes import run_python
 
-# Saves, damages and restores on gs://; a separate program, because the store's address is read on first use.
+# Saves, damages and restores checkpoints on gs://. A separate program, because the store's address is read only once.
 PROGRAM = """
 import json, sys
 from tests.helpers.tiny_states import CARD, bits_of, items, shapes_of
@@ -43,13 +43,13 @@ run_command(main)
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """Google Cloud Storage's emulator, empty."""
+    """Start an emulator of Google Cloud Storage with an empty bucket."""
     server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
     objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
     download = objects.download
 
     def download_with_generation(request, response, storage, *args, **kwargs):
-        """As the real store: without this header whoever reads a file cannot replace just what it read."""
+        """Send the generation header as the real store does; clients need it to replace only the version they have read."""
         with contextlib.suppress(KeyError, importlib.import_module("gcp_storage_emulator.exceptions").NotFound):
             found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
             response["x-goog-generation"] = found["generation"]

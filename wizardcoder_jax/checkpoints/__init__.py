@@ -1,1 +1,1 @@
-"""Checkpoints: save, verify, restore. Reading one needs no optimizer code."""
+"""Saves, verifies and restores checkpoints. Reading the weights of a checkpoint requires no training code."""

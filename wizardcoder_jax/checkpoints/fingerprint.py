@@ -1,4 +1,4 @@
-"""Checksums of arrays, computed on the devices that have them: the same value on any mesh, without moving any element."""
+"""Checksums of sharded arrays, computed without moving data between devices and independent of the mesh."""
 
 import functools
 import math
@@ -9,19 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-# A seed and an odd factor of the index for each of the two sums: digits of sqrt(2), sqrt(3), the golden ratio and sqrt(5).
+# (seed, odd multiplier of the index) of each sum: digits of sqrt(2), the golden ratio, sqrt(3) and sqrt(5).
 _CONSTANTS = ((0x6A09E667, 0x9E3779B1), (0xBB67AE85, 0x3C6EF373))
 
 
 def fingerprint_arrays(arrays: dict[str, Any]) -> dict[str, str]:
-    """Return a line for each array, "float32[2,3] 0123456789abcdef": dtype, shape, and a 64-bit checksum of bits and positions.
+    """Return the dtype, shape and checksum of each array as a string, e.g. "float32[2,3] 0123456789abcdef".
 
-    The checksum is two sums modulo 2^32, over all elements, of a mix of the element's bits and its linear index. Integer sums
-    are exact in any order, so neither the mesh nor the strategy changes them. All arrays take one compiled pass, which keeps
-    only the sums.
+    The checksum consists of two sums modulo 2^32 over all elements. Each term is a hash of the element's bits and its linear
+    index. Integer sums do not depend on the order of their terms, so the checksum does not depend on the sharding. One compiled
+    program computes the sums of all arrays, with almost no temporary memory.
 
     Args:
-        arrays: jax arrays of up to 32 bits per element, on one mesh.
+        arrays: JAX arrays of up to 32 bits per element by name, all on the same mesh.
     """
     if not arrays:
         return {}
@@ -32,7 +32,7 @@ def fingerprint_arrays(arrays: dict[str, Any]) -> dict[str, str]:
 
 
 def describe_array(array: Any) -> str:
-    """Return dtype and shape of an array or of its abstract form, e.g. "float32[2,3]"."""
+    """Return the dtype and shape of an array or jax.ShapeDtypeStruct as a string, e.g. "float32[2,3]"."""
     return f"{jnp.dtype(array.dtype).name}[{','.join(map(str, array.shape))}]"
 
 
@@ -42,18 +42,18 @@ def _compile_checksums(replicated: NamedSharding | None) -> Any:
 
 
 def array_checksums(arrays: list[jax.Array]) -> jax.Array:
-    """Return the two sums of each array, uint32 [len(arrays), 2]."""
+    """Return the two checksums of each array, uint32 [len(arrays), 2]."""
     return jnp.stack([_sums(array) for array in arrays])
 
 
 def _sums(array: jax.Array) -> jax.Array:
-    index = jnp.zeros(array.shape, jnp.uint32)  # linear, modulo 2^32
-    for dim in range(array.ndim):  # one iota per dim, which XLA shards like the array
+    index = jnp.zeros(array.shape, jnp.uint32)  # linear index of each element, modulo 2^32
+    for dim in range(array.ndim):  # XLA shards an iota per dim like the array itself
         stride = math.prod(array.shape[dim + 1 :]) % 2**32
         index += jax.lax.broadcasted_iota(jnp.uint32, array.shape, dim) * jnp.uint32(stride)
     words = _words(array)
     mixed = tuple(_mix(words ^ (index * jnp.uint32(factor) + jnp.uint32(seed))) for seed, factor in _CONSTANTS)
-    # Both sums in one reduction: with two, XLA for CPU would first write out the operands of each, twice the array's size.
+    # A single reduction computes both sums: with two, XLA for CPU would store their operands, twice the size of the array.
     add = lambda left, right: (left[0] + right[0], left[1] + right[1])  # noqa: E731
     return jnp.stack(jax.lax.reduce(mixed, (jnp.uint32(0),) * 2, add, tuple(range(array.ndim))))
 
@@ -70,7 +70,7 @@ def _words(array: jax.Array) -> jax.Array:
 
 
 def _mix(words: jax.Array) -> jax.Array:
-    """Scramble 32 bits one-to-one, so that a change of a single element always changes the sum.
+    """Hash 32 bits with a bijective function, so that changing a single element always changes the sum.
 
     Source: fmix32 of MurmurHash3, github.com/aappleby/smhasher, src/MurmurHash3.cpp.
     """

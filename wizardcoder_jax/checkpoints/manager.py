@@ -1,4 +1,4 @@
-"""Writes checkpoints: one folder per step, either complete or absent, readable without the run (checkpoints/reader.py)."""
+"""Writes and restores the checkpoints of a run: one folder per step, which appears only once it is complete."""
 
 import contextlib
 import dataclasses
@@ -34,18 +34,18 @@ from wizardcoder_jax.core.filesystem import ensure_dir, is_remote, remote_path
 
 logger = logging.getLogger(__name__)
 
-ITEMS = ("params", "optimizer", "ema", "guard")  # items of a step, each a folder
-FROZEN = "frozen"  # the item that is saved once for all steps
+ITEMS = ("params", "optimizer", "ema", "guard")  # items of a checkpoint; each is a folder
+FROZEN = "frozen"  # item that is saved only once per run, for all steps
 
 
 class CheckpointManager:
-    """The checkpoints of one run. The items of a step (ITEMS and FROZEN) are pytrees of arrays.
+    """Saves and restores the checkpoints of one run. A checkpoint consists of items (ITEMS and FROZEN): pytrees of arrays.
 
     Args:
         run_dir: the run's folder, local or gs://.
         keep: number of newest checkpoints to keep.
-        keep_every_steps: steps that are multiples of it are kept forever.
-        background: write while training continues. Donating the state meanwhile is safe; on CPU this takes a copy of the state.
+        keep_every_steps: if given, checkpoints of steps that are multiples of this number are never deleted.
+        background: whether to write while training continues. The state may be donated meanwhile; on CPU, it is copied first.
 
     Raises:
         InputError: the folder cannot be created.
@@ -60,15 +60,15 @@ class CheckpointManager:
             policies.append(EveryNSteps(keep_every_steps))
         with self._writing():
             self._manager = _manager(self._run_dir / "checkpoints", AnyPreservationPolicy(policies), background)
-        self._frozen: str | None = None  # checksum of the frozen weights, once they are known to be saved
+        self._frozen: str | None = None  # checksum of the frozen weights once they have been saved
 
     def save(self, step: int, card: CheckpointCard, items: dict[str, Any]) -> None:
-        """Start writing a checkpoint, which appears once it is complete. Does nothing if the step is saved already.
+        """Start to write a checkpoint. Does nothing if the step has already been saved.
 
         Args:
-            step: its number.
-            card: the description of its model; `frozen` is filled in here.
-            items: pytrees by name; None is left out, and "frozen" is written only once per run.
+            step: the step of the checkpoint.
+            card: the description of its model; the field `frozen` is filled in by this method.
+            items: pytrees of arrays by name; None values are skipped, and "frozen" is written only once per run.
 
         Raises:
             InputError: this checkpoint, or the previous one in the background, cannot be written; earlier ones are unaffected.
@@ -82,7 +82,7 @@ class CheckpointManager:
             _save(self._manager, step, card, given)
 
     def _ensure_frozen_saved(self, frozen: Flat) -> str:
-        """Save the frozen weights unless they are saved intact, and return their checksum."""
+        """Save the frozen weights unless an intact copy exists on disk, and return their checksum."""
         if self._frozen is None:
             lines = fingerprint_arrays(frozen)
             self._frozen = combined_checksum(lines)
@@ -97,29 +97,29 @@ class CheckpointManager:
         try:
             with fail_together(f"{run_dir}/{FROZEN}"):
                 folder, lines = find_frozen(run_dir, run_dir, self._frozen or "")
-            for name, array in frozen.items():  # one at a time, as each needs memory for a copy
+            for name, array in frozen.items():  # one at a time, because verifying needs memory for a copy
                 read_verified(folder, lines, {name: array})
         except InputError:
             return False
         return True
 
     def restore(self, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
-        """Return the items of `step`, verified.
+        """Read the items of the checkpoint of `step` and verify their checksums.
 
         Args:
-            step: its number.
+            step: the step of the checkpoint.
             shapes: for each item a pytree of shapes, dtypes and shardings, or None if the run does not have the item.
 
         Raises:
-            DamagedError: the step differs from what was saved.
-            InputError: it is intact but from another model or other settings, or the frozen weights are missing or damaged.
+            DamagedError: the checkpoint on disk differs from what was saved.
+            InputError: the checkpoint belongs to another model or other settings, or the frozen weights are missing or damaged.
         """
         step_dir = os.fspath(self._manager.directory / str(step))
         wanted = {name: flatten(tree) for name, tree in shapes.items() if tree is not None}
         with fail_together(step_dir):
             manifest = read_manifest(step_dir)
             if manifest.step != step or manifest.card is None:
-                raise DamagedError(f"{step_dir} is damaged (its manifest is that of step {manifest.step})")
+                raise DamagedError(f"{step_dir} is damaged (its manifest belongs to step {manifest.step})")
         where = {name: (f"{step_dir}/{name}", lines) for name, lines in manifest.arrays.items()}
         with self._require_frozen(step_dir), fail_together(step_dir):
             if manifest.card.frozen is not None:
@@ -134,20 +134,20 @@ class CheckpointManager:
 
     @contextlib.contextmanager
     def _require_frozen(self, step_dir: str) -> Iterator[None]:
-        """Raise an error for damaged frozen weights, which all steps need, rather than fall back to an earlier step."""
+        """Raise InputError if the frozen weights are damaged: an earlier checkpoint would not help, as all steps need them."""
         try:
             yield
         except DamagedError as error:
             fix = f"restore {self._run_dir}/{FROZEN} from a copy, or start over with --overwrite"
-            raise InputError(f"{error}; {step_dir} needs it: {fix}") from error
+            raise InputError(f"{error}; {step_dir} cannot be used without it; {fix}") from error
 
     def restore_latest(self, shapes: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Return the newest intact step and its items, or None if there is no step yet.
+        """Restore the newest intact checkpoint; return its step and items, or None if there is no checkpoint yet.
 
-        Damaged steps are logged and, once an intact one is found, renamed to STEP.damaged.
+        Damaged checkpoints are logged and, once an intact one is found, renamed to STEP.damaged.
 
         Raises:
-            InputError: there are steps but all are damaged; or see `restore`.
+            InputError: all existing checkpoints are damaged, or `restore` raises it.
         """
         damaged: list[int] = []
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -156,7 +156,7 @@ class CheckpointManager:
             except DamagedError as error:
                 damaged.append(step)
                 if is_main_process():
-                    logger.warning(f"{error}; an earlier checkpoint is used instead")
+                    logger.warning(f"{error}; trying an earlier checkpoint")
                 continue
             self._move_aside(self._manager.directory, damaged)
             self._manager.reload()
@@ -167,7 +167,7 @@ class CheckpointManager:
         return None
 
     def _move_aside(self, folder: epath.Path, steps: list[int]) -> None:
-        """Rename damaged steps, so that their numbers are free and no data is lost."""
+        """Rename the folders of damaged checkpoints, so that the steps can be saved again and no data is deleted."""
         if is_main_process():
             for path in (folder / str(step) for step in steps):
                 names = (f"{path.name}.damaged{suffix}" for suffix in ("", *(f".{i}" for i in range(2, 1000))))
@@ -176,7 +176,7 @@ class CheckpointManager:
         barrier("damaged checkpoints are moved aside")
 
     def wait(self) -> None:
-        """Wait until everything saved is durable.
+        """Wait until all checkpoints have been written completely.
 
         Raises:
             InputError: a checkpoint cannot be written.
@@ -198,20 +198,20 @@ class CheckpointManager:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Wait until everything saved is durable, and close."""
+        """Wait until all checkpoints have been written completely, and release resources."""
         self.wait()
         self._manager.close()
 
 
 def _silence_duplicate_errors() -> None:
-    """Keep Orbax's threads from logging their own traceback of an error that is also raised and reported in one line."""
+    """Suppress the tracebacks that Orbax's threads log, because the same error is raised and reported in the main thread."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unraisable
 
 
 def _report_unraisable(unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":  # raised by a write that fails after another one has failed
+    if str(unraisable.exc_value) != "Event loop is closed":  # follow-up of another failed write, which is reported
         sys.__unraisablehook__(unraisable)
 
 
@@ -219,17 +219,17 @@ def _manager(folder: epath.Path, policy: PreservationPolicy, background: bool) -
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policy,
         enable_async_checkpointing=background,
-        cleanup_tmp_directories=True,  # left by killed runs
-        lightweight_initialize=True,  # otherwise damaged metadata of a step is an error
+        cleanup_tmp_directories=True,  # remove incomplete folders of killed runs
+        lightweight_initialize=True,  # do not fail if the metadata of a step is damaged
     )
     arrays = {name: _array_handler() for name in ITEMS}
     return ocp.CheckpointManager(folder, options=options, item_handlers={**arrays, "model": ocp.JsonCheckpointHandler()})
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
-    """Return a handler without compression, which is slow and hardly shrinks weights.
+    """Return Orbax's array handler, set up to write large replicated arrays in slices from several processes.
 
-    Processes share the writing of large replicated arrays.
+    Compression is disabled, because it is slow and hardly shrinks weights.
     """
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=PART_BYTES)
     kinds = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
@@ -244,14 +244,14 @@ def _save(manager: ocp.CheckpointManager, step: int, card: CheckpointCard | None
 
 
 def _save_args(flat: Flat) -> Any:
-    """Return arguments that write each shard directly; with a limit on the size of data files it would be copied first."""
+    """Return the arguments of a save without a size limit for data files: with a limit, tensorstore would copy each shard."""
     return ocp.args.PyTreeSave(
         flat, save_args={name: _chunks(leaf) for name, leaf in flat.items()}, ocdbt_target_data_file_size=0
     )
 
 
 def _chunks(array: jax.Array) -> ocp.SaveArgs:
-    """Return chunks that can be read separately; stacked layers are split by layer first, which needs no copy."""
+    """Return the chunk layout of an array; stacked layers are split along the layer dim, which needs no copy."""
     if array.nbytes <= PART_BYTES:
         return ocp.SaveArgs()
     is_stack = array.ndim > 2
@@ -259,7 +259,7 @@ def _chunks(array: jax.Array) -> ocp.SaveArgs:
 
 
 def _check_same(step_dir: str, stored: dict[str, dict[str, str]], wanted: dict[str, Flat]) -> None:
-    """Check that a step has the items, shapes and dtypes that the run needs to resume."""
+    """Check that a checkpoint has the items, shapes and dtypes that the run needs to resume."""
     for item, flat in wanted.items():
         names = [*flat, *(name for name in stored.get(item, {}) if name not in flat)]
         for name in names:
@@ -267,5 +267,5 @@ def _check_same(step_dir: str, stored: dict[str, dict[str, str]], wanted: dict[s
             expected = describe_array(flat[name]) if name in flat else "nothing"
             if found != expected:
                 array = f"{item} {name}".strip()
-                problem = f"{step_dir} has another model or other settings: {array} is {found}, expected {expected}"
+                problem = f"{step_dir} belongs to another model or other settings: {array} is {found}, expected {expected}"
                 raise InputError(f"{problem}; resume with the settings of that run, or start over with --overwrite")

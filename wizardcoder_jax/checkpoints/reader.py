@@ -1,8 +1,10 @@
 """Finds and reads checkpoints. Every array is verified against the checksum that was saved with it.
 
-RUN/checkpoints/<step>/params     weights by dotted path; only the trained ones if the run freezes some
-                      /optimizer  and other items that a run needs to resume (absent in a converted model)
-                      /model      JSON: the card, and a checksum of every array (checkpoints/metadata.py)
+The files of a run:
+
+RUN/checkpoints/<step>/params     weights by dotted path; without the frozen weights, if there are any
+                      /optimizer  and other items needed to resume a run (absent in a converted model)
+                      /model      JSON: description of the model and checksums of all arrays (checkpoints/metadata.py)
 RUN/frozen/0/params, model        frozen weights, saved once for all steps
 """
 
@@ -24,11 +26,11 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import exists, is_remote, open_bytes, remote_path
 
 Flat = dict[str, Any]
-_COMMITTED = "commit_success.txt"  # marks a complete folder where folders cannot be renamed (gs://); written by Orbax
+_COMMITTED = "commit_success.txt"  # written by Orbax into complete folders on gs://, where folders cannot be renamed
 
 
 class DamagedError(InputError):
-    """A checkpoint differs from what was saved."""
+    """A checkpoint on disk differs from what was saved."""
 
 
 def flatten(tree: Any) -> Flat:
@@ -43,7 +45,9 @@ def unflatten(tree: Any, flat: Flat) -> Any:
 
 
 def find_checkpoint(path: str) -> str | None:
-    """Return the step folder that `path` refers to: itself, or the newest of a run or its checkpoints; None if neither.
+    """Return the step folder that `path` refers to, or None if it is not a checkpoint.
+
+    `path` is a step folder, or the folder of a run or of its checkpoints, in which case the newest step is returned.
 
     Raises:
         InputError: the object store cannot be reached.
@@ -67,36 +71,38 @@ def _absolute(path: str) -> Any:
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Return the manifest of a step's folder, or of a folder of frozen weights.
+    """Return the manifest of a checkpoint or of frozen weights.
 
     Raises:
-        DamagedError: it is damaged, or not a checkpoint of this program.
+        DamagedError: `folder` is damaged, or was not written by wizardcoder_jax.
     """
     try:
         with open_bytes(f"{folder}/model/metadata") as file:
             return Manifest.from_json(json.loads(file.read()))
     except (InputError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{folder} is damaged or not a checkpoint of this program ({error})") from error
+        raise DamagedError(f"{folder} is damaged or is not a checkpoint of wizardcoder_jax ({error})") from error
 
 
 def read_card(step_dir: str) -> CheckpointCard:
-    """Return the description of the checkpoint's model.
+    """Return the description of a checkpoint's model.
 
     Raises:
-        DamagedError: it is damaged, or not a checkpoint of this program.
-        InputError: the folder has the frozen weights of a run.
+        DamagedError: the checkpoint is damaged, or was not written by wizardcoder_jax.
+        InputError: the folder contains the frozen weights of a run instead of a checkpoint.
     """
     card = read_manifest(step_dir).card
     if card is None:
-        raise InputError(f"{step_dir} has the frozen weights of a run; name the run or one of its checkpoints instead")
+        raise InputError(
+            f"{step_dir} contains only frozen weights; use the folder of their run or one of its checkpoints instead"
+        )
     return card
 
 
 def stored_dtypes(step_dir: str, model: Any) -> Any:
-    """Return the stored dtype of each weight of a checkpoint, as a pytree like `model`.
+    """Return the stored dtype of each weight of a checkpoint, in a pytree with the structure of `model`.
 
     Raises:
-        InputError: it is damaged, or belongs to another model.
+        InputError: the checkpoint is damaged, or belongs to another model.
     """
     stored = {name: line for _, lines in _find_params(step_dir) for name, line in lines.items()}
     _check_names(step_dir, stored, flatten(model))
@@ -104,17 +110,17 @@ def stored_dtypes(step_dir: str, model: Any) -> Any:
 
 
 def load_params(step_dir: str, model: Any) -> Any:
-    """Load the weights of a checkpoint, trained and frozen, with the shapes, dtypes and shardings of `model`.
+    """Load all weights of a checkpoint, trained and frozen, with the shapes, dtypes and shardings of `model`.
 
     Raises:
-        InputError: they are damaged, or belong to another model.
+        InputError: the weights are damaged, or belong to another model.
     """
     folders, flat, loaded = _find_params(step_dir), flatten(model), {}
     _check_names(step_dir, {name: line for _, lines in folders for name, line in lines.items()}, flat)
     for folder, lines in folders:
         wanted = {name: leaf for name, leaf in flat.items() if name in lines}
         for name, leaf in wanted.items():
-            if lines[name].split()[0] != describe_array(leaf):  # one at a time, as a conversion needs memory for both arrays
+            if lines[name].split()[0] != describe_array(leaf):  # convert one array at a time to save memory
                 loaded[name] = _convert(read_verified(folder, lines, {name: leaf})[name], leaf)
         loaded |= read_verified(folder, lines, {name: leaf for name, leaf in wanted.items() if name not in loaded})
     return unflatten(model, loaded)
@@ -125,7 +131,7 @@ def _convert(array: jax.Array, leaf: Any) -> jax.Array:
 
 
 def _find_params(step_dir: str) -> list[tuple[str, ArrayChecksums]]:
-    """Return the folders of a checkpoint's weights, each with the checksums of its arrays."""
+    """Return the folders that contain a checkpoint's weights, each with the checksums of its arrays."""
     manifest = read_manifest(step_dir)
     folders = [(f"{step_dir}/params", manifest.arrays["params"])]
     if manifest.card is not None and manifest.card.frozen is not None:
@@ -137,31 +143,36 @@ def _find_params(step_dir: str) -> list[tuple[str, ArrayChecksums]]:
 def find_frozen(run_dir: str, step_dir: str, expected: str) -> tuple[str, ArrayChecksums]:
     """Return the folder of a run's frozen weights, and the checksums of its arrays.
 
+    Args:
+        run_dir: the run's folder.
+        step_dir: the checkpoint that needs the frozen weights.
+        expected: the combined checksum of the frozen weights that the checkpoint was trained with.
+
     Raises:
-        InputError: it is missing, damaged, or from another run than the step in `step_dir`.
+        InputError: the folder is missing or damaged, or contains other weights.
     """
     folder = f"{run_dir}/frozen/0"
     if not exists(folder):
-        raise InputError(f"{step_dir} has only the trained weights; the frozen ones, {run_dir}/frozen of its run, are missing")
+        raise InputError(f"{step_dir} contains only the trained weights; the frozen weights are missing ({run_dir}/frozen)")
     lines = read_manifest(folder).arrays["params"]
     if combined_checksum(lines) != expected:
-        raise InputError(f"{folder} has other weights than those that {step_dir} was trained with")
+        raise InputError(f"{folder} does not contain the frozen weights that {step_dir} was trained with")
     return f"{folder}/params", lines
 
 
 def _check_names(step_dir: str, lines: ArrayChecksums, flat: Flat) -> None:
-    """Check that every leaf is stored, with its shape."""
+    """Check that every array in `flat` is stored with the same shape."""
     for name, leaf in flat.items():
         stored = lines.get(name, "nothing").split()[0]
         if stored.partition("[")[2] != describe_array(leaf).partition("[")[2]:
-            raise InputError(f"{step_dir} belongs to another model: its {name} is {stored}, expected {describe_array(leaf)}")
+            raise InputError(f"{step_dir} belongs to another model: {name} is {stored}, expected {describe_array(leaf)}")
 
 
 def read_verified(folder: str, lines: ArrayChecksums, shapes: Flat) -> Flat:
-    """Return arrays of one item, verified.
+    """Read arrays of one item and verify their checksums.
 
     Raises:
-        DamagedError: an array differs from what was saved.
+        DamagedError: an array on disk differs from what was saved.
     """
     if not shapes:
         return {}
@@ -176,10 +187,10 @@ def read_verified(folder: str, lines: ArrayChecksums, shapes: Flat) -> Flat:
 
 @contextlib.contextmanager
 def fail_together(location: str) -> Iterator[None]:
-    """Make an error in one process an error in all processes of the run, so that none waits for the others.
+    """Raise an error in all processes of the run if the block fails in one, so that no process waits for another forever.
 
     Raises:
-        DamagedError: reading `location` failed.
+        DamagedError: reading `location` failed in any process.
     """
     problem: Exception | None = None
     try:
@@ -190,7 +201,7 @@ def fail_together(location: str) -> Iterator[None]:
         return
     if isinstance(problem, InputError):
         raise problem
-    reason = "as another process found" if problem is None else first_line(problem)
+    reason = "another process could not read it" if problem is None else first_line(problem)
     raise DamagedError(f"{location} is damaged ({reason})") from problem
 
 

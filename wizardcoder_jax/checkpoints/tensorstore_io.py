@@ -1,6 +1,6 @@
-"""Reads a checkpoint's arrays onto a mesh in parts, so that it needs little more memory than the arrays themselves.
+"""Reads the arrays of a checkpoint in small parts and copies them to the devices of a mesh, to limit peak memory.
 
-Orbax, which writes them (checkpoints/manager.py), would read every shard as a whole and keep two or three copies meanwhile.
+Orbax, which writes the arrays (checkpoints/manager.py), would read each shard as a whole, with memory for two or three copies.
 """
 
 import collections
@@ -19,27 +19,27 @@ import tensorstore as ts
 
 from wizardcoder_jax.core.filesystem import is_remote
 
-# Arrays are stored in chunks of at most this size and read in parts of about this size. Memory that a thread frees stays in its
-# heap: with parts of 16 MB, half a gigabyte remained allocated after a restore.
+# Maximum bytes of a stored chunk, and approximate bytes of a part that is read at once. Threads do not return freed memory to
+# the operating system: with parts of 16 MB, half a gigabyte remained allocated after a restore.
 PART_BYTES = 2 << 20
-_AHEAD_BYTES = 4 * PART_BYTES  # of parts that are read concurrently
-_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # the same for an object store, which has a higher latency
-_CONTEXT = {"cache_pool#index": {"total_bytes_limit": 50_000_000}}  # for the index of a folder's files
+_AHEAD_BYTES = 4 * PART_BYTES  # bytes of parts that are read concurrently
+_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # the same for object stores, which have a higher latency
+_CONTEXT = {"cache_pool#index": {"total_bytes_limit": 50_000_000}}  # bytes to cache for the index of a folder
 
-Bounds = tuple[tuple[int, int], ...]  # start and end of a shard along each dim
+Bounds = tuple[tuple[int, int], ...]  # (start, end) of a shard along each dim of the array
 
 
 @dataclasses.dataclass(kw_only=True)
 class _Shard:
-    """A shard of an array on some of this process's devices, while it is being filled."""
+    """A shard of an array while it is being read, with copies on one or more devices of this process."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     devices: list[Any]
-    copies: list[jax.Array] = dataclasses.field(default_factory=list)  # one per device
+    copies: list[jax.Array] = dataclasses.field(default_factory=list)  # one copy of the shard per device
 
     def fill(self, part: np.ndarray, start: tuple[int, ...]) -> None:
-        """Write `part`, whose first element is at index `start` of this shard."""
+        """Write `part` into the shard, starting at index `start`."""
         if part.shape == self.shape:
             self.copies = [jax.device_put(part, device) for device in self.devices]
             return
@@ -55,11 +55,11 @@ def _write_part(whole: jax.Array, part: jax.Array, start: tuple[int, ...]) -> ja
 
 
 def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[str, jax.Array]:
-    """Read arrays by name from a folder that Orbax wrote, in their stored dtypes.
+    """Read arrays, in their stored dtypes, from a folder written by Orbax.
 
     Args:
-        folder: local or gs://.
-        shapes: name -> shape and sharding.
+        folder: a local or gs:// folder.
+        shapes: name of each array -> its shape and sharding.
 
     Raises:
         ValueError: an array is missing, cannot be read, or has another shape.
@@ -88,7 +88,7 @@ def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[
 
 
 def _spec(folder: str, name: str) -> dict[str, Any]:
-    """Return the tensorstore specification of an array that Orbax wrote."""
+    """Return the tensorstore specification of an array written by Orbax."""
     if is_remote(folder):
         bucket, _, path = folder.removeprefix("gs://").partition("/")
         base = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
@@ -99,7 +99,7 @@ def _spec(folder: str, name: str) -> dict[str, Any]:
 
 
 def _devices_by_box(sharding: Any, shape: tuple[int, ...]) -> dict[Bounds, list[Any]]:
-    """Return the distinct shards of this process's devices, each with the devices that have it."""
+    """Return the distinct shards on this process's devices -> the devices that need them."""
     boxes: dict[Bounds, list[Any]] = collections.defaultdict(list)
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         bounds = (part.indices(size) for part, size in zip(index, shape, strict=True))
@@ -122,7 +122,7 @@ def _parts(box: Bounds, store: Any) -> list[tuple[slice, ...]]:
 
 
 def _read_ahead(jobs: list[Any], num_bytes_ahead: int) -> Iterator[tuple[_Shard, tuple[int, ...], np.ndarray]]:
-    """Yield the parts in order, while up to `num_bytes_ahead` of the following ones are being read."""
+    """Yield the parts in order while up to `num_bytes_ahead` bytes of the next parts are read in the background."""
     pending: collections.deque[Any] = collections.deque()
     pending_bytes = 0
     for store, shard, box, part in jobs:
