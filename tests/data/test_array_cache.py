@@ -28,7 +28,7 @@ MAX_LENGTH = 256
 
 
 class CountingTasks(types.ModuleType):
-    """Stands in for the seqio module, which takes many seconds to import, and counts the calls."""
+    """A fake of seqio_tasks, which takes many seconds to import. It counts the calls."""
 
     def __init__(self):
         super().__init__("wizardcoder_jax.data.seqio_tasks")
@@ -61,7 +61,7 @@ def config_of(tmp_path, **changes):
 
 
 def prepared(file, tmp_path, tokenizer=None, **changes):
-    """The training data of a config with `changes`."""
+    """Prepare and return the training data of a config with `changes`."""
     return prepare_data(config_of(tmp_path, **changes), [str(file)], tokenizer or ByteTokenizer()).train
 
 
@@ -246,7 +246,7 @@ def test_counts_describe_what_was_kept_dropped_and_truncated(tmp_path, capsys):
     assert counts.fill == pytest.approx(counts.tokens / (2 * MAX_LENGTH))
     err = capsys.readouterr().err
     assert f"1 of 3 prompts fill max_length {MAX_LENGTH} and are dropped (first: {file}:3)" in err
-    assert f"1 of 3 responses are cut at max_length {MAX_LENGTH}" in err
+    assert f"1 of 3 responses are truncated at max_length {MAX_LENGTH}" in err
     assert json.loads((folder_of(tmp_path) / "manifest.json").read_text())["facts"]["train"]["counts"]["dropped"] == 1
 
 
@@ -265,7 +265,7 @@ def test_a_response_is_truncated_at_max_length_starting_with_the_end_token(tmp_p
     file.write_text(file.read_text().splitlines()[0] + "\n")
     prompt_length = len(next(tokenize_plainly(read_examples([str(file)]), ByteTokenizer()))[0]) - 4
     if expected is None:
-        with pytest.raises(InputError, match=r"every prompt is longer than max_length .*records\.jsonl:1.*--max-length"):
+        with pytest.raises(InputError, match=r"every prompt fills max_length .*records\.jsonl:1.*--max-length"):
             prepared(file, tmp_path, max_length=prompt_length + spare)
         return
     features = all_features(prepared(file, tmp_path, max_length=prompt_length + spare))
@@ -311,7 +311,7 @@ def test_objective_original_keeps_a_prompt_that_fills_the_row(tmp_path, capsys):
     dataset = prepared(file, tmp_path, objective="original")
     assert (dataset.counts.items, dataset.counts.dropped, dataset.rows.num_supervised.tolist()) == (2, 0, [4, 0])
     assert f"1 of 2 prompts fill max_length {MAX_LENGTH} and are kept without a supervised token" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"every prompt is longer than max_length"):
+    with pytest.raises(InputError, match=r"every prompt fills max_length"):
         prepared(file, tmp_path, objective="original", max_length=64)
 
 
@@ -342,7 +342,7 @@ def test_a_warm_cache_of_a_million_examples_returns_the_batch_of_the_millionth_w
     counts = dict.fromkeys(("examples", "items", "rows"), num_examples) | {"dropped": 0, "truncated": 0, "fill": 1.0}
     counts |= dict.fromkeys(("tokens", "supervised_tokens"), num_examples * (length - 1))
     file = tmp_path / "data.jsonl"
-    with file.open("w") as out:  # of a realistic size, because it is hashed too
+    with file.open("w") as out:  # a file of realistic size, because it is hashed too
         out.writelines(["x" * 400 + "\n"] * num_examples)
     config, tokenizer = config_of(tmp_path), ByteTokenizer()
     made = array_cache.CachedArrays(arrays=arrays, facts={"train": {"width": MAX_LENGTH, "counts": counts}})

@@ -10,12 +10,12 @@ pytestmark = pytest.mark.quick
 
 
 def dataset(num_rows):
-    """Row r consists of one example, whose tokens are r + 1."""
+    """Return a dataset whose row r consists of one example, with all tokens equal to r + 1."""
     return dataset_of([Sample(r, np.full(5, r + 1), np.ones(5, bool)) for r in range(num_rows)], 4)
 
 
 def uneven(num_rows, packs=False):
-    """Rows with different numbers of supervised tokens, at least one each."""
+    """Return a dataset whose rows have different numbers of supervised tokens, at least one per row."""
     samples = list(random_samples(num_rows, 30, seed=1))
     for sample in samples:
         sample.loss_mask[-1] = True
@@ -55,7 +55,7 @@ def test_a_batch_depends_only_on_its_step():
 
 
 def test_the_order_of_rows_never_changes_between_versions():
-    """Resumed runs rely on it: a change would reorder the data of every existing run."""
+    """A change would reorder the data of every run that is resumed."""
     assert Batches(dataset(7), 7, seed=0).rows(0).tolist() == [2, 4, 3, 6, 5, 0, 1]
 
 

@@ -1,4 +1,4 @@
-"""The complete seed set of the recipe; imports seqio and TensorFlow, which takes many seconds."""
+"""Code Alpaca, the complete seed data of WizardCoder. Imports seqio and TensorFlow, which takes many seconds."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_code_alpaca_fills_98_percent_of_rows_of_2048_and_no_example_is_lost(tmp
     num_prompt = sum(map(len, tokenizer.encode_batch(texts)))
     num_response = sum(map(len, tokenizer.encode_batch([example.output for example in examples]))) + len(examples)
     assert data.counts.items == len(examples) == 20_022
-    assert data.counts.tokens == num_prompt + num_response - len(examples)  # the last token of each is only a target
+    assert data.counts.tokens == num_prompt + num_response - len(examples)  # the last token of each example is not an input
     assert data.counts.supervised_tokens == num_response
     batches = Batches(data, 1, seed=0)
     consumed = np.concatenate([batches.example_ids(step) for step in range(data.num_rows)])

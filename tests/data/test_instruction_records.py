@@ -44,9 +44,9 @@ def test_a_question_and_its_answer_are_read_from_messages(tmp_path):
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
-        ({"instruction": "x"}, "no key 'output'"),
-        ({"prompt": "x", "output": "y"}, r"no key 'instruction' \(found 'prompt', 'output'\)"),
-        ({}, "found none"),
+        ({"instruction": "x"}, "missing key 'output'"),
+        ({"prompt": "x", "output": "y"}, r"missing key 'instruction' \(found 'prompt', 'output'\)"),
+        ({}, "found no keys"),
         ({"instruction": "x", "output": None}, "'output' must be a string, found NoneType"),
         ({"instruction": "x", "input": 3, "output": "y"}, "'input' must be a string, found int"),
         ({"instruction": " \n", "output": "y"}, "'instruction' is empty"),

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.quick
     ("sizes", "rates", "totals"),
     [
         ([10, 10], [1, 1], [10, 10]),
-        ([100, 10], [1, 1], [100, 100]),  # the larger task once, the smaller ten times
-        ([100, 10], [3, 1], [100, 33]),  # 33 and a third
-        ([100, 10], [20, 1], [200, 10]),  # the second is larger relative to its rate
+        ([100, 10], [1, 1], [100, 100]),  # the larger task occurs once, the smaller ten times
+        ([100, 10], [3, 1], [100, 33]),  # rounded from 33 1/3
+        ([100, 10], [20, 1], [200, 10]),  # the second task is larger relative to its rate
         ([7], [0.3], [7]),
         ([1000, 30, 5], [0.5, 0.3, 0.2], [1000, 600, 400]),
     ],
@@ -48,5 +48,5 @@ def test_repeats_are_numbered():
 
 
 def test_an_absurd_rate_is_refused():
-    with pytest.raises(InputError, match=r"would repeat its smaller tasks until it has 1e\+09 examples .* raise the rate"):
+    with pytest.raises(InputError, match=r"would have 1e\+09 examples because small tasks are repeated .* raise the rate"):
         repeats_per_example([1000, 10], [1e-6, 1], seed=0)

@@ -1,4 +1,4 @@
-"""Objective original against the published script's logic, re-implemented here on transformers' own tokenizer classes.
+"""The objective "original" equals the published script, whose logic is reimplemented here with transformers' tokenizers.
 
 Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py: _tokenize_fn, preprocess, train_tokenize_function.
 """
@@ -38,7 +38,7 @@ def rows():
 
 
 def source_of(row):
-    """A non-empty input is joined to the instruction, as in the authors' data."""
+    """Return the script's prompt; a non-empty input is joined to the instruction, as in the authors' data."""
     return TEMPLATE.format(instruction=f"{row['instruction']}\n{row['input']}" if row["input"] else row["instruction"])
 
 
@@ -68,20 +68,20 @@ def texts_of(rows):
 
 
 def byte_level(folder, rows):
-    """Byte-level BPE without word boundaries: it may merge the prompt's colon with the start of the response."""
+    """Train a byte-level BPE without word boundaries, which may merge the prompt's colon with the start of the response."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False, max_token_length=8
     )
-    # Short texts around the boundary, because training on whole texts is slow if merges may cross words.
+    # Trained on short texts around the boundary: on whole texts, training is slow if merges may cross words.
     backend.train_from_iterator([f"Response:{row['output'][:12]}" for row in rows], trainer)
     return save(folder, backend, tokenizer_class="PreTrainedTokenizerFast", eos_token="<|endoftext|>")
 
 
 def llama(folder, rows, single="<s> $A"):
-    """Like Llama's: SentencePiece's space marks, byte fallback, and a BOS token added to each text."""
+    """Train a tokenizer like Llama's: SentencePiece's space marks, byte fallback, and a BOS token added to each text."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     backend = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -92,19 +92,19 @@ def llama(folder, rows, single="<s> $A"):
         single=single, pair=f"{single} $B", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    # As in its file, which is how transformers 4 read it; LlamaTokenizer of 5 adds space marks after special tokens.
+    # Use the tokenizer as defined in its file, as transformers 4 did: in version 5, LlamaTokenizer adds further space marks.
     return save(folder, backend, tokenizer_class="PreTrainedTokenizerFast", **special)
 
 
 def _bytes_unmarked(text):
-    """Byte pieces are ordinary pieces in Llama's file; the trainer took them only as special tokens."""
+    """Make byte pieces ordinary tokens, as in Llama's file; the trainer accepts them only as special tokens."""
     content = json.loads(text)
     content["added_tokens"] = [token for token in content["added_tokens"] if not token["content"].startswith("<0x")]
     return json.dumps(content)
 
 
 def bos_and_eos(folder, rows):
-    """A tokenizer that also adds EOS to each text; a truncated text keeps it."""
+    """Return a tokenizer that adds BOS and EOS to each text, even if the text is truncated."""
     return llama(folder, rows, "<s> $A </s>")
 
 

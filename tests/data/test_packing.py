@@ -12,7 +12,7 @@ def features_of(dataset):
 
 
 def unpack(dataset):
-    """example id -> (tokens, targets, weights, positions) of its segment."""
+    """Return example id -> (tokens, targets, weights, positions) of its segment."""
     found, features = {}, features_of(dataset)
     for r in range(dataset.num_rows):
         for segment, example_id in enumerate(dataset.examples_in(r).tolist(), start=1):
@@ -97,7 +97,7 @@ def test_each_example_goes_into_the_fullest_row_with_space():
 
 
 def slow_best_fit(lengths, capacity):
-    """Textbook best-fit-decreasing that checks every row; returns the remaining space of each row."""
+    """Pack with a textbook best-fit-decreasing that checks every row; return the free space of each row."""
     spaces = []
     for length in sorted(lengths.tolist(), reverse=True):
         fitting = [i for i, space in enumerate(spaces) if space >= length]

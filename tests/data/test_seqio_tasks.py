@@ -1,4 +1,4 @@
-"""The output of our seqio Task; imports seqio and TensorFlow, which takes many seconds."""
+"""The output of the instruction Task. Imports seqio and TensorFlow, which takes many seconds."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_the_task_of_objective_original_equals_its_function(max_length):
 
 
 def test_token_id_zero_survives_our_packing_but_not_that_of_seqio():
-    """Why seqio does not pack here: it treats 0 as padding, and StarCoder's end of text is 0."""
+    """We do not use seqio's packing because it treats id 0 as padding, which is StarCoder's end-of-text token."""
     import seqio
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Tasks and Mixtures of users; imports seqio and TensorFlow, which takes many seconds."""
+"""User-defined Tasks and Mixtures. Imports seqio and TensorFlow, which takes many seconds."""
 
 import importlib
 import itertools
@@ -72,7 +72,7 @@ def prepared(config):
 
 
 def segments(dataset):
-    """item id -> (tokens, targets, weights) of its segment."""
+    """Return item id -> (tokens, targets, weights) of its segment."""
     features, found = dataset.features(np.arange(dataset.num_rows)), {}
     for r in range(dataset.num_rows):
         for segment, item in enumerate(dataset.examples_in(r).tolist(), start=1):
@@ -123,7 +123,7 @@ def test_a_mixture_keeps_its_rates_and_every_segment_has_a_unique_id(task, capsy
     items = segments(data)
     assert len(items) == data.counts.items == 60
     records = [item % 46 for item in items]
-    assert sorted(record for record in records if record >= 6) == list(range(6, 46))  # the large task once
+    assert sorted(record for record in records if record >= 6) == list(range(6, 46))  # the large task occurs once
     small = np.bincount([record for record in records if record < 6], minlength=6)
     assert small.sum() == 20 and set(small) == {3, 4}
     assert data.counts.examples == 46
@@ -182,16 +182,16 @@ def test_changed_data_of_a_task_is_never_taken_from_the_cache(task, tmp_path):
 
 BAD = {
     "no colon": ("", {"task": "module"}, "task 'module' must be MODULE:NAME"),
-    "no module": ("", {"task": "users_missing:it"}, "no module users_missing .*PYTHONPATH"),
-    "no module in a package": ("", {"task": "seqio.missing:it"}, "no module seqio.missing"),
-    "a module that needs another": ("import users_missing_too", {}, "needs users_missing_too, which is not installed"),
+    "no module": ("", {"task": "users_missing:it"}, "cannot find module users_missing .*PYTHONPATH"),
+    "no module in a package": ("", {"task": "seqio.missing:it"}, "cannot find module seqio.missing"),
+    "a module that needs another": ("import users_missing_too", {}, "imports users_missing_too, which is not installed"),
     "a module that fails": ("1 / 0", {}, "fails: ZeroDivisionError: division by zero"),
-    "no such name": ("texts('a', 1), pairs('b', 1)", {}, "registers no Task or Mixture it with seqio; there are a, b"),
+    "no such name": ("texts('a', 1), pairs('b', 1)", {}, "registers no Task or Mixture it with seqio; found a, b"),
     "no train split": ("register('it', [], PAIRS, splits=['test'])", {}, r"task it has no split 'train' \(it has test\)"),
     "other features": (
         "register('it', [], {'text': TEXT})",
         {},
-        "task it yields text; it must yield instruction and output, or inputs",
+        "task it yields the features text; it must yield instruction and output, or inputs",
     ),
     "features that differ within a mixture": (
         "texts('a', 2), pairs('b', 2)\nseqio.MixtureRegistry.add('it', [('a', 1), ('b', 1)])",
@@ -202,7 +202,7 @@ BAD = {
     "an empty task in a mixture": (
         "texts('a', 2), texts('b', 0)\nseqio.MixtureRegistry.add('it', [('a', 1), ('b', 1)])",
         {},
-        "task b yields no example; .* remove it from the mixture",
+        "task b yields no examples; .* remove it from the mixture",
     ),
     "a task of a mixture that is all too long": (
         "pairs('a', 2, prompt=20), pairs('b', 2)\nseqio.MixtureRegistry.add('it', [('a', 1), ('b', 1)])",
@@ -230,7 +230,7 @@ BAD = {
     "no UTF-8": (
         r"register('it', [{'instruction': b'\xff', 'output': 'a'}], {'instruction': TEXT, 'output': TEXT})",
         {},
-        "example 0: 'instruction' is not UTF-8 at byte 0",
+        "example 0: 'instruction' is not valid UTF-8 at byte 0",
     ),
     "other weights": (
         "register('it', [{'tokens': [1, 2], 'weights': [0, 3]}], MASKS)",

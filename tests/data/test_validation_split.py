@@ -18,7 +18,7 @@ pytestmark = pytest.mark.quick
 
 @pytest.fixture(autouse=True)
 def tasks(monkeypatch):
-    """Stands in for the seqio module, which takes many seconds to import."""
+    """Replace seqio_tasks, which takes many seconds to import, with a fake."""
 
     def tokenize_instructions(examples, tokenizer, objective, max_length):
         texts = [wizardcoder_prompt(with_input(e.instruction, e.input)) for e in examples]
@@ -43,7 +43,7 @@ def split(tmp_path, records, fraction=0.3, **changes):
 
 
 def responses(dataset):
-    """The supervised texts of all rows, sorted."""
+    """Return the supervised texts of all rows, sorted."""
     features, found = dataset.features(np.arange(dataset.num_rows)), []
     for r in range(dataset.num_rows):
         for segment in range(1, features["segment_ids"][r].max() + 1):
@@ -108,9 +108,9 @@ def test_about_the_fraction_of_all_ids_is_held_out():
         (
             0.001,
             3,
-            r"validation\.fraction 0\.001 leaves no supervised token on the validation side \(0 of 3 records\); raise it",
+            r"validation\.fraction 0\.001 leaves no supervised token in the validation set \(0 of 3 records\); raise it",
         ),
-        (0.99999, 3, r"leaves no supervised token on the training side .* lower it"),
+        (0.99999, 3, r"leaves no supervised token in the training set .* lower it"),
     ],
 )
 def test_a_side_without_records_is_refused(tmp_path, fraction, count, complaint):
@@ -124,5 +124,5 @@ def test_a_side_without_supervised_tokens_is_refused(tmp_path, objective):
     for entry in records:
         if is_held_out(entry.setdefault("id", entry["instruction"]), 0.3):
             entry["instruction"] *= 50
-    with pytest.raises(InputError, match="leaves no supervised token on the validation side"):
+    with pytest.raises(InputError, match="leaves no supervised token in the validation set"):
         split(tmp_path, records, objective=objective)

@@ -1,1 +1,1 @@
-"""What tests share: small models, data and servers; programs that tests run in processes of their own."""
+"""Code shared by tests: small models, data and servers, and programs that run in separate processes."""

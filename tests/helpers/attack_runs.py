@@ -1,7 +1,7 @@
-"""Runs attacks or honest programs in one tier as the current user and prints what happened as JSON.
+"""Runs attacks or honest programs in one sandbox tier as the current user, and prints the results as JSON.
 
-Arguments: the tier, then "attacks", "attacks representative" or "honest". It is a script, so that it can be started as
-another user, with a Python that has only its standard library.
+Arguments: the tier, then "attacks", "attacks representative" or "honest". This is a script, so that it can be started as
+another user, with a Python that has only the standard library.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ from wizardcoder_jax.sandbox.program_runner import ProgramRunner
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(memory_bytes=600 << 20, tmp_bytes=64 << 20, num_processes=32)
-TIMEOUT_S = 0.6  # CPU seconds of an attack, many of which run up to the limit
+TIMEOUT_S = 0.6  # CPU seconds per attack; many attacks use all of them
 HONEST_TIMEOUT_S = 30.0
 DISAPPEAR_S = 30.0
 
 
 class Host:
-    """What an escape would find: a secret, listeners and a victim process; detects whether any of them was reached."""
+    """Targets of escapes: a secret, listening sockets and a victim process. Detects whether any of them was reached."""
 
     def __init__(self, folder):
         os.chmod(folder, 0o755)
@@ -45,7 +45,7 @@ class Host:
         os.environ["SECRET_TOKEN"] = "secret"
         self.abstract = f"x{secrets.token_hex(8)}"  # a digit after \0 would change the escape sequence
         self.heard = []
-        # Its own standard streams: if this script fails, the victim must not keep the caller waiting.
+        # Separate standard streams: if this script fails, its caller must not wait for the victim to close them.
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.victim = subprocess.Popen(["sleep", "3600"], start_new_session=True, **streams)
         unix = os.path.join(folder, "listening")
@@ -101,7 +101,7 @@ class Host:
         ]
 
     def effects(self):
-        """Return one line for each change."""
+        """Return one line for each target that was reached or changed."""
         now = self.state()
         found = [f"{before!r} became {after!r}" for before, after in zip(self.before, now, strict=True) if before != after]
         return found + [f"heard on {name}" for name in self.heard]
@@ -114,7 +114,7 @@ class Host:
 
 
 def left_behind(uids, known):
-    """Return the new processes of those users, once they have had time to disappear."""
+    """Return processes of `uids` that are not in `known`, after giving them time to exit."""
     deadline = time.monotonic() + DISAPPEAR_S
     while (found := new_processes(uids, known)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -139,7 +139,7 @@ def substitute(text, names):
 
 
 def run_attacks(tier, selection=None):
-    """Run the attacks; return verdicts, and everything that the attacks changed or left behind."""
+    """Run the attacks; return their verdicts, and everything that they changed or left behind."""
     chosen = {name: attacks()[name] for name in REPRESENTATIVE} if selection else attacks()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -1,10 +1,10 @@
 # ruff: noqa: E501
-"""Hostile programs, none of which may pass. attack_runs.py replaces NAMES with what an escape needs from the host."""
+"""Hostile programs, none of which may pass. attack_runs.py replaces NAMES in upper case with the targets of escapes."""
 
 FAKE_TEST = "expected = 'TOKEN'\nassert f(3) == expected"  # no candidate can know the token
 ESCAPED = "assert f() is True"  # an attack that escapes returns True
 
-# Exiting early by every means.
+# Programs that exit early.
 EXITS = {
     "module os._exit": "import os\nos._exit(0)",
     "module sys.exit": "import sys\nsys.exit(0)",
@@ -32,7 +32,7 @@ EXITS = {
     "never loads": "raise SystemExit(0)",
 }
 
-# Results that claim to equal anything.
+# Programs that return objects which claim to equal anything.
 _ALWAYS = "__eq__ = lambda s, o: True\n  __ne__ = lambda s, o: False\n  __hash__ = lambda s: 0\n"
 EQUALS = {
     "always equal": f"class A:\n  {_ALWAYS}def f(x): return A()",
@@ -72,7 +72,7 @@ COMPARISONS = {  # name -> (members of the returned object, test)
     "closeness by float": ("__float__ = lambda s: 3.0\n  __index__ = lambda s: 3", "assert f() == 3"),
 }
 
-# Changing what the test relies on.
+# Programs that change what the test relies on.
 PATCHES = {
     "abs": "import builtins\nbuiltins.abs = lambda x: 0\ndef f(x): return 0.0",
     "range": "import builtins\nbuiltins.range = lambda *a: []\ndef f(x): return 0",
@@ -126,7 +126,7 @@ PATCH_TESTS = {
     "copy": "import copy\nx = [1]\nassert f(copy.deepcopy(x)) is x",
 }
 
-# Speaking the protocol, or writing to any descriptor.
+# Programs that speak the sandbox's protocol, or write to file descriptors.
 _FRAME = "import os, struct\ndef frame(b): return struct.pack('<Q', len(b)) + b\n"
 _SAYS = b'{"reason": "passed", "detail": ""}'
 PROTOCOL = {
@@ -163,7 +163,7 @@ PROTOCOL_TESTS = {
     "globals of a callback": "expected = 'TOKEN'\nassert f(lambda: expected[:0]) == expected",
 }
 
-# Escapes: `f` returns True if it succeeds.
+# Escapes: `f` returns True if the escape succeeds.
 READS = {
     "secret file": "def f(): return bool(open('SECRET_FILE').read())",
     "shadow": "def f(): return bool(open('/etc/shadow').read())",
@@ -342,7 +342,7 @@ PERSISTENCE = {
         "import ctypes\ndef f(): return ctypes.CDLL(None).shmget(77, 4096, 0o666) >= 0",
     ),
 }
-# Simple fakes must also fail if candidate and test share an interpreter.
+# Simple attacks, which must fail even if candidate and test share an interpreter.
 WHOLE = {
     name: EXITS[name]
     for name in (
@@ -383,7 +383,7 @@ def attacks():
     return found
 
 
-REPRESENTATIVE = (  # at least one attack of each kind, all of them quick to end
+REPRESENTATIVE = (  # at least one attack of each kind; all end quickly
     *("exit: module os._exit", "exit: call sys.exit", "exit: atexit", "exit: kill itself", "exit: fork, both answer"),
     *("equal: always equal", "equal: always equal int", "equal: mock ANY", "equal: always equal in a list"),
     *("patch: abs", "patch: builtins dict", "patch: frames", "patch: gc test source", "patch: code swap", "patch: own memory"),

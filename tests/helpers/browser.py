@@ -34,7 +34,7 @@ KEYS = {
     "j": ("KeyJ", 74, "j"),
     "k": ("KeyK", 75, "k"),
 }
-# Contrast of text against its background, by WCAG 2.1.
+# Computes the contrast ratio of text against its background as defined by WCAG 2.1.
 CONTRAST = """
 (selectors) => {
   const parse = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -128,7 +128,10 @@ class Browser:
 
     def open(self, path, fragment=""):
         """Load a local page and wait until it is complete."""
-        for url in ("about:blank", f"file://{path}{fragment}"):  # changing only the fragment loads nothing
+        for url in (
+            "about:blank",
+            f"file://{path}{fragment}",
+        ):  # changing only the fragment would not reload
             self.events.clear()
             self.send("Page.navigate", url=url)
             while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
@@ -148,7 +151,7 @@ class Browser:
             self.evaluate("new Promise((done) => setTimeout(done, 10))")
 
     def press(self, name):
-        """Press a key, as the keyboard does."""
+        """Press and release a key."""
         code, number, text = KEYS[name]
         key = {"key": name, "code": code, "windowsVirtualKeyCode": number}
         self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **key) if text else self.send(
@@ -187,11 +190,11 @@ class Browser:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
     def problems(self):
-        """Return script errors, refused contents, dialogs and console messages."""
+        """Return script errors, blocked content, dialogs and console messages."""
         kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening")
         return [event for event in self.events if event.get("method") in kinds]
 
     def requests(self):
-        """Return the URLs that the page requested, without its own."""
+        """Return the URLs that the page requested, except its own URL."""
         urls = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
         return [url for url in urls if not url.startswith(("file://", "about:"))]

@@ -32,7 +32,7 @@ class ByteTokenizer:
 
 
 def tokenize_plainly(examples, tokenizer):
-    """The recipe in plain Python, without truncation, to compare the seqio Task with."""
+    """Tokenize examples like the seqio Task, but in plain Python and without truncation."""
     for example in examples:
         prompt = tokenizer.encode(wizardcoder_prompt(with_input(example.instruction, example.input)))
         response = [*tokenizer.encode(example.output), tokenizer.eos_id]

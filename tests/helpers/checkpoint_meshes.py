@@ -1,8 +1,8 @@
-"""Checkpoints that move between meshes. A separate program, because JAX fixes the number of devices at start.
+"""Saves checkpoints on one mesh and restores them on another. A separate program, because JAX fixes the devices at start.
 
-    checkpoint_meshes.py chain FOLDER | program
+    checkpoint_meshes.py chain FOLDER | program | both FOLDER
 
-prints one JSON object a line. tests/checkpoints/test_checkpoint_meshes.py runs it, `both` in two processes.
+prints one JSON object per line. tests/checkpoints/test_checkpoint_meshes.py runs it; `both` runs in two processes.
 """
 
 import json
@@ -29,7 +29,7 @@ SIZES = {"vocab_size": 96, "embed_dim": 16, "num_layers": 3, "head_dim": 4, "mlp
 REST = {"family": "gpt_bigcode", "num_heads": 4, "num_kv_heads": 1, "mlp": "gelu", "max_positions": 32, "norm_eps": 1e-5}
 ARCH = ArchConfig(**{**FAMILIES["gpt_bigcode"].arch_fields, **SIZES, **REST, "tie_embeddings": True})
 CARD = CheckpointCard(arch=ARCH, tokenizer={})
-# the sequence of a state's meshes: devices, mesh, strategy
+# (number of devices, mesh, strategy) of each checkpoint in the chain
 CHAIN = [
     ((2, 4), "fsdp_tensor"),
     ((2, 2), "fsdp_tensor"),
@@ -45,7 +45,7 @@ def make_mesh(shape):
 
 
 def shapes_on(mesh, rules):
-    """The state of a run: weights, moments in three dtypes, a moving average, and a count."""
+    """Return the shapes of a training state: weights, moments in three dtypes, a moving average and a count."""
     weights = jax.tree.leaves(abstract_transformer(ARCH, rules), is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
     placed = {f"{i}": (leaf.shape, rules.sharding(mesh, leaf.shape, leaf.axes)) for i, leaf in enumerate(weights)}
 
@@ -58,7 +58,7 @@ def shapes_on(mesh, rules):
 
 
 def values():
-    """The state on the host."""
+    """Return the values of the state as NumPy arrays."""
     rng = np.random.default_rng(0)
     shapes = shapes_on(make_mesh((1, 1)), RULES["fsdp"])
     return jax.tree.map(lambda leaf: rng.integers(-99, 99, leaf.shape).astype(leaf.dtype), shapes)
@@ -72,7 +72,7 @@ def put(state, shapes):
 
 
 def differing(found, expected):
-    """Names of arrays whose bits differ, on any device."""
+    """Return the names of arrays whose bits differ on any device."""
     wrong = []
     for name, array in flatten(found).items():
         whole = flatten(expected)[name]
@@ -82,7 +82,7 @@ def differing(found, expected):
 
 
 def chain(folder):
-    """Save on each mesh and restore on the next."""
+    """Save a checkpoint on each mesh and restore it on the next."""
     expected = values()
     state, run = None, folder
     for i, (shape, strategy) in enumerate(CHAIN):
@@ -100,7 +100,7 @@ def chain(folder):
 
 
 def program():
-    """Sizes of the collectives that compute checksums of sharded arrays, and whether all shardings agree."""
+    """Yield the sizes of the collectives that compute checksums, and the distinct checksums of all shardings."""
     rng = np.random.default_rng(0)
     array = rng.standard_normal((16, 64, 128)).astype(np.float32)
     mesh = make_mesh((2, 4))
@@ -117,7 +117,7 @@ def program():
 
 
 def both(folder):
-    """Two processes save, find the step damaged and fall back together."""
+    """Save in two processes, damage the newest step, and restore an earlier one in both."""
     initialize_distributed()
     shapes, expected = shapes_on(make_mesh((2, 4)), RULES["fsdp_tensor"]), values()
     parts = {**shapes, "frozen": shapes["ema"]}

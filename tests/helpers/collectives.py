@@ -13,17 +13,17 @@ _IOTA = re.compile(r"\[([\d,]+)\](?:<=\[([\d,]+)\])?(?:T\(([\d,]+)\))?")
 @dataclasses.dataclass(frozen=True)
 class Collective:
     kind: str
-    shapes: tuple[tuple[int, ...], ...]  # of its results, on each device
-    groups: tuple[tuple[int, ...], ...]  # of devices that communicate with each other
-    op_name: str  # position in the Python program
+    shapes: tuple[tuple[int, ...], ...]  # shapes of its results on each device
+    groups: tuple[tuple[int, ...], ...]  # groups of devices that communicate with each other
+    op_name: str  # name of the operation in the JAX program
 
     def crosses(self, num_model):
-        """Return whether devices with the same index along "data" communicate; a mesh numbers its devices row by row."""
+        """Return whether devices with the same "data" index communicate; devices are numbered row by row."""
         return any(len({device // num_model for device in group}) < len(group) for group in self.groups)
 
 
 def collectives(text, num_devices):
-    """Return the collectives in a compiled program's text; raises ValueError for a line of unknown form."""
+    """Return the collectives in the text of a compiled program; raise ValueError if a line cannot be parsed."""
     found = []
     for line in text.splitlines():
         if match := _LINE.search(line):
@@ -57,11 +57,11 @@ def _groups(line, num_devices):
         return _mesh_groups(text)
     if text.startswith("["):
         return tuple(tuple(group) for group in _iota(_IOTA.match(text)).tolist())
-    raise ValueError(f"replica groups of an unknown form: {line}")
+    raise ValueError(f"unknown format of replica groups: {line}")
 
 
 def _iota(match):
-    """Return e.g. for [4,2]<=[2,4]T(1,0) the numbers from 0, reshaped to [2,4], transposed, and reshaped to [4,2]."""
+    """Parse e.g. [4,2]<=[2,4]T(1,0): the numbers 0 to 7, reshaped to [2,4], transposed, and reshaped to [4,2]."""
     dims, source, order = (_numbers(part) if part else None for part in match.groups())
     numbers = np.arange(np.prod(source or dims)).reshape(source or dims)
     return (numbers.transpose(order) if order else numbers).reshape(dims if source else -1)
@@ -71,7 +71,7 @@ def _mesh_groups(text):
     """Parse mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a','b':(2)2}: devices that differ only in (parts of) these axes."""
     parsed = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\((\[[\d,]+\](?:T\([\d,]+\))?)\))? \{([^}]*)\}", text)
     if parsed is None:
-        raise ValueError(f"replica groups of an unknown form: {text}")
+        raise ValueError(f"unknown format of replica groups: {text}")
     names, dims = zip(*re.findall(r"'(\w+)'=(\d+)", parsed[1]), strict=True)
     dims = [int(dim) for dim in dims]
     devices = _iota(_IOTA.match(parsed[2])).reshape(-1) if parsed[2] else np.arange(np.prod(dims))

@@ -1,6 +1,6 @@
-"""Memory of train steps as the TPU compiler (libtpu 0.0.42.1) reports it: compiled, not run.
+"""Memory of training steps as reported by the TPU compiler (libtpu 0.0.42.1) without running them.
 
-Each row: hub id of the model, topology, mesh, flags of the run, and the report's total in GiB per chip (see `plan --fast`).
+Each row: hub id of the model, topology, mesh, flags of train, and reported total in GiB per chip (see `plan --fast`).
 """
 
 COMPILED = (

@@ -1,6 +1,6 @@
-"""Compile a model's step at full width for TPUs: `compiled_steps.py HUB_ID NUM_LAYERS` prints its properties as a JSON object.
+"""Compiles the training step of a model for TPUs: `compiled_steps.py HUB_ID NUM_LAYERS` prints its properties as JSON.
 
-This is a separate program because the compiler is found through the environment; tests/planning/test_compiled_step.py runs it.
+A separate program, because environment variables select the compiler. tests/planning/test_compiled_step.py runs it.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from wizardcoder_jax.planning.lowering import lower_step
 from wizardcoder_jax.planning.topology import parse_topology, topology_devices
 
 ROWS, LENGTH, MESH = 64, 2048, "32x1"
-# With smaller windows of matrix products the compiler takes less than half the time; the properties below are the same.
+# Smaller windows of matrix products halve the compile time without changing the properties that are printed.
 SMALL_WINDOWS = {"xla_tpu_scoped_vmem_limit_kib": 24_576}
 
 
@@ -36,7 +36,7 @@ def main(hub_id, num_layers):
         seconds = time.process_time() - started
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"(?:f32|bf16)\[([\d,]+)\]", text)}
     vocab = arch.padded_vocab_size
-    embedding = {arch.embed_dim, arch.embed_dim // 32}  # the other dim of the embedding and of its shards
+    embedding = {arch.embed_dim, arch.embed_dim // 32}  # sizes of the embedding's second dim, whole and sharded
     logits = [shape for shape in shapes if vocab in shape and not embedding & set(shape)]
     program = read_program(text, guessed_trips=1)
     per_layer = [collective for collective in program.collectives if collective.num_runs == num_layers]

@@ -1,4 +1,4 @@
-"""Disguised copies of a benchmark problem, as found in contaminated datasets; made with the standard library only."""
+"""Creates disguised copies of a benchmark problem, as found in contaminated datasets."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ def renamed(text, code):
 
 
 def reindented(code, unit):
-    """Return `code` with each four columns of its indentation replaced by `unit`."""
+    """Return `code` with each level of indentation (four spaces) replaced by `unit`."""
     lines = []
     for line in code.replace("\r", "").expandtabs(4).split("\n"):
         width = len(line) - len(line.lstrip())

@@ -1,4 +1,4 @@
-"""Problems and samples for tests of evaluate, and the command that scores them."""
+"""Problems and samples for tests of the evaluate command, and the arguments that score them."""
 
 import json
 import os

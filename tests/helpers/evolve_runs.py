@@ -1,4 +1,4 @@
-"""Runs of evolve against the loopback teacher: their seeds, arguments and outputs."""
+"""Runs the evolve command with the loopback teacher: seeds, arguments and outputs."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ def arguments(server, seeds, folder, *more, concurrency=4):
 
 
 def run_process(*args, **kwargs):
-    """Run `python -m wizardcoder_jax.evolve` to its end."""
+    """Run `python -m wizardcoder_jax.evolve` and wait for it to end."""
     command = [sys.executable, "-m", "wizardcoder_jax.evolve", *map(str, args)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, **kwargs)
 
@@ -44,7 +44,7 @@ START = (
 def start_process(*args, ignores_sigint=False):
     """Start `python -m wizardcoder_jax.evolve`, and kill it at the end of the context if it is still running.
 
-    Whether it ignores SIGINT does not depend on this process, which may be in the background of a shell.
+    `ignores_sigint` is set explicitly, because background processes of a shell inherit that SIGINT is ignored.
     """
     start = START.format(handler="signal.SIG_IGN" if ignores_sigint else "signal.SIG_DFL")
     command = [sys.executable, "-c", start, "-m", "wizardcoder_jax.evolve", *map(str, args)]
@@ -57,7 +57,7 @@ def start_process(*args, ignores_sigint=False):
 
 
 def read_outputs(folder):
-    """Return the bytes of all derived files, without the settings and the ledger."""
+    """Return the bytes of all output files except the settings and the ledger."""
     rounds = {path.name: path.read_bytes() for path in (folder / "rounds").iterdir()}
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["teacher"]["base_url"].startswith("http://127.0.0.1")

@@ -1,4 +1,4 @@
-"""Output folders of evolve, written without a run."""
+"""Writes output folders of the evolve command without running it."""
 
 import json
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Odd but honest programs: all must pass, in two processes unless they have no entry point."""
+"""Unusual but honest programs, all of which must pass; those with an entry point run in two processes."""
 
 import importlib.util
 
@@ -84,12 +84,12 @@ LIBRARIES = {
     "pandas": ("import pandas as pd\ndef f(): return pd.DataFrame({'a': [1, 2]})['a'].sum()", "assert f() == 3"),
     "matplotlib": ("import matplotlib.pyplot as plt\ndef f():\n  plt.plot([1, 2])\n  plt.savefig('x.png')\n  return len(plt.gca().lines)", "assert f() == 1"),
 }  # fmt: skip
-WHOLE = {  # in one interpreter with the test
+WHOLE = {  # programs that run in one interpreter with the test
     "whole": ("x = 1", "assert x == 1"),
     "whole, a test's class": ("def f(node): return node.value", "class Node:\n  value = 3\nassert f(Node()) == 3"),
     "whole, 20 MB": ("#" * 20_000_000, "assert True"),
 }
-OWN_PROCESSES_AND_FILES = {  # not available in Landlock
+OWN_PROCESSES_AND_FILES = {  # programs that need processes and files, which the Landlock tier does not allow
     "multiprocessing": ("import multiprocessing\nc = multiprocessing.get_context('fork')\ndef f():\n  q = c.Queue()\n  p = c.Process(target=q.put, args=(5,))\n  p.start()\n  found = q.get()\n  p.join()\n  return found", "assert f() == 5"),
     "a file in /tmp": ("def f():\n  open('/tmp/x', 'w').write('1')\n  return open('/tmp/x').read()", "assert f() == '1'"),
     "loopback": ("import socket\ndef f():\n  s = socket.create_server(('127.0.0.1', 0))\n  c = socket.create_connection(s.getsockname())\n  c.send(b'x')\n  return s.accept()[0].recv(1)", "assert f() == b'x'"),

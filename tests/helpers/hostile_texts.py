@@ -1,4 +1,4 @@
-"""Texts that try to become markup, run scripts, load something or hide: pages must show them as text."""
+"""Strings that try to inject markup, run scripts, load resources or hide; pages must show them as plain text."""
 
 HOSTILE = [
     "<script>window.hacked = 1; alert(1)</script>",

@@ -1,4 +1,4 @@
-"""A plain HTTP client of our server, for requests that the official client would not send."""
+"""A plain HTTP client for our server, for requests that the official OpenAI client cannot send."""
 
 import json
 import re
@@ -40,7 +40,7 @@ class HttpClient:
         return float(found[1])
 
     def wait_for(self, name, value):
-        """Poll until a metric has a value."""
+        """Wait until the metric `name` has the value `value`."""
         deadline = time.monotonic() + TIMEOUT_S
         while self.metric(name) != value:
             assert time.monotonic() < deadline, (name, self.metric(name))

@@ -66,7 +66,7 @@ def many_texts(special: list[str]) -> list[str]:
 
 @functools.cache
 def _instructions(count: int) -> list[str]:
-    """Return real instructions and programs: of Code Alpaca if it is available, else of our own problems."""
+    """Return real instructions and programs, from Code Alpaca if it is available, otherwise from our own problems."""
     if CODE_ALPACA.exists():
         rows = json.loads(CODE_ALPACA.read_text())
         texts = [text for row in rows for text in (f"{row['instruction']}\n{row['input']}", row["output"])]

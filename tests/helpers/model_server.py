@@ -1,4 +1,4 @@
-"""Servers of a tiny model: in a thread of the test, or as users start them, in a process."""
+"""Starts servers of a tiny model, in a thread of the test or in a separate process."""
 
 import asyncio
 import json
@@ -27,10 +27,10 @@ POSITIONS = 16384
 
 
 def endless_model(folder, fim=False):
-    """Save a model whose greedy answers never end by themselves; `fim` adds fill-in-the-middle tokens."""
+    """Save a model whose greedy answers never end; `fim` adds fill-in-the-middle tokens."""
     theirs = tiny_models.llama(vocab_size=393, max_position_embeddings=POSITIONS)
     with torch.no_grad():
-        theirs.lm_head.weight[0] = 0.0  # the end-of-text token: other tokens are more likely
+        theirs.lm_head.weight[0] = 0.0  # makes the end-of-text token less likely than others
     tiny_models.save_folder(theirs, folder)
     if fim:
         tokenizer = json.loads(read_text(str(folder / "tokenizer.json")))
@@ -42,7 +42,7 @@ def endless_model(folder, fim=False):
 
 
 class ServerProcess(HttpClient):
-    """Context manager: `serve` in a process of its own. `url` is known inside; `log` is its standard error so far."""
+    """Context manager that runs `serve` in a separate process. `url` is set inside the context; `log` is its stderr so far."""
 
     def __init__(self, model, *flags, **environment):
         self._command = [sys.executable, "-m", "wizardcoder_jax.serve", "--model", str(model), "--port", "0", *flags]
@@ -81,7 +81,7 @@ class ServerProcess(HttpClient):
 
 
 class ServerThread(HttpClient):
-    """Context manager: the same server in a thread of this process. `url` is known inside."""
+    """Context manager that runs the server in a thread of this process. `url` is set inside the context."""
 
     def __init__(self, model, **settings):
         self._config = config = ServeConfig(model=str(model), port=0, **settings)

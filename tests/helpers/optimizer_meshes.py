@@ -1,6 +1,6 @@
-"""Three steps of one optimizer on one device and on meshes of 8. A separate program, as JAX fixes its devices at start.
+"""Takes three steps with an optimizer, on one device and on meshes of 8, and prints a JSON object for each.
 
-Prints a JSON object for each. tests/training/test_optimizer_meshes.py runs it.
+A separate program, because JAX fixes the number of devices at start. tests/training/test_optimizer_meshes.py runs it.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ from wizardcoder_jax.training.trainable import Partition
 
 ARCH = architecture("starcoder2", embed_dim=256, mlp_dim=512, head_dim=64, num_kv_heads=8)
 OPTIMIZERS = [("adamw", "int8"), ("muon", "float32"), ("adafactor", "float32")]
-LARGE = 5000  # elements; only kernels, tables and their moments have more
+LARGE = 5000  # number of elements; only kernels, tables and their moments have more
 
 
 def train(name, dtype, mesh_name, rules):
-    """Losses, and the collectives of the update alone."""
+    """Take the steps; return the losses, and the collectives of the optimizer update."""
     optim = OptimConfig(name=name, moment_dtype=dtype, peak_lr=1e-3, warmup_steps=0, clip_norm=1.0)
     config, mesh = dataclasses.replace(CONFIG, optim=optim), make_mesh(mesh_name)
     with jax.set_mesh(mesh):
@@ -42,13 +42,13 @@ def train(name, dtype, mesh_name, rules):
 
 
 def moved(program):
-    """Kinds and shapes of large collectives outside the forward and backward pass."""
+    """Return the kinds and shapes of large collectives outside the forward and backward pass."""
     found = [(each.kind, shape, each.op_name) for each in collectives(program.as_text(), 8) for shape in each.shapes]
     return [(kind, shape) for kind, shape, at in found if np.prod(shape) > LARGE and "jvp" not in at and "transpose" not in at]
 
 
 def splits(state):
-    """The number of devices that each array of moments, and its parameter, is sharded over."""
+    """Return the number of devices over which each moment and its parameter are sharded."""
     split = lambda array: array.size // array.addressable_shards[0].data.size  # noqa: E731
     found = {"codes": [], "scales": [], "weights": []}
     is_blocks = lambda node: isinstance(node, QuantizedMoment)  # noqa: E731

@@ -1,4 +1,4 @@
-"""Python programs in separate processes: single ones, or several processes of one run."""
+"""Runs Python programs in separate processes: a single one, or several that form one distributed run."""
 
 import os
 import socket
@@ -10,20 +10,20 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def environment(num_devices=1):
-    """The environment of a program with `num_devices` fake CPU devices."""
+    """Return the environment variables for a program with `num_devices` fake CPU devices."""
     flags = f"--xla_force_host_platform_device_count={num_devices}"
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
 
 
 def run_python(*args, num_devices=1, cwd=REPOSITORY, timeout_s=300):
-    """Run `python ARGS` to its end; the output is text."""
+    """Run `python ARGS` and return the completed process, with its output as strings."""
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, env=environment(num_devices), cwd=cwd, capture_output=True, text=True, timeout=timeout_s)
 
 
 def start_together(num_processes, *args, num_devices=1, only=None, **changes):
-    """Start `python ARGS` as the processes of one run, or `only` some of them, each with `num_devices` devices.
+    """Start `python ARGS` in several processes of one run, or only those in `only`, each with `num_devices` devices.
 
     `changes` are added to the environment.
     """
@@ -42,7 +42,7 @@ def start_together(num_processes, *args, num_devices=1, only=None, **changes):
 
 
 def run_together(num_processes, *args, num_devices=1, timeout_s=300, **changes):
-    """Run the processes of one run to their successful end; return what each wrote to stderr."""
+    """Run `python ARGS` in several processes of one run until all succeed; return the stderr of each."""
     run = start_together(num_processes, *args, num_devices=num_devices, **changes)
     said = [process.communicate(timeout=timeout_s)[1] for process in run]
     assert [process.returncode for process in run] == [0] * num_processes, "\n".join(text[-3000:] for text in said)

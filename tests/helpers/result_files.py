@@ -1,4 +1,4 @@
-"""Results, samples and problem files in the formats of evaluate and sample."""
+"""Writes results, samples and problem files in the formats of the evaluate and sample commands."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Greedy answers on meshes of 8 devices. A program of its own, because the number of devices is set when JAX starts.
+"""Samples greedy answers on meshes of 8 devices. A separate program, because JAX fixes the number of devices at start.
 
     sampling_meshes.py FOLDER BATCHES NUM_NEW
 
@@ -30,7 +30,7 @@ def generate(engine, requests):
 
 
 def generate_in_static_batches(engine, requests, batch):
-    """Yield the answers; each batch starts when the one before it has finished."""
+    """Yield the answers; each batch starts when the previous one has finished."""
     for start in range(0, len(requests), batch):
         yield from generate(engine, requests[start : start + batch])
 

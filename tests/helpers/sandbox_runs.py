@@ -7,11 +7,11 @@ from wizardcoder_jax.core.program import Program
 from wizardcoder_jax.sandbox.sandbox import Sandbox
 
 TIERS = ("bubblewrap", "landlock")
-TIMEOUT_S = 10.0  # CPU seconds: no honest program of the tests comes near it, not even on a loaded machine
+TIMEOUT_S = 10.0  # CPU seconds; honest programs in the tests use far less, even on a loaded machine
 
 
 def open_or_skip(tier=None, **settings):
-    """Open a sandbox; never fall back to no isolation, because hostile programs would reach this machine."""
+    """Open a sandbox, or skip the test if the tier does not work. Never run without isolation: tests run hostile programs."""
     try:
         return Sandbox.open(tier=tier, **settings)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""The real HTTP application in a thread, with an engine that returns what a test wants."""
+"""Runs the real HTTP application in a thread, with a fake engine whose answers a test can set."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ STEP_TOKENS = 64
 
 
 class ScriptedServer(HttpClient):
-    """Context manager: a server whose engine the test scripts.
+    """Context manager that runs a server with a fake engine, controlled by these attributes.
 
     Attributes:
         answer: the text of the next answers.

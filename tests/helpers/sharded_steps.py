@@ -1,8 +1,8 @@
-"""Properties of the training step on meshes of 8 devices. A separate program, because JAX fixes the number of devices at start.
+"""Prints properties of the training step on meshes of 8 devices, one JSON object per line.
 
     sharded_steps.py steps ARCHITECTURE [MESH ...] | caches [ARCHITECTURE] | careless | memory
 
-prints one JSON object per line. tests/core/test_sharding.py runs it.
+A separate program, because JAX fixes the number of devices at start. tests/core/test_sharding.py runs it.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ from wizardcoder_jax.training.trainable import Partition
 # Each size is unique, so that a shape identifies an array.
 BATCH, LENGTH, EMBED, HEAD, LAYERS = 8, 32, 48, 12, 3
 MESHES = ("8x1", "4x2", "2x4", "1x8")
-TRAINED = ("fsdp", "fsdp_tensor")  # strategies that train
+TRAINED = ("fsdp", "fsdp_tensor")  # sharding strategies for training
 ARCHITECTURES = {
     "gpt_bigcode multi-query": {"family": "gpt_bigcode", "num_heads": 8, "num_kv_heads": 1, "mlp": "gelu_tanh"},
     "gpt_bigcode multi-head": {"family": "gpt_bigcode", "num_heads": 8, "num_kv_heads": 8, "mlp": "gelu"},
     "starcoder2": {"family": "starcoder2", "num_heads": 8, "num_kv_heads": 2, "mlp": "gelu_tanh", "bias": "all"},
-    # 9 heads in 3 groups, as in SmolLM2: no mesh below divides them
+    # 9 heads in 3 groups, as in SmolLM2, which no mesh axis below divides
     "llama": {"family": "llama", "num_heads": 9, "num_kv_heads": 3, "tie_embeddings": False},
     # groups of 4 heads, but 6 or 3 heads per device, so that some devices have parts of two groups
     "qwen2": {"family": "qwen2", "num_heads": 24, "num_kv_heads": 6},
@@ -48,7 +48,7 @@ CONFIG = TrainConfig(batch_size=BATCH, accumulation=1, compute_dtype="float32", 
 FAST = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": False,
-}  # speed does not matter
+}  # compile quickly, as speed does not matter
 
 
 def architecture(name, **changes):
@@ -60,7 +60,7 @@ def architecture(name, **changes):
 
 
 def rows(arch):
-    """Rows of two segments each with different fractions of supervised tokens; one row has none."""
+    """Return rows of two segments with different fractions of supervised tokens; one row has none."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, arch.vocab_size, (BATCH, LENGTH + 1)).astype(np.int32)
     segments = np.repeat([[1, 2, 0]], BATCH, axis=0).repeat([14, 13, LENGTH - 27], axis=1).astype(np.int32)
@@ -80,7 +80,7 @@ def compiled(step, *args):
     lowered = step.lower(*args)
     try:
         return lowered.compile(FAST)
-    except jax.errors.JaxRuntimeError:  # other versions of XLA have other options
+    except jax.errors.JaxRuntimeError:  # versions of XLA differ in their options
         return lowered.compile()
 
 
@@ -104,7 +104,7 @@ def abstract_batch(mesh, rules, batch=BATCH, length=LENGTH):
 
 
 def compiled_step(arch, mesh_name, rules, **sizes):
-    """The training step as `train` compiles it."""
+    """Return the training step, compiled as in the train command."""
     mesh, model = make_mesh(mesh_name), abstract_transformer(arch, rules)
     with jax.set_mesh(mesh):
         state = abstract_state(model, CONFIG, mesh, rules)
@@ -113,7 +113,7 @@ def compiled_step(arch, mesh_name, rules, **sizes):
 
 
 def described(program, mesh_name):
-    """The collectives of a program, and the shapes that its loops carry, per device."""
+    """Return the collectives of a program, and the per-device shapes that its loops carry."""
     text, num_model = program.as_text(), int(mesh_name.split("x")[1])
     loops = [line.partition(" while(")[0] for line in text.splitlines() if " while(" in line]
     carried = sorted({tuple(map(int, shape.split(","))) for loop in loops for shape in re.findall(r"f32\[([\d,]+)\]", loop)})
@@ -125,7 +125,7 @@ def described(program, mesh_name):
 
 
 def run_step(arch, leaves, mesh_name, rules):
-    """Loss, gradients by name, and the compiled program."""
+    """Take one step; return the loss, the gradients by name, and the compiled program."""
     mesh, model = make_mesh(mesh_name), abstract_transformer(arch, rules)
     # With b1 = 0 the first moments equal the gradients.
     config = dataclasses.replace(CONFIG, optim=OptimConfig(warmup_steps=0, b1=0.0))
@@ -143,14 +143,14 @@ def run_step(arch, leaves, mesh_name, rules):
 
 
 def parameters(arch):
-    """Random leaves of a model; no leaf is constant."""
+    """Return random parameters of a model, without constant arrays."""
     named = jax.tree_util.tree_flatten_with_path(abstract_transformer(arch, RULES["fsdp"]))[0]
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(leaf.shape) + ("scale" in str(path))).astype(np.float32) for path, leaf in named]
 
 
 def steps(name, *meshes):
-    """One step on each mesh with each strategy, compared with one device."""
+    """Take one step on each mesh with each strategy, and compare it with one device."""
     chunked_cross_entropy.CPU_CHUNK = 8  # several chunks, whose number differs between rows
     arch = architecture(name)
     leaves = parameters(arch)
@@ -169,10 +169,10 @@ def steps(name, *meshes):
 
 
 def caches(only=None):
-    """Error of the hidden states of prompts that are prefilled in two chunks and then decoded token by token."""
+    """Yield the error of hidden states if prompts are prefilled in two chunks and then decoded token by token."""
     extend, multi_query = jax.jit(lambda model, *args: model.extend(*args)), "gpt_bigcode multi-query"
     cases = [("fsdp_tensor", "starcoder2", "2x4"), ("fsdp_tensor", "qwen2", "1x8")]
-    # caches split over sequences or over kv heads
+    # KV caches sharded over sequences or over KV heads
     cases += [("tensor", multi_query, "2x4"), ("tensor", multi_query, "1x8"), ("tensor", "qwen2", "1x8")]
     cases += [("tensor", "gpt_bigcode multi-head", "1x8"), ("tensor", "llama", "2x4")]
     for strategy, name, mesh_name in (case for case in cases if only in (None, case[1])):
@@ -192,7 +192,7 @@ def caches(only=None):
 
 
 def careless():
-    """Programs with mistakes that the checks must find: attention sharded by the compiler; positions never gathered."""
+    """Compile two programs with mistakes that the tests must detect: attention sharded by XLA, and positions not gathered."""
     shard_map, arch, rules = ShardingRules.shard_map, architecture("starcoder2"), RULES["fsdp_tensor"]
 
     def left_to_the_compiler(self, function, in_axes, out):
@@ -206,7 +206,7 @@ def careless():
 
 
 def memory():
-    """Temporary bytes per device, with and without positions split between blocks."""
+    """Yield the temporary bytes per device with and without sharding of positions between blocks."""
     for rules in (RULES["fsdp_tensor"], dataclasses.replace(RULES["fsdp_tensor"], sequence=())):
         program = compiled_step(architecture("starcoder2", num_layers=24), "1x8", rules, batch=4, length=256)
         yield {"temp_bytes": program.memory_analysis().temp_size_in_bytes, **described(program, "1x8")}

@@ -1,4 +1,4 @@
-"""Datasets built in memory, without tokenizer and cache."""
+"""Builds datasets in memory, without a tokenizer or a cache."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from wizardcoder_jax.data.packed_dataset import Dataset, EpochCounts, build_rows
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """The ids of an example and their loss mask."""
+    """The token ids and the loss mask of an example."""
 
     example_id: int
     tokens: np.ndarray
@@ -17,7 +17,7 @@ class Sample:
 
 
 def dataset_of(samples, max_length, packs=True, vocab_size=1 << 20):
-    """The rows of the samples, built by the functions that `prepare_data` uses."""
+    """Return the dataset of the samples, built with the functions that `prepare_data` uses."""
     samples = list(samples)
     store = build_token_store([s.tokens for s in samples], [s.loss_mask for s in samples], vocab_size)
     supervised = np.asarray([np.count_nonzero(s.loss_mask[1:]) for s in samples])
@@ -38,7 +38,7 @@ def dataset_of(samples, max_length, packs=True, vocab_size=1 << 20):
 
 
 def random_samples(num_examples, max_length, seed=0):
-    """Samples of 2 to max_length tokens, with ids 0 and any loss mask; example ids have gaps, as after drops."""
+    """Return samples of 2 to max_length random tokens with random loss masks; example ids have gaps, as after drops."""
     rng = np.random.default_rng(seed)
     for i in range(num_examples):
         n = int(rng.integers(2, max_length + 1))

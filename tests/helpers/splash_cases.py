@@ -1,4 +1,4 @@
-"""Small models that the splash kernel supports, packed rows for them, and their losses and gradients on a mesh of 8 devices.
+"""Computes losses and gradients of small models that the splash attention kernel supports, on a mesh of 8 devices.
 
 `splash_cases.py CASES` prints one JSON object for each case and strategy. CASES is a JSON list of [architecture, attention,
 loss options]. tests/models/test_splash_attention_meshes.py runs it, because the number of devices is fixed when JAX starts.
@@ -45,7 +45,7 @@ def architecture(name):
 
 
 def parameters(arch):
-    """Return random leaves of a model; no parameter, norms and biases included, is all zero or one."""
+    """Return random parameters of a model; even norms and biases are not constant."""
     named = jax.tree_util.tree_flatten_with_path(abstract_transformer(arch, RULES["fsdp"]))[0]
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(leaf.shape) + ("scale" in str(path))).astype(np.float32) for path, leaf in named]
@@ -95,6 +95,6 @@ def compare_with_one_device(name, kind, options):
 
 
 if __name__ == "__main__":
-    splash_attention.BLOCK_SIZES = (128,)  # several blocks in a row
+    splash_attention.BLOCK_SIZES = (128,)  # small, so that a row consists of several blocks
     for case in json.loads(sys.argv[1]):
         compare_with_one_device(*case)

@@ -1,4 +1,4 @@
-"""TensorBoard events read back: records of length, checksum, protocol buffer, checksum (tensorflow's record_writer.cc)."""
+"""Reads TensorBoard event files: records of length, checksum, protocol buffer, checksum (tensorflow's record_writer.cc)."""
 
 import struct
 
@@ -6,7 +6,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 
 def scalars_and_texts(folder):
-    """({(tag, step): value}, [text]) of all event files in `folder`."""
+    """Return ({(tag, step): value}, [text]) of all event files in `folder`."""
     scalars, texts = {}, []
     for path in folder.glob("events.out.tfevents.*"):
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Tiny Llama models as GGUF files, with every tensor type that we read."""
+"""Writes tiny Llama models as GGUF files, with every tensor type that we can read."""
 
 import json
 

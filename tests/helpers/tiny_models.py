@@ -29,24 +29,24 @@ FIM = "<fim_prefix>"
 
 
 def gpt_bigcode(**changes):
-    """A GPTBigCode model of a few thousand parameters; `changes` override its config."""
+    """Return a GPTBigCode model with a few thousand parameters; `changes` override its config."""
     sizes = {"vocab_size": 384, "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 256, "n_inner": 80}
     special = {"bos_token_id": 0, "eos_token_id": 0}
     return _with_random_weights(GPTBigCodeForCausalLM, GPTBigCodeConfig(**{**sizes, **special, **changes}))
 
 
 def starcoder2(**changes):
-    """A StarCoder2 model of a few thousand parameters; `changes` override its config."""
+    """Return a StarCoder2 model with a few thousand parameters; `changes` override its config."""
     return _rotary(Starcoder2ForCausalLM, Starcoder2Config, changes)
 
 
 def llama(**changes):
-    """A Llama model of a few thousand parameters; `changes` override its config."""
+    """Return a Llama model with a few thousand parameters; `changes` override its config."""
     return _rotary(LlamaForCausalLM, LlamaConfig, changes)
 
 
 def qwen2(**changes):
-    """A Qwen2 model of a few thousand parameters; `changes` override its config."""
+    """Return a Qwen2 model with a few thousand parameters; `changes` override its config."""
     return _rotary(Qwen2ForCausalLM, Qwen2Config, changes)
 
 
@@ -99,12 +99,12 @@ def save_folder(model, folder: Path) -> Path:
 
 
 def ours(model, folder: Path):
-    """Return our Transformer with the weights of a transformers model, float32, imported from a folder."""
+    """Save a transformers model to a folder, and load it as our Transformer in float32."""
     return ModelSource(str(save_folder(model, folder))).weights(RULES["fsdp"], make_mesh("1x1"), jnp.float32).model
 
 
 def save_model_and_data(folder, num_records):
-    """Write a model, `llama`, and instructions of several lengths, `data.jsonl`, for the train command; return the folder."""
+    """Write inputs of the train command to `folder`, a model `llama` and instructions `data.jsonl`; return the folder."""
     save_folder(llama(vocab_size=393), folder / "llama")
     records = [{"instruction": f"Add {i}.", "output": f"return a + {i}\n" * (1 + i % 5)} for i in range(num_records)]
     (folder / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -1,4 +1,4 @@
-"""A small state of a run with all dtypes; importing this module initializes no device."""
+"""A small training state with arrays of all dtypes. Importing this module initializes no device."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def bits_of(tree):
 
 
 def items(step):
-    """The items of a checkpoint, with all dtypes; different at each step."""
+    """Return the items of a checkpoint, with arrays of all dtypes that differ at each step."""
     rng = np.random.default_rng(step)
     some = {kind: jnp.asarray(rng.integers(0, 2 if kind in ("bool", "int4") else 99, (3, 5)), kind) for kind in DTYPES}
     params = {"w": jnp.asarray(rng.standard_normal((4, 6)), jnp.float32), "b": jnp.zeros(6)}

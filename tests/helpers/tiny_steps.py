@@ -1,4 +1,4 @@
-"""Train steps of a tiny random model on one device."""
+"""Takes training steps with a tiny random model on one device."""
 
 import jax
 import jax.numpy as jnp
@@ -20,25 +20,25 @@ REST = {"max_positions": 32, "norm_eps": 1e-5, "tie_embeddings": True, "bias": "
 ARCH = ArchConfig(**{**FAMILIES["starcoder2"].arch_fields, **SIZES, **REST})
 RULES_HERE = RULES["fsdp"]
 ROWS, LENGTH = 8, 16
-# Every optimizer with every moment dtype that takes a different code path.
+# Every optimizer, with every moment dtype that needs different code.
 OPTIMIZERS = [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "int8"), ("lion", "float32"), ("lion", "int8")]
 OPTIMIZERS += [("muon", "float32"), ("muon", "int8"), ("adafactor", "float32")]
 
 
 def some_slow(optimizers, default=(("adamw", "float32"), ("muon", "int8"))):
-    """The optimizers as parameters, all but the default ones marked slow."""
+    """Return the optimizers as pytest parameters, marked slow except for those in `default`."""
     return [case if case in default else pytest.param(*case, marks=pytest.mark.slow) for case in optimizers]
 
 
 def config(optim=None, **changes):
-    """Settings of ten float32 steps without warmup; `optim` changes those of the optimizer."""
+    """Return the settings of ten float32 steps without warmup; `optim` overrides optimizer settings."""
     optim = OptimConfig(**{"peak_lr": 1e-2, "warmup_steps": 0, "schedule": "constant", **(optim or {})})
     sizes = {"num_steps": 10, "batch_size": ROWS, "accumulation": 1, "max_length": LENGTH}
     return TrainConfig(**{**sizes, "compute_dtype": "float32", "remat": "none", "optim": optim, **changes})
 
 
 def model(seed=0):
-    """Random weights; no array, biases and norms included, is constant."""
+    """Return a model with random weights; even biases and norms are not constant."""
     plain = Transformer(ARCH, RULES_HERE, jax.random.key(seed))
     leaves, treedef = jax.tree.flatten(plain)
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def model(seed=0):
 
 
 def rows(seed=0, factor=1.0):
-    """A batch of one segment per row; the weights add up to `factor`."""
+    """Return a batch with one segment per row; the weights sum to `factor`."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, ARCH.vocab_size, (ROWS, LENGTH + 1)).astype(np.int32)
     supervised = rng.random((ROWS, LENGTH)) < np.linspace(0.1, 1, ROWS)[:, None]
@@ -61,7 +61,7 @@ def rows(seed=0, factor=1.0):
 
 
 class Training:
-    """A state, and the step that advances it."""
+    """A training state, and the step that updates it."""
 
     def __init__(self, settings, start=None):
         start = model() if start is None else start
@@ -71,17 +71,17 @@ class Training:
         self._step, self._compiled = make_step(settings, self.partition, unroll=False), None
 
     def step(self, batch):
-        """Take one step on rows and return its metrics."""
+        """Take one step on `batch` and return its metrics."""
         settings = self.settings
         read = lambda places: {name: array[places] for name, array in batch.items()}  # noqa: E731
         put = put_batch(read, settings.batch_size, settings.accumulation, self.mesh, RULES_HERE)
-        if self._compiled is None:  # once, as the command does
+        if self._compiled is None:  # compile once, as the train command does
             self._compiled = compiled(self._step, self.state, put)
         self.state, metrics = self._compiled(self.state, put)
         return jax.tree.map(np.asarray, metrics)
 
 
 def bits(tree):
-    """Every array of a tree, bit by bit, by path."""
+    """Return the bytes of every array in a pytree by path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes()) for path, leaf in leaves}

@@ -1,4 +1,4 @@
-"""An event loop with a virtual clock, which jumps ahead when all tasks wait for a time."""
+"""An event loop with a virtual clock, which jumps ahead when all tasks are sleeping."""
 
 import asyncio
 

@@ -1,1 +1,1 @@
-"""From instruction files to packed, cached, deterministic batches: NumPy only, and seqio when the cache is cold."""
+"""Turns instruction files into packed batches in a deterministic order. Uses only NumPy, and seqio if the cache is cold."""

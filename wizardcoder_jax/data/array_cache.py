@@ -1,4 +1,4 @@
-"""Arrays on disk, stored under a hash of everything they depend on, and memory-mapped on later use."""
+"""A cache of arrays on disk, keyed by a hash of everything they depend on. Cached arrays are memory-mapped."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachedArrays:
-    """Named arrays, and facts about them that can be stored as JSON."""
+    """Named arrays, and metadata about them that can be stored as JSON."""
 
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
@@ -31,16 +31,16 @@ class CachedArrays:
 def load_or_build(cache_dir: str, key: Mapping[str, Any], build: Callable[[], CachedArrays]) -> tuple[CachedArrays, str]:
     """Return the arrays of `key` from the cache, or build and cache them; also return the hash of the key.
 
-    If several processes want the same arrays, one builds them and the others wait. A damaged entry is rebuilt: all arrays are
-    checked against a hash when they are opened (xxh3, several GB/s). An entry is either complete or absent.
+    If several processes need the same arrays, one builds them while the others wait. Entries are either complete or absent.
+    Their arrays are verified with a checksum when they are opened (xxh3, several GB/s), and rebuilt if they are damaged.
 
     Args:
-        cache_dir: local folder; the arrays go to cache_dir/prepared/HASH.
+        cache_dir: a local folder; the arrays are stored in cache_dir/prepared/HASH.
         key: everything the arrays depend on.
-        build: builds the arrays.
+        build: builds the arrays if they are not cached.
 
     Raises:
-        InputError: the cache cannot be written, or `build` raises it.
+        InputError: the cache cannot be written, or `build` raises this error.
     """
     if is_remote(cache_dir):
         raise InputError(f"the cache must be a local folder, not {cache_dir}; choose another --cache-dir")
@@ -51,17 +51,17 @@ def load_or_build(cache_dir: str, key: Mapping[str, Any], build: Callable[[], Ca
         return cached, fingerprint
     ensure_dir(folder.parent)
     with _locked(folder):
-        cached = _load(folder)  # another process may have built it while this one waited for the lock
+        cached = _load(folder)  # another process may have built the entry while this one waited for the lock
         if cached is None:
             _build(folder, key, build)
             cached = _load(folder)
     if cached is None:
-        raise InputError(f"{folder} is damaged immediately after it was written; choose another --cache-dir")
+        raise InputError(f"{folder} could not be read back correctly after it was written; choose another --cache-dir")
     return cached, fingerprint
 
 
 def hash_file(file: str) -> str:
-    """Return a hash of the file's bytes as stored, i.e. without decompressing them.
+    """Return a hash of the file's raw bytes; compressed files are not decompressed.
 
     Raises:
         InputError: the file cannot be read.
@@ -72,13 +72,13 @@ def hash_file(file: str) -> str:
             while block := content.read(1 << 22):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{file}: cannot be read completely: {error}") from error
+        raise InputError(f"{file} cannot be read completely: {error}") from error
     return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of one cache entry; the operating system releases it however the process ends."""
+    """Hold the lock of a cache entry; the operating system releases it even if the process is killed."""
     name = folder.with_suffix(".lock")
     with contextlib.ExitStack() as stack:
         try:
@@ -86,7 +86,7 @@ def _locked(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.info("data: waiting for another process that prepares the same data")
+                logger.info("data: waiting for another process that is preparing the same data")
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise InputError(f"cannot lock {name}: {error.strerror}; choose another --cache-dir") from error
@@ -113,7 +113,7 @@ def _build(folder: Path, key: Mapping[str, Any], build: Callable[[], CachedArray
     """Build the entry in `folder`; the caller must hold its lock."""
     if folder.exists():
         logger.warning(f"{folder} is incomplete or damaged and will be rebuilt")
-    for leftover in folder.parent.glob(f".{folder.name}.*"):  # of processes that were killed
+    for leftover in folder.parent.glob(f".{folder.name}.*"):  # incomplete folders of killed processes
         shutil.rmtree(leftover, ignore_errors=True)
     built = build()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -131,4 +131,4 @@ def _write(folder: Path, key: Mapping[str, Any], built: CachedArrays) -> None:
         np.save(folder / f"{name}.npy", array)
     hashes = {name: _hash(array) for name, array in built.arrays.items()}
     write_json(folder / "manifest.json", {"key": key, "facts": built.facts, "xxh3": hashes})
-    folder.chmod(0o755)  # mkdtemp's 0700 would make a shared cache unreadable for other users
+    folder.chmod(0o755)  # mkdtemp uses 0700, which other users of a shared cache could not read

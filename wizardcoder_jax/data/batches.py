@@ -1,36 +1,38 @@
-"""Batches as a pure function of the step: random access to any step, identical for any number of hosts."""
+"""Computes the batch of any training step from the step number alone, with the same result for any number of hosts."""
 
 import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.data.packed_dataset import Dataset
 
-Positions = slice | np.ndarray  # of rows within a batch
+Positions = slice | np.ndarray  # indices of rows within a batch
 ALL = slice(None)
 
 
 class Batches:
-    """The rows of a dataset, epoch after epoch, each epoch in a new random order.
+    """Training batches: the rows of a dataset, epoch after epoch, in a new random order in each epoch.
 
-    Index p = step * batch_size + i belongs to epoch p // R and is row permutation(seed, epoch)[p % R]. A batch may contain the
-    end of one epoch and the start of the next, so each row occurs exactly once per epoch.
+    Row i of the batch of a step has the index p = step * batch_size + i. It belongs to epoch p // R and is the dataset's row
+    permutation(seed, epoch)[p % R]. A batch may contain the end of one epoch and the start of the next, so each row occurs
+    exactly once per epoch.
 
-    Averaging is in the weights of a batch, so that a step's loss is the plain sum of weight * cross-entropy, however the batch
-    is split over microbatches, devices and hosts. Each `group` of consecutive sequences has a mean over its supervised tokens,
-    and the step's loss is the mean of these means. With a single group (objective token_mean) every token has the same weight;
-    with several (objective original, where a group is what one device processes at a time) tokens of long answers have less.
+    The weights of a batch contain the averaging, so the loss of a step is the plain sum of weight * cross-entropy, however the
+    batch is split over microbatches, devices and hosts. The loss is a mean of means: it is averaged over the supervised tokens
+    of each group of `group` consecutive sequences, then over groups. With one group (objective token_mean), all tokens have the
+    same weight. With several groups (objective original: the sequences that a device processes at a time), tokens of long
+    responses have less weight.
 
     Source of the mean of means: nlpxucan/WizardLM, WizardCoder/src/train_wizardcoder.py, with transformers 4.29: the model
     averages over the labels of a microbatch, Trainer and DeepSpeed over microbatches and devices.
 
     Args:
-        dataset: R rows, R >= 1.
-        batch_size: rows per step, over all hosts.
-        seed: of the order.
-        group: sequences that share a mean; by default all of a step.
+        dataset: the dataset, with R >= 1 rows.
+        batch_size: number of rows per step, over all hosts.
+        seed: the seed of the random order and of the seeds in each batch.
+        group: number of consecutive sequences per group; by default, the whole batch is one group.
 
     Raises:
-        InputError: the seed is negative, or batch size or group are not positive, or the group does not divide the batch.
+        InputError: the seed is negative, batch_size or group is not positive, or group does not divide batch_size.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, group: int | None = None) -> None:
@@ -44,7 +46,7 @@ class Batches:
         self.dataset = dataset
         self.batch_size = batch_size
         self._seed = seed
-        self._orders: dict[int, np.ndarray] = {}  # of the epochs that the last batch belongs to
+        self._orders: dict[int, np.ndarray] = {}  # order of the rows in the epochs of the last batch
 
     def rows(self, step: int) -> np.ndarray:
         """Return the dataset rows of batch `step`, int64 [batch_size]."""
@@ -61,12 +63,12 @@ class Batches:
         return np.random.default_rng((self._seed, epoch)).permutation(self.dataset.num_rows)
 
     def batch(self, step: int, positions: Positions = ALL) -> dict[str, np.ndarray]:
-        """Return the rows at `positions` of batch `step`; a host reads only its own.
+        """Return the rows at `positions` of the batch of `step`; each host reads only the rows that its devices need.
 
         Returns:
-            tokens, targets, segment_ids, positions (int32) and weights (float32), each [len(positions), T], and seeds (uint32
-            [len(positions)]), the source of all randomness of a row, which depends only on the run's seed, the step and the
-            position.
+            tokens, targets, segment_ids and positions (int32) and weights (float32), each [len(positions), T]; and seeds
+            (uint32 [len(positions)]), from which all random numbers of a row are drawn. A seed depends only on the run's seed,
+            the step and the row's position in the batch.
 
         Raises:
             InputError: a group has no supervised token.
@@ -96,7 +98,7 @@ class Batches:
         )
 
     def check_supervision(self, start: int, stop: int) -> None:
-        """Check before training that `batch` will not raise for steps `start` to `stop`.
+        """Check before training that each group in the batches of steps `start` to `stop` - 1 has a supervised token.
 
         Raises:
             InputError: a group has no supervised token.
@@ -105,24 +107,24 @@ class Batches:
             self._token_weights(step, self.rows(step))
 
     def token_counts(self, step: int) -> tuple[int, int]:
-        """Return the tokens and the supervised tokens of the whole batch `step`, over all hosts."""
+        """Return the numbers of tokens and supervised tokens in the batch of `step`, over all hosts."""
         rows = self.rows(step)
         return int(self.dataset.rows.num_tokens[rows].sum()), int(self.dataset.rows.num_supervised[rows].sum())
 
     def example_ids(self, step: int) -> np.ndarray:
-        """Return the ids of all examples that batch `step` consumes, row after row; each occurs once per epoch."""
+        """Return the ids of all examples in the batch of `step`, row after row; each id occurs once per epoch."""
         return np.concatenate([self.dataset.examples_in(row) for row in self.rows(step).tolist()])
 
 
 class ValidationBatches:
-    """One pass over the rows of a dataset, in their order, for the validation loss.
+    """Validation batches: one pass over the rows of a dataset, in a fixed order.
 
-    The weights add up to 1 over the whole pass: the mean over all supervised tokens is the plain sum of the batches' losses.
-    The last batch is padded with empty rows.
+    The weights sum to 1 over all batches, so the sum of the batches' losses is the mean over all supervised tokens. The last
+    batch is padded with empty rows.
 
     Args:
-        dataset: R rows.
-        batch_size: rows per batch, over all hosts.
+        dataset: the dataset.
+        batch_size: number of rows per batch, over all hosts.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int) -> None:
@@ -131,7 +133,7 @@ class ValidationBatches:
         self.num_batches = -(-dataset.num_rows // batch_size)
 
     def batch(self, index: int, positions: Positions = ALL) -> dict[str, np.ndarray]:
-        """Return the rows at `positions` of batch `index`, in the form of `Batches.batch`; all seeds are 0."""
+        """Return the rows at `positions` of batch `index`, in the same format as `Batches.batch`; all seeds are 0."""
         rows = (index * self.batch_size + np.arange(self.batch_size))[positions]
         exists = rows < self.dataset.num_rows
         features = self.dataset.features(rows[exists])

@@ -1,4 +1,4 @@
-"""The sources of training data, instruction files or the Tasks of a mixture, and the corpus of all their tokenized records."""
+"""Sources of training records (instruction files, or the seqio Tasks of a mixture), and the tokenization of all records."""
 
 import dataclasses
 import logging
@@ -19,24 +19,24 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenRecord:
-    """An example that is given as token ids."""
+    """A training record that is already tokenized."""
 
-    location: str  # for messages
-    tokens: np.ndarray  # [n] int64
+    location: str  # task and index of the record, for error messages
+    tokens: np.ndarray  # [n] int64: token ids
     loss_mask: np.ndarray  # [n] bool: whether the token is supervised
-    record_id: str  # see Example
+    record_id: str  # id that decides the side of a validation split; see Example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """All instruction files, or one Task."""
+    """The records of all instruction files together, or of one seqio Task."""
 
     name: str
-    rate: float  # in the mixture, above 0
+    rate: float  # relative rate in the mixture, above 0
     records: Sequence[Example] | Sequence[TokenRecord]
 
     def fingerprint(self) -> str:
-        """Return a hash of the contents of its records."""
+        """Return a hash of the contents of all records."""
         return content_id(*(part for record in self.records for part in _content(record)))
 
 
@@ -48,13 +48,13 @@ def _content(record: Example | TokenRecord) -> tuple[str | bytes, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """M tokenized records, numbered over all sources."""
+    """The M tokenized records of all sources, one source after the other."""
 
-    examples: Sequence[TokenizedExample]  # M
-    sources: np.ndarray  # [M] int64: the source of each
-    is_held_out: np.ndarray  # [M] bool: on the validation side
-    is_kept: np.ndarray  # [M] bool: not dropped
-    num_supervised: np.ndarray  # [M] int64: supervised targets
+    examples: Sequence[TokenizedExample]  # the M tokenized records
+    sources: np.ndarray  # [M] int64: index of each record's source
+    is_held_out: np.ndarray  # [M] bool: whether the record belongs to the validation set
+    is_kept: np.ndarray  # [M] bool: whether the record is used
+    num_supervised: np.ndarray  # [M] int64: number of supervised tokens
 
 
 def tokenize_sources(
@@ -77,16 +77,17 @@ def tokenize_sources(
     unsupervised = np.flatnonzero(supervised == 0)
     if len(unsupervised) == len(records):
         raise InputError(
-            f"every prompt is longer than max_length {max_length} allows (first: {records[0].location}); raise --max-length"
+            f"every prompt fills max_length {max_length} and leaves no space for its response (first: {records[0].location}); "
+            "raise --max-length"
         )
     if len(unsupervised):
-        fate = "are kept without a supervised token, as in the original" if keeps_unsupervised else "are dropped"
+        fate = "are kept without a supervised token, as in the published script" if keeps_unsupervised else "are dropped"
         first = records[unsupervised[0]].location
         logger.info(
             f"data: {len(unsupervised)} of {len(records)} prompts fill max_length {max_length} and {fate} (first: {first})"
         )
     if num_cut := sum(example.is_cut for example, count in zip(examples, supervised, strict=True) if count):
-        logger.info(f"data: {num_cut} of {len(records)} responses are cut at max_length {max_length}")
+        logger.info(f"data: {num_cut} of {len(records)} responses are truncated at max_length {max_length}")
     return Corpus(
         examples=examples,
         sources=np.repeat(np.arange(len(sources)), [len(source.records) for source in sources]),
@@ -102,7 +103,7 @@ def _tokenize(
     texts = [record for record in records if isinstance(record, Example)]
     if texts:
         with quiet_import():
-            from wizardcoder_jax.data import seqio_tasks  # here, because it imports TensorFlow
+            from wizardcoder_jax.data import seqio_tasks  # imported here because it imports TensorFlow
         yield from seqio_tasks.tokenize_instructions(texts, tokenizer, objective, max_length)
     for record in records:
         if isinstance(record, TokenRecord):

@@ -1,6 +1,6 @@
-"""Instruction records: {"instruction", "input" (optional), "output"}, or {"messages"} of one user and one assistant message.
+"""Reads instruction records: {"instruction", "input" (optional), "output"}, or {"messages"} with one question and one answer.
 
-Of all other keys only "seed_id" and "id" are used.
+Other keys are ignored, except "seed_id" and "id".
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ from wizardcoder_jax.core.record_files import read_records
 class Example:
     """One instruction with its response."""
 
-    location: str  # FILE:LINE, for messages
+    location: str  # FILE:LINE, for error messages
     instruction: str
     input: str  # "" if the record has none
     output: str
-    record_id: str  # decides the side of a validation split: the seed_id, else the id, else a hash of the texts
+    record_id: str  # id that decides the side of a validation split: "seed_id", else "id", else a content hash
 
 
 def read_examples(files: Sequence[str]) -> list[Example]:
@@ -30,7 +30,7 @@ def read_examples(files: Sequence[str]) -> list[Example]:
     An empty output is valid: it teaches the model to stop immediately (Code Alpaca 20k has six).
 
     Raises:
-        InputError: a file is missing or malformed, a record has no text, or there is no example at all.
+        InputError: a file is missing or malformed, a record is invalid, or there are no records.
     """
     examples = [read_example(location, record) for file in files for location, record in read_records(file)]
     if not examples:
@@ -39,12 +39,16 @@ def read_examples(files: Sequence[str]) -> list[Example]:
 
 
 def read_example(location: str, record: Mapping[str, Any]) -> Example:
-    """Return the example of a record; raises as `read_examples` does."""
+    """Return the example in a record.
+
+    Raises:
+        InputError: a key is missing, or a value is not valid text.
+    """
     if "messages" in record and "instruction" not in record:
         record = {**record, **_from_messages(location, record["messages"])}
     instruction = _text(location, record, "instruction")
     if not instruction.strip():
-        raise InputError(f"{location}: 'instruction' is empty; write one or remove the record")
+        raise InputError(f"{location}: 'instruction' is empty; add an instruction or remove the record")
     extra_input = _text(location, record, "input") if record.get("input") is not None else ""
     output = _text(location, record, "output")
     given_id = next((record[key] for key in ("seed_id", "id") if record.get(key) not in (None, "")), None)
@@ -53,7 +57,7 @@ def read_example(location: str, record: Mapping[str, Any]) -> Example:
 
 
 def _from_messages(location: str, messages: Any) -> dict[str, Any]:
-    """Return instruction and output of a conversation that consists of one question and one answer."""
+    """Return the instruction and the output of a conversation with one user message and one assistant message."""
     turns = messages if isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages) else []
     roles = [turn.get("role") for turn in turns]
     if roles != ["user", "assistant"]:
@@ -63,23 +67,23 @@ def _from_messages(location: str, messages: Any) -> dict[str, Any]:
 
 
 def content_id(*parts: str | bytes) -> str:
-    """Return an id for a record that has none: equal records have equal ids."""
+    """Return a hash of the contents of a record, which is used as its id if it has none."""
     digest = xxhash.xxh3_128()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
-        digest.update(len(content).to_bytes(8, "little"))  # otherwise "ab", "c" would equal "a", "bc"
+        digest.update(len(content).to_bytes(8, "little"))  # so that ("ab", "c") and ("a", "bc") differ
         digest.update(content)
     return digest.hexdigest()
 
 
 def _text(location: str, record: Mapping[str, Any], key: str) -> str:
     if key not in record:
-        raise InputError(f"{location}: no key '{key}' (found {', '.join(map(repr, record)) or 'none'})")
+        raise InputError(f"{location}: missing key '{key}' (found {', '.join(map(repr, record)) or 'no keys'})")
     text = record[key]
     if not isinstance(text, str):
         raise InputError(f"{location}: '{key}' must be a string, found {type(text).__name__}")
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can contain half of a surrogate pair, which no tokenizer accepts
+    except UnicodeEncodeError as error:  # JSON allows unpaired surrogates, but tokenizers do not
         raise InputError(f"{location}: '{key}' is not valid Unicode at character {error.start}") from error
     return text

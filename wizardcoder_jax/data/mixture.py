@@ -1,4 +1,4 @@
-"""One epoch of a mixture: how often each example of each task occurs, so that the rates hold."""
+"""Computes how often each example occurs in one epoch of a mixture of tasks with given rates."""
 
 from collections.abc import Sequence
 
@@ -6,33 +6,34 @@ import numpy as np
 
 from wizardcoder_jax.core.errors import InputError
 
-# Examples per epoch. A longer epoch means that a rate is a mistake, and packing it would take hours.
+# Maximum number of examples per epoch. If an epoch is longer, a rate is probably a mistake, and packing would take hours.
 MAX_EPOCH_EXAMPLES = 100_000_000
 
 
 def repeats_per_example(sizes: Sequence[int], rates: Sequence[float], seed: int) -> list[np.ndarray]:
     """Return how many times each example occurs in one epoch of the mixture.
 
-    The task that is largest relative to its rate occurs exactly once; the others are repeated until the rates hold, each to
-    within half an example. A fractional repeat consists of examples drawn without replacement.
+    Each example of the task with the highest ratio of size to rate occurs once. Other tasks are repeated until the numbers of
+    examples are in proportion to the rates, rounded to whole examples. If a task has to be repeated a fractional number of
+    times, the examples for the fraction are drawn without replacement.
 
     Args:
         sizes: number of examples of each task, at least 1.
-        rates: of each task, above 0, on any scale.
-        seed: of the draw.
+        rates: rate of each task, above 0; only their ratios matter.
+        seed: the seed of the draws.
 
     Returns:
-        int64 [size] for each task.
+        For each task, the number of occurrences of each example, int64 [size].
 
     Raises:
-        InputError: the epoch would be absurdly long.
+        InputError: the epoch would have more than MAX_EPOCH_EXAMPLES examples.
     """
     scale = max(size / rate for size, rate in zip(sizes, rates, strict=True))
     totals = [rate * scale for rate in rates]
     if sum(totals) > MAX_EPOCH_EXAMPLES:
         raise InputError(
-            f"an epoch of the mixture would repeat its smaller tasks until it has {sum(totals):.3g} examples "
-            f"(sizes {list(sizes)}, rates {list(rates)}); raise the rate of the largest task or shorten it"
+            f"an epoch of the mixture would have {sum(totals):.3g} examples because small tasks are repeated "
+            f"(sizes {list(sizes)}, rates {list(rates)}); raise the rate of the largest task, or remove examples from it"
         )
     repeats = []
     for i, (size, total) in enumerate(zip(sizes, totals, strict=True)):
@@ -44,9 +45,9 @@ def repeats_per_example(sizes: Sequence[int], rates: Sequence[float], seed: int)
 
 
 def repeat_examples(repeats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the examples of an epoch, example e `repeats[e]` times, and which repetition each is (0, 1, ...).
+    """Return each example e `repeats[e]` times, and the number of each repetition (0, 1, ...).
 
-    All first repetitions come first.
+    The order is by repetition: all first occurrences, then all second ones, and so on.
     """
     rounds = [np.flatnonzero(repeats > i) for i in range(int(repeats.max(initial=0)))]
     if not rounds:

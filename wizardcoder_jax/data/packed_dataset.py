@@ -1,4 +1,4 @@
-"""Tokenized examples, each stored once, and the rows that are built from them when a batch needs them."""
+"""A dataset of packed rows: each tokenized example is stored once, and rows are built when a batch needs them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ FEATURES = ("tokens", "targets", "weights", "segment_ids", "positions")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenStore:
-    """E examples end to end: example e is the tokens starts[e] to starts[e + 1]."""
+    """E tokenized examples, concatenated: example e consists of tokens[starts[e] : starts[e + 1]]."""
 
-    tokens: np.ndarray  # [N] uint16, or uint32 if the vocabulary is larger
+    tokens: np.ndarray  # [N] token ids: uint16, or uint32 if the vocabulary does not fit
     loss_mask: np.ndarray  # [N] bool: whether the token is supervised
-    starts: np.ndarray  # [E + 1] int64
+    starts: np.ndarray  # [E + 1] int64: index of each example's first token
 
     def slots(self) -> np.ndarray:
-        """Return the slots that each example takes in a row, int64 [E]: every token but the last is an input."""
+        """Return the number of slots that each example takes in a row, int64 [E]; its last token is only a target."""
         return np.maximum(np.diff(self.starts) - 1, 0)
 
 
 def build_token_store(tokens: Sequence[np.ndarray], loss_mask: Sequence[np.ndarray], vocab_size: int) -> TokenStore:
-    """Return the store of examples with these ids and loss masks, [n] each."""
+    """Return the store of examples with the given token ids and loss masks, each [n]."""
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens], dtype=np.int64)])
     dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
     return TokenStore(
@@ -36,13 +36,13 @@ def build_token_store(tokens: Sequence[np.ndarray], loss_mask: Sequence[np.ndarr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """R rows; a row is a list of segments, each of which is an example."""
+    """R rows with S segments in total. A row is a list of segments, and a segment is an example."""
 
-    members: np.ndarray  # [S] int64: the example of each segment, row after row
-    item_ids: np.ndarray  # [S] int64: unique id of each segment; differs from the example where a mixture repeats examples
+    members: np.ndarray  # [S] int64: example of each segment, row after row
+    item_ids: np.ndarray  # [S] int64: unique id of each segment, even if examples are repeated
     starts: np.ndarray  # [R + 1] int64: row r consists of segments starts[r] to starts[r + 1]
-    num_tokens: np.ndarray  # [R] int64: slots with a token
-    num_supervised: np.ndarray  # [R] int64: slots with a loss weight
+    num_tokens: np.ndarray  # [R] int64: number of slots with a token
+    num_supervised: np.ndarray  # [R] int64: number of slots with a supervised target
 
 
 def build_rows(
@@ -57,14 +57,14 @@ def build_rows(
 
     Args:
         store: E examples of at most max_length tokens.
-        num_supervised: [E] supervised targets of each.
-        examples: [S] the example of each segment; repeated examples occur several times.
-        item_ids: [S] a unique id of each segment.
-        max_length: slots of a packed row, and the maximum of a padded row.
-        is_packed: put as many examples into a row as fit, instead of one.
+        num_supervised: [E] number of supervised targets in each example.
+        examples: [S] example of each segment; repeated examples occur several times.
+        item_ids: [S] unique id of each segment.
+        max_length: number of slots of a packed row, and the maximum for a padded row.
+        is_packed: whether to pack several examples into a row; otherwise each row contains one example and padding.
 
     Returns:
-        The rows and their width.
+        The rows and their number of slots.
     """
     slots = store.slots()[examples]
     if is_packed:
@@ -83,54 +83,57 @@ def build_rows(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochCounts:
-    """What one epoch contains, and what was left out."""
+    """Statistics of one epoch: what it contains, and how many examples were dropped or truncated."""
 
-    examples: int  # read from the files or tasks, on this side of the split
-    dropped: int  # whose prompt fills max_length, so that nothing is supervised (objective original keeps them)
-    truncated: int  # whose response is cut at max_length and has no end token
-    items: int  # segments in the rows; a mixture repeats some examples
+    examples: int  # number of examples read for this side of the validation split
+    dropped: int  # number of examples without a supervised token, as the prompt fills max_length
+    truncated: int  # number of examples whose response is truncated at max_length and has no end token
+    items: int  # number of segments in all rows; a mixture repeats some examples
     rows: int
-    tokens: int  # slots with a token
-    supervised_tokens: int  # slots with a loss weight
-    fill: float  # tokens / (rows * width)
+    tokens: int  # number of slots with a token
+    supervised_tokens: int  # number of slots with a supervised target
+    fill: float  # fraction of slots with a token: tokens / (rows * width)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The rows of one epoch, T slots wide."""
+    """The rows of one epoch, each with T slots."""
 
     store: TokenStore
     rows: Rows
-    width: int  # T
+    width: int  # T, number of slots per row
     counts: EpochCounts
 
     @property
     def num_rows(self) -> int:
-        """Return R."""
+        """R, the number of rows."""
         return len(self.rows.starts) - 1
 
     def examples_in(self, row: int) -> np.ndarray:
-        """Return the ids of the segments of `row`, in order."""
+        """Return the ids of the segments in `row`, in order."""
         return self.rows.item_ids[self.rows.starts[row] : self.rows.starts[row + 1]]
 
     def features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Build the given rows [B] from the stored examples.
+        """Build rows from the stored examples.
+
+        Args:
+            rows: [B] indices of the rows.
 
         Returns:
-            Each [B, T]: tokens (the inputs), targets (the next token of the same segment), segment_ids (1, 2, ... and 0 for
-            the padding at a row's end), positions (from 0 in each segment), all int32; and weights, bool: whether the
-            target is supervised. The shift to the next token happens within each example, so no target is in another example.
+            Arrays [B, T] by name. int32: tokens (the inputs), targets (the next token of the same example), segment_ids (1, 2,
+            ... and 0 for the padding at the end of a row) and positions (from 0 in each segment). bool: weights (whether the
+            target is supervised).
         """
         num_segments = self.rows.starts[rows + 1] - self.rows.starts[rows]
         segments = _ranges(num_segments)
         examples = self.rows.members[np.repeat(self.rows.starts[rows], num_segments) + segments]
         slots = np.maximum(self.store.starts[examples + 1] - self.store.starts[examples] - 1, 0)
         positions = _ranges(slots)
-        inputs = np.repeat(self.store.starts[examples], slots) + positions  # indices into the store
+        inputs = np.repeat(self.store.starts[examples], slots) + positions  # indices into store.tokens
         has_token = np.arange(self.width) < self.rows.num_tokens[rows][:, None]
 
         def spread(values: np.ndarray, dtype: type) -> np.ndarray:
-            """Return the values of all slots with a token, given row after row, as [B, T]."""
+            """Return an array [B, T] with `values`, given row after row, in the slots that have a token, and 0 elsewhere."""
             padded = np.zeros(has_token.shape, dtype)
             padded[has_token] = values
             return padded

@@ -1,19 +1,19 @@
-"""Assignment of examples to rows: best-fit-decreasing packing, or one example per row."""
+"""Assigns examples to rows: best-fit-decreasing packing, or one example per row."""
 
 import numpy as np
 
-WIDTH_MULTIPLE = 128  # of padded rows: a TPU's lanes, and the tile size of its attention kernels
+WIDTH_MULTIPLE = 128  # padded rows are a multiple of this: the lanes of a TPU and the tiles of its attention kernels
 
 
 def pack_rows(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Put as many examples into each row as fit.
+    """Pack examples into as few rows as best-fit-decreasing needs.
 
     Args:
-        lengths: [num_examples] slots of each, in 1..capacity.
-        capacity: slots of a row.
+        lengths: [num_examples] number of slots that each example takes, in 1..capacity.
+        capacity: number of slots per row.
 
     Returns:
-        The examples row after row, int64 [num_examples], and the index among them at which each row starts, int64 [R + 1].
+        The examples, row after row, int64 [num_examples]; and the offsets of the R rows in that array, int64 [R + 1].
     """
     rows = assign_rows(lengths, capacity)
     members = np.fromiter((example for row in rows for example in row), np.int64, len(lengths))
@@ -21,25 +21,25 @@ def pack_rows(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarra
 
 
 def pad_rows(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Put one example into each row, in their order; return the same as `pack_rows`."""
+    """Assign one example to each row, in order, and return the same as `pack_rows`."""
     return np.arange(num_examples, dtype=np.int64), np.arange(num_examples + 1, dtype=np.int64)
 
 
 def padded_width(lengths: np.ndarray, max_length: int) -> int:
-    """Return the slots of a padded row: the longest example, rounded up to a multiple of 128, at most `max_length`."""
+    """Return the number of slots of a padded row: the longest length, rounded up to a multiple of 128, at most `max_length`."""
     return min(max(-(-int(lengths.max()) // WIDTH_MULTIPLE), 1) * WIDTH_MULTIPLE, max_length)
 
 
 def assign_rows(lengths: np.ndarray, capacity: int) -> list[list[int]]:
     """Assign each example, longest first, to the fullest row that still has space for it.
 
-    Bit r of `open_spaces` says that some row has r free slots, so the tightest row is found with a shift and the lowest set
-    bit: exact best fit, linear in the number of examples. Equal lengths are taken in index order, so the result is
-    deterministic.
+    Bit r of `open_spaces` is set if some row has r free slots, so the fullest row with enough space is found with a shift and
+    the lowest set bit. This is exact best fit in time linear in the number of examples. Examples of equal length are assigned
+    in index order, so the result is deterministic.
 
     Args:
-        lengths: [num_examples], each in 1..capacity.
-        capacity: slots of a row.
+        lengths: [num_examples] number of slots that each example takes, in 1..capacity.
+        capacity: number of slots per row.
 
     Returns:
         The indices of the examples in each row.

@@ -1,4 +1,4 @@
-"""The datasets of a training run: read, tokenized, split and packed, or loaded from the cache."""
+"""Prepares the datasets of a training run: reads, tokenizes, splits and packs records, or loads the result from the cache."""
 
 import dataclasses
 import logging
@@ -20,8 +20,8 @@ from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2  # increase it whenever the same data would be prepared differently
-STORED_NAMES = {"loss_mask": "learns"}  # fields that are stored under another name, so that existing caches stay valid
+FORMAT_VERSION = 2  # increase whenever the code would prepare the same data differently
+STORED_NAMES = {"loss_mask": "learns"}  # field -> its name on disk, where they differ
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,30 +30,30 @@ class PreparedData:
 
     train: Dataset
     validation: Dataset | None
-    fingerprint: str  # of everything that both depend on: equal fingerprints mean equal rows
+    fingerprint: str  # hash of everything that the datasets depend on; equal hashes mean equal rows
 
 
 def prepare_data(config: TrainConfig, files: Sequence[str], tokenizer: TokenizerProtocol) -> PreparedData:
     """Return the datasets of `config` from the cache, or prepare and cache them.
 
-    With files, a warm cache imports neither seqio nor TensorFlow; see user_seqio_tasks.py for Tasks. The rows of a mixture are
-    one epoch (mixture.py); its validation side contains each record once, whatever the rates.
+    If the cache is warm, neither seqio nor TensorFlow is imported, except with config.task (see user_seqio_tasks.py). The
+    training rows of a mixture are one epoch (mixture.py); its validation rows contain each record once, whatever the rates.
 
     Args:
-        config: objective, layout, max_length, task, seed, validation.fraction and cache_dir.
-        files: instruction files (names, not globs); ignored if config.task is given.
-        tokenizer: of the model to train.
+        config: the settings of the run.
+        files: names of instruction files, without wildcards; ignored if config.task is given.
+        tokenizer: the tokenizer of the model to train.
 
     Raises:
-        InputError: a file or the task is missing or malformed, one side of the split or a task of the mixture has no
+        InputError: a file or task is missing or malformed, the training or validation set or a task of the mixture has no
             supervised token, or the cache cannot be written.
     """
     if config.task is None:
         content: list[Any] = [hash_file(file) for file in files]
-        sources = None  # read only if the cache is cold
+        sources = None  # files are only read if the cache is cold
     else:
         with quiet_import():
-            from wizardcoder_jax.data import user_seqio_tasks  # here, because it imports TensorFlow
+            from wizardcoder_jax.data import user_seqio_tasks  # imported here because it imports TensorFlow
         sources = user_seqio_tasks.read_task(config.task, tokenizer.vocab_size)
         content = [[source.name, source.rate, source.fingerprint()] for source in sources]
 
@@ -67,7 +67,7 @@ def prepare_data(config: TrainConfig, files: Sequence[str], tokenizer: Tokenizer
 
 
 def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerProtocol) -> dict[str, Any]:
-    """Return everything the datasets depend on: the contents and order of files, but not their names."""
+    """Return everything the datasets depend on, such as the contents and the order of the files, but not their names."""
     return {
         "format_version": FORMAT_VERSION,
         "content": content,
@@ -79,7 +79,7 @@ def cache_key(config: TrainConfig, content: Sequence[Any], tokenizer: TokenizerP
         "objective": config.objective,
         "packs": config.is_packed,
         "held_out": config.validation.fraction,
-        "seed": config.seed if len(content) > 1 and config.task else None,  # it draws the fractional repeats of a mixture
+        "seed": config.seed if len(content) > 1 and config.task else None,  # used only to draw the repeats of a mixture
     }
 
 
@@ -105,12 +105,12 @@ def _build(sources: Sequence[DataSource], config: TrainConfig, tokenizer: Tokeni
 
 
 def _items(corpus: Corpus, sources: Sequence[DataSource], held_out: bool, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return the records of one epoch of one side, and an id for each: the record's number, plus M for each repetition."""
+    """Return the records in one epoch of the training or validation set, and unique ids: record number + M * repetition."""
     is_included = corpus.is_kept & (corpus.is_held_out == held_out)
     if not corpus.num_supervised[is_included].any():
         side, change = ("validation", "raise") if held_out else ("training", "lower")
         raise InputError(
-            f"validation.fraction {config.validation.fraction} leaves no supervised token on the {side} side "
+            f"validation.fraction {config.validation.fraction} leaves no supervised token in the {side} set "
             f"({np.count_nonzero(is_included)} of {len(is_included)} records); {change} it, or add records"
         )
     records = [np.flatnonzero(is_included & (corpus.sources == i)) for i in range(len(sources))]
@@ -120,7 +120,7 @@ def _items(corpus: Corpus, sources: Sequence[DataSource], held_out: bool, config
         for source, part in zip(sources, records, strict=True):
             if not len(part):
                 raise InputError(
-                    f"task {source.name} of mixture {config.task} has no example left to train on (of {len(source.records)}): "
+                    f"task {source.name} of mixture {config.task} has no example left to train on (of {len(source.records)}); "
                     "raise --max-length, lower --validation.fraction, or remove the task"
                 )
         rates = [source.rate for source in sources]

@@ -1,4 +1,4 @@
-"""Importing seqio and TensorFlow without their log output, and without losing a Ctrl-C."""
+"""A context manager for importing seqio and TensorFlow: hides their log output and handles Ctrl-C correctly."""
 
 import contextlib
 import os
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Wrap the first import of TensorFlow: defer Ctrl-C to its end and discard its native log output."""
+    """Discard the native log output of a first import of TensorFlow, and defer Ctrl-C until the import has finished."""
     with _interrupts_deferred(), _native_log_muted():
         yield
 
 
 @contextlib.contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Defer Ctrl-C to the end of the block: during the import of TensorFlow it aborts the process or gets lost."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is ever interrupted
+    """Defer Ctrl-C to the end of the block, because during the import of TensorFlow it aborts the process or is ignored."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts only the main thread
         yield
         return
     pending: list[int] = []
@@ -33,7 +33,7 @@ def _interrupts_deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _native_log_muted() -> Iterator[None]:
-    """Discard what TensorFlow's C++ code writes to file descriptor 2 at startup; errors still raise."""
+    """Discard what TensorFlow's C++ code writes to file descriptor 2 at startup. Python exceptions are still raised."""
     sys.stderr.flush()
     saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 2)

@@ -1,8 +1,8 @@
-"""The seqio Task of instruction tuning; imports seqio and TensorFlow (10 s and more, 870 MB).
+"""The seqio Task that tokenizes instructions. Importing this module imports seqio and TensorFlow (more than 10 s, 870 MB).
 
-seqio is responsible for source, prompt, tokenization and loss mask. It does not pack or pad here: its packer treats 0 as
-padding and keeps the first count(value != 0) entries (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts the tail of every
-sequence that contains token id 0, StarCoder's <|endoftext|>.
+The Task builds prompts, tokens and loss masks. seqio's packing is not used: it treats id 0 as padding and keeps the first
+count(value != 0) entries of a sequence (seqio 0.0.20, utils.py, _pack_with_tf_ops), which cuts off the end of every sequence
+that contains id 0, StarCoder's <|endoftext|>.
 """
 
 import functools
@@ -18,12 +18,12 @@ from wizardcoder_jax.data.instruction_records import Example
 from wizardcoder_jax.data.tokenization import TOKENIZATIONS, TokenizedExample
 from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
-# Examples per call from TensorFlow into Python: with one at a time, the call costs more than the work.
+# Number of examples per call from TensorFlow into Python: for a single example, the call takes longer than tokenizing it.
 EXAMPLES_PER_CALL = 256
 
 
 class TokenizerVocabulary(seqio.Vocabulary):
-    """A tokenizer as a seqio vocabulary, for encoding only."""
+    """Wraps a tokenizer as a seqio vocabulary that can only encode."""
 
     def __init__(self, tokenizer: TokenizerProtocol) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
     @property
     def eos_id(self) -> int:
-        """Return the id that ends a response."""
+        """Return the id of the token that ends a response."""
         return self.tokenizer.eos_id
 
     @property
     def unk_id(self) -> None:
-        """Return None: byte-level tokenizers can encode every text."""
+        """Return None, because byte-level tokenizers have no unknown token."""
         return None
 
     @property
@@ -48,16 +48,16 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
     def _encode_tf(self, s: Any) -> Any:
         def ids(text: Any) -> np.ndarray:
-            # `text` is bytes in a graph and a 0-d array in eager mode; dtype object, as NumPy's own strings lose trailing NULs
+            # `text` is bytes in graph mode and a 0-d array in eager mode. NumPy's string dtypes would drop trailing NULs.
             return np.asarray(self._encode(np.asarray(text, object).item().decode()), np.int32)
 
         return tf.ensure_shape(tf.numpy_function(ids, [s], tf.int32), [None])
 
     def _decode(self, ids: Any) -> NoReturn:
-        raise NotImplementedError("this vocabulary encodes only")
+        raise NotImplementedError("this vocabulary can encode but not decode")
 
     def _decode_tf(self, ids: Any) -> NoReturn:
-        raise NotImplementedError("this vocabulary encodes only")
+        raise NotImplementedError("this vocabulary can encode but not decode")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenizerVocabulary) and other.tokenizer.fingerprint == self.tokenizer.fingerprint
@@ -67,7 +67,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
 
 def instruction_task(examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int) -> seqio.Task:
-    """Return the Task over `examples`, in order, with features tokens [n] int32, loss_mask [n] bool and is_cut [] bool."""
+    """Return a Task that yields `examples` in order, with the features tokens [n] int32, loss_mask [n] bool, is_cut [] bool."""
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, shuffle_files, seed
@@ -118,10 +118,10 @@ def tokenize_dataset(
 def tokenize_instructions(
     examples: Sequence[Example], tokenizer: TokenizerProtocol, objective: str, max_length: int
 ) -> Iterator[TokenizedExample]:
-    """Tokenize examples with the Task, in order."""
-    tf.config.set_visible_devices([], "GPU")  # leave the accelerator's memory to JAX
+    """Yield the tokenized examples in order, using the Task of `instruction_task`."""
+    tf.config.set_visible_devices([], "GPU")  # so that TensorFlow does not allocate GPU memory
     dataset = instruction_task(examples, tokenizer, objective, max_length).get_dataset(split="train", shuffle=False)
-    # Batched again, as each call from TensorFlow into Python takes longer than tokenizing an example.
+    # Batches again, because iterating over single elements is slow.
     batches: Any = dataset.ragged_batch(EXAMPLES_PER_CALL)
     for batch in batches:
         tokens, loss_mask = batch["tokens"].values.numpy(), batch["loss_mask"].values.numpy()

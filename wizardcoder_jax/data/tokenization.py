@@ -1,6 +1,6 @@
-"""From prompt and response to token ids and a loss mask: the data half of each training objective.
+"""Converts prompts and responses to token ids and loss masks, as each training objective requires.
 
-The other half, the loss, is the file of the same name in training/objectives/.
+The loss of an objective is in training/objectives/.
 """
 
 import dataclasses
@@ -13,24 +13,24 @@ from wizardcoder_jax.data.tokenizer_protocol import TokenizerProtocol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizedExample:
-    """The token ids of one example, at most max_length."""
+    """The token ids and the loss mask of one example, truncated at max_length."""
 
-    tokens: np.ndarray  # [n] integers
-    loss_mask: np.ndarray  # [n] bool: whether the token is supervised; the first token's value has no meaning
-    is_cut: bool  # whether the example was longer than max_length
+    tokens: np.ndarray  # [n] token ids, n <= max_length
+    loss_mask: np.ndarray  # [n] bool: whether the token is supervised; the first value is ignored
+    is_cut: bool  # whether the example was truncated
 
 
 def truncate(tokens: np.ndarray, loss_mask: np.ndarray, max_length: int) -> TokenizedExample:
-    """Return the example of the first `max_length` ids."""
+    """Return an example with the first `max_length` ids."""
     return TokenizedExample(tokens=tokens[:max_length], loss_mask=loss_mask[:max_length], is_cut=len(tokens) > max_length)
 
 
 def tokenize_token_mean(
     prompts: Sequence[str], outputs: Sequence[str], tokenizer: TokenizerProtocol, max_length: int
 ) -> list[TokenizedExample]:
-    """Tokenize prompt + response + EOS, with loss on response and EOS.
+    """Tokenize prompt + response + EOS; the response and EOS are supervised.
 
-    Prompt and response are tokenized separately, so that the boundary between them, and with it the loss mask, is exact.
+    Prompt and response are tokenized separately, so that no token contains parts of both and the loss mask is exact.
 
     Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py (the response follows the prompt directly).
     """
@@ -48,16 +48,15 @@ def tokenize_original(
 ) -> list[TokenizedExample]:
     """Tokenize and mask as the published training script does, including its quirks.
 
-    * The text prompt + response + end token is tokenized as a whole, including special tokens spelled in it; the tokenizer adds
-      what it adds to any text (Llama: BOS).
-    * The masked part is as long as the prompt tokenized alone, not counting padding tokens in it. Where a merge crosses the
-      boundary between prompt and response, that is one token too many: the response's first token is not supervised.
-    * Both are truncated at max_length ids, of which max_length - 1 are targets, as the script's model predicts each id but the
-      first. A truncated response has no end token; a prompt that fills max_length leaves nothing supervised but stays in the
-      data.
+    * The string prompt + response + end token is tokenized as a whole. Special tokens in the string are recognized, and the
+      tokenizer adds its usual special tokens (Llama: BOS).
+    * The number of masked tokens is the length of the prompt when tokenized alone, without padding tokens. If a token contains
+      both the end of the prompt and the start of the response, one token too many is masked.
+    * Prompts and whole strings are truncated at max_length ids. A truncated response has no end token. If the prompt fills
+      max_length, no token is supervised, but the example stays in the data.
 
-    Unlike in the script, a non-empty input is already joined to the instruction (with_input), as it was in the authors' data,
-    so the script's second template ("### Input:") is never used; and padding tokens spelled within a text are attended to.
+    There are two differences from the script. A non-empty input is already appended to the instruction (with_input), as in the
+    authors' data, so the script's second template ("### Input:") is not used. Padding tokens in the string are attended to.
 
     Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py, _tokenize_fn and preprocess.
     """
@@ -73,14 +72,14 @@ def tokenize_original(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tokenization:
-    """The data half of an objective."""
+    """How an objective tokenizes examples."""
 
     tokenize: Callable[[Sequence[str], Sequence[str], TokenizerProtocol, int], list[TokenizedExample]]
-    keeps_unsupervised: bool  # whether examples without a supervised token stay in the data
+    keeps_unsupervised: bool  # whether examples without a supervised token are kept
 
 
 TOKENIZATIONS: Mapping[str, Tokenization] = {
     "token_mean": Tokenization(tokenize=tokenize_token_mean, keeps_unsupervised=False),
     "original": Tokenization(tokenize=tokenize_original, keeps_unsupervised=True),
 }
-"""Objective -> its data half."""
+"""Name of each objective -> its tokenization."""

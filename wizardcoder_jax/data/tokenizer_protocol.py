@@ -1,32 +1,31 @@
-"""The interface of a tokenizer that the data package needs."""
+"""The tokenizer interface that the data package requires."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 
 class TokenizerProtocol(Protocol):
-    """From text to token ids. Id 0 is an ordinary token."""
+    """Converts strings to token ids. Id 0 is an ordinary token, not padding."""
 
     def encode_batch(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
-        """Return the ids of each text, without adding special tokens before or after."""
+        """Return the token ids of each text. No special tokens are added."""
         ...
 
     def encode_truncated(self, texts: Sequence[str], max_length: int) -> Sequence[tuple[Sequence[int], bool]]:
-        """Return the first ids of each text, including special tokens (BOS) that are added, and whether it was truncated.
+        """Return up to `max_length` ids of each text, including added special tokens such as BOS, and whether it was truncated.
 
-        The ids are those of transformers' tokenizer(text, truncation=True, max_length=max_length): at most `max_length`,
-        including special tokens.
+        The ids equal those of transformers' tokenizer(text, truncation=True, max_length=max_length).
         """
         ...
 
     @property
     def eos_id(self) -> int:
-        """Return the id that ends a response."""
+        """Return the id of the token that ends a response."""
         ...
 
     @property
     def eos_token(self) -> str:
-        """Return the text of that id."""
+        """Return the text of the token that ends a response."""
         ...
 
     @property
@@ -36,10 +35,10 @@ class TokenizerProtocol(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Return the number of ids: each is in [0, vocab_size)."""
+        """Return the size of the vocabulary; all ids are in [0, vocab_size)."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the tokenizer's definition: equal fingerprints give equal ids."""
+        """Return the SHA-256 of the tokenizer's definition; tokenizers with equal fingerprints return equal ids."""
         ...

@@ -1,13 +1,13 @@
-"""seqio Tasks and Mixtures of users; imports seqio and TensorFlow.
+"""Reads seqio Tasks and Mixtures that users define. Importing this module imports seqio and TensorFlow.
 
-The whole "train" split of a Task is read once, in its own order. It may yield
+The whole "train" split of a Task is read once, in order. Its records have one of these forms:
 
-* texts, {"instruction", "output"} and optionally "input": our prompt template and tokenizer are applied to them;
-* ids, {"inputs", "targets"}: of a prompt and a response, with loss on the response; nothing is added, not even an end token;
-* ids, {"tokens", "weights"}: weights are 1 for supervised tokens and 0 elsewhere, in any pattern.
+* strings {"instruction", "output"} and optionally "input", to which our prompt template and tokenizer are applied;
+* token ids {"inputs", "targets"} of a prompt and its response; the response is supervised, and no end token is added;
+* token ids {"tokens"} and {"weights"}, which are 1 for supervised tokens and 0 for all others.
 
-"seed_id" or "id", if a record has one, decides its side of a validation split. Ids must come from the tokenizer of the model
-to train.
+If a record has the key "seed_id" or "id", its value decides whether the record belongs to the training or the validation set.
+Token ids must come from the tokenizer of the model to train.
 """
 
 import importlib
@@ -33,20 +33,20 @@ KINDS = (("instruction", "output"), ("inputs", "targets"), ("tokens", "weights")
 
 
 def read_task(address: str, vocab_size: int) -> list[DataSource]:
-    """Read a Task, or each Task of a Mixture together with its rate.
+    """Read a Task, or each Task of a Mixture with its rate.
 
-    The Task is read every time and the cache key contains a hash of its records, so changed data is never mistaken for old
-    data. The price is that seqio is imported and the Task runs even if the cache is warm. A Task that yields different records
-    each time is new data each time.
+    Tasks are read in every run, and the cache key contains a hash of their records, so changed data is always noticed. Hence
+    seqio is imported and the Tasks run even if the cache is warm, and a Task that yields different records in each run is
+    never found in the cache.
 
     Args:
-        address: MODULE:NAME; MODULE is imported (also from the current folder) and must register NAME with seqio.
-        vocab_size: all ids must be smaller.
+        address: MODULE:NAME. MODULE is imported (the current folder is searched too) and must register NAME with seqio.
+        vocab_size: size of the model's vocabulary, to check token ids.
 
     Raises:
-        InputError: there is no such module or name, or a Task cannot be read, is empty or yields other features.
+        InputError: the module or name cannot be found, or a Task cannot be read, is empty or yields unsupported features.
     """
-    tf.config.set_visible_devices([], "GPU")  # leave the accelerator's memory to JAX
+    tf.config.set_visible_devices([], "GPU")  # so that TensorFlow does not allocate GPU memory
     provider = _find(address)
     if isinstance(provider, seqio.Task):
         return [DataSource(name=provider.name, rate=1.0, records=_read(provider, vocab_size))]
@@ -56,7 +56,7 @@ def read_task(address: str, vocab_size: int) -> list[DataSource]:
         if not (math.isfinite(rate) and rate >= 0):
             raise InputError(f"mixture {provider.name}: the rate of task {task.name} is {rate}; it must be 0 or more")
         if rate == 0:
-            logger.info(f"data: task {task.name} of mixture {provider.name} has rate 0 and is left out")
+            logger.info(f"data: task {task.name} of mixture {provider.name} has rate 0 and is skipped")
             continue
         sources.append(DataSource(name=task.name, rate=rate, records=_read(task, vocab_size)))
     if not sources:
@@ -74,16 +74,18 @@ def _find(address: str) -> seqio.Task | seqio.Mixture:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise InputError(f"module {module} of task {address} needs {error.name}, which is not installed") from error
-        raise InputError(f"no module {module} (of task {address}); run from its folder or set PYTHONPATH") from error
-    except Exception as error:  # user code may raise anything
-        raise InputError(f"module {module} of task {address} fails: {_one_line(error)}") from error
+            raise InputError(f"module {module} of task {address} imports {error.name}, which is not installed") from error
+        raise InputError(
+            f"cannot find module {module} of task {address}; run the command in its folder or set PYTHONPATH"
+        ) from error
+    except Exception as error:  # user code can raise any error
+        raise InputError(f"importing module {module} of task {address} fails: {_one_line(error)}") from error
     if name in seqio.MixtureRegistry.names():
         return seqio.MixtureRegistry.get(name)
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
     known = sorted([*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()])
-    raise InputError(f"module {module} registers no Task or Mixture {name} with seqio; there are {', '.join(known) or 'none'}")
+    raise InputError(f"module {module} registers no Task or Mixture {name} with seqio; found {', '.join(known) or 'none'}")
 
 
 def _read(task: seqio.Task, vocab_size: int) -> list[Example] | list[TokenRecord]:
@@ -91,20 +93,20 @@ def _read(task: seqio.Task, vocab_size: int) -> list[Example] | list[TokenRecord
         raise InputError(f"task {task.name} has no split '{SPLIT}' (it has {', '.join(task.splits) or 'none'})")
     try:
         dataset = task.get_dataset(sequence_length=None, split=SPLIT, shuffle=False, seed=0)
-    except Exception as error:  # from the user's preprocessors or seqio's feature checks
+    except Exception as error:  # raised by the user's preprocessors or seqio's feature checks
         raise InputError(f"task {task.name} cannot be read: {_one_line(error)}") from error
     found = tuple(dataset.element_spec)
     kind = next((kind for kind in KINDS if set(kind) <= set(found)), None)
     if kind is None:
         needed = ", or ".join(" and ".join(kind) for kind in KINDS)
-        raise InputError(f"task {task.name} yields {', '.join(found) or 'nothing'}; it must yield {needed}")
+        raise InputError(f"task {task.name} yields the features {', '.join(found) or 'none'}; it must yield {needed}")
     located = ((f"task {task.name}, example {i}", record) for i, record in enumerate(_run(task.name, dataset)))
     if kind == KINDS[0]:
         records = [read_example(location, _texts(location, record)) for location, record in located]
     else:
         records = [_token_record(location, record, kind, vocab_size) for location, record in located]
     if not records:
-        raise InputError(f"task {task.name} yields no example; fix it or remove it from the mixture")
+        raise InputError(f"task {task.name} yields no examples; fix it or remove it from the mixture")
     return records  # type: ignore[return-value]  # all of one kind
 
 
@@ -115,12 +117,12 @@ def _run(name: str, dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
         for record in records:
             count += 1
             yield record
-    except Exception as error:  # TensorFlow's errors and those of the user's functions
+    except Exception as error:  # raised by TensorFlow or the user's functions
         raise InputError(f"task {name} fails at example {count}: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
-    """Return the start of an error's message; TensorFlow's messages contain tracebacks of many lines."""
+    """Return the type and the first 200 characters of an error's message, because TensorFlow's messages contain tracebacks."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"
 
@@ -135,7 +137,7 @@ def _text(location: str, key: str, value: Any) -> Any:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{location}: '{key}' is not UTF-8 at byte {error.start}") from error
+        raise InputError(f"{location}: '{key}' is not valid UTF-8 at byte {error.start}") from error
 
 
 def _token_record(location: str, record: Mapping[str, Any], kind: tuple[str, str], vocab_size: int) -> TokenRecord:
@@ -157,7 +159,9 @@ def _token_record(location: str, record: Mapping[str, Any], kind: tuple[str, str
 def _ids(location: str, record: Mapping[str, Any], key: str, vocab_size: int) -> np.ndarray:
     ids = np.asarray(record[key])
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-        raise InputError(f"{location}: '{key}' must be a list of token ids, found {ids.dtype} of shape {list(ids.shape)}")
+        raise InputError(
+            f"{location}: '{key}' must be a list of token ids, found an array of {ids.dtype} with shape {list(ids.shape)}"
+        )
     outside = ids[(ids < 0) | (ids >= vocab_size)]
     if len(outside):
         raise InputError(
