@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from wizardcoder_jax.inference.request import Generation, GenerationRequest
 
 logger = logging.getLogger(__name__)
-CHAT = "chat"  # the protocol that sends a prompt as a user message
-# Settings that change no answer: where and how fast the answers are made, and how many.
+CHAT = "chat"  # name of the protocol that sends the prompt as a user message
+# Settings that do not affect an answer: output files, speed, and the number of answers.
 NOT_FINGERPRINTED = ("output", "overwrite", "cache_dir", "batch_size", "lookup", "mesh", "limit", "num_samples")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write answers to `output`, or resume an unfinished run."""
+    """Sample answers and write them to `output`, or resume an unfinished run."""
     config = parse_command_line(SampleConfig, argv)
     prompt_set = _load_prompts(config)
     if config.api_model is not None:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _sample_local(config: SampleConfig, prompt_set: PromptSet) -> None:
-    """Sample from a model on this machine, one resumable record per answer."""
+    """Sample from a model on this machine. The resume log gets a record for each finished answer."""
     from wizardcoder_jax.inference.open_engine import open_engine
 
     loader = open_engine(
@@ -78,7 +78,7 @@ def _generate_rows(
     rows: dict[tuple[str, int], dict[str, Any]],
     resume_log: ResumeLog,
 ) -> None:
-    """Generate the answers that `rows` lacks, and add each to `rows` and to the resume log as soon as it has finished."""
+    """Generate the answers that are missing in `rows`, and add each to `rows` and the resume log when it has finished."""
     from wizardcoder_jax.inference.prefix_cache import common_prefix
 
     tokenizer, num_done = loader.model.tokenizer, len(rows)
@@ -99,7 +99,7 @@ def _generate_rows(
 
 
 def _sample_api(config: SampleConfig, model: str, prompt_set: PromptSet) -> None:
-    """Sample from a model behind a server, without jax. The ledger is kept, so repeating the command costs nothing."""
+    """Sample from a model behind an API, without JAX. Answers come from the ledger if the command is repeated, at no cost."""
     from wizardcoder_jax.llm_client.batch_sampling import RequestSettings, open_ledger, sample_all
 
     protocol = prompt_set.protocol
@@ -116,13 +116,13 @@ def _sample_api(config: SampleConfig, model: str, prompt_set: PromptSet) -> None
         },
         seed=config.seed,
         max_answer_tokens=config.max_length,
-        stops=() if in_chat else prompt_set.stops,  # a chat answer may begin with an explanation that contains a stop string
+        stops=() if in_chat else prompt_set.stops,  # an explanation in a chat answer could contain a stop string
     )
     with open_ledger(config.output, overwrite=config.overwrite) as ledger:
         answers, usage = sample_all(asking, config.api, ledger, prompt_set.texts, config.num_samples)
         rows = []
         for name, answer in answers.items():
-            raw = answer.text.encode("utf-8", "replace").decode()  # replaces lone surrogates, which UTF-8 cannot encode
+            raw = answer.text.encode("utf-8", "replace").decode()  # replace lone surrogates, which UTF-8 cannot encode
             rows.append(_make_row(prompt_set, name, raw, answer.completion_tokens, answer.finish_reason))
         write_jsonl(meta_path(config.output), [{**_meta(config, prompt_set), "usage": usage}])
         write_jsonl(config.output, rows)
@@ -139,13 +139,13 @@ def _make_row(
 
 
 def _answer_text(tokenizer: "Tokenizer", tokens: Sequence[int], *, legacy: bool) -> str:
-    """Return the text of an answer; `legacy` tidies its spaces as in the original author's published answers."""
+    """Return the text of an answer; `legacy` cleans up spaces as in the answers that WizardCoder's authors published."""
     text = tokenizer.decode(tokens)
     return legacy_decode(text) if legacy else text
 
 
 def _logprob_fields(answer: "Generation") -> dict[str, object]:
-    """Return the fields of the samples file that describe single tokens."""
+    """Return the fields of a samples file with the tokens and log-probabilities of an answer."""
     logprobs = [entry.logprob for entry in answer.logprobs]
     return {"tokens": answer.tokens, "logprobs": logprobs, "likeliest": [entry.top for entry in answer.logprobs]}
 
@@ -160,17 +160,17 @@ def _load_prompts(config: SampleConfig) -> PromptSet:
 
 
 def _read_prompts(path: str, config: SampleConfig) -> PromptSet:
-    """Read a prompts file, whose rows are instructions or pairs of prefix and suffix to fill in between."""
+    """Read a prompts file. A row has an instruction, or a prefix and a suffix for fill-in-the-middle."""
     texts: dict[str, str] = {}
     suffixes: dict[str, str] = {}
     for i, (place, record) in enumerate(itertools.islice(read_records(path), config.limit)):
         task_id = str(next((record[name] for name in ("id", "task_id", "idx") if name in record), i))
         if task_id in texts:
-            raise InputError(f"{place}: the id {task_id!r} occurs twice; make ids unique or leave them out")
+            raise InputError(f"{place}: id {task_id!r} occurs more than once; make ids unique or leave them out")
         if "prefix" in record or "suffix" in record:
             texts[task_id], suffixes[task_id] = _prefix_and_suffix(place, record, config)
             continue
-        instruction = record.get("instruction", record.get("Instruction"))  # the original's inference script capitalizes it
+        instruction = record.get("instruction", record.get("Instruction"))  # WizardCoder's inference script has "Instruction"
         if not isinstance(instruction, str):
             raise InputError(f'{place}: the key "instruction" is missing or not a string')
         instruction = with_input(instruction, record.get("input"))
@@ -194,7 +194,7 @@ def _prefix_and_suffix(place: str, record: Mapping[str, Any], config: SampleConf
 def _make_requests(
     config: SampleConfig, prompt_set: PromptSet, tokenizer: "Tokenizer"
 ) -> dict[tuple[str, int], "GenerationRequest"]:
-    """Return the requests by (task id, sample index); the samples of a task follow one another, to share its prefill."""
+    """Return the requests by (task id, sample index). Samples of a task are consecutive, so that they share one prefill."""
     from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
     params = SamplingParams(

@@ -65,11 +65,11 @@ async def _serve(config: ServeConfig, loader: "EngineLoader", bound: "socket", k
         with handle_signals(shutdown):
             await serve_until_shutdown(application, bound, shutdown, announce)
     if service.has_failed.is_set():
-        raise RuntimeError("the engine failed; see above")
+        raise RuntimeError("the engine failed; see the error above")
 
 
 def _read_key() -> str | None:
-    """Return the key that clients must send; None if they need none."""
+    """Return the API key that clients must send, or None if they need none."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and (key.isprintable() or not key)):
         raise InputError(f"{KEY_VARIABLE} contains characters that are not allowed in an HTTP header; choose another key")

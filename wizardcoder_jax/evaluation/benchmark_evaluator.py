@@ -1,4 +1,4 @@
-"""pass@1 of a model in training, sampled on the mesh it is trained on: the signal that stops an evolution (Evol Stop)."""
+"""pass@1 of a model during training, sampled on the training mesh. It decides when to stop evolving (Evol Stop)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,30 +32,30 @@ class AnsweredProblem:
 
     task_id: str
     prompt: str
-    answer: str  # uncleaned
+    answer: str  # raw answer, before cleaning
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkScore:
-    """The result of an evaluation; the same in every process."""
+    """Result of an evaluation; every process gets the same result."""
 
     pass_at_1: float
     num_problems: int
-    answers: tuple[AnsweredProblem, ...]  # the first `num_logged` of the benchmark
+    answers: tuple[AnsweredProblem, ...]  # answers to the first `num_logged` problems
 
 
 class BenchmarkEvaluator:
-    """Answer the problems of a benchmark greedily, and run the answers in the sandbox.
+    """Evaluator that answers the problems of a benchmark greedily and runs the answers in the sandbox.
 
     Args:
-        validation: the benchmark and its settings; `benchmark` is not None.
-        tokenizer: of the model.
-        max_positions: the context length of the model.
-        dtype: of weights, activations and KV cache while sampling.
+        validation: settings of the evaluation; `benchmark` must not be None.
+        tokenizer: tokenizer of the model.
+        max_positions: context length of the model.
+        dtype: dtype of weights, activations and KV cache while sampling.
 
     Raises:
-        InputError: there is no such benchmark or no sandbox, a prompt leaves no token for its answer, or the protocol has no
-            prompt.
+        InputError: there is no such benchmark, no sandbox works on this host, a prompt is so long that no token of an answer
+            fits, or the protocol has no prompt.
     """
 
     def __init__(self, validation: ValidationConfig, tokenizer: Tokenizer, max_positions: int, dtype: jnp.dtype) -> None:
@@ -68,17 +68,17 @@ class BenchmarkEvaluator:
         self._prompt_set = PromptSet.of_benchmark(self._benchmark, self._protocol)
         self._prompts = self._prompt_set.prompt_ids(tokenizer, validation.max_length)
         if is_main_process():
-            Sandbox.open().stop()  # fails before the training starts if there is no sandbox
+            Sandbox.open().stop()  # if no sandbox works, fail before training starts
 
     def evaluate(self, model: Transformer, mesh: Mesh) -> BenchmarkScore:
-        """Return the score of the model. Every process of the run has to call this at the same step.
+        """Return the score of the model. Every process must call this method at the same step.
 
         Args:
-            model: stacked floating-point weights, split in any way over `mesh`.
-            mesh: the mesh of the training.
+            model: stacked floating-point weights, with any sharding over `mesh`.
+            mesh: mesh of the training run.
 
         Raises:
-            InputError: the memory of the devices is too small for a copy of the weights and the KV cache.
+            InputError: a device has too little memory for a copy of the weights and the KV cache.
         """
         with jax.set_mesh(mesh):
             raws = self._generate_answers(model, mesh)
@@ -93,13 +93,13 @@ class BenchmarkEvaluator:
         return BenchmarkScore(pass_at_1=num_passed / len(raws), num_problems=len(raws), answers=answers)
 
     def _generate_answers(self, model: Transformer, mesh: Mesh) -> dict[str, str]:
-        """Return the raw answers by task id; the copy of the weights is freed at the end."""
+        """Return the raw answers by task id. The copy of the weights is freed on return."""
         check_memory(model.arch, mesh, self._sizes, TRAINING_RULES)
         prompts, max_length = list(self._prompts.values()), self._sizes.max_length
         weights = copy_engine_weights(model, mesh, self._sizes.dtype)
         engine = start_engine(weights, self._sizes, self._tokenizer, shared_prefix=common_prefix(prompts))
         should_stop = self._prompt_set.stop_condition(self._tokenizer)
-        # The key does not matter, because greedy decoding draws no random numbers.
+        # Any key will do, because greedy decoding draws no random numbers.
         requests = [
             GenerationRequest(prompt=prompt, key=(0, 0), max_length=max_length, should_stop=should_stop) for prompt in prompts
         ]
@@ -107,6 +107,6 @@ class BenchmarkEvaluator:
         return {task_id: self._tokenizer.decode(answers[i].tokens) for i, task_id in enumerate(self._prompts)}
 
     def _count_passed(self, programs: Mapping[tuple[str, int], Program]) -> int:
-        """Run the programs and return how many pass."""
+        """Run the programs and return the number that pass."""
         with open_runner(self._benchmark.timeout_s, self._settings.num_workers) as runner:
             return sum(verdict.passed for verdict in run_distinct(runner, programs).values())

@@ -1,4 +1,4 @@
-"""A local model as a teacher: it answers concurrent requests in this process, each determined by its prompt and draw."""
+"""Teacher that is a local model. Each answer is determined by the prompt and the draw, not by concurrent requests."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ class ModelTeacher:
     """Teacher that answers with the model at `config.model`.
 
     Args:
-        config: the model, how it samples, and its devices.
+        config: settings of the model, of sampling and of the mesh.
 
     Raises:
-        InputError: there is no such model, it has too few positions, or the memory is too small.
+        InputError: there is no such model, its context is too short, or a device has too little memory.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -39,19 +39,19 @@ class ModelTeacher:
 
     @property
     def identity(self) -> str:
-        """The kind of teacher, the weights, and the precision they are computed with."""
+        """Kind of teacher, identity of the weights, and compute dtype, as a string for cache keys."""
         return f"model:{self._loader.model.identity}:{self._config.compute_dtype}"
 
     async def complete(self, messages: Sequence[Mapping[str, str]], draw: str) -> Completion:
         """Return the model's answer to the last message; equal messages with equal draws get equal answers.
 
         Raises:
-            RefusedPromptError: the prompt is so long that no token of the answer fits.
+            RefusedPromptError: the prompt is so long that no token of an answer fits.
         """
         prompt = self._prompt(messages[-1]["content"])
         ids = tuple(self._tokenizer.encode(prompt))
         if len(ids) >= self._config.max_length:
-            reason = f"the prompt has {len(ids)} tokens and leaves none of teacher.max_length for the answer; raise it"
+            reason = f"the prompt has {len(ids)} tokens, which leaves none for the answer; raise teacher.max_length"
             raise RefusedPromptError(reason, finish_reason="length")
         answer = await self._engine.generate(
             GenerationRequest(

@@ -1,1 +1,1 @@
-"""The sampling engine: prefill, decoding with continuous batching, token selection, and what starts it from a MODEL."""
+"""Sampling engine: prefill, decoding with continuous batching, token selection, and loading of the model."""

@@ -1,4 +1,4 @@
-"""An engine that runs in its own thread and serves coroutines, which may submit and cancel requests while it decodes."""
+"""Asynchronous engine: it runs in a separate thread, and coroutines submit and cancel requests while it decodes."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ EngineFactory = Callable[[], contextlib.AbstractContextManager[Engine]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Subscriber:
-    """A coroutine that waits for an answer, and the queue of updates it reads."""
+    """A coroutine that waits for an answer, and the queue from which it reads updates."""
 
     request: GenerationRequest
     owner: Hashable
@@ -24,26 +24,26 @@ class _Subscriber:
     loop: asyncio.AbstractEventLoop
 
     def notify(self, update: RequestUpdate | Exception) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has been closed
+        with contextlib.suppress(RuntimeError):  # raised if the event loop has been closed
             self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
 
 
 class AsyncEngine:
-    """Generate answers for concurrent coroutines with one engine; new requests take slots as they become free.
+    """Engine that generates answers for concurrent coroutines. Requests take slots as they become free.
 
     Args:
-        make_engine: creates the engine in the thread that runs it, at the first request; the engine runs inside this context.
+        make_engine: returns a context manager that creates the engine. The engine thread enters it at the first request.
     """
 
     def __init__(self, make_engine: EngineFactory) -> None:
         self._make_engine = make_engine
-        # (True to submit, False to cancel; the subscriber), or None to end the thread
+        # (True to submit or False to cancel, subscriber), or None to end the thread
         self._commands: queue.SimpleQueue[tuple[bool, _Subscriber] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
     async def generate(self, request: GenerationRequest) -> Generation:
-        """Return the whole answer to one request.
+        """Return the complete answer to one request.
 
         Raises:
             InputError: the request is invalid.
@@ -56,7 +56,7 @@ class AsyncEngine:
 
     @property
     def has_failed(self) -> bool:
-        """Whether an error has ended the engine, so that it answers no further requests."""
+        """Whether an error has ended the engine. It accepts no more requests then."""
         return self._failure is not None
 
     async def stream(self, request: GenerationRequest, owner: Hashable = None) -> AsyncGenerator[RequestUpdate, None]:
@@ -64,10 +64,10 @@ class AsyncEngine:
 
         Args:
             request: the request.
-            owner: who it is for; free slots go to the owner that uses the fewest.
+            owner: client that the request belongs to. A free slot goes to the owner that uses the fewest slots.
 
         Raises:
-            InputError: this request is invalid; other requests are not affected.
+            InputError: the request is invalid; other requests are not affected.
             Exception: the error that ended the engine.
         """
         if self._thread is None:
@@ -75,7 +75,7 @@ class AsyncEngine:
             self._thread.start()
         subscriber = _Subscriber(request=request, owner=owner, updates=asyncio.Queue(), loop=asyncio.get_running_loop())
         self._commands.put((True, subscriber))
-        if self._failure is not None:  # the thread has ended and reads no further commands
+        if self._failure is not None:  # the thread has ended and reads no more commands
             raise self._failure
         update: RequestUpdate | Exception | None = None
         try:

@@ -1,4 +1,4 @@
-"""The on-device state of the engine, one row per slot, and the operations that create and edit it."""
+"""State of the engine on the devices, with one row per slot, and the functions that create and update it."""
 
 import functools
 from typing import Any, NamedTuple
@@ -13,32 +13,32 @@ from wizardcoder_jax.models.transformer import KVCache, Transformer
 
 
 class DecodeState(NamedTuple):
-    """The contents of the slots. Every array is [B], except `keys` [B, 2], `seen` [B, V] and `history`."""
+    """Contents of the slots. Arrays have shape [B] unless another shape is given; B is the number of rows."""
 
-    tokens: jax.Array  # the last token, which is not in the KV cache yet
-    positions: jax.Array  # the position of that token
-    limits: jax.Array  # maximum number of tokens of prompt and answer together
-    keys: jax.Array  # uint32
-    active: jax.Array  # bool
+    tokens: jax.Array  # int32: last token of each row, which is not in the KV cache yet
+    positions: jax.Array  # int32: position of the last token
+    limits: jax.Array  # int32: maximum number of tokens in prompt and answer together
+    keys: jax.Array  # uint32 [B, 2]: random keys
+    active: jax.Array  # bool: whether the slot has an unfinished answer
     params: BatchSamplingParams
-    seen: jax.Array  # bool: the tokens in prompt and answer; [B, 0] if no row needs them
-    history: jax.Array  # [B, max_length]: the tokens of prompt and answer in order; [B, 0] without draft tokens
+    seen: jax.Array  # bool [B, V]: whether a token id has occurred in prompt or answer; [B, 0] if no row needs it
+    history: jax.Array  # int32 [B, max_length]: tokens of prompt and answer in order; [B, 0] without draft tokens
 
 
 class StepOutput(NamedTuple):
-    """Selected tokens: [B] of one step, or [n, B] of several steps in order; -1 where a row has no token."""
+    """Output of one decode step (shape [B]) or of N steps (shape [N, B])."""
 
-    tokens: jax.Array
-    logprobs: jax.Array | None  # float32
-    top: tuple[jax.Array, jax.Array] | None  # log-probabilities and ids, [..., n], of the most likely tokens
+    tokens: jax.Array  # int32: selected token ids; -1 if the row produced no token
+    logprobs: jax.Array | None  # float32: log-probabilities of the selected tokens
+    top: tuple[jax.Array, jax.Array] | None  # log-probabilities and ids, [..., K], of the K most likely tokens
 
 
 def replicate(model: Transformer, tree: Any) -> Any:
-    """Replicate small arrays on every device, so that every process can read them and programs find them unchanged."""
+    """Replicate small arrays on every device, so that every process can read them and their sharding never changes."""
     return jax.tree.map(lambda array: model.rules.constrain(array, *(None,) * array.ndim), tree)
 
 
-# keep_unused, here and below: the unused weights decide on which devices the result is placed.
+# keep_unused, here and below: the weights are unused, but their devices determine the devices of the result.
 @functools.partial(jax.jit, static_argnames=("batch", "capacity", "dtype"), keep_unused=True)
 def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -> KVCache:
     """Create an empty KV cache for `batch` sequences of up to `capacity` tokens."""
@@ -47,7 +47,7 @@ def new_cache(model: Transformer, batch: int, capacity: int, dtype: jnp.dtype) -
 
 @functools.partial(jax.jit, static_argnames="capacity", keep_unused=True)
 def resize_cache(model: Transformer, cache: KVCache, capacity: int) -> KVCache:
-    """Return the cache resized to `capacity` tokens per sequence; later positions are cut off."""
+    """Return the cache resized to `capacity` tokens per sequence; positions beyond it are dropped."""
     axes = cache_axes(model.rules, model.arch.num_kv_heads)
     layers = tuple(layer.resize(capacity) for layer in cache)
     return jax.tree.map(lambda array: model.rules.constrain(array, *axes), layers)
@@ -65,7 +65,7 @@ def new_state(model: Transformer, num_slots: int, history_length: int) -> Decode
 
 @jax.jit
 def replace_seen(model: Transformer, state: DecodeState, seen: jax.Array) -> DecodeState:
-    """Return the state with another table of the tokens that have occurred."""
+    """Return the state with a new `seen` table."""
     return replicate(model, state._replace(seen=seen))
 
 
@@ -76,13 +76,13 @@ def free_slot(model: Transformer, state: DecodeState, row: jax.Array) -> DecodeS
 
 
 def slot_of(request: GenerationRequest, vocab_size: int, num_seen: int, history_length: int) -> DecodeState:
-    """Return the contents of a slot at the end of a prompt: a batch of one, as NumPy arrays.
+    """Return the contents of a slot after prefill: a state with one row, as NumPy arrays.
 
     Args:
         request: the request that takes the slot.
-        vocab_size: of the model, with padding.
-        num_seen: width of the table of tokens that have occurred; 0 if it is not needed.
-        history_length: width of the table of tokens in order; 0 without draft tokens.
+        vocab_size: padded vocabulary size of the model.
+        num_seen: width of `seen`; 0 if it is not needed.
+        history_length: width of `history`; 0 without draft tokens.
     """
     prompt = np.array(request.prompt, np.int32)
     seen, history = np.zeros((1, num_seen), bool), np.zeros((1, history_length), np.int32)

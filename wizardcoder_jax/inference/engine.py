@@ -1,10 +1,11 @@
 """Continuous batching: a fixed number of slots, each of which decodes one answer and then takes the next request.
 
-An answer depends only on its request and the model, not on the rest of the batch. The KV cache is as long as the longest
-sequence in it needs; its length doubles, and each length has one compiled program.
+An answer depends only on its request and the model, not on the rest of the batch. The capacity of the KV cache follows the
+longest running sequence. It takes few values, each twice the previous one, because each capacity needs its own compiled
+program.
 
-In a run of several processes, each process calls the engine with the same requests. All decisions of the host are made from
-replicated arrays, so that the processes decide alike, and all inputs are NumPy arrays, which are the same in every process.
+With several processes, every process calls the engine with the same requests. The host makes all decisions from replicated
+arrays and passes only NumPy arrays to programs, so that all processes decide alike and pass the same inputs.
 """
 
 import dataclasses
@@ -25,13 +26,13 @@ from wizardcoder_jax.models.transformer import Transformer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RequestUpdate:
-    """The progress of a request since its last update.
+    """Progress of a request since its last update.
 
     Attributes:
-        request_id: as returned by `Engine.submit`.
-        tokens: the new tokens.
-        logprobs: of the new tokens, if the request asked for them.
-        generation: the whole answer, once it has finished.
+        request_id: id that `Engine.submit` returned.
+        tokens: new tokens.
+        logprobs: log-probabilities of the new tokens, if the request asks for them.
+        generation: the complete answer, once it has finished.
     """
 
     request_id: int
@@ -52,19 +53,20 @@ class _Sequence:
 
 
 class Engine:
-    """Generate answers with one model.
+    """Engine that generates answers with one model.
 
     Args:
-        model: the weights, with unstacked blocks (`Transformer.unstack_layers`).
+        model: weights with unstacked blocks (`Transformer.unstack_layers`).
         num_slots: number of answers that are decoded together.
-        max_length: the largest `max_length` that a request may have.
-        eos_ids: tokens that end a text.
-        dtype: of activations and KV cache.
-        shared_prefix: a prefix that prompts have in common, which is prefilled only once.
-        num_draft_tokens: number of tokens that each step drafts from the text so far and verifies. Answers do not change.
-            Repetitive text takes fewer steps; each step costs as many times more, which matters little for few slots.
-        programs: the sets of sampling steps to compile. A batch runs the first program that has every step it needs; the extra
-            steps do not change its answers. Where no program fits, and by default, one is compiled for exactly what is needed.
+        max_length: upper limit on the `max_length` of requests.
+        eos_ids: ids of the tokens that end an answer.
+        dtype: dtype of activations and KV cache.
+        shared_prefix: tokens that many prompts start with; they are prefilled only once.
+        num_draft_tokens: number of tokens that each step drafts from the text so far and then verifies. Answers do not change.
+            Repetitive text takes fewer steps, but each step processes 1 + num_draft_tokens tokens per slot, which pays off with
+            few slots.
+        programs: sets of sampling steps that may be compiled. A batch runs the first program with all steps that it needs;
+            additional steps do not change its answers. If no program has them, one with exactly these steps is compiled.
     """
 
     def __init__(
@@ -93,11 +95,11 @@ class Engine:
         self._num_rows = padded_num_slots(num_slots)
         self._state = decode_state.new_state(model, self._num_rows, self._history_length)
         self._cache = decode_state.new_cache(model, self._num_rows, self._capacity, self._dtype)
-        self.num_steps = 0  # decode steps so far
+        self.num_steps = 0  # number of decode steps so far
 
     @property
     def num_free_slots(self) -> int:
-        """Number of slots that no submitted request will take."""
+        """Number of free slots minus the number of queued requests; negative if more requests are queued."""
         return self._num_slots - len(self._running) - len(self._queue)
 
     @property
@@ -106,11 +108,11 @@ class Engine:
         return bool(self._running or self._queue)
 
     def submit(self, request: GenerationRequest, owner: Hashable = None) -> int:
-        """Queue a request and return its id. Successive requests with equal prompts share one prefill.
+        """Queue a request and return its id. Consecutive requests with equal prompts share one prefill.
 
         Args:
             request: the request.
-            owner: who it is for; free slots go to the owner that uses the fewest.
+            owner: client that the request belongs to. A free slot goes to the owner that uses the fewest slots.
 
         Raises:
             InputError: the prompt is empty, or so long that no token of the answer fits.
@@ -132,7 +134,7 @@ class Engine:
                 self._free_slot(row)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, Generation]]:
-        """Yield (index of the request, answer) in the order in which answers finish."""
+        """Yield (index in `requests`, answer) in the order in which the answers finish."""
         indices = {self.submit(request): index for index, request in enumerate(requests)}
         while indices:
             for update in self.step():
@@ -158,7 +160,7 @@ class Engine:
         return updates
 
     def _fill_slot(self, row: int) -> Iterator[RequestUpdate]:
-        """Start requests in a slot until one does not finish with its first token, or the queue is empty."""
+        """Start queued requests in a slot until one is unfinished after its first token, or the queue is empty."""
         while row not in self._running and self._queue:
             sequence = self._queue.pop(sequence.owner for sequence in self._running.values())
             self._include_steps(sequence.request)
@@ -182,7 +184,7 @@ class Engine:
         generation = self._finished(sequence)
         if generation is not None:
             self._free_slot(row)
-            if generation.tokens != sequence.tokens:  # without the end-of-text token
+            if generation.tokens != sequence.tokens:  # the answer does not contain the end-of-text token
                 tokens, logprobs = tokens[:-1], logprobs[:-1]
         return RequestUpdate(request_id=sequence.request_id, tokens=tokens, logprobs=tuple(logprobs), generation=generation)
 
@@ -202,7 +204,7 @@ class Engine:
         self._state = decode_state.free_slot(self._model, self._state, np.int32(row))
 
     def _include_steps(self, request: GenerationRequest) -> None:
-        """Switch to a program with the sampling steps that this request and the running ones need."""
+        """Select a program with all sampling steps that this request and the running requests need."""
         batch = [request.params, *(sequence.request.params for sequence in self._running.values())]
         required = SamplingSteps.required_by(batch)
         steps = next((program for program in self._programs if program.covers(required)), required)
@@ -215,11 +217,11 @@ class Engine:
 
     @property
     def _num_seen(self) -> int:
-        """Width of the table of tokens that have occurred."""
+        """Width of the `seen` table: 0 if no running request has a repetition penalty."""
         return self._model.arch.padded_vocab_size if self._steps.repetition_penalty else 0
 
     def _rebuild_seen(self) -> None:
-        """Build the table of tokens that have occurred, or drop it if it is no longer needed."""
+        """Build the `seen` table from the running requests, or drop it if it is no longer needed."""
         seen = np.zeros((self._num_rows, self._num_seen), bool)
         if self._num_seen:
             for row, sequence in self._running.items():
@@ -227,7 +229,7 @@ class Engine:
         self._state = decode_state.replace_seen(self._model, self._state, seen)
 
     def _fit_cache(self, min_length: int = 0) -> None:
-        """Resize the KV cache to what its longest sequence needs in the next decode call, and at least `min_length`."""
+        """Resize the KV cache to the smallest capacity for the next decode call and for `min_length` tokens."""
         num_new = engine_programs.DECODE_STEPS * (1 + self._num_draft_tokens)
         lengths = [len(sequence.request.prompt) + len(sequence.tokens) + num_new for sequence in self._running.values()]
         needed = min(max([*lengths, min_length]), self._capacities[-1])
@@ -238,7 +240,7 @@ class Engine:
 
 
 def _logprobs(new: decode_state.StepOutput, num_logprobs: int | None) -> list[Logprob]:
-    """Return the log-probabilities of new tokens, with `num_logprobs` most likely tokens each."""
+    """Return the log-probability of each new token, and the `num_logprobs` most likely tokens at its position."""
     if num_logprobs is None or new.logprobs is None:
         return []
     if not num_logprobs or new.top is None:

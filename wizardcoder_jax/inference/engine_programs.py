@@ -1,4 +1,4 @@
-"""The compiled programs of the engine: prefill a chunk of a prompt, insert a prompt into a slot, and decode."""
+"""Compiled programs of the engine: prefill a chunk of a prompt, insert a prompt into a slot, and decode."""
 
 import functools
 from typing import Any
@@ -13,16 +13,16 @@ from wizardcoder_jax.inference.token_selection import select_tokens
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.models.transformer import KVCache, Transformer
 
-DECODE_STEPS = 16  # decode steps per call, after which the host looks at the new tokens
+DECODE_STEPS = 16  # number of decode steps per call; the host reads the new tokens after each call
 
 
 def prefill_chunk(
     model: Transformer, tokens: jax.Array, start: jax.Array, last: jax.Array, cache: KVCache
 ) -> tuple[jax.Array, KVCache]:
-    """Process tokens [1, T] that begin at position `start`.
+    """Process the tokens [1, T] of a prompt that begin at position `start`.
 
     Returns:
-        The logits [1, V] after the token at index `last`, and the extended cache.
+        The logits [1, V] that follow the token at index `last`, and the extended cache.
     """
     positions = start + jnp.arange(tokens.shape[1])[None]
     hidden, cache = model.extend(tokens, positions, cache)
@@ -31,7 +31,7 @@ def prefill_chunk(
 
 @functools.cache
 def prefill_program(device_kind: str, min_tokens: int) -> Any:
-    """Return `prefill_chunk`, jitted with the compiler options for this kind of device and chunks of at least `min_tokens`."""
+    """Return `prefill_chunk`, jitted with the compiler options for a kind of device and chunks of at least `min_tokens`."""
     return jax.jit(prefill_chunk, compiler_options=sampling_options(device_kind, min_tokens))
 
 
@@ -49,14 +49,17 @@ def insert_prompt(
     """Put a prefilled prompt into slot `row` and select the first token of its answer.
 
     Args:
-        model: the weights.
-        state: the state of all slots.
-        cache: the KV cache of all slots.
+        model: weights.
+        state: state of all slots.
+        cache: KV cache of all slots.
         row: index of the slot.
-        slot: the new contents of the slot as a batch of one, see `slot_of`; its first token is selected here.
-        logits: [1, V] at the end of the prompt.
-        prompt_cache: the KV cache of the prompt, a batch of one with at most the capacity of `cache`.
-        steps: the steps of token selection.
+        slot: new contents of the slot, a state with one row from `slot_of`; this function selects its first token.
+        logits: logits [1, V] at the end of the prompt.
+        prompt_cache: KV cache of the prompt, with one row and at most the capacity of `cache`.
+        steps: steps of token selection.
+
+    Returns:
+        The state, the KV cache, and the first token of the answer.
     """
     output = _select(model, logits, slot, slot.positions, steps)
     slot = _append_token(slot, output.tokens, slot.positions, slot.active, steps)
@@ -70,7 +73,7 @@ def insert_prompt(
 
 
 def _insert_cache(model: Transformer, cache: KVCache, prompt_cache: KVCache, row: jax.Array) -> KVCache:
-    """Write the cache of a prompt into row `row`; only the devices that store this row write anything."""
+    """Write the KV cache of a prompt into `row`; only the devices that store this row write."""
     rows, *rest = axes = cache_axes(model.rules, model.arch.num_kv_heads)
 
     def insert(array: jax.Array, prompt: jax.Array) -> jax.Array:
@@ -93,12 +96,13 @@ def decode(
 ) -> tuple[DecodeState, KVCache, StepOutput, jax.Array]:
     """Run DECODE_STEPS decode steps for every active slot, or fewer if all slots become inactive.
 
-    A step produces one token, and one more for every draft token that is accepted. The draft tokens are those that followed
-    the last two tokens at their previous occurrence (prompt lookup decoding; Saxena 2023). They are processed in the same step
-    and accepted as long as they equal the selected tokens, so they do not change the answer.
+    A step produces one token per slot, plus one for each accepted draft token. The draft is the tokens that followed the last
+    two tokens at their previous occurrence (prompt lookup decoding; Saxena 2023). A step processes the draft together with the
+    last token, and accepts draft tokens up to the first one that differs from the selected token, so the answer does not
+    change.
 
     Returns:
-        The state, the cache, the tokens of all steps, and the number of steps that were run.
+        The state, the cache, the output of all steps, and the number of steps that were run.
     """
 
     def is_running(carry: tuple[jax.Array, DecodeState, KVCache, StepOutput]) -> jax.Array:
@@ -120,14 +124,14 @@ def decode(
 
 @functools.cache
 def decode_program(device_kind: str, num_rows: int) -> Any:
-    """Return `decode`, jitted for a kind of device and a number of tokens per step; state and cache are donated."""
+    """Return `decode`, jitted for a kind of device and `num_rows` tokens per step. State and cache are donated."""
     static, donated = ("steps", "num_draft_tokens"), ("state", "cache")
     options = sampling_options(device_kind, num_rows)
     return jax.jit(decode, static_argnames=static, donate_argnames=donated, compiler_options=options)
 
 
 def _draft_tokens(state: DecodeState, num_draft_tokens: int) -> jax.Array:
-    """Return the tokens that followed the last earlier occurrence of the last two tokens, [B, num_draft_tokens], or zeros."""
+    """Return the tokens [B, num_draft_tokens] that followed the last two tokens when they last occurred, or zeros."""
     if not num_draft_tokens:
         return jnp.zeros((len(state.tokens), 0), jnp.int32)
     history, current = state.history, state.positions[:, None]
@@ -143,7 +147,7 @@ def _draft_tokens(state: DecodeState, num_draft_tokens: int) -> jax.Array:
 def _accept_tokens(
     model: Transformer, hidden: jax.Array, draft: jax.Array, state: DecodeState, eos_ids: jax.Array, steps: SamplingSteps
 ) -> tuple[StepOutput, DecodeState]:
-    """Select the tokens of one step, [1 + num_draft_tokens, B]: one, and the next as long as the draft token was right."""
+    """Select the tokens [1 + num_draft_tokens, B] of one step. A row continues as long as its draft token was correct."""
     outputs, is_continued = [], state.active
     for i in range(1 + draft.shape[1]):
         positions = state.positions + 1
@@ -160,7 +164,7 @@ def _accept_tokens(
 def _append_token(
     state: DecodeState, tokens: jax.Array, positions: jax.Array, is_continued: jax.Array, steps: SamplingSteps
 ) -> DecodeState:
-    """Return the state with a new last token at `positions` in the rows where `is_continued` is set."""
+    """Return the state with `tokens` as the last tokens, at `positions`, in the rows where `is_continued` is True."""
     rows, seen, history = jnp.arange(len(tokens)), state.seen, state.history
     if steps.repetition_penalty:
         seen = seen.at[rows, tokens].max(is_continued)
@@ -173,7 +177,7 @@ def _append_token(
 
 
 def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Array:
-    """Return one number in [0, 1) per row, determined by the row's key, the position of the new token, and the attempt."""
+    """Return a random number in [0, 1) for each row, determined by its key, the position of the new token, and the attempt."""
 
     def draw(key: jax.Array, position: jax.Array) -> jax.Array:
         folded = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), position), attempt)
@@ -185,7 +189,7 @@ def uniform(keys: jax.Array, positions: jax.Array, attempt: jax.Array) -> jax.Ar
 def _select(
     model: Transformer, logits: jax.Array, state: DecodeState, positions: jax.Array, steps: SamplingSteps
 ) -> StepOutput:
-    """Select one token per row, and its log-probabilities if any row needs them."""
+    """Select one token per row, with log-probabilities if any row needs them."""
     # Each device selects the tokens of its own rows.
     logits = model.rules.constrain(model.rules.constrain(logits, "batch", "logits"), "cache_batch", None)
     draw = functools.partial(uniform, state.keys, positions)

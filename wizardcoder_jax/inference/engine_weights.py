@@ -1,4 +1,4 @@
-"""Weights in the layout that the engine computes with: unstacked blocks, heads and MLP units split over the "model" axis."""
+"""Weights in the layout of the engine: unstacked blocks, with heads and MLP units sharded over the "model" axis."""
 
 import functools
 
@@ -13,10 +13,10 @@ from wizardcoder_jax.models.int8 import quantize_int8
 from wizardcoder_jax.models.param_shardings import param_shardings
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
-# A decode step reads all weights, so each device stores its share of every layer whole.
+# A decode step reads all weights, so they are not sharded over "data": gathering them in every step would be slow.
 ENGINE_RULES = RULES["tensor"]
-# While a model is being trained, its copy for sampling has to fit next to the training state. It is therefore split over "data"
-# as well, and gathered as it is read: whole, the 31 GB of a 15B model in bfloat16 would not fit on the 8x1 mesh of
+# During training, the copy of the model for sampling has to fit next to the train state. It is therefore also sharded over
+# "data" and gathered when it is read. Otherwise a 15B model (31 GB in bfloat16) would not fit on the 8x1 mesh of
 # configs/qlora_15b.py.
 TRAINING_RULES = RULES["fsdp_tensor"]
 
@@ -25,10 +25,10 @@ def load_engine_weights(model: OpenedModel, mesh: Mesh, dtype: jnp.dtype, *, int
     """Load the weights of an opened model for the engine.
 
     Args:
-        model: the model.
-        mesh: the current mesh (`jax.set_mesh`).
-        dtype: of all weights that are not stored in int8.
-        int8: store the kernels of the blocks in int8.
+        model: the opened model.
+        mesh: mesh of the devices; it must also be the current mesh (`jax.set_mesh`).
+        dtype: dtype of all weights that are not stored in int8.
+        int8: whether to store the weight matrices of the blocks in int8.
     """
     weights = model.weights(ENGINE_RULES, mesh, dtype).model
     weights = jax.jit(quantize_int8)(weights) if int8 else weights
@@ -38,7 +38,7 @@ def load_engine_weights(model: OpenedModel, mesh: Mesh, dtype: jnp.dtype, *, int
 def abstract_engine_weights(
     arch: ArchConfig, mesh: Mesh, dtype: jnp.dtype, *, int8: bool = False, rules: ShardingRules = ENGINE_RULES
 ) -> Transformer:
-    """Return the shapes and shardings of the engine's weights without loading any; the devices need not exist."""
+    """Return the shapes and shardings of the engine's weights without loading them; the devices need not exist."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_transformer(arch, rules))
     shapes = jax.eval_shape(quantize_int8, shapes) if int8 else shapes
     shapes = jax.eval_shape(Transformer.unstack_layers, shapes)
@@ -47,15 +47,15 @@ def abstract_engine_weights(
 
 
 def copy_engine_weights(model: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:
-    """Copy the weights of a model in training for the engine, cast to `dtype`; the model itself is not changed.
+    """Return a copy, in the layout of the engine, of the weights of a model that is being trained.
 
     Args:
-        model: stacked floating-point weights, split in any way over `mesh`.
-        mesh: the mesh of the training.
-        dtype: of the copy.
+        model: stacked floating-point weights, with any sharding over `mesh`; they are not changed.
+        mesh: mesh of the training run.
+        dtype: dtype of the copy.
     """
     abstract = abstract_transformer(model.arch, TRAINING_RULES)
-    # Rebuild the modules around the same arrays, because modules remember the rules they were made with.
+    # Rebuild the modules around the same arrays, because each module stores its sharding rules.
     with_rules = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(model))
     return _cast_and_unstack(with_rules, dtype, mesh)
 

@@ -1,6 +1,6 @@
-"""Fill-in-the-middle prompts for the model families that were trained on them.
+"""Fill-in-the-middle (FIM) prompts for the model families that were trained with them.
 
-All of them order the parts as prefix, suffix, middle (PSM; Bavarian et al., arXiv 2207.14255).
+All formats have the order prefix, suffix, middle (PSM; Bavarian et al., arXiv 2207.14255).
 """
 
 import dataclasses
@@ -9,17 +9,17 @@ from typing import Protocol
 
 from wizardcoder_jax.core.errors import InputError
 
-SEPARATOR = "\u263a"  # occurs in no merge of any tokenizer, so the text after it is encoded as if it did not begin a text
+SEPARATOR = "\u263a"  # no tokenizer merges it with other text, so text after it is encoded as in mid-text
 
-BAR = "\uff5c"  # the fullwidth vertical line in the names of DeepSeek's tokens
+BAR = "\uff5c"  # fullwidth vertical bar in the names of DeepSeek's tokens
 
 
 class FimEncoder(Protocol):
-    """The methods of a tokenizer that are needed here."""
+    """Interface of the tokenizers that FIM prompts need."""
 
     @property
     def bos_id(self) -> int | None:
-        """Id of the begin-of-text token, None if there is none."""
+        """Id of the begin-of-text token, or None if there is none."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -27,7 +27,7 @@ class FimEncoder(Protocol):
         ...
 
     def token_id(self, text: str) -> int | None:
-        """Return the id of the token with this text, None if there is none."""
+        """Return the id of the token `text`, or None if there is no such token."""
         ...
 
 
@@ -36,10 +36,10 @@ class FimFormat:
     """The fill-in-the-middle format of a model family.
 
     Attributes:
-        prefix, suffix, middle: names of the tokens before each part; the model generates the middle.
-        end: name of the token that ends the middle, besides the end-of-text token; None if there is none.
+        prefix, suffix, middle: tokens that mark the beginning of each part; the model generates the middle.
+        end: token that ends the middle, in addition to the end-of-text token; None if there is none.
         begins_with_bos: whether the prompt starts with the begin-of-text token.
-        adds_space: whether the tokenizer puts a space before every text, which must not precede the suffix.
+        adds_space: whether the tokenizer adds a space before every string. There must be none before the suffix.
     """
 
     prefix: str
@@ -67,14 +67,14 @@ FIM_FORMATS = (
 
 
 def fim_prompt(tokenizer: FimEncoder, prefix: Sequence[int], suffix: str) -> tuple[int, ...]:
-    """Return the prompt for the text between the tokens `prefix` and the text `suffix`.
+    """Return the prompt for the text between the tokens `prefix` and the string `suffix`.
 
     Raises:
         InputError: the model has no fill-in-the-middle tokens.
     """
     fim_format = _find_format(tokenizer)
     if fim_format is None:
-        raise InputError("this model has no fill-in-the-middle tokens, so it cannot take a suffix")
+        raise InputError("this model has no fill-in-the-middle tokens; leave out the suffix or use a model that supports it")
     names = (fim_format.prefix, fim_format.suffix, fim_format.middle)
     prefix_id, suffix_id, middle_id = (tokenizer.token_id(name) for name in names)
     assert prefix_id is not None and suffix_id is not None and middle_id is not None
@@ -86,7 +86,7 @@ def fim_prompt(tokenizer: FimEncoder, prefix: Sequence[int], suffix: str) -> tup
 
 
 def fim_end_ids(tokenizer: FimEncoder) -> tuple[int, ...]:
-    """Return the tokens that end a fill-in-the-middle answer, besides the end-of-text token."""
+    """Return the ids of the tokens that end a fill-in-the-middle answer, other than the end-of-text token."""
     fim_format = _find_format(tokenizer)
     end = None if fim_format is None or fim_format.end is None else tokenizer.token_id(fim_format.end)
     return () if end is None else (end,)

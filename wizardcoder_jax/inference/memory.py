@@ -1,4 +1,4 @@
-"""The memory that sampling takes on each device, known before any weight is loaded."""
+"""Memory that sampling needs on each device, computed before any weight is loaded."""
 
 import dataclasses
 import math
@@ -13,14 +13,14 @@ from wizardcoder_jax.inference.prefix_cache import MAX_CACHED_PROMPTS
 from wizardcoder_jax.models.kv_cache import cache_axes
 from wizardcoder_jax.models.transformer import Block, Transformer
 
-MIN_CAPACITY = 256  # tokens per sequence in the smallest KV cache
-# TPUs multiply rows in groups of eight, and fewer rows on the slower vector unit. GPUs pad to a whole tile as well.
+MIN_CAPACITY = 256  # number of tokens per sequence in the smallest KV cache
+# TPUs multiply rows in groups of eight, and use the slower vector unit for fewer rows. GPUs also pad rows to whole tiles.
 ROW_MULTIPLE = 8
-NUM_PREFILL_CACHES = 2  # KV caches of the prompt that is being prefilled: before a chunk and after it
+NUM_PREFILL_CACHES = 2  # a prompt that is being prefilled has two KV caches: before a chunk and after it
 
 
 def cache_capacities(max_length: int) -> tuple[int, ...]:
-    """Return the possible lengths of a KV cache: they double, and the last one is `max_length`."""
+    """Return the capacities that a KV cache can have: MIN_CAPACITY, twice that, and so on; the last one is `max_length`."""
     lengths = [MIN_CAPACITY]
     while lengths[-1] < max_length:
         lengths.append(2 * lengths[-1])
@@ -28,7 +28,7 @@ def cache_capacities(max_length: int) -> tuple[int, ...]:
 
 
 def padded_num_slots(num_slots: int) -> int:
-    """Return the number of sequences to compute with for `num_slots` slots: a multiple of eight, except on CPU."""
+    """Return the number of rows in the batch for `num_slots` slots: rounded up to a multiple of eight, except on CPU."""
     return num_slots if is_cpu_target() else -(-num_slots // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
@@ -37,9 +37,10 @@ class EngineMemory:
     """Peak memory of an engine on each device.
 
     Attributes:
-        weights_bytes: the model.
-        cache_bytes: keys and values, including those of cached prompts, while the cache grows to its maximum length.
-        loading_bytes: on top of the weights, before the cache exists: the largest array of stacked layers, while it is split.
+        weights_bytes: bytes of the weights.
+        cache_bytes: bytes of all KV caches, including cached prompts, while the cache grows to its largest capacity.
+        loading_bytes: bytes of temporary memory while the weights are loaded, before the caches exist: the largest array of
+            stacked layers, which is being split into layers.
     """
 
     weights_bytes: int
@@ -52,21 +53,21 @@ class EngineMemory:
         )
 
     def check_fits(self, mesh: Mesh) -> None:
-        """Compare with the memory limits that the devices report; devices that report none are not checked.
+        """Check that the engine fits in the memory that the devices report. Devices that report none are not checked.
 
         Raises:
-            InputError: the memory of a device is too small.
+            InputError: a device has too little memory.
         """
         limit = smallest_limit(mesh)
         if limit is not None and self.weights_bytes + max(self.cache_bytes, self.loading_bytes) > limit:
-            fix = "lower the batch size or the maximum length, store the weights in bfloat16 or int8, or split them over a mesh"
+            fix = "lower the batch size or the maximum length, store the weights in bfloat16 or int8, or shard them over a mesh"
             is_loading_larger = self.loading_bytes > self.cache_bytes
             loading = f" (before these, {_format_bytes(self.loading_bytes)} for loading)" if is_loading_larger else ""
             raise InputError(f"{self}{loading} do not fit on a device of {_format_bytes(limit)}; {fix}")
 
 
 def smallest_limit(mesh: Mesh) -> int | None:
-    """Return the memory of the smallest device of this process in bytes; None if no device reports it."""
+    """Return the bytes of memory of this process's smallest device, or None if no device reports it."""
     stats = [device.memory_stats() or {} for device in mesh.local_devices]
     return min((found["bytes_limit"] for found in stats if "bytes_limit" in found), default=None)
 
@@ -74,14 +75,14 @@ def smallest_limit(mesh: Mesh) -> int | None:
 def engine_memory(
     model: Transformer, mesh: Mesh, *, num_slots: int, max_length: int, dtype: jax.typing.DTypeLike
 ) -> EngineMemory:
-    """Return the memory that an engine takes on each device of the current mesh, `mesh`.
+    """Return the memory that an engine needs on each device.
 
     Args:
-        model: the weights with unstacked blocks, or their shapes with shardings.
-        mesh: the devices.
-        num_slots: as for `Engine`.
-        max_length: as for `Engine`.
-        dtype: as for `Engine`.
+        model: weights with unstacked blocks, or their shapes and shardings.
+        mesh: mesh of the devices; it must also be the current mesh.
+        num_slots: see `Engine`.
+        max_length: see `Engine`.
+        dtype: see `Engine`.
     """
     assert not isinstance(model.blocks, Block)
     arch, rules = model.arch, model.rules

@@ -1,4 +1,4 @@
-"""From a MODEL argument to a running engine: open the model, check its memory, load its weights, start the engine."""
+"""Start of an engine from a MODEL argument: open the model, check the memory, load the weights, start the engine."""
 
 import contextlib
 import dataclasses
@@ -21,18 +21,18 @@ from wizardcoder_jax.inference.request import SamplingSteps
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.transformer import Transformer
 
-DEFAULT_MAX_LENGTH = 2048
+DEFAULT_MAX_LENGTH = 2048  # tokens of prompt and answer together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineSizes:
-    """The settings that decide how much memory an engine takes.
+    """Settings that determine how much memory an engine needs.
 
     Attributes:
         num_slots: number of answers that are decoded together.
-        max_length: limit on the tokens of prompt and answer together.
-        dtype: of weights, activations and KV cache.
-        int8_weights: whether the kernels of the blocks are stored in int8.
+        max_length: maximum number of tokens in prompt and answer together.
+        dtype: dtype of weights, activations and KV cache.
+        int8_weights: whether the weight matrices of the blocks are stored in int8.
     """
 
     num_slots: int
@@ -43,7 +43,7 @@ class EngineSizes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineLoader:
-    """A model that fits on its devices, and whose weights are loaded when its engine starts."""
+    """An opened model that fits on its devices. Its weights are loaded when the engine starts."""
 
     model: OpenedModel
     mesh: Mesh
@@ -52,7 +52,7 @@ class EngineLoader:
 
     @contextlib.contextmanager
     def start(self, **options: Any) -> Iterator[Engine]:
-        """Load the weights and start the engine; it must be used inside this context and in this thread.
+        """Load the weights and start the engine. The engine must be used inside this context and in this thread.
 
         Args:
             options: keyword arguments of `start_engine`.
@@ -77,16 +77,16 @@ def open_engine(
 
     Args:
         model: checkpoint folder, Hugging Face folder, hub id or .gguf file.
-        mesh: the devices, as DATAxMODEL.
+        mesh: sizes of the mesh, DATAxMODEL.
         num_slots: see `EngineSizes`.
-        max_length: see `EngineSizes`; None for DEFAULT_MAX_LENGTH, or the positions of the model if it has fewer.
+        max_length: see `EngineSizes`; None for DEFAULT_MAX_LENGTH, or the model's context length if that is shorter.
         compute_dtype: see `EngineSizes`.
         cache_dir: folder for compiled programs.
         int8_weights: see `EngineSizes`.
-        max_length_setting: the user's name for `max_length`, for the error message.
+        max_length_setting: name of the setting for `max_length` in error messages.
 
     Raises:
-        InputError: there is no such model or mesh, the model has too few positions, or the memory is too small.
+        InputError: there is no such model or mesh, the model's context is too short, or a device has too little memory.
     """
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache_dir, "compiled"))
     opened, devices = open_model(model), make_mesh(mesh)
@@ -111,13 +111,13 @@ def start_engine(
     """Start an engine with weights that are already on the current mesh.
 
     Args:
-        weights: in the layout of `engine_weights.py`.
-        sizes: of the engine.
-        tokenizer: of the model.
-        extra_eos_ids: tokens that end a text besides the end-of-text token.
-        shared_prefix: as for `Engine`.
-        num_draft_tokens: as for `Engine`.
-        programs: as for `Engine`.
+        weights: weights in the layout of `engine_weights.py`.
+        sizes: sizes of the engine.
+        tokenizer: tokenizer of the model.
+        extra_eos_ids: ids of tokens that end an answer, in addition to the end-of-text token.
+        shared_prefix: see `Engine`.
+        num_draft_tokens: see `Engine`.
+        programs: see `Engine`.
     """
     return Engine(
         weights,
@@ -132,20 +132,20 @@ def start_engine(
 
 
 def check_max_length(max_length: int, max_positions: int, setting: str) -> None:
-    """Check that the model has enough positions; `setting` names `max_length` in the error message.
+    """Check that the model has at least `max_length` positions; error messages call `max_length` by the name `setting`.
 
     Raises:
-        InputError: it has fewer than `max_length`.
+        InputError: the model has fewer positions.
     """
     if max_length > max_positions:
         raise InputError(f"{setting} {max_length} exceeds the model's {max_positions} positions; lower it")
 
 
 def check_memory(arch: ArchConfig, mesh: Mesh, sizes: EngineSizes, rules: ShardingRules = ENGINE_RULES) -> EngineMemory:
-    """Return the memory that an engine takes on each device of `mesh`, before it is allocated.
+    """Compute the memory that an engine needs on each device of `mesh`, and check that it fits.
 
     Raises:
-        InputError: the memory of a device is too small.
+        InputError: a device has too little memory.
     """
     with jax.set_mesh(mesh):
         weights = abstract_engine_weights(arch, mesh, sizes.dtype, int8=sizes.int8_weights, rules=rules)

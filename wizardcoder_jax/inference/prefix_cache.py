@@ -1,4 +1,4 @@
-"""Cache of prefilled prompts: the latest are kept, and a prefix that a new prompt shares with them is not recomputed."""
+"""Cache of the latest prefilled prompts. A prefix that a new prompt shares with a cached one is not computed again."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from wizardcoder_jax.inference.decode_state import new_cache, resize_cache
 from wizardcoder_jax.inference.engine_programs import prefill_program
 from wizardcoder_jax.models.transformer import KVCache, Transformer
 
-# Tokens per prefill call: the larger size as long as enough tokens are left, then the smallest that contains the rest. Only
-# whole chunks are shared, so that the numbers of a prompt do not depend on what else was prefilled.
+# Sizes of prefill chunks in tokens. A prompt is split into chunks of the larger size, and the rest is padded to the smallest
+# sufficient size. Prompts share only whole chunks, so that results do not depend on which prompts were prefilled before.
 CHUNK_SIZES = (64, 128)
-MAX_CACHED_PROMPTS = 4
+MAX_CACHED_PROMPTS = 4  # maximum number of cached prompts
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the longest common prefix of all prompts that is shorter than each of them."""
+    """Return the longest common prefix of all prompts that is shorter than every prompt."""
     first, last = min(prompts), max(prompts)
     length = min(len(first), len(last)) - 1
     return first[: next((i for i in range(length) if first[i] != last[i]), length)]
 
 
 class PrefixCache:
-    """Prefilled prompts with their KV caches, computed in chunks of few sizes so that few programs serve all lengths.
+    """Cache of prefilled prompts. Chunks have only two sizes, so that few programs serve prompts of all lengths.
 
     Args:
-        model: the weights.
-        capacities: the possible lengths of a KV cache, in ascending order.
-        dtype: of the KV caches.
-        shared_prefix: a prefix that many prompts have in common; a chunk ends with it, so that these prompts share it.
+        model: weights.
+        capacities: capacities that a KV cache can have, in ascending order.
+        dtype: dtype of the KV caches.
+        shared_prefix: tokens that many prompts start with; a chunk ends where they end, so that these prompts share it.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class PrefixCache:
         self._model, self._capacities, self._dtype = model, capacities, np.dtype(dtype)
         self._shared_prefix = shared_prefix
         self._entries: OrderedDict[tuple[int, ...], tuple[jax.Array, KVCache]] = OrderedDict()
-        self.num_chunks = 0  # chunks that were computed
+        self.num_chunks = 0  # number of chunks computed so far
 
     def get(self, prompt: tuple[int, ...]) -> tuple[jax.Array, KVCache]:
-        """Return the logits [1, V] after a prompt and its KV cache, a batch of one with the smallest sufficient capacity."""
+        """Return the logits [1, V] that follow a prompt, and its KV cache: one row with the smallest sufficient capacity."""
         entry = self._entries.get(prompt)
         if entry is None:
             entry = self._prefill(prompt)
@@ -64,11 +64,11 @@ class PrefixCache:
             self.num_chunks += 1
             if prompt[:stop] == self._shared_prefix:
                 self._store(self._shared_prefix, (logits, cache))
-        assert logits is not None  # a prompt that is stored whole is not prefilled, so at least the last chunk is computed
+        assert logits is not None  # `get` returns cached prompts, so here at least the last chunk is computed
         return logits, cache
 
     def _chunk_ends(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        """Return where the chunks of a prompt end, which depends only on the prompt itself."""
+        """Return the end positions of a prompt's chunks, which depend only on the prompt and the shared prefix."""
         prefix = self._shared_prefix
         split = len(prefix) if prefix and prompt[: len(prefix)] == prefix else 0
         parts = ((0, split), (split, len(prompt)))
@@ -76,7 +76,7 @@ class PrefixCache:
         return tuple(min(begin + size, stop) for first, stop in parts for begin in range(first, stop, size))
 
     def _longest_shared(self, prompt: tuple[int, ...], ends: tuple[int, ...], capacity: int) -> tuple[int, KVCache]:
-        """Return the end of the last chunk that need not be computed, and a cache that contains everything before it."""
+        """Return the end of the longest cached prefix of whole chunks, and a KV cache that contains it."""
         best, source = 0, None
         for stored, (_, cache) in self._entries.items():
             stored_ends = set(self._chunk_ends(stored))
@@ -90,7 +90,7 @@ class PrefixCache:
     def _store(self, prompt: tuple[int, ...], entry: tuple[jax.Array, KVCache]) -> None:
         self._entries[prompt] = entry
         self._entries.move_to_end(prompt)
-        if self._shared_prefix in self._entries:  # every prompt starts with it, so it is never evicted
+        if self._shared_prefix in self._entries:  # most prompts start with it, so it is never evicted
             self._entries.move_to_end(self._shared_prefix)
         while len(self._entries) > MAX_CACHED_PROMPTS:
             self._entries.popitem(last=False)

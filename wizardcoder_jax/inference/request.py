@@ -1,4 +1,4 @@
-"""Requests to the sampling engine, the sampling parameters of each, and the generations that come back."""
+"""Types of the sampling engine: requests, their sampling parameters, and the generations that the engine returns."""
 
 import dataclasses
 import functools
@@ -11,17 +11,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How the tokens of one answer are selected. The steps are applied in this order, as in transformers.
+    """Parameters of token selection for one answer. They are applied in the order of the list, as in transformers.
 
     Attributes:
-        repetition_penalty: divides the logits of tokens that have occurred, or multiplies them where they are negative
+        repetition_penalty: divisor of positive logits, and factor of negative logits, of tokens that have already occurred
             (Keskar et al., arXiv 1909.05858); 1 disables it.
-        temperature: divides the logits; 0 selects the most likely token.
-        top_k: keep only this number of most likely tokens, and ties with the last one; None keeps all.
-        top_p: keep the smallest set of most likely tokens with at least this probability (Holtzman et al., arXiv 1904.09751).
-        min_p: keep tokens at least this likely relative to the most likely one (Nguyen et al., arXiv 2407.01082).
-        num_logprobs: report the log-probability of each token, before any of these steps, and of this number of most likely
-            tokens at its position; None reports nothing.
+        temperature: divisor of the logits; 0 selects the most likely token.
+        top_k: number of most likely tokens to keep, plus ties with the last one; None keeps all.
+        top_p: total probability of the smallest set of most likely tokens to keep (Holtzman et al., arXiv 1904.09751).
+        min_p: minimum probability of a token relative to the most likely one (Nguyen et al., arXiv 2407.01082).
+        num_logprobs: number of most likely tokens at each position whose log-probabilities are reported, in addition to that
+            of the selected token. They are computed before the other steps. None reports no log-probabilities.
     """
 
     repetition_penalty: float = 1.0
@@ -38,10 +38,10 @@ class GenerationRequest:
 
     Attributes:
         prompt: token ids, at least one.
-        key: two 32-bit words that determine all randomness of this answer.
-        max_length: limit on the tokens of prompt and answer together.
-        params: how the tokens are selected.
-        should_stop: returns whether the tokens generated so far contain a stop string; called every few tokens.
+        key: random key, two 32-bit words that determine all randomness of the answer.
+        max_length: maximum number of tokens in prompt and answer together.
+        params: parameters of token selection.
+        should_stop: function that returns whether the tokens generated so far contain a stop string; called every few tokens.
     """
 
     prompt: tuple[int, ...]
@@ -53,7 +53,7 @@ class GenerationRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logprob:
-    """The log-probability of a token, and (token, log-probability) of the most likely tokens at its position."""
+    """Log-probability of a token, and (token, log-probability) of the most likely tokens at its position."""
 
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
@@ -63,13 +63,13 @@ class Logprob:
 class Generation:
     """A finished answer."""
 
-    tokens: list[int]  # without the end-of-text token
-    finish_reason: str  # "stop": end of text or a stop string; "length": max_length was reached
-    logprobs: tuple[Logprob, ...] = ()  # one per token, if the request asked for them
+    tokens: list[int]  # token ids of the answer, without the end-of-text token
+    finish_reason: str  # "stop" after the end-of-text token or a stop string, "length" if max_length was reached
+    logprobs: tuple[Logprob, ...] = ()  # one per token, if the request asks for them
 
 
 class BatchSamplingParams(NamedTuple):
-    """The `SamplingParams` of a batch as arrays of shape [B]; a row that does not use a step has its neutral value."""
+    """The `SamplingParams` of a batch as arrays of shape [B]. Rows that do not use a step have a value without effect."""
 
     repetition_penalty: jax.Array
     temperature: jax.Array
@@ -93,10 +93,10 @@ class BatchSamplingParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingSteps:
-    """The steps of token selection that a compiled program includes; a batch that needs fewer runs a shorter program."""
+    """Steps of token selection that a compiled program includes. Omitting steps that no row needs saves time."""
 
     repetition_penalty: bool = False
-    sampled: bool = False
+    sampled: bool = False  # whether any row has a temperature above 0
     top_k: bool = False
     top_p: bool = False
     min_p: bool = False
@@ -104,7 +104,7 @@ class SamplingSteps:
 
     @classmethod
     def required_by(cls, batch: Iterable[SamplingParams]) -> Self:
-        """Return the steps that at least one row of a batch needs."""
+        """Return the steps that at least one row of the batch needs."""
         rows = list(batch)
         sampled = [params for params in rows if params.temperature > 0]
         return cls(

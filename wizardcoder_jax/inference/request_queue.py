@@ -1,4 +1,4 @@
-"""The queue of requests that wait for a slot, fair between their owners."""
+"""Queue of requests that wait for a slot. It shares the slots fairly between owners (clients)."""
 
 import collections
 from collections.abc import Callable, Hashable, Iterable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class RequestQueue(Generic[T]):
-    """One first-in-first-out queue per owner.
+    """Queue with a first-in-first-out queue for each owner.
 
-    The next item comes from the owner that uses the fewest slots, so that an owner with many requests does not delay the
-    others. Between owners that use equally many, the item that was added first comes next.
+    The next item comes from the owner that uses the fewest slots, so that an owner with many requests does not delay other
+    owners. Ties between owners are broken by the item that was added first.
     """
 
     def __init__(self) -> None:

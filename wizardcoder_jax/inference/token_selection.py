@@ -1,7 +1,7 @@
 """Selection of the next token: greedy, or sampled after repetition penalty, temperature, top-k, top-p and min-p.
 
-The token of a row depends only on the row's own logits, parameters and uniform random numbers. Sampling passes over the
-vocabulary only a few times: there is no sort, and no random number per vocabulary entry.
+The token of a row depends only on the row's own logits, parameters and uniform random numbers. Sampling is fast because it
+neither sorts the vocabulary nor draws a random number for every vocabulary entry.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.inference.request import BatchSamplingParams, SamplingSteps
 
-BLOCK = 256  # vocabulary entries that are summed together when a token is drawn
+BLOCK = 256  # number of vocabulary entries per block; `_draw` first draws a block, then a token in it
 
 
 def select_tokens(
@@ -24,14 +24,14 @@ def select_tokens(
     """Return the next token of every sequence.
 
     Args:
-        logits: [B, V] float32.
-        seen: [B, V] bool, the tokens that have occurred; only read for a repetition penalty.
-        draw: maps the number of an attempt to [B] uniform random numbers in [0, 1).
-        params: arrays of shape [B].
-        steps: the steps to include; the others are left out of the program.
+        logits: float32 [B, V].
+        seen: bool [B, V], whether a token has occurred; only read if there is a repetition penalty.
+        draw: function from the number of an attempt to uniform random numbers [B] in [0, 1).
+        params: parameters of each row.
+        steps: steps to include; other steps are omitted from the program.
 
     Returns:
-        [B] token ids, int32.
+        Token ids, int32 [B].
     """
     if steps.repetition_penalty:
         penalty = params.repetition_penalty[:, None]
@@ -52,14 +52,14 @@ def select_tokens(
 def _draw_from_nucleus(
     weights: jax.Array, allowed: jax.Array, draw: Callable[[jax.Array], jax.Array], top_p: jax.Array
 ) -> jax.Array:
-    """Draw one of the `allowed` tokens that are in the nucleus of `weights`: [B, V] each -> [B].
+    """Draw one token per row, [B], that has a positive weight in `allowed` [B, V] and is in the nucleus of `weights` [B, V].
 
-    A token is in the nucleus if the tokens likelier than it have less than `top_p` of the probability. Rejection sampling uses
-    this without computing the nucleus: draw from all tokens, accept the draw if it is in the nucleus, otherwise draw again
-    from the likelier tokens only. Accepted tokens are distributed as draws from the nucleus. With top_p 0.95, 19 of 20 first
-    draws are accepted.
+    A token is in the nucleus if all tokens that are more likely have less than `top_p` of the probability together. Rejection
+    sampling makes it unnecessary to compute the nucleus: draw from all tokens, accept the token if it is in the nucleus, and
+    otherwise draw again from the more likely tokens only. Accepted tokens have the distribution of draws from the nucleus. With
+    top_p 0.95, 19 of 20 first draws are accepted.
     """
-    threshold = jnp.maximum(top_p * weights.sum(-1), jnp.finfo(jnp.float32).tiny)  # always accepts the most likely token
+    threshold = jnp.maximum(top_p * weights.sum(-1), jnp.finfo(jnp.float32).tiny)  # > 0: accept the most likely token
 
     def attempt(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         number, floor, tokens, is_done = state
@@ -75,9 +75,9 @@ def _draw_from_nucleus(
 
 
 def _draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Draw one token per row in proportion to its weight: [B, V] and [B] -> [B].
+    """Draw one token per row, [B], with probabilities proportional to `weights` [B, V], using one random number [B] per row.
 
-    The block of the token is found first, then the token within the block.
+    The block of the token is determined first, then the token within the block.
     """
     blocks = jnp.pad(weights, ((0, 0), (0, -weights.shape[1] % BLOCK))).reshape(len(weights), -1, BLOCK)
     ends = jnp.cumsum(blocks.sum(-1), axis=-1)
@@ -90,14 +90,14 @@ def _draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
 
 
 def _clip_below(target: jax.Array, end: jax.Array) -> jax.Array:
-    """Return `target`, or the largest number below `end` if rounding has raised `target` to `end`."""
+    """Return `target`, or the largest number below `end` if rounding has made `target` equal to `end`."""
     return jnp.minimum(target, jnp.nextafter(end, jnp.zeros_like(end)))
 
 
 def _kth_largest(weights: jax.Array, k: jax.Array) -> jax.Array:
-    """Return the k-th largest entry of each row: [B, V] numbers in [0, 1] and [B] -> [B, 1].
+    """Return the k-th largest entry, [B, 1], of each row of `weights` [B, V], which are in [0, 1]; `k` is [B].
 
-    Bisects over the bits of a float, which have the same order as nonnegative floats. This is exact and needs no sort.
+    Bisection over the bit patterns of floats, which have the same order as nonnegative floats, is exact and avoids a sort.
     """
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
