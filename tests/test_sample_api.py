@@ -54,7 +54,7 @@ def meta_of(path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command as a process would, and return its exit status and standard error."""
+    """Run the command in this process, and return its exit status and stderr."""
 
     def run(arguments):
         monkeypatch.setattr(sys, "argv", ["sample", *arguments])

@@ -83,7 +83,7 @@ def replace_answers(monkeypatch, body):
     monkeypatch.setattr(BenchmarkEvaluator, "_generate_answers", lambda self, *_: dict.fromkeys(self._prompts, body))
 
 
-def test_the_score_is_the_share_of_problems_whose_program_passes(place, opened, model, monkeypatch):
+def test_the_score_is_the_fraction_of_problems_with_a_passing_program(place, opened, model, monkeypatch):
     replace_answers(monkeypatch, "    return 1\n")
     score = evaluator(place, opened).evaluate(model, make_mesh("1x1"))
     assert (score.pass_at_1, score.num_problems) == (0.5, 4)  # the tests of every other problem pass

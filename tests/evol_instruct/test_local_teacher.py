@@ -27,7 +27,7 @@ def config(folder, **changes):
 
 
 def ask(teacher_config, prompts, draw="0", num_late=0):
-    """Return the completion of each prompt; the last `num_late` are only asked once another one has been answered."""
+    """Return the completion of each prompt; the last `num_late` prompts are sent only after the first answer."""
 
     async def ask_one(teacher, prompt):
         return await teacher.complete([{"role": "user", "content": prompt}], draw)

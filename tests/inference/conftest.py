@@ -7,7 +7,7 @@ from wizardcoder_jax.models.transformer import Transformer
 
 @pytest.fixture(scope="session")
 def load_engine_model(tmp_path_factory):
-    """A function from a transformers model to the same model of ours in the layout of the engine."""
+    """Return a function that converts a transformers model to our model in the layout of the engine."""
 
     def load(theirs):
         return jax.jit(Transformer.unstack_layers)(tiny_models.ours(theirs, tmp_path_factory.mktemp("model")))

@@ -1,4 +1,4 @@
-"""The engine in its thread: callers that come and go, that have many requests, and that have invalid ones."""
+"""The asynchronous engine with callers that leave early, submit many requests, or submit invalid requests."""
 
 import asyncio
 import contextlib
@@ -99,7 +99,7 @@ def test_an_error_that_ends_the_engine_is_raised_for_current_and_later_callers(m
     assert has_failed and {type(error) for error in results} == {ZeroDivisionError}
 
 
-def test_a_caller_that_leaves_gives_up_its_slot_and_its_position_in_the_queue(model):
+def test_the_slot_and_queue_entry_of_a_caller_that_leaves_are_freed(model):
     order, has_begun, is_released = [], threading.Event(), threading.Event()
 
     def block(tokens):

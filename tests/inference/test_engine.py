@@ -1,4 +1,4 @@
-"""The engine against transformers, and the independence of an answer from everything else in the batch."""
+"""Answers of the engine equal those of transformers, and do not depend on the rest of the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ NUM_SLOTS, MAX_LENGTH = 4, 512
 
 @pytest.fixture(scope="module")
 def llama(load_engine_model):
-    """A model of transformers, and the same model of ours."""
+    """A transformers model, and our model with the same weights."""
     theirs = FAMILIES["llama"]()
     return theirs, load_engine_model(theirs)
 
@@ -149,7 +149,7 @@ def test_common_prefixes_and_equal_prompts_are_prefilled_once(model, prompts):
     assert plain._prefix_cache.num_chunks < sum(num_chunks(len(prompt)) for prompt in whole)
 
 
-def test_a_prompt_that_extends_a_cached_one_has_the_same_numbers_as_without_it(model, prompts):
+def test_a_prompt_that_extends_a_cached_one_has_the_same_logits_as_without_the_cache(model, prompts):
     short, long = prompts[6], prompts[6] + prompts[5]
     alone, after = (PrefixCache(model, (256, 512), jnp.float32) for _ in range(2))
     after.get(short)
@@ -217,7 +217,7 @@ def test_requests_can_be_submitted_and_canceled_while_others_are_running(model, 
 
 
 @pytest.mark.parametrize(("length", "limit"), [(0, 10), (10, 10), (10, 600)])
-def test_a_request_without_a_prompt_or_space_for_an_answer_is_refused(model, length, limit):
+def test_a_request_with_an_empty_or_too_long_prompt_is_rejected(model, length, limit):
     with pytest.raises(ValueError, match=rf"limits to 512 tokens; got {length} prompt tokens and max_length {limit}"):
         make_engine(model).submit(GenerationRequest(prompt=(5,) * length, key=(0, 0), max_length=limit))
 
@@ -268,7 +268,7 @@ def test_a_fixed_set_of_programs_serves_all_parameters_and_changes_no_answer(mod
     requests += [make_request(prompts[0]), make_request(prompts[1], params=SamplingParams(temperature=0.8))]
 
     def generate_alone(programs):
-        """Answer one request at a time, so that none shares another's steps; also return the number of programs."""
+        """Answer each request alone, without a batch; return the answers and the number of compiled programs."""
         jax.clear_caches()
         caplog.clear()
         with jax.log_compiles():

@@ -1,4 +1,4 @@
-"""The memory that sampling takes is known before it starts, and is never exceeded."""
+"""The memory of sampling is computed before it starts, and is never exceeded."""
 
 import gc
 import sys
@@ -42,13 +42,13 @@ def mesh():
 
 
 def make_requests(lengths):
-    """Return requests of these (prompt, answer) lengths."""
+    """Return requests with the given (prompt length, answer length) pairs."""
     rng = np.random.default_rng(0)
     return [GenerationRequest(prompt=tuple(rng.integers(2, 380, n).tolist()), key=(0, 0), max_length=n + m) for n, m in lengths]
 
 
 def live_cache_bytes():
-    """Return the size of all KV caches: the parameters of unstacked blocks have at most 3 dimensions."""
+    """Return the bytes of all live KV caches. They are the only arrays with 4 dimensions."""
     return sum(array.nbytes for array in jax.live_arrays() if array.ndim == 4)
 
 

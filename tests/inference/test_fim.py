@@ -1,4 +1,4 @@
-"""Fill-in-the-middle prompts of each family against its own reference, and through the `sample` command."""
+"""Fill-in-the-middle prompts equal those of each family's reference, also with the `sample` command."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ def test_a_byte_level_prompt_equals_the_text_in_the_documentation(family):
 
 @pytest.fixture(scope="module")
 def sentencepiece_model(tmp_path_factory):
-    """The folder of a SentencePiece model with the settings of LLaMA."""
+    """Folder of a SentencePiece model with LLaMA's settings."""
     folder = tmp_path_factory.mktemp("sentencepiece")
     texts = [line for prefix, suffix in GAPS for line in f"{prefix}{suffix} def return print".splitlines() if line.strip()]
     sentencepiece.SentencePieceTrainer.train(

@@ -80,7 +80,7 @@ def test_answers_do_not_depend_on_the_batch(model, prompts, temperature):
     assert (other == runs[0]) == (temperature == 0)
 
 
-def test_samples_of_one_prompt_only_differ_by_their_key(model, prompts):
+def test_samples_of_one_prompt_differ_only_if_their_keys_differ(model, prompts):
     first, second, again = generate(model, [make_request(prompts[3], i) for i in (1, 2, 1)], temperature=0.8)
     assert first == again
     assert first != second

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def server_log(caplog):
-    """The log records of the server, also after a command has installed its own handler in this process."""
+    """Log records of the server, even after a command has installed its log handler in this process."""
     logger = logging.getLogger("wizardcoder_jax.serving")
     logger.addHandler(caplog.handler)
     yield caplog

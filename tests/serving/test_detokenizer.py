@@ -26,7 +26,7 @@ def byte_level_tokenizer():
 
 
 def byte_fallback_tokenizer():
-    """A tokenizer like Llama's: pieces of text with a mark for spaces, and single bytes for all other characters."""
+    """A tokenizer like Llama's: text pieces with a marker for spaces, and single bytes for all other characters."""
     names = [
         "</s>",
         *(f"<0x{byte:02X}>" for byte in range(256)),
@@ -43,7 +43,7 @@ def byte_fallback_tokenizer():
 
 
 def detokenize(tokenizer, tokens, stops=()):
-    """Return the pieces, and whether a stop string ended the text."""
+    """Return the returned strings, and whether a stop string ended the text."""
     detokenizer, pieces = IncrementalDetokenizer(tokenizer.decode, stops), []
     for token in tokens:
         pieces.append(detokenizer.add(token))

@@ -50,7 +50,7 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def greedy(folder):
-    """A function from a prompt and a number of tokens to the text and tokens of an engine without a server."""
+    """Return a function that answers a prompt greedily without a server, and returns the text and tokens."""
     opened, mesh = open_model(str(folder)), make_mesh("1x1")
     with jax.set_mesh(mesh):
         model = load_engine_weights(opened, mesh, jnp.dtype("float32"))
@@ -233,13 +233,13 @@ REFUSED = [  # (body of a chat or completion, status, part of the message)
     ({"prompt": [[]]}, 400, "prompt must be"),
     ({"prompt": {}}, 400, "prompt must be"),
     ({}, 400, "prompt must be"),
-    ({"prompt": "x", "stream_options": {}}, 400, "stream_options needs stream"),
+    ({"prompt": "x", "stream_options": {}}, 400, "stream_options requires stream"),
     ({"messages": []}, 400, "messages must be a list of at least one message"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "messages[0].role must be"),
     ({"messages": [{"role": "user"}]}, 400, "messages[0].content must be"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "'image_url' is not supported"),
     ({"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, 400, "tools is not supported"),
-    ({"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}, 400, "top_logprobs needs logprobs"),
+    ({"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}, 400, "top_logprobs requires logprobs"),
     ({"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}, 400, "response_format"),
 ]
 
@@ -308,7 +308,7 @@ KEYS += ["max_tokens", "max_completion_tokens"]
 
 
 def mutated(draw):
-    """Return a random request, nearly always an invalid one."""
+    """Return a random request body, which is nearly always invalid."""
     odd = [None, True, -1, 0, 1, 2**70, 1e308, -0.5, "", "x", "\0", "🦙", [], {}, [[]], [None], {"a": 1}, ["x", 1], "a" * 3000]
     body = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
     for key in draw.sample(KEYS, draw.randrange(1, 5)):
@@ -427,7 +427,7 @@ def test_a_second_signal_ends_the_server_process_at_once(folder):
         thread.start()
         server.wait_for("slots_busy", 1)
         server.process.terminate()
-        server.wait_for_log("signal once more")
+        server.wait_for_log("signal again")
         assert server.terminate() == 128 + 15
         thread.join()
 

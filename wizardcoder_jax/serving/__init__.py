@@ -1,1 +1,1 @@
-"""A model served over HTTP with the OpenAI API and a chat page: one engine for many clients."""
+"""HTTP server for a model: the OpenAI API and a chat page, with one engine for all clients."""

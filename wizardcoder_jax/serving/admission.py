@@ -1,4 +1,4 @@
-"""The served model and the requests it accepts: admission limits, the queue, metrics, and the state of the server."""
+"""Inference service behind the HTTP routes: admission limits, generation of answers, metrics, and readiness."""
 
 import asyncio
 import contextlib
@@ -15,35 +15,35 @@ from wizardcoder_jax.serving.request_bodies import MAX_CHAT_LOGPROBS
 from wizardcoder_jax.serving.request_parsing import ParsedRequest, ServedModel
 from wizardcoder_jax.serving.streaming import AnswerStream, TextDelta
 
-MAX_RETRY_AFTER_S = 60
-# Whatever parameters clients combine, only these programs are compiled for each length of the KV cache, because all requests
-# wait while a program is compiled.
+MAX_RETRY_AFTER_S = 60  # maximum of the Retry-After header in seconds
+# Sampling steps of the compiled programs. There are only four for each capacity of the KV cache, whatever parameters clients
+# combine, because all requests wait while a program is compiled.
 PROGRAMS = (
     SamplingSteps(),
     SamplingSteps(sampled=True, top_p=True),
     SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True),
     SamplingSteps(repetition_penalty=True, sampled=True, top_k=True, top_p=True, min_p=True, num_logprobs=MAX_CHAT_LOGPROBS),
 )
-WARM_UP_LENGTH = 4  # tokens of the warm-up requests, enough to compile every program that they use
+WARM_UP_LENGTH = 4  # maximum length of a warm-up request in tokens, enough to compile its programs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdmissionLimits:
-    """Limits on what the server accepts at a time."""
+    """Limits on what the server accepts at the same time."""
 
-    num_slots: int  # answers generated together
-    max_queue: int  # answers that wait for a slot
-    max_body_bytes: int  # size of a request body
+    num_slots: int  # number of answers generated at the same time
+    max_queue: int  # maximum number of answers that wait for a slot
+    max_body_bytes: int  # maximum size of a request body in bytes
 
 
 class InferenceService:
-    """Generate the answers to HTTP requests within the admission limits.
+    """Service that generates the answers to HTTP requests within the admission limits.
 
     Args:
-        engine: generates the answers.
+        engine: engine that generates the answers.
         served: the model.
-        limits: the admission limits.
-        num_submitted: returns the number of answers that the engine has in its slots and in its queue.
+        limits: admission limits.
+        num_submitted: function that returns the number of answers in the engine's slots and queue.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class InferenceService:
     ) -> None:
         self.served, self.limits, self.created = served, limits, int(time.time())
         self._engine, self._num_submitted = engine, num_submitted
-        self._num_admitted = 0  # unfinished answers
+        self._num_admitted = 0  # number of unfinished answers
         self._mean_request_s = 1.0
         self.is_draining = False
         self.is_idle, self.has_failed = asyncio.Event(), asyncio.Event()
@@ -75,7 +75,7 @@ class InferenceService:
         return min(self._num_submitted(), self.limits.num_slots)
 
     async def warm_up(self) -> None:
-        """Load the model, and compile the programs that most requests need."""
+        """Load the model and compile the programs that most requests need."""
         length = min(WARM_UP_LENGTH, self.served.max_length)
         for params in (SamplingParams(), SamplingParams(temperature=1.0)):
             prompt = (self.served.tokenizer.eos_id,)
@@ -83,13 +83,13 @@ class InferenceService:
 
     @contextlib.asynccontextmanager
     async def generate(self, parsed: ParsedRequest) -> AsyncIterator[AsyncIterator[TextDelta]]:
-        """Generate the answers to a request; leaving the context cancels those that are unfinished.
+        """Generate the answers to a request. Leaving the context cancels unfinished answers.
 
         Yields:
-            The pieces of the answers.
+            An iterator over the pieces of the answers.
 
         Raises:
-            ApiError: the queue is full, or the server is shutting down.
+            ApiError: the request asks for too many answers, the queue is full, or the server is shutting down.
         """
         requests = parsed.requests(self.served.max_length)
         start = time.monotonic()
@@ -107,7 +107,7 @@ class InferenceService:
         if self.is_draining:
             raise shutting_down()
         if num_answers > capacity:
-            raise ApiError(f"{num_answers} answers exceed the limit of {capacity} for one request; ask for fewer at a time")
+            raise ApiError(f"{num_answers} answers exceed the limit of {capacity} per request; request fewer answers")
         if self._num_admitted + num_answers > capacity:
             raise self._queue_full()
         self._num_admitted += num_answers
@@ -125,7 +125,7 @@ class InferenceService:
         return ApiError(message, status=429, kind="rate_limit_error", code="queue_full", retry_after_s=wait_s)
 
     async def _measure(self, deltas: AsyncIterator[TextDelta], start: float) -> AsyncIterator[TextDelta]:
-        """Pass the pieces on, and record the metrics of their tokens."""
+        """Yield the pieces unchanged, and record metrics of their tokens."""
         is_first = True
         try:
             async for delta in deltas:

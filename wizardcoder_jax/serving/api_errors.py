@@ -1,4 +1,4 @@
-"""Errors that are sent to a client as the error object of the OpenAI API."""
+"""Errors that the server sends to clients as error objects of the OpenAI API."""
 
 INVALID_REQUEST = "invalid_request_error"
 
@@ -7,14 +7,14 @@ class ApiError(Exception):
     """An HTTP error response.
 
     Args:
-        message: what is wrong, and how to fix it.
-        status: the HTTP status.
-        kind: "type" of the error object.
-        param: the key of the request that is wrong.
-        code: a machine-readable reason.
+        message: description of the problem and how to fix it.
+        status: HTTP status.
+        kind: "type" in the error object.
+        param: key of the request body that is wrong.
+        code: machine-readable reason.
         retry_after_s: seconds after which the client may try again.
 
-    Source: the error object of OpenAI's API reference: message, type, param, code.
+    Source: the error object (message, type, param, code) in OpenAI's API reference.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
     def to_json(self) -> dict[str, object]:
-        """Return the body of the response."""
+        """Return the JSON body of the response."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
@@ -42,6 +42,6 @@ def shutting_down() -> ApiError:
 
 
 def model_not_found(name: str, served_name: str) -> ApiError:
-    """Return the error for a request that names another model than the one that is served."""
+    """Return the error for a request that names a model other than the served one."""
     message = f"the model {name[:100]!r} is not served here; use {served_name!r}"
     return ApiError(message, status=404, param="model", code="model_not_found")

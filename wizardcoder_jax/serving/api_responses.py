@@ -1,6 +1,6 @@
-"""Responses of OpenAI's API: a completion, a chat completion, and the chunks of their streams.
+"""Response bodies of the OpenAI API: completions, chat completions, and the chunks of their streams.
 
-Source: OpenAI's API reference, the objects `completion`, `chat.completion` and `chat.completion.chunk`.
+Source: the objects `completion`, `chat.completion` and `chat.completion.chunk` in OpenAI's API reference.
 """
 
 import dataclasses
@@ -15,28 +15,28 @@ from wizardcoder_jax.inference.request import Logprob
 from wizardcoder_jax.serving.request_parsing import ParsedRequest
 from wizardcoder_jax.serving.streaming import TextDelta
 
-MIN_LOGPROB = -9999.0  # what OpenAI reports for a token of probability zero
+MIN_LOGPROB = -9999.0  # value that OpenAI reports for a token of probability zero
 
 
 @dataclasses.dataclass(kw_only=True)
 class _PartialAnswer:
-    """An answer as far as it has been generated."""
+    """The part of an answer that has been generated so far."""
 
     text: str = ""
     num_tokens: int = 0
     finish_reason: str | None = None
-    logprobs: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # as in a chat completion
-    offsets: list[int] = dataclasses.field(default_factory=list)  # of each token in the text
-    has_started: bool = False  # whether its first chunk has been sent
+    logprobs: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # entries of a chat completion, one per token
+    offsets: list[int] = dataclasses.field(default_factory=list)  # offset of each token in the text, in characters
+    has_started: bool = False  # whether the first chunk has been sent
 
 
 class ResponseBuilder:
-    """The response to one request, as a whole or in chunks.
+    """Builder of the response to one request, either as one body or as chunks of a stream.
 
     Args:
         parsed: the request.
-        tokenizer: of the model.
-        model: the name of the model.
+        tokenizer: tokenizer of the model.
+        model: name of the model.
     """
 
     def __init__(self, parsed: ParsedRequest, tokenizer: Tokenizer, model: str) -> None:
@@ -48,17 +48,17 @@ class ResponseBuilder:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all answers so far."""
+        """Number of tokens in all answers so far."""
         return sum(answer.num_tokens for answer in self._answers)
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens of the prompts, and of the answers so far."""
+        """Number of tokens in the prompts and in the answers so far, as a usage object."""
         prompt, completion = self._parsed.num_prompt_tokens, self.num_tokens
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def add(self, delta: TextDelta) -> list[dict[str, Any]]:
-        """Add a piece of an answer, and return the chunks that transmit it in a stream."""
+        """Add a piece of an answer, and return the chunks that send it in a stream."""
         answer = self._answers[delta.index]
         entries, offsets = self._record(answer, delta)
         is_empty = not (delta.text or entries or delta.finish_reason)
@@ -73,11 +73,11 @@ class ResponseBuilder:
         return chunks if is_empty else [*chunks, self._chunk(delta, {"delta": content, "logprobs": logprobs})]
 
     def usage_chunk(self) -> dict[str, Any]:
-        """Return the chunk that follows the last one if the request asks for its usage."""
+        """Return the additional last chunk of a stream, sent if the request asks for usage."""
         return {**self._chunk_head(), "choices": [], "usage": self.usage}
 
     def full_response(self) -> dict[str, Any]:
-        """Return the response without streaming."""
+        """Return the complete response of a request that is not streamed."""
         choices = [self._choice(index, answer) for index, answer in enumerate(self._answers)]
         return {**self._head, "object": self._kind, "choices": choices, "usage": self.usage}
 
@@ -103,7 +103,7 @@ class ResponseBuilder:
         return {**self._head, "object": "chat.completion.chunk" if self._parsed.in_chat else self._kind}
 
     def _record(self, answer: _PartialAnswer, delta: TextDelta) -> tuple[list[dict[str, Any]], list[int]]:
-        """Add a piece to its answer; return its log-probabilities as in a chat completion, and the offsets of its tokens."""
+        """Append a piece to its answer. Return the log-probability entries (chat format) and offsets of the piece's tokens."""
         entries, offsets = [], []
         for token, logprob in zip(delta.tokens, delta.logprobs, strict=False):
             entries.append(self._entry(token, logprob))
@@ -136,7 +136,7 @@ class ResponseBuilder:
 
 
 def _token_key(entry: dict[str, Any]) -> str:
-    """Return the text of a token, or its bytes where they are not whole characters, in OpenAI's notation."""
+    """Return the text of a token or, if its bytes are not complete characters, OpenAI's notation for the bytes."""
     content = bytes(entry["bytes"])
     try:
         return content.decode()

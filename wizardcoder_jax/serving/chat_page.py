@@ -1,4 +1,4 @@
-"""The chat page: one document with inline style and script. Its policy only allows calls to the API of its own server."""
+"""Chat page: an HTML document with inline style and script. Its Content-Security-Policy only allows calls to this server."""
 
 import base64
 import functools
@@ -11,7 +11,7 @@ _ASSETS = Path(__file__).with_name("assets")
 
 
 async def handle(request: web.Request) -> web.Response:
-    """Return the page."""
+    """Return the response with the chat page."""
     document, policy = _page()
     headers = {
         "Content-Security-Policy": policy,
@@ -24,7 +24,7 @@ async def handle(request: web.Request) -> web.Response:
 
 @functools.cache
 def _page() -> tuple[bytes, str]:
-    """Return the document and its content security policy."""
+    """Return the document and its Content-Security-Policy."""
     style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("chat.css", "chat.js"))
     document = (_ASSETS / "chat.html").read_text(encoding="utf-8")
     document = document.replace("/*style*/", style).replace("/*script*/", script)

@@ -1,31 +1,31 @@
-"""Incremental detokenization: the text of an answer as its tokens arrive, without split characters or stop strings."""
+"""Incremental detokenization: converts tokens to text as they arrive, without incomplete characters or stop strings."""
 
 from collections.abc import Callable, Sequence
 
-REPLACEMENT = "\ufffd"  # what invalid bytes decode to, including those of an incomplete character
-WINDOW = 16  # number of tokens to decode together before the first ones are dropped
-MAX_UNCERTAIN = 64  # after this many tokens that decode to no character, the bytes are invalid and not incomplete
+REPLACEMENT = "\ufffd"  # character that invalid bytes decode to, including those of an incomplete character
+WINDOW = 16  # number of tokens in the decoded window before its beginning is dropped
+MAX_UNCERTAIN = 64  # tokens without a complete character after which their bytes count as invalid
 
 
 class IncrementalDetokenizer:
-    """Convert tokens to text one by one. The pieces it returns join to the text of all tokens.
+    """Decoder that gets tokens one by one. The strings that it returns, joined, are the text of all tokens.
 
     Args:
-        decode: converts tokens to text.
-        stops: strings that end the text; the earliest one and everything after it is left out.
+        decode: function that converts tokens to text.
+        stops: stop strings. The text ends before the first stop string that occurs.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
         self._decode, self._stops = decode, tuple(stops)
         self._tokens: list[int] = []
-        self._start = 0  # first token to decode; decoding from any character boundary gives the same text
-        self._boundary = 0  # the last known character boundary, as a token index
-        self._num_returned = 0  # characters of the decoded window that have been returned
-        self._pending = ""  # text that may be the beginning of a stop string
+        self._start = 0  # index of the window's first token, at a character boundary
+        self._boundary = 0  # token index of the last known character boundary
+        self._num_returned = 0  # number of characters of the decoded window that have been returned
+        self._pending = ""  # text at the end that may be the beginning of a stop string
         self.is_stopped = False
 
     def add(self, token: int) -> str:
-        """Return the text that becomes certain with one more token."""
+        """Add a token, and return the text that is now certain."""
         self._tokens.append(token)
         text = self._decode(self._tokens[self._start :])
         certain = text.rstrip(REPLACEMENT)
@@ -40,7 +40,7 @@ class IncrementalDetokenizer:
         return self._cut_at_stop(new)
 
     def end(self) -> str:
-        """Return the text that was held back, once there are no more tokens."""
+        """Return the remaining text, after the last token."""
         rest = self._decode(self._tokens[self._start :])[self._num_returned :]
         new = self._cut_at_stop(rest)
         pending, self._pending = ("" if self.is_stopped else self._pending), ""
@@ -58,6 +58,6 @@ class IncrementalDetokenizer:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Return the number of characters at the end of `text` that begin `stop`."""
+    """Return the length of the longest proper prefix of `stop` with which `text` ends."""
     lengths = range(min(len(text), len(stop) - 1), 0, -1)
     return next((n for n in lengths if text.endswith(stop[:n])), 0)

@@ -1,4 +1,4 @@
-"""The HTTP routes of the server, and the middleware that checks keys and hosts, reports errors and counts requests."""
+"""HTTP routes of the server, and middleware that checks keys and hosts, reports errors and counts requests."""
 
 import asyncio
 import hmac
@@ -19,19 +19,19 @@ from wizardcoder_jax.serving.request_parsing import ParsedRequest, parse_request
 from wizardcoder_jax.serving.streaming import TextDelta
 
 logger = logging.getLogger(__name__)
-READ_TIMEOUT_S = 60  # for a whole request body
-WRITE_TIMEOUT_S = 60  # for one chunk, to a client that does not read
-CLIENT_CLOSED = 499  # the status that requests are counted under whose client has disconnected
+READ_TIMEOUT_S = 60  # seconds to receive a whole request body
+WRITE_TIMEOUT_S = 60  # seconds to send one chunk before the client counts as disconnected
+CLIENT_CLOSED = 499  # status in the metrics for requests whose client has disconnected
 
 
 def make_application(service: InferenceService, key: str | None, loopback_host: str | None = None) -> web.Application:
-    """Return the application of the server.
+    """Return the aiohttp application of the server.
 
     Args:
-        service: generates the answers.
-        key: that clients must send for /v1/; None if they need none.
-        loopback_host: the host that the server listens on if only this machine can reach it. Requests then have to name this
-            host or the machine itself. None accepts any Host header.
+        service: service that generates the answers.
+        key: API key that clients must send for paths below /v1/; None if they need none.
+        loopback_host: host that the server listens on, if only this machine can reach it. A Host header must then name this
+            host or a loopback address. None accepts any Host header.
     """
     routes = _Routes(service)
     middlewares = [_count_requests(service), _report_errors(service), _check_host(loopback_host), _check_key(key)]
@@ -86,7 +86,7 @@ class _Routes:
     async def _answer(self, request: web.Request, *, in_chat: bool) -> web.StreamResponse:
         service = self._service
         content = await _read_body(request)
-        # In a thread, because tokenizing a long prompt takes a while.
+        # Parse in a thread, because tokenizing a long prompt would block other requests.
         parsed = await asyncio.to_thread(parse_request, content, in_chat=in_chat, served=service.served)
         builder = ResponseBuilder(parsed, service.served.tokenizer, service.served.name)
         async with service.generate(parsed) as deltas:
@@ -98,7 +98,7 @@ class _Routes:
 
 
 async def _read_body(request: web.Request) -> bytes:
-    # A page of another site cannot send this content type without asking this server first (a CORS preflight request).
+    # A page of another site cannot send this content type without a CORS preflight request, which this server refuses.
     if request.content_type != "application/json":
         message = "Content-Type must be application/json"
         raise ApiError(message, status=415, code="unsupported_media_type")
@@ -115,7 +115,7 @@ async def _read_body(request: web.Request) -> bytes:
 async def _stream(
     request: web.Request, parsed: ParsedRequest, builder: ResponseBuilder, deltas: AsyncIterator[TextDelta]
 ) -> web.StreamResponse:
-    """Send the answers as server-sent events, one chunk each, and end with [DONE]."""
+    """Send the answers as server-sent events, one per chunk, and [DONE] at the end."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"})
     await response.prepare(request)
 
@@ -130,10 +130,10 @@ async def _stream(
         if parsed.include_usage:
             await send(json.dumps(builder.usage_chunk()))
         await send("[DONE]")
-    except (TimeoutError, ConnectionError):  # the client does not read, or has disconnected
+    except (TimeoutError, ConnectionError):  # the client has stopped reading or has disconnected
         response.force_close()
         return response
-    except Exception as error:  # the status has been sent already, so the stream itself has to report the error
+    except Exception as error:  # the HTTP status has already been sent, so report the error in the stream
         await send(json.dumps(_log_internal_error(error).to_json()))
     await response.write_eof()
     return response
@@ -144,7 +144,7 @@ def _check_host(loopback_host: str | None) -> Middleware:
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         header = request.headers.get("Host", "")
         if loopback_host is not None and not is_local_host_header(header, loopback_host):
-            message = f"this server only serves its own machine, as {loopback_host} or localhost, and not as {header[:100]!r}"
+            message = f"Host header {header[:100]!r} is not allowed; this server only accepts {loopback_host} or localhost"
             raise ApiError(message, status=403, code="wrong_host")
         return await handler(request)
 
@@ -158,7 +158,7 @@ def _check_key(key: str | None) -> Middleware:
             scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
             is_equal = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), key.encode())
             if scheme.lower() != "bearer" or not is_equal:
-                message = "the key is missing or wrong; send it as Authorization: Bearer KEY"
+                message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
                 raise ApiError(message, status=401, code="invalid_api_key")
         return await handler(request)
 
@@ -174,7 +174,7 @@ def _report_errors(service: InferenceService) -> Middleware:
             return _error_response(error)
         except InputError as error:
             return _error_response(ApiError(str(error)))
-        except web.HTTPException as error:  # raised by aiohttp: no such path, wrong method, body too long
+        except web.HTTPException as error:  # raised by aiohttp, e.g. for an unknown path or a wrong method
             if error.status < 400:
                 raise
             return _error_response(_from_http_exception(error, service.limits.max_body_bytes), error)
@@ -190,7 +190,7 @@ def _count_requests(service: InferenceService) -> Middleware:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else "other"  # never a path that the client made up
+        path = resource.canonical if resource is not None else "other"  # an unknown path must not become a label of the metrics
         try:
             response = await handler(request)
         except asyncio.CancelledError:
@@ -215,14 +215,14 @@ def _error_response(error: ApiError, http_exception: web.HTTPException | None = 
 
 def _from_http_exception(error: web.HTTPException, max_body_bytes: int) -> ApiError:
     messages = {
-        404: "no such path; see /v1/models, /v1/completions, /v1/chat/completions, /metrics, /healthz",
-        405: "this path does not support this HTTP method; the Allow header lists those it supports",
+        404: "unknown path; supported: /v1/models, /v1/completions, /v1/chat/completions, /metrics, /healthz",
+        405: "this path does not support this HTTP method; the Allow header lists the supported methods",
         413: f"the request body is longer than {max_body_bytes} bytes",
     }
     return ApiError(messages.get(error.status, error.reason), status=error.status)
 
 
 def _log_internal_error(error: Exception) -> ApiError:
-    """Log an unexpected error, and return what the client is sent instead of it."""
+    """Log an unexpected error, and return the generic error to send to the client."""
     logger.error("a request failed", exc_info=error)
     return ApiError("internal server error; see the log of the server", status=500, kind="server_error")

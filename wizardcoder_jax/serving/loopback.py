@@ -1,11 +1,11 @@
-"""Loopback names and addresses: how a browser may name a server that only this machine can reach."""
+"""Checks of loopback names and addresses, for servers that only this machine can reach."""
 
 import ipaddress
 import urllib.parse
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server that listens on this host."""
+    """Return whether a server that listens on `host` can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -13,10 +13,10 @@ def is_loopback(host: str) -> bool:
 
 
 def is_local_host_header(header: str, bound_host: str) -> bool:
-    """Return whether a Host header ("localhost:8000", "[::1]") names this machine or the host that the server listens on.
+    """Return whether a Host header ("localhost:8000", "[::1]") is a loopback name or the host that the server listens on.
 
-    This prevents DNS rebinding: a page of another site can make its own host name resolve to 127.0.0.1, and then shares an
-    origin with the server. The Host header still contains the name of that site.
+    The check prevents DNS rebinding. Another site can make its host name resolve to 127.0.0.1, so that its pages have the same
+    origin as this server. Their requests can still be recognized, because the Host header contains the name of that site.
     """
     try:
         name = urllib.parse.urlsplit(f"//{header}").hostname

@@ -1,4 +1,4 @@
-"""Metrics of a server, exported in the text format of Prometheus."""
+"""Metrics of the server in Prometheus' text format."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,15 +11,16 @@ from prometheus_client.samples import Sample
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 NAMESPACE = "wizardcoder"
+# Bounds of the histogram buckets in seconds.
 FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """Counters, latencies and gauges of one server since its start, in a registry of their own.
+    """Counters, latency histograms and gauges of one server, in a separate registry.
 
     Args:
-        gauges: name -> (description, function that returns the current value).
+        gauges: (description, function that returns the current value) of each gauge, by name.
     """
 
     def __init__(self, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
@@ -35,7 +36,7 @@ class Metrics:
         self._registry.register(_Exporter([*counters, *_make_gauges(gauges), self.first_token_s, self.request_s]))
 
     def count_request(self, path: str, status: int) -> None:
-        """Count an HTTP request."""
+        """Count an HTTP request with its path and status."""
         self._requests.labels(path=path, code=str(status)).inc()
 
     def text(self) -> bytes:
@@ -54,9 +55,9 @@ def _make_gauges(gauges: dict[str, tuple[str, Callable[[], float]]]) -> Iterator
 
 
 class _Exporter(Collector):
-    """Export metrics in a fixed order, with the samples and labels that dashboards of earlier versions select.
+    """Collector that exports metrics in a fixed order, with the names and labels of earlier versions, which dashboards rely on.
 
-    prometheus_client would also export when each series was created, and write a bucket's bound of 1 as le="1.0".
+    By default, prometheus_client also exports the creation time of each series, and writes the bound 1 as le="1.0", not le="1".
     """
 
     def __init__(self, metrics: Iterable[MetricWrapperBase]) -> None:

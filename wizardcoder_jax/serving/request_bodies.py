@@ -1,7 +1,7 @@
-"""Bodies of requests to the OpenAI API as pydantic models. A value of null counts as absent, as in OpenAI's own server.
+"""Request bodies of the OpenAI API as pydantic models. A value of null counts as absent, as in OpenAI's server.
 
-Keys and ranges are those of OpenAI's API reference (completions, chat completions); `top_k`, `min_p` and `repetition_penalty`
-are those of vLLM. As in vLLM, unknown keys are ignored, and known keys that are not supported are refused.
+Keys and ranges come from OpenAI's API reference (completions, chat completions); `top_k`, `min_p` and `repetition_penalty` come
+from vLLM. As in vLLM, unknown keys are ignored, and keys of OpenAI's API that this server does not support are rejected.
 """
 
 import json
@@ -13,10 +13,10 @@ from pydantic_core import PydanticCustomError
 
 from wizardcoder_jax.serving.api_errors import ApiError
 
-MAX_SAMPLES, MAX_STOPS, MAX_PROMPTS = 128, 16, 2048
-MAX_CHAT_LOGPROBS, MAX_COMPLETION_LOGPROBS = 20, 5
-MAX_SHOWN_CHARS = 60  # of a wrong value, in an error message
-UNSUPPORTED: dict[str, tuple[object, ...]] = {  # key -> values with which it has no effect
+MAX_SAMPLES, MAX_STOPS, MAX_PROMPTS = 128, 16, 2048  # maximum of `n`, number of stop strings, number of prompts
+MAX_CHAT_LOGPROBS, MAX_COMPLETION_LOGPROBS = 20, 5  # maximum of `top_logprobs` and of `logprobs`
+MAX_SHOWN_CHARS = 60  # maximum number of characters of an invalid value in an error message
+UNSUPPORTED: dict[str, tuple[object, ...]] = {  # key -> values that are accepted because they have no effect
     "logit_bias": ({},),
     "frequency_penalty": (0, 0.0),
     "presence_penalty": (0, 0.0),
@@ -36,7 +36,7 @@ UNSUPPORTED: dict[str, tuple[object, ...]] = {  # key -> values with which it ha
 def parse_json(content: bytes) -> dict[str, Any]:
     """Return the JSON object in `content`.
 
-    pydantic's own JSON parser is not used: it accepts NaN, and refuses objects in unknown keys that are nested deeply.
+    pydantic's JSON parser is not used, because it accepts NaN and rejects deeply nested values of unknown keys.
 
     Raises:
         ApiError: the content is not a JSON object, or contains NaN, infinity or a lone surrogate.
@@ -46,7 +46,7 @@ def parse_json(content: bytes) -> dict[str, Any]:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise ApiError("the body contains a lone surrogate (\\ud800 to \\udfff); send valid Unicode text") from error
-    except (ValueError, RecursionError) as error:  # malformed, not UTF-8, a number of too many digits, nested too deeply
+    except (ValueError, RecursionError) as error:  # malformed, not UTF-8, a number with too many digits, nested too deeply
         raise ApiError(f"the body is not valid JSON: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(body, dict):
         raise ApiError(f"the body must be a JSON object, got {_shorten(body)}")
@@ -58,7 +58,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _shorten(value: object) -> str:
-    """Return a wrong value, short enough for an error message."""
+    """Return an invalid value as text that is short enough for an error message."""
     text = repr(value) if not isinstance(value, dict | list) else type(value).__name__.replace("dict", "object")
     return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "..."
 
@@ -76,22 +76,22 @@ def _boolean() -> Any:
 
 
 class _Model(BaseModel):
-    """Base of all models: no conversion between types, so that "1" and true are not integers.
+    """Base class of all models. It does not convert between types, so "1" and true are not accepted as integers.
 
-    The description of a field completes its error message, "FIELD must be ...".
+    The description of a field is the end of its error message "FIELD must be ...".
     """
 
     model_config = ConfigDict(strict=True)
 
 
 class StreamOptions(_Model):
-    """The options of a stream."""
+    """Options of a streamed response."""
 
     include_usage: bool | None = _boolean()
 
 
 class RequestBody(_Model):
-    """The keys that completions and chat completions have in common."""
+    """Keys that completions and chat completions have in common."""
 
     model: str | None = Field(default=None, description="a string")
     n: int | None = _integer(1, MAX_SAMPLES)
@@ -115,7 +115,7 @@ class RequestBody(_Model):
 
 
 class CompletionBody(RequestBody):
-    """The body of a request for completions; `prompt` is converted to a list of prompts, as texts or as token ids."""
+    """Body of a request for completions; `prompt` is converted to a list of prompts, each a string or a list of token ids."""
 
     prompt: Annotated[list[str | Annotated[list[int], Field(min_length=1, fail_fast=True)]], FailFast()] = Field(
         validate_default=True,
@@ -139,14 +139,14 @@ def _is_integer(value: object) -> bool:
 
 
 class TextPart(_Model):
-    """A part of a message; this server reads text only."""
+    """A part of a message. Only text is supported."""
 
     type: Literal["text"]
     text: str = Field(description="a string")
 
 
 class ChatMessage(_Model):
-    """A message of a conversation; `content` is converted to a list of parts."""
+    """A message of a chat; `content` is converted to a list of parts."""
 
     role: Literal["system", "developer", "user", "assistant"] = Field(description="system, developer, user or assistant")
     tool_calls: Any = None
@@ -166,13 +166,13 @@ class ChatMessage(_Model):
         return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
     def for_template(self) -> dict[str, str]:
-        """Return the message as chat templates expect it."""
+        """Return the message in the format of chat templates."""
         role = "system" if self.role == "developer" else self.role
         return {"role": role, "content": "".join(part.text for part in self.content)}
 
 
 class ChatBody(RequestBody):
-    """The body of a request for chat completions."""
+    """Body of a request for chat completions."""
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1, description="a list of at least one message")
     max_completion_tokens: int | None = _integer(1, 2**31 - 1)
@@ -184,12 +184,12 @@ Body = TypeVar("Body", bound=RequestBody)
 
 
 def validate_body(values: dict[str, Any], kind: type[Body]) -> Body:
-    """Return the body as a model of this kind.
+    """Validate a body and return it as an instance of `kind`.
 
     Raises:
-        ApiError: a value is of the wrong type, out of range, or not supported.
+        ApiError: a value has the wrong type, is out of range, or is not supported.
     """
-    for name, idle in UNSUPPORTED.items():  # Literal fields could not tell 0 from false, nor have their own error code
+    for name, idle in UNSUPPORTED.items():  # Literal fields cannot distinguish 0 from false, or have an error code
         value = values.get(name)
         if value is not None and not any(type(value) is type(other) and value == other for other in idle):
             raise ApiError(f"{name} is not supported by this server; leave it out", param=name, code="unsupported")
@@ -204,9 +204,9 @@ _NESTED: dict[str, type[_Model]] = {"messages": ChatMessage, "content": TextPart
 
 
 def _to_api_error(kind: type[RequestBody], values: dict[str, Any], location: Sequence[str | int], error: str) -> ApiError:
-    """Return the response for the first error of a validation, which names the key, what it must be, and its value."""
+    """Return the response for the first validation error. It names the key, the expected value, and the given value."""
     if location[0] not in _NESTED:
-        location = location[:1]  # the rest names the member of a union
+        location = location[:1]  # the rest of the location identifies the member of a union
     model: type[_Model] = kind
     path, expected = "", "an object"
     value: Any = values
@@ -220,6 +220,6 @@ def _to_api_error(kind: type[RequestBody], values: dict[str, Any], location: Seq
         path, value = f"{path}.{step}" if path else step, value.get(step)
         model = _NESTED.get(step, model)
     if location[-1] == "type":
-        message = f"{path} {_shorten(value)} is not supported; this model only reads text"
+        message = f"{path} {_shorten(value)} is not supported; this model only accepts text"
         return ApiError(message, param=path, code="unsupported")
     return ApiError(f"{path} must be {expected}, got {_shorten(value)}", param=path)

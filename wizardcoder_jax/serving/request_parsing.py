@@ -1,4 +1,4 @@
-"""From the body of an HTTP request to the requests for the engine: prompts as tokens, and how they are answered."""
+"""Conversion of an HTTP request's body to requests for the engine."""
 
 import dataclasses
 import secrets
@@ -19,41 +19,41 @@ from wizardcoder_jax.serving.request_bodies import (
 )
 
 DEFAULT_COMPLETION_TOKENS = 16
-MIN_TEMPERATURE = 1e-6  # a lower temperature or top_p leaves only the most likely token, and would not be a normal float32
+MIN_TEMPERATURE = 1e-6  # with a lower temperature or top_p, the most likely token is always selected
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """The model that a server answers with."""
+    """The model that the server offers to clients."""
 
     name: str
-    tokenizer: Tokenizer  # with a chat template
-    vocab_size: int  # number of token ids that a prompt may contain
-    max_length: int  # limit on the tokens of prompt and answer together
+    tokenizer: Tokenizer  # tokenizer with a chat template
+    vocab_size: int  # number of valid token ids in a prompt
+    max_length: int  # maximum number of tokens in prompt and answer together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParsedRequest:
-    """The answers that one HTTP request asks for: `num_samples` for each of `prompts`, in this order."""
+    """A validated HTTP request. It asks for `num_samples` answers to each of `prompts`, in this order."""
 
-    in_chat: bool
-    prompts: tuple[tuple[int, ...], ...]
-    num_samples: int
-    max_tokens: int | None  # limit on the tokens of an answer; None for as many as the model's length allows
+    in_chat: bool  # whether it is a request for chat completions
+    prompts: tuple[tuple[int, ...], ...]  # token ids
+    num_samples: int  # number of answers per prompt
+    max_tokens: int | None  # maximum number of tokens in an answer; None for as many as fit
     params: SamplingParams
-    num_top: int | None  # most likely tokens to report at each position; None for no log-probabilities
-    stops: tuple[str, ...]
+    num_top: int | None  # number of most likely tokens to report at each position; None for no log-probabilities
+    stops: tuple[str, ...]  # stop strings
     seed: int
-    stream: bool
-    include_usage: bool
+    stream: bool  # whether to stream the answers
+    include_usage: bool  # whether a stream ends with the usage
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Tokens of all prompts, each counted once."""
+        """Number of tokens in all prompts; each prompt is counted once."""
         return sum(map(len, self.prompts))
 
     def requests(self, max_length: int) -> list[GenerationRequest]:
-        """Return one request per answer. Sample i of a prompt only depends on the seed, the prompt and i."""
+        """Return one request per answer. The key of sample i depends only on the seed, the prompt and i."""
         return [
             GenerationRequest(
                 prompt=prompt,
@@ -67,15 +67,15 @@ class ParsedRequest:
 
 
 def parse_request(content: bytes, *, in_chat: bool, served: ServedModel) -> ParsedRequest:
-    """Parse the body of a request.
+    """Parse and validate the body of a request.
 
     Args:
         content: the body.
-        in_chat: whether it is a request for chat completions, and not for completions.
+        in_chat: True for a request for chat completions, False for completions.
         served: the model.
 
     Raises:
-        ApiError: the body is malformed, or asks for something that is not supported.
+        ApiError: the body is invalid, or asks for something that is not supported.
     """
     values = parse_json(content)
     if isinstance(values.get("model"), str) and values["model"] != served.name:
@@ -86,7 +86,7 @@ def parse_request(content: bytes, *, in_chat: bool, served: ServedModel) -> Pars
 def _parse_chat(values: dict[str, object], served: ServedModel) -> ParsedRequest:
     body = validate_body(values, ChatBody)
     if body.top_logprobs and not body.logprobs:
-        raise ApiError("top_logprobs needs logprobs: true", param="top_logprobs")
+        raise ApiError("top_logprobs requires logprobs: true", param="top_logprobs")
     messages = [message.for_template() for message in body.messages]
     try:
         prompt = tuple(served.tokenizer.encode(served.tokenizer.apply_chat_template(messages)))
@@ -115,7 +115,7 @@ def _parsed_request(
     body: RequestBody, *, in_chat: bool, prompts: tuple[tuple[int, ...], ...], max_tokens: int | None, num_top: int | None
 ) -> ParsedRequest:
     if body.stream_options is not None and not body.stream:
-        raise ApiError("stream_options needs stream: true", param="stream_options")
+        raise ApiError("stream_options requires stream: true", param="stream_options")
     return ParsedRequest(
         in_chat=in_chat,
         prompts=prompts,
@@ -136,10 +136,10 @@ def _sampling_params(body: RequestBody, num_top: int | None) -> SamplingParams:
     return SamplingParams(
         repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
         temperature=temperature if min(temperature, top_p) >= MIN_TEMPERATURE else 0.0,
-        top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,  # vLLM: 0 and -1 keep all tokens
+        top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,  # as in vLLM, 0 and -1 keep all tokens
         top_p=max(top_p, MIN_TEMPERATURE),
         min_p=body.min_p or 0.0,
-        # Always the maximum, because each number would need a program of its own.
+        # Always the maximum, because each number would require another compiled program.
         num_logprobs=MAX_CHAT_LOGPROBS if num_top else num_top,
     )
 
@@ -155,7 +155,7 @@ def _encode_prompt(prompt: str | list[int], suffix: str | None, served: ServedMo
         except InputError as error:
             raise ApiError(str(error), param="suffix", code="unsupported") from error
     first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    return tuple(ids) or (first,)  # an empty prompt stands for the beginning of a text
+    return tuple(ids) or (first,)  # an empty prompt becomes the begin-of-text token
 
 
 def _check_length(prompt: tuple[int, ...], max_length: int, param: str) -> None:

@@ -1,4 +1,4 @@
-"""The life cycle of the server: bind the address, serve when the model is ready, drain on a signal, and shut down."""
+"""Life cycle of the server: bind the address, serve requests, drain on a signal, and shut down."""
 
 import asyncio
 import contextlib
@@ -14,15 +14,15 @@ from wizardcoder_jax.core.errors import InputError
 
 logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-KEEPALIVE_S = 75  # of an idle connection
-BACKLOG = 1024  # connections that wait to be accepted
+KEEPALIVE_S = 75  # seconds until an idle connection is closed
+BACKLOG = 1024  # maximum number of connections that wait to be accepted
 
 
 def bind_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to the address but does not listen yet, so that errors appear before a model is loaded.
+    """Return a socket that is bound but does not listen yet. This reports errors before the model is loaded.
 
     Raises:
-        InputError: the address is in use, or cannot be bound for another reason.
+        InputError: the address cannot be bound, e.g. because it is in use.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -47,13 +47,13 @@ def url_of(bound: socket.socket) -> str:
 
 
 class GracefulShutdown:
-    """The shutdown of a server, which first lets the requests in progress finish.
+    """Shutdown that first lets the requests in progress finish.
 
     Args:
-        stop_admission: called once; no new requests are accepted afterwards.
-        is_idle: set while no request is in progress.
-        has_failed: set when requests in progress can no longer finish.
-        drain_s: how long to wait for requests in progress.
+        stop_admission: function that makes the server reject new requests; called when the shutdown is requested.
+        is_idle: event that is set while no request is in progress.
+        has_failed: event that is set when the engine has failed, so that requests in progress cannot finish.
+        drain_s: maximum number of seconds to wait for requests in progress.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class GracefulShutdown:
         self._is_requested = asyncio.Event()
 
     def handle_signal(self, number: int) -> None:
-        """Request the shutdown at the first signal, and end the process at the second."""
+        """Request the shutdown at the first signal; end the process at the second."""
         if self._is_requested.is_set():
             os._exit(128 + number)
         self._stop_admission()
         self._is_requested.set()
-        logger.info("serve: finishing requests in progress, at most %g s; signal once more to end at once", self._drain_s)
+        logger.info("serve: finishing requests in progress for at most %g s; signal again to end immediately", self._drain_s)
 
     async def wait(self) -> None:
-        """Wait until the shutdown is requested and the requests in progress have finished, or the engine has failed."""
+        """Wait until the shutdown has been requested and no request is in progress, or until the engine has failed."""
         await _wait_for_any(self._is_requested, self._has_failed)
         if self._is_idle.is_set():
             return
@@ -80,7 +80,7 @@ class GracefulShutdown:
             async with asyncio.timeout(self._drain_s):
                 await _wait_for_any(self._is_idle, self._has_failed)
         except TimeoutError:
-            logger.warning("some answers did not finish within %g s and are cut off", self._drain_s)
+            logger.warning("some answers did not finish within %g s and were cut off", self._drain_s)
 
 
 async def serve_until_shutdown(
@@ -90,9 +90,9 @@ async def serve_until_shutdown(
 
     Args:
         application: the application.
-        bound: the socket to listen on.
-        shutdown: decides when to end.
-        announce: called when the server is listening.
+        bound: socket to listen on.
+        shutdown: shutdown to wait for.
+        announce: function to call when the server is listening.
     """
     settings = {"handler_cancellation": True, "auto_decompress": False, "keepalive_timeout": KEEPALIVE_S}
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, **settings)
@@ -107,7 +107,7 @@ async def serve_until_shutdown(
 
 @contextlib.contextmanager
 def handle_signals(shutdown: GracefulShutdown) -> Iterator[None]:
-    """Let SIGTERM and SIGINT request the shutdown, in the event loop of the main thread."""
+    """Context in which SIGTERM and SIGINT request the shutdown; it must be entered in the main thread's event loop."""
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.handle_signal, number)

@@ -1,4 +1,4 @@
-"""Starting the service behind the server: the engine of a model, warmed up, and what turns requests into answers."""
+"""Start of the inference service: it loads the model, starts the engine and warms it up."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -14,12 +14,12 @@ from wizardcoder_jax.serving.request_parsing import ServedModel
 
 @contextlib.asynccontextmanager
 async def start_service(loader: EngineLoader, name: str, limits: AdmissionLimits) -> AsyncIterator[InferenceService]:
-    """Load the model, start its engine in a thread, and end it when the context is left.
+    """Load the model and start its engine in a thread. The engine ends when the context is left.
 
     Args:
-        loader: the model.
-        name: the name of the model for clients.
-        limits: the admission limits.
+        loader: loader of the model.
+        name: name of the model for clients.
+        limits: admission limits.
     """
     tokenizer = loader.model.tokenizer
     if tokenizer.chat_template is None:

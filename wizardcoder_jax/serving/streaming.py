@@ -1,4 +1,4 @@
-"""The answers to one HTTP request as a stream of text pieces, in the order in which they are generated."""
+"""Stream of text pieces of all answers to one HTTP request, in the order in which they are generated."""
 
 import asyncio
 import contextlib
@@ -17,10 +17,10 @@ class TextDelta:
     """The next piece of one answer.
 
     Attributes:
-        index: of the answer within its HTTP request.
-        text: the new text; incomplete characters and possible beginnings of stop strings are held back.
-        tokens: the new tokens, up to the one that completes a stop string.
-        logprobs: of the tokens, if the request asked for them.
+        index: index of the answer within its HTTP request.
+        text: new text, without an incomplete character or a possible beginning of a stop string at its end.
+        tokens: new tokens, up to the one that completes a stop string.
+        logprobs: log-probabilities of the tokens, if the request asks for them.
         finish_reason: "stop" or "length" in the last piece, else None.
     """
 
@@ -32,12 +32,12 @@ class TextDelta:
 
 
 class AnswerStream:
-    """All answers to one HTTP request, generated concurrently. Leaving the context cancels those that are unfinished.
+    """Context manager that generates all answers to one HTTP request concurrently. Leaving it cancels unfinished answers.
 
     Args:
-        engine: generates the answers.
-        decode: converts tokens to text.
-        requests: one per answer.
+        engine: engine that generates the answers.
+        decode: function that converts tokens to text.
+        requests: one request per answer.
         stops: strings that end an answer.
     """
 
@@ -85,12 +85,12 @@ class AnswerStream:
                     self._queue.put_nowait(delta)
                     if delta.finish_reason is not None:
                         return
-        except Exception as error:  # any error of the engine is raised by `deltas`
+        except Exception as error:  # `deltas` raises it
             self._queue.put_nowait(error)
 
 
 def _to_delta(index: int, update: RequestUpdate, detokenizer: IncrementalDetokenizer) -> TextDelta:
-    """Convert new tokens to text, as far as they are before a stop string."""
+    """Convert new tokens to text, up to the first stop string."""
     num_used, text = 0, ""
     while num_used < len(update.tokens) and not detokenizer.is_stopped:
         text += detokenizer.add(update.tokens[num_used])
