@@ -76,7 +76,7 @@ def test_several_processes_have_the_losses_of_one(place, alone, num):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("repeat", range(REPEATS))
-def test_after_kills_one_then_two_then_four_processes_consume_what_one_does(place, alone, repeat):
+def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_same_examples(place, alone, repeat):
     output, log = place / f"killed {repeat}", place / f"killed {repeat}.log"
     early, late = sorted(random.Random(repeat).sample(range(STEPS), 2))
     first = run_python("-c", WATCHED_RUN, log, early, *arguments(place, output))
@@ -127,7 +127,7 @@ run_command(main)
 """
 
 
-def test_processes_with_other_settings_are_refused(place):
+def test_processes_with_different_settings_are_refused(place):
     output = place / "differing"
     for process in start_together(2, "-c", DIFFERING_RUN, *arguments(place, output, "--mesh", "2x1")):
         _, err = process.communicate(timeout=120)

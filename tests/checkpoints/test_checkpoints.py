@@ -146,7 +146,7 @@ def test_a_damaged_step_is_reported_skipped_and_renamed(two_steps, tmp_path, cap
     assert latest(run)[0] == 6
 
 
-def test_every_flipped_byte_is_detected_or_harmless(two_steps, tmp_path):
+def test_every_flipped_byte_is_detected_or_has_no_effect(two_steps, tmp_path):
     shapes, good, silent = shapes_of(items(0)), bits_of(items(6)), 0
     run = shutil.copytree(two_steps, tmp_path / "run")
     rng = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_a_new_run_has_no_step_to_restore(tmp_path):
     assert latest(tmp_path / "run") is None
 
 
-def test_a_second_damaged_step_of_a_number_does_not_replace_the_first(two_steps, tmp_path):
+def test_a_second_damaged_checkpoint_of_the_same_step_does_not_replace_the_first(two_steps, tmp_path):
     run = shutil.copytree(two_steps, tmp_path / "run")
     for _ in range(2):
         os.truncate(largest(run / "checkpoints/6/params"), 5)
@@ -198,7 +198,7 @@ def test_a_second_damaged_step_of_a_number_does_not_replace_the_first(two_steps,
         (lambda state: state | {"optimizer": jnp.int32(0)}, r"optimizer is nothing, expected int32\[\]"),
     ],
 )
-def test_an_intact_step_of_other_settings_is_refused_but_not_as_damaged(two_steps, change, complaint):
+def test_an_intact_checkpoint_with_different_settings_is_refused_but_not_called_damaged(two_steps, change, complaint):
     with pytest.raises(InputError, match=complaint) as refusal:
         latest(two_steps, shapes_of(change(items(0))))
     assert not isinstance(refusal.value, DamagedError)

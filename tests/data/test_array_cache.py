@@ -115,13 +115,13 @@ print([name for name in ("seqio", "tensorflow", "jax", "wizardcoder_jax.data.seq
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_any_setting_that_changes_the_rows_prepares_them_again(file, tmp_path, tasks, changes):
+def test_data_is_prepared_again_if_a_setting_that_affects_the_rows_changes(file, tmp_path, tasks, changes):
     prepared(file, tmp_path)
     prepared(file, tmp_path, **changes)
     assert tasks.calls == 2
 
 
-def test_settings_that_do_not_change_the_rows_share_a_cache_entry(file, tmp_path, tasks):
+def test_settings_that_do_not_affect_the_rows_share_a_cache_entry(file, tmp_path, tasks):
     prepared(file, tmp_path)
     prepared(file, tmp_path, seed=3, batch_size=16, num_steps=7)
     assert tasks.calls == 1
@@ -137,7 +137,7 @@ def test_the_cache_depends_on_the_contents_of_files_but_not_on_their_names(file,
     assert tasks.calls == 2
 
 
-def test_another_template_is_prepared_again(file, tmp_path, tasks, monkeypatch):
+def test_data_is_prepared_again_if_the_prompt_template_changes(file, tmp_path, tasks, monkeypatch):
     prepared(file, tmp_path)
     monkeypatch.setattr("wizardcoder_jax.core.instruction_template.RESPONSE_MARK", "### Answer:")
     prepared(file, tmp_path)
@@ -186,7 +186,7 @@ def test_an_interrupted_preparation_leaves_no_files(file, tmp_path, tasks, monke
     assert tasks.calls == 2
 
 
-def test_ctrl_c_during_slow_imports_is_deferred_until_they_end(file, tmp_path, monkeypatch):
+def test_ctrl_c_during_slow_imports_is_deferred_until_they_have_finished(file, tmp_path, monkeypatch):
     finished = []
 
     class SlowPackage(types.ModuleType):

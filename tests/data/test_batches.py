@@ -170,8 +170,8 @@ def test_the_error_for_a_group_without_a_supervised_token_names_its_examples():
     [
         (0, 0, None, "batch_size must be"),
         (1, -1, None, "seed must be"),
-        (6, 0, 4, "batch_size 6 does not divide"),
-        (6, 0, 0, "groups"),
+        (6, 0, 4, "batch_size 6 must be a positive multiple of the loss group size 4"),
+        (6, 0, 0, "loss group size 0"),
     ],
 )
 def test_values_out_of_range_are_refused(batch_size, seed, group, complaint):

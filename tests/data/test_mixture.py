@@ -41,12 +41,12 @@ def test_fractional_repeats_depend_only_on_the_seed():
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_repeats_are_numbered():
+def test_repetitions_are_numbered():
     examples, again = repeat_examples(np.array([2, 0, 3, 1]))
     assert (examples.tolist(), again.tolist()) == ([0, 2, 3, 0, 2, 2], [0, 0, 0, 1, 1, 2])
     assert [len(part) for part in repeat_examples(np.zeros(3, int))] == [0, 0]
 
 
-def test_an_absurd_rate_is_refused():
+def test_a_rate_that_makes_an_epoch_too_long_is_refused():
     with pytest.raises(InputError, match=r"would have 1e\+09 examples because small tasks are repeated .* raise the rate"):
         repeats_per_example([1000, 10], [1e-6, 1], seed=0)

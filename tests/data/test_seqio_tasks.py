@@ -54,7 +54,7 @@ def test_the_task_of_objective_original_equals_its_function(max_length):
         assert ours.is_cut == example.is_cut
 
 
-def test_token_id_zero_survives_our_packing_but_not_that_of_seqio():
+def test_our_packing_keeps_token_id_zero_but_the_packing_of_seqio_does_not():
     """We do not use seqio's packing because it treats id 0 as padding, which is StarCoder's end-of-text token."""
     import seqio
     import tensorflow as tf

@@ -140,7 +140,7 @@ def test_the_repeats_of_a_mixture_depend_on_the_seed(task):
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_the_validation_side_of_a_mixture_contains_each_record_once(task):
+def test_the_validation_set_of_a_mixture_contains_each_record_once(task):
     both = prepared(task(MIXTURE, validation=ValidationConfig(fraction=0.3)))
     train, validation = (segments(side) for side in (both.train, both.validation))
     assert not {item % 46 for item in train} & set(validation)

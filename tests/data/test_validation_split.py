@@ -53,7 +53,7 @@ def responses(dataset):
 
 
 @pytest.mark.parametrize("changes", [{}, {"layout": "padded"}, {"objective": "original"}], ids=["packed", "padded", "original"])
-def test_every_record_is_on_one_side(tmp_path, changes):
+def test_every_record_is_in_exactly_one_set(tmp_path, changes):
     both = split(tmp_path, [record(i) for i in range(100)], **changes)
     train, validation = responses(both.train), responses(both.validation)
     assert sorted(train + validation) == sorted(f"response {i}" for i in range(100))
@@ -68,7 +68,7 @@ def test_without_a_fraction_no_record_is_held_out(tmp_path):
     assert (both.validation, both.train.counts.items) == (None, 30)
 
 
-def test_a_records_side_does_not_depend_on_order_seed_or_other_records(tmp_path):
+def test_the_split_of_a_record_does_not_depend_on_order_seed_or_other_records(tmp_path):
     records = [record(i, id=f"r{i}") for i in range(100)]
     validation = responses(split(tmp_path, records).validation)
     assert responses(split(tmp_path, records[::-1], seed=7).validation) == validation
@@ -82,7 +82,7 @@ def test_a_larger_fraction_holds_out_all_records_of_a_smaller_one(tmp_path):
     assert set(small) < set(large)
 
 
-def test_evolutions_of_a_seed_are_on_its_side(tmp_path):
+def test_evolutions_of_a_seed_are_in_the_same_set_as_the_seed(tmp_path):
     evolved = [(seed, f"{seed}.{round_}") for seed in range(40) for round_ in range(4)]
     records = [record(name, id=f"e{name}", seed_id=f"s{seed}") for seed, name in evolved]
     records += [record(f"{seed}.seed", id=f"s{seed}") for seed in range(40)]  # the seeds themselves, from their own file
@@ -91,7 +91,7 @@ def test_evolutions_of_a_seed_are_on_its_side(tmp_path):
     assert seeds[0] and seeds[1] and not seeds[0] & seeds[1]
 
 
-def test_equal_records_without_ids_are_on_the_same_side(tmp_path):
+def test_equal_records_without_ids_are_in_the_same_set(tmp_path):
     both = split(tmp_path, [record(i % 20) for i in range(60)])
     sides = [set(responses(side)) for side in (both.train, both.validation)]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
@@ -113,13 +113,13 @@ def test_about_the_fraction_of_all_ids_is_held_out():
         (0.99999, 3, r"leaves no supervised token in the training set .* lower it"),
     ],
 )
-def test_a_side_without_records_is_refused(tmp_path, fraction, count, complaint):
+def test_an_empty_training_or_validation_set_is_refused(tmp_path, fraction, count, complaint):
     with pytest.raises(InputError, match=complaint):
         split(tmp_path, [record(i) for i in range(count)], fraction)
 
 
 @pytest.mark.parametrize("objective", ["token_mean", "original"])
-def test_a_side_without_supervised_tokens_is_refused(tmp_path, objective):
+def test_a_set_without_supervised_tokens_is_refused(tmp_path, objective):
     records = [record(i) for i in range(40)]
     for entry in records:
         if is_held_out(entry.setdefault("id", entry["instruction"]), 0.3):

@@ -128,10 +128,7 @@ class Browser:
 
     def open(self, path, fragment=""):
         """Load a local page and wait until it is complete."""
-        for url in (
-            "about:blank",
-            f"file://{path}{fragment}",
-        ):  # changing only the fragment would not reload
+        for url in ("about:blank", f"file://{path}{fragment}"):  # changing only the fragment would not reload
             self.events.clear()
             self.send("Page.navigate", url=url)
             while not any(event.get("method") == "Page.loadEventFired" for event in self.events):

@@ -71,7 +71,7 @@ def assert_equal(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * largest), found[1], expected[1])
 
 
-def test_dropout_and_noise_are_the_same_recomputed_unrolled_and_in_microbatches(model):
+def test_dropout_and_noise_do_not_depend_on_remat_unrolling_or_microbatches(model):
     batch = Batch(**small_rows(model))
     expected = loss_and_gradients(model, batch, NOISY)
     recomputed = dataclasses.replace(NOISY, remat="full")
@@ -80,7 +80,7 @@ def test_dropout_and_noise_are_the_same_recomputed_unrolled_and_in_microbatches(
     assert_equal(jax.tree.map(jnp.add, *(loss_and_gradients(model, half, recomputed) for half in halves)), expected)
 
 
-def test_other_seeds_give_other_dropout_and_noise(model):
+def test_different_seeds_give_different_dropout_and_noise(model):
     batch = Batch(**small_rows(model))
     for added in ({"dropout": 0.3}, {"neftune_alpha": 5.0}):
         options = dataclasses.replace(NOISY.without_regularization(), **added)

@@ -335,7 +335,7 @@ PARTS = {KERNEL: (3, 256, 256), "blocks.mlp.up.bias": (3, 256), "blocks.attentio
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
-def test_a_layerwise_update_equals_one_of_all_parameters_at_once(name, dtype):
+def test_a_layerwise_update_equals_an_update_of_all_parameters_at_once(name, dtype):
     config, rng = constant(name, moment_dtype=dtype, weight_decay=0.1), np.random.default_rng(0)
     draw = lambda: params_of({key: rng.normal(size=shape) for key, shape in PARTS.items()})  # noqa: E731
     params, grads = draw(), [draw() for _ in range(3)]

@@ -11,7 +11,7 @@ from wizardcoder_jax.training.skip_step import NORM_DECAY, WARMUP_STEPS, SkipSte
 
 SPIKES = GuardConfig(spike_factor=5.0)
 # Factor by which the weights of a batch, and so its loss and gradients, are multiplied.
-HARMFUL = {"a loss that is NaN": np.nan, "one that is infinite": np.inf, "a norm that overflows": 1e25, "a spike": 50.0}
+HARMFUL = {"a loss that is NaN": np.nan, "a loss that is infinite": np.inf, "a norm that overflows": 1e25, "a spike": 50.0}
 
 
 def state_bits(state):
@@ -27,7 +27,7 @@ def seen_enough(state, norm):
 
 
 @pytest.mark.parametrize(("name", "dtype"), some_slow(OPTIMIZERS))
-def test_harmful_steps_change_nothing_and_the_next_step_is_as_without_them(name, dtype):
+def test_harmful_steps_change_nothing_and_do_not_affect_the_next_step(name, dtype):
     settings = config({"name": name, "moment_dtype": dtype, "ema_decay": 0.9, "clip_norm": 1.0, "weight_decay": 0.1})
     training = Training(dataclasses.replace(settings, guard=SPIKES, freeze=("tokens",)))
     training.step(rows(0))
@@ -48,12 +48,12 @@ def test_harmful_steps_change_nothing_and_the_next_step_is_as_without_them(name,
     assert all(value != weights[path] for path, value in bits(training.state.trained).items())
 
 
-def test_harmful_batches_have_the_loss_and_the_norm_of_their_names():
+def test_each_harmful_batch_has_the_loss_and_gradient_norm_that_its_name_states():
     training = Training(dataclasses.replace(config({"peak_lr": 1e-9}), guard=SPIKES))
     usual = training.step(rows(2))
     training.state = seen_enough(training.state, float(usual.grad_norm))
     found = {name: training.step(rows(2, factor)) for name, factor in HARMFUL.items()}
-    assert np.isnan(found["a loss that is NaN"].loss) and np.isinf(found["one that is infinite"].loss)
+    assert np.isnan(found["a loss that is NaN"].loss) and np.isinf(found["a loss that is infinite"].loss)
     assert np.isfinite(found["a norm that overflows"].loss) and np.isinf(found["a norm that overflows"].grad_norm)
     assert found["a spike"].grad_norm == pytest.approx(50 * usual.grad_norm, rel=1e-4)
     assert int(found["a spike"].num_skipped) == len(HARMFUL)

@@ -34,7 +34,7 @@ def norm(grads):
     return math.sqrt(sum(float(np.square(grad.astype(np.float64)).sum()) for grad in grads))
 
 
-def test_frozen_weights_stay_unchanged_without_moments_or_share_of_the_norm(true_grads):
+def test_frozen_weights_stay_unchanged_and_have_no_moments_and_no_effect_on_the_norm(true_grads):
     training = Training(config({"weight_decay": 0.5, "ema_decay": 0.9}, freeze=FROZEN))
     state = training.state
     kinds = {name for name in true_grads if name == "tokens" or ".attention." in name or "norm" in name}
@@ -73,7 +73,7 @@ def test_frozen_layers_stay_unchanged_under_every_optimizer(name, dtype):
             assert (after != before[weight]).any()
 
 
-def test_frozen_layers_have_no_share_of_the_norm_and_no_moments(true_grads):
+def test_frozen_layers_have_no_moments_and_no_effect_on_the_norm(true_grads):
     training = Training(config({"b1": 0.0, "clip_norm": 0.1}, freeze_layers=1))
     found = training.step(rows())
     moving = {name: grad[1:] if name.startswith("blocks.") else grad for name, grad in true_grads.items()}

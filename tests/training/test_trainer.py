@@ -181,7 +181,7 @@ def test_a_checkpoint_is_a_model_and_a_base_to_train_from(place, whole_run, tmp_
     assert first < losses(whole_run)[0] - 0.1  # training starts from the weights of the first run
 
 
-def test_a_damaged_checkpoint_is_named(whole_run, tmp_path):
+def test_the_error_for_a_damaged_checkpoint_names_it(whole_run, tmp_path):
     folder = tmp_path / "5"
     (folder / "params").mkdir(parents=True)
     (folder / "model").mkdir()

@@ -89,7 +89,7 @@ def test_a_finished_run_takes_no_step():
     assert [call[1] for call in calls] == ["on_start", "on_start", "on_end", "on_end", "close", "close"]
 
 
-def test_callbacks_are_closed_after_an_error_without_an_ordinary_end():
+def test_after_an_error_callbacks_are_closed_but_on_end_is_not_called():
     calls = []
     with pytest.raises(OSError, match="lost"):
         trainer_of(calls, 3, fail_at=1).run(0, 0)

@@ -48,7 +48,7 @@ def array_checksums(arrays: list[jax.Array]) -> jax.Array:
 
 def _sums(array: jax.Array) -> jax.Array:
     index = jnp.zeros(array.shape, jnp.uint32)  # linear index of each element, modulo 2^32
-    for dim in range(array.ndim):  # XLA shards an iota per dim like the array itself
+    for dim in range(array.ndim):  # a separate iota for each dim, because XLA can shard it like the array
         stride = math.prod(array.shape[dim + 1 :]) % 2**32
         index += jax.lax.broadcasted_iota(jnp.uint32, array.shape, dim) * jnp.uint32(stride)
     words = _words(array)

@@ -211,7 +211,7 @@ def _silence_duplicate_errors() -> None:
 
 
 def _report_unraisable(unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":  # follow-up of another failed write, which is reported
+    if str(unraisable.exc_value) != "Event loop is closed":  # caused by an earlier failed write, which is reported
         sys.__unraisablehook__(unraisable)
 
 

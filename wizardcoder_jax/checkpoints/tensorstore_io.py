@@ -23,7 +23,7 @@ from wizardcoder_jax.core.filesystem import is_remote
 # the operating system: with parts of 16 MB, half a gigabyte remained allocated after a restore.
 PART_BYTES = 2 << 20
 _AHEAD_BYTES = 4 * PART_BYTES  # bytes of parts that are read concurrently
-_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # the same for object stores, which have a higher latency
+_AHEAD_BYTES_REMOTE = 128 * PART_BYTES  # the same limit for object stores, which have a higher latency
 _CONTEXT = {"cache_pool#index": {"total_bytes_limit": 50_000_000}}  # bytes to cache for the index of a folder
 
 Bounds = tuple[tuple[int, int], ...]  # (start, end) of a shard along each dim of the array
@@ -72,7 +72,7 @@ def read_arrays(folder: str | os.PathLike[str], shapes: dict[str, Any]) -> dict[
     for name, store in stores.items():
         shape, sharding = shapes[name].shape, shapes[name].sharding
         if tuple(store.shape) != tuple(shape):
-            raise ValueError(f"{name} has shape {tuple(store.shape)}, not {tuple(shape)}")
+            raise ValueError(f"array {name} has shape {tuple(store.shape)}, expected {tuple(shape)}")
         shards[name] = []
         for box, devices in _devices_by_box(sharding, shape).items():
             shard = _Shard(shape=tuple(stop - start for start, stop in box), dtype=store.dtype.numpy_dtype, devices=devices)

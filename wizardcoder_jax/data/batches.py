@@ -42,7 +42,7 @@ class Batches:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self._group = batch_size if group is None else group
         if self._group < 1 or batch_size % self._group:
-            raise InputError(f"batch_size {batch_size} does not divide into loss groups of {group} sequences")
+            raise InputError(f"batch_size {batch_size} must be a positive multiple of the loss group size {group}")
         self.dataset = dataset
         self.batch_size = batch_size
         self._seed = seed
@@ -93,7 +93,7 @@ class Batches:
         where = "" if is_whole_batch else f"sequences {group * self._group} to {(group + 1) * self._group - 1} of "
         larger = "--batch-size" if is_whole_batch else "--loss-group"
         return (
-            f"{where}step {step} (examples {ids} ...) have no supervised token, so their loss has no mean: "
+            f"{where}step {step} (examples {ids} ...) have no supervised token, so the mean loss is undefined; "
             f"raise --max-length or {larger}, or remove examples whose prompt fills max_length"
         )
 

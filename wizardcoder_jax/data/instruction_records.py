@@ -34,7 +34,7 @@ def read_examples(files: Sequence[str]) -> list[Example]:
     """
     examples = [read_example(location, record) for file in files for location, record in read_records(file)]
     if not examples:
-        raise InputError(f"no examples in {', '.join(files)}; each needs an 'instruction' and an 'output'")
+        raise InputError(f"no examples in {', '.join(files)}; each record needs an 'instruction' and an 'output'")
     return examples
 
 

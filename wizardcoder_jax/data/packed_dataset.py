@@ -86,7 +86,7 @@ class EpochCounts:
     """Statistics of one epoch: what it contains, and how many examples were dropped or truncated."""
 
     examples: int  # number of examples read for this side of the validation split
-    dropped: int  # number of examples without a supervised token, as the prompt fills max_length
+    dropped: int  # number of examples without a supervised token (kept by objective "original", otherwise dropped)
     truncated: int  # number of examples whose response is truncated at max_length and has no end token
     items: int  # number of segments in all rows; a mixture repeats some examples
     rows: int

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-WIDTH_MULTIPLE = 128  # padded rows are a multiple of this: the lanes of a TPU and the tiles of its attention kernels
+WIDTH_MULTIPLE = 128  # width of padded rows is a multiple of this: lanes of a TPU, tiles of attention kernels
 
 
 def pack_rows(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:

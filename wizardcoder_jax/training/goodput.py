@@ -15,7 +15,7 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.filesystem import exists, read_json, write_json
 
 FILE = "goodput.json"
-SAVE_INTERVAL_S = 10.0  # seconds between writes of the file; what came after the last write is unknown if the run is killed
+SAVE_INTERVAL_S = 10.0  # seconds between writes of the file; a killed run loses measurements since the last write
 OTHER = "other"  # name of the time outside all phases
 
 
@@ -49,7 +49,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside the `with` block as phase `name`, except for nested phases."""
+        """Count the time inside the `with` block as phase `name`, except the time of nested phases."""
         self._account()
         self._open.append(name)
         try:

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 
 from wizardcoder_jax.config import GuardConfig
 
-NORM_DECAY = 0.95  # decay rate of the running mean of gradient norms: about the last 20 steps
-WARMUP_STEPS = 20  # number of steps before a norm can count as a spike
+NORM_DECAY = 0.95  # decay rate of the running mean of gradient norms, an average over about 20 steps
+WARMUP_STEPS = 20  # number of steps after which a norm can count as a spike
 
 
 class SkipStepState(NamedTuple):
     """The state of step skipping, all scalars. The names of the fields are part of array names in checkpoints."""
 
     norm_mean: jax.Array  # float32, running mean of the gradient norms of steps that were not skipped
-    num_taken: jax.Array  # int32
-    num_skipped: jax.Array  # int32
+    num_taken: jax.Array  # int32, number of steps that were not skipped
+    num_skipped: jax.Array  # int32, number of skipped steps
     skipped_in_row: jax.Array  # int32, number of consecutive skipped steps up to the last step
 
 

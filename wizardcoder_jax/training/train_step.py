@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
 
     trained: Params  # float32 master weights
     frozen: Params  # frozen weights, of any dtype
-    opt_state: Any  # optax
+    opt_state: Any  # state of the optax optimizer
     ema: Params | None  # exponential moving average of `trained`, if the run keeps one
     skip_step: SkipStepState
 

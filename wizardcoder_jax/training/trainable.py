@@ -1,4 +1,4 @@
-"""Splits a model into trained and frozen weights. Only trained weights have gradients, moments, and a copy per checkpoint."""
+"""Splits a model into trained and frozen weights. Only trained weights have moments and are saved in each checkpoint."""
 
 import dataclasses
 import difflib

@@ -10,7 +10,7 @@ class Callback:
     """
 
     def on_start(self, step: int, state: TrainState) -> None:
-        """Run before the loop; `step` is the number of steps that the run had completed before it was resumed."""
+        """Run before the loop; `step` is the number of steps completed before the run was resumed (0 for a new run)."""
 
     def before_step(self, step: int) -> None:
         """Run before step `step` is dispatched."""

@@ -16,7 +16,7 @@ CPU_CHUNK, CHUNK_TOKENS = 128, 1024
 
 
 class _SplitAxes(NamedTuple):
-    """Mesh axes over which each dim is split."""
+    """Mesh axes over which the computation is split."""
 
     batch: tuple[str, ...]  # axes that split the sequences
     vocab: tuple[str, ...]  # axes that split the vocabulary
@@ -142,7 +142,7 @@ def _device_loss_and_grads(
             table_grad + jnp.einsum("BCV,BCD->VD", grad, states, preferred_element_type=jnp.float32),
         )
 
-    varying = functools.partial(jax.lax.pcast, to="varying")  # for shard_map: the sums differ between devices
+    varying = functools.partial(jax.lax.pcast, to="varying")  # tells shard_map that sums differ between devices
     loss = _across(varying, jnp.zeros(len(hidden)), split.batch)
     hidden_grad = _across(varying, jnp.zeros(front.shape, front.dtype), split.batch + split.vocab)
     table_grad = _across(varying, jnp.zeros(kernel.shape), split.batch + split.vocab)

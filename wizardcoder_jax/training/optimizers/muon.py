@@ -1,7 +1,7 @@
 """Muon: momentum with orthogonalized matrices (Jordan et al., kellerjordan.github.io/posts/muon).
 
 optax's Muon is not used because it orthogonalizes all layers of a stack at once, in float32 and with a copy for each matmul,
-which needs too much memory for a model with 15 billion parameters. It also updates parameters that are not matrices with NAdam.
+which needs too much memory for a model with 15 billion parameters. It also uses NAdam for all other parameters.
 """
 
 import functools
@@ -40,9 +40,7 @@ def num_input_dims(name: str) -> int | None:
 
 
 def scale_by_muon(decay: float) -> optax.GradientTransformation:
-    """Return an optax transformation of gradients, by dotted name, into orthogonalized Nesterov momentum.
-
-    It applies only to the matrices of the blocks.
+    """Return an optax transformation that turns gradients of matrices, by dotted name, into orthogonalized Nesterov momentum.
 
     Args:
         decay: the decay rate of the running mean of gradients.
