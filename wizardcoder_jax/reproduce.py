@@ -158,7 +158,7 @@ class StageRunner:
         _, status, usage = os.wait4(process.pid, 0)
         code = process.returncode = os.waitstatus_to_exitcode(status)
         if code == EXIT_RESUMABLE or self._received is not None:
-            raise StoppedEarlyError(f"stage {name} stopped early; rerun the same command to resume")
+            raise StoppedEarlyError(f"stage {name} stopped early; the same command resumes")
         if code:
             logger.error("stage %s failed; fix the error above and rerun the same command", name)
             sys.exit(code if code > 0 else 1)

@@ -88,7 +88,7 @@ class Engine:
         self._prefix_cache = PrefixCache(model, self._capacities, dtype, shared_prefix)
         self._programs = tuple(programs)
         self._queue: RequestQueue[_Sequence] = RequestQueue()
-        self._running: dict[int, _Sequence] = {}  # by slot
+        self._running: dict[int, _Sequence] = {}  # running sequences by slot
         self._num_submitted = 0
         self._steps = SamplingSteps()
         self._capacity = self._capacities[0]

@@ -59,7 +59,8 @@ def _draw_from_nucleus(
     otherwise draw again from the more likely tokens only. Accepted tokens have the distribution of draws from the nucleus. With
     top_p 0.95, 19 of 20 first draws are accepted.
     """
-    threshold = jnp.maximum(top_p * weights.sum(-1), jnp.finfo(jnp.float32).tiny)  # > 0: accept the most likely token
+    # The threshold is above 0, so that the most likely token is always accepted.
+    threshold = jnp.maximum(top_p * weights.sum(-1), jnp.finfo(jnp.float32).tiny)
 
     def attempt(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         number, floor, tokens, is_done = state

@@ -19,7 +19,7 @@ from wizardcoder_jax.planning.hlo_reader import Collective, CompiledProgram
 from wizardcoder_jax.planning.memory_report import Buffer, parse_memory_report, parse_required_bytes
 from wizardcoder_jax.planning.topology import LIBTPU_ENVIRONMENT, Topology
 
-LIBTPU = os.path.join(sys.prefix, "libtpu")  # installed here by `make setup`, off sys.path: JAX would look for a TPU
+LIBTPU = os.path.join(sys.prefix, "libtpu")  # put here by `make setup`; on sys.path it would make JAX look for TPUs
 NUM_LARGEST = 8  # number of buffers in a report
 LOG_EVERY_S = 15.0  # seconds between progress messages
 
@@ -32,7 +32,7 @@ class CompileResult:
 
     fits: bool  # whether the program fits in HBM
     hbm_bytes: int  # bytes of HBM in total
-    state_bytes: dict[str, int]  # bytes kept in HBM between calls: params and optimizer, or weights and cache
+    state_bytes: dict[str, int]  # kind ("params", "optimizer", "weights", "cache") -> bytes kept between calls
     largest: list[Buffer]  # the largest buffers
     program: CompiledProgram | None  # None if only memory was requested, or if the program does not fit
     host_bytes: int  # bytes of host memory

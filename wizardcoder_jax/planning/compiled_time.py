@@ -18,7 +18,7 @@ from wizardcoder_jax.planning.topology import Topology
 
 KERNEL_EFFICIENCY = 0.45  # fraction of peak FLOPs that splash attention reaches in bfloat16
 HOP_S = 1e-6  # seconds of latency from a chip to its neighbor (jax-ml/scaling-book, "How to Think About TPUs")
-# FLOPs of each kernel, relative to the forward pass (which has two matrix products of T x T x H).
+# Number of matrix products in each attention kernel, relative to the two of the forward kernel.
 KERNEL_MATMULS = {"fwd": 1.0, "dq": 1.5, "dkv": 2.0, "dkv with dq": 2.5}
 
 

@@ -19,6 +19,7 @@ _CALLED = re.compile(
 )
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _NO_ESTIMATE = 2**63 - 1  # value of estimated_cycles if the compiler has no estimate
+# Targets of custom calls that move or mark data and compute nothing.
 _NOT_KERNELS = {"AllocateBuffer", "ConcatBitcast", "Sharding", "X64Combine", "MoveToHost", "MoveToDevice"}
 
 

@@ -51,8 +51,8 @@ class BlockSizes(NamedTuple):
     kv: float  # keys and values
     mlp: float  # hidden units of the MLP before the activation function
     softmax_sums: float  # softmax denominators, one per query and head
-    kernels: float  # all kernels of a block, after all-gather
-    largest_kernel: float  # the largest kernel, after all-gather
+    kernels: float  # all weight matrices of a block, after all-gather
+    largest_kernel: float  # the largest weight matrix of a block, after all-gather
     embedding: float  # token embedding, gathered as far as the logits need it
     embedding_shard: float  # the shard of the token embedding that a chip stores
     rows: float  # number of sequences, not of elements
@@ -166,7 +166,7 @@ def _saved_bytes(arch: ArchConfig, sizes: BlockSizes, item: int) -> dict[str, fl
 
 
 def _block_backward_bytes(arch: ArchConfig, config: TrainConfig, sizes: BlockSizes, item: int) -> float:
-    """Return the temporary bytes of a block's backward pass: two blocks' kernels, one kernel gradient and the activations."""
+    """Return the temporary bytes of a block's backward pass: two blocks' weights, one weight gradient and the activations."""
     # Outputs of the up projection and of the activation function, and one gradient.
     mlp = item * (3 if arch.mlp != "swiglu" else 5) * sizes.mlp + 4 * item * sizes.full_residual
     # Queries, keys, values and attention output, and their gradients. The attention kernel writes its results in float32.

@@ -18,7 +18,7 @@ class Buffer:
     """A region of memory and the values that share it over time."""
 
     num_bytes: int  # size of the buffer in bytes
-    values: str  # dtype[shape] of each value and how often it occurs, as the compiler lists them
+    values: str  # the values as the compiler lists them, e.g. 3xf32[49408,6144]
 
 
 def parse_memory_report(text: str, num_largest: int) -> tuple[int, list[Buffer]] | None:

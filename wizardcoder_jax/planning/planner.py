@@ -37,7 +37,7 @@ def search_plan(train: TrainConfig, arch: ArchConfig, topology: Topology, *, is_
     if not candidates:
         raise InputError(f"no mesh of {topology.num_chips} chips divides batches of {train.batch_size}; change --batch-size")
     logger.info(
-        "plan: estimated %d choices of mesh, strategy, remat, microbatch and loss chunk; compiling the best", len(candidates)
+        "plan: compared %d choices of mesh, strategy, remat, microbatch and loss chunk; compiling the best", len(candidates)
     )
     best: Plan | None = None
     num_fitting = 0

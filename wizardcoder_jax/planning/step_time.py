@@ -142,7 +142,7 @@ def _exposed_collectives_s(arch: ArchConfig, config: TrainConfig, sizes: BlockSi
     last = up if QKV in saved else 0.0
     backward_s = first * gather_s + last * reduce_s
     backward_s += max(0.0, (kernels - first) * gather_s + (kernels - last) * reduce_s - 2 * kernels * matmul_s)
-    # In each pass (forward, recomputed, backward), each block gathers the positions and scatters them again, twice.
+    # In each pass (forward, recomputed, backward), a block all-gathers positions twice and reduce-scatters them twice.
     num_activations = 11 if config.remat != "none" else 8
     activations_s = num_activations * item * sizes.full_residual * (1 - 1 / model) / bandwidth
     # The embedding is gathered once; its gradients from the lookup and from the logits are reduced.

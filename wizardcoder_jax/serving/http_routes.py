@@ -98,7 +98,7 @@ class _Routes:
 
 
 async def _read_body(request: web.Request) -> bytes:
-    # A page of another site cannot send this content type without a CORS preflight request, which this server refuses.
+    # Pages of other sites cannot send this content type without a CORS preflight request, which this server rejects.
     if request.content_type != "application/json":
         message = "Content-Type must be application/json"
         raise ApiError(message, status=415, code="unsupported_media_type")

@@ -67,7 +67,7 @@ class _Exporter(Collector):
         for metric in self._metrics:
             for family in metric.collect():
                 samples = [_shorten_bound(sample) for sample in family.samples if not sample.name.endswith("_created")]
-                is_labeled = family.type == "counter"  # histograms are in the order of their bounds
+                is_labeled = family.type == "counter"  # histogram samples stay in the order of their bounds
                 family.samples = sorted(samples, key=lambda sample: tuple(sample.labels.values())) if is_labeled else samples
                 yield family
 

@@ -46,7 +46,7 @@ def parse_json(content: bytes) -> dict[str, Any]:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise ApiError("the body contains a lone surrogate (\\ud800 to \\udfff); send valid Unicode text") from error
-    except (ValueError, RecursionError) as error:  # malformed, not UTF-8, a number with too many digits, nested too deeply
+    except (ValueError, RecursionError) as error:  # malformed, invalid UTF-8, too many digits, or nested too deeply
         raise ApiError(f"the body is not valid JSON: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(body, dict):
         raise ApiError(f"the body must be a JSON object, got {_shorten(body)}")

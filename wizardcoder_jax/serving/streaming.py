@@ -85,7 +85,7 @@ class AnswerStream:
                     self._queue.put_nowait(delta)
                     if delta.finish_reason is not None:
                         return
-        except Exception as error:  # `deltas` raises it
+        except Exception as error:  # passed to `deltas`, which raises it
             self._queue.put_nowait(error)
 
 
