@@ -2,7 +2,7 @@
 
     python -m wizardcoder_jax.reproduce --config configs/demo.py        (or: make demo)
 
-Source: ours; WizardCoder's recipe (arXiv 2306.08568) at the size of a laptop. The seeds, evolved instructions and answers in
+Source: ours; WizardCoder's recipe (arXiv 2306.08568), scaled down to a laptop. The seeds, evolved instructions and answers in
 configs/demo/ were written by hand, and every answer was verified by running it. The teacher replays them, so neither a network
 nor a key is needed.
 Hardware: 2 CPU cores and less than 8 GiB of memory.

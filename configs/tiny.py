@@ -1,4 +1,4 @@
-"""Training of any tiny Hugging Face folder in a minute, to try the commands on a laptop or on fake devices.
+"""A training run of a minute with any tiny Hugging Face folder, to try the commands on a laptop or on fake devices.
 
     python -m wizardcoder_jax.train --config configs/tiny.py --base FOLDER --data FILE.jsonl --output-dir runs/tiny
 

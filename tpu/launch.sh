@@ -5,7 +5,7 @@
 #   tpu/launch.sh setup                  copy the committed files of this repository to every worker and run `make setup` there
 #   tpu/launch.sh run COMMAND...         run COMMAND on every worker, in the repository, with .venv/bin first on PATH
 #   tpu/launch.sh up COMMAND...          create, setup and run
-#   tpu/launch.sh delete                 delete the slice: nothing else does, and it costs money until then
+#   tpu/launch.sh delete                 delete the slice; it costs money until you do
 #
 # --dry-run before the verb prints the gcloud commands without running them. Settings are environment variables (default):
 #   TPU_NAME (wizardcoder)  TPU_ZONE (us-west4-a)  TPU_TYPE (v5litepod-32)  TPU_RUNTIME (v2-alpha-tpuv5-lite)

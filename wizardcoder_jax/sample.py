@@ -99,7 +99,7 @@ def _generate_rows(
 
 
 def _sample_api(config: SampleConfig, model: str, prompt_set: PromptSet) -> None:
-    """Sample from a model behind an API, without JAX. Answers come from the ledger if the command is repeated, at no cost."""
+    """Sample from a model behind an API, without JAX. If the command is repeated, the ledger provides earlier answers."""
     from wizardcoder_jax.llm_client.batch_sampling import RequestSettings, open_ledger, sample_all
 
     protocol = prompt_set.protocol

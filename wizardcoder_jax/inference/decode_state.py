@@ -26,7 +26,7 @@ class DecodeState(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """Output of one decode step (shape [B]) or of N steps (shape [N, B])."""
+    """Output of one decode step, as arrays of shape [B], or of N steps, as arrays of shape [N, B]."""
 
     tokens: jax.Array  # int32: selected token ids; -1 if the row produced no token
     logprobs: jax.Array | None  # float32: log-probabilities of the selected tokens

@@ -185,7 +185,7 @@ def _cross_entropy_bytes(config: TrainConfig, sizes: BlockSizes, item: int, arch
 
 
 def _state_bytes(arch: ArchConfig, config: TrainConfig, mesh: Mesh) -> dict[str, int]:
-    """Return the bytes per chip of each component of the train state; "update" has those of updating the largest array."""
+    """Return the bytes per chip of each component of the train state; "update" has the temporary bytes of the update."""
     rules = RULES[config.strategy]
     shape: dict[str, int] = dict(zip(MESH_AXES, mesh, strict=True))
     settings = {name: getattr(config, name) for name in ("optim", "lora", "freeze", "freeze_layers")}

@@ -216,7 +216,7 @@ class Plan:
         ]
 
     def _host_lines(self, step_s: float) -> list[str]:
-        """Describe the transfers of activations to the host and back. No time estimate includes them."""
+        """Describe the transfers of activations to the host and back. The estimated step time does not include them."""
         sent = self.train.accumulation * self.step.host_bytes
         sizes = block_sizes(self.arch, self.train, parse_mesh(self.train.mesh))
         forward_s = step_s * forward_fraction(self.arch, self.train, sizes)

@@ -143,7 +143,7 @@ def _vary_mesh(config: TrainConfig, arch: ArchConfig, num_chips: int) -> Iterato
 
 
 def _vary_schedule(config: TrainConfig) -> Iterator[TrainConfig]:
-    """Yield the config with each remat policy and each microbatch size that its mesh divides."""
+    """Yield the config with each remat policy and each microbatch size that can be split over its mesh."""
     sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(config.mesh), strict=True))
     num_shards = math.prod(sizes[name] for name in RULES[config.strategy].batch)
     # Objective "original" averages over each microbatch unless loss_group is set, so another size would change the loss.

@@ -38,7 +38,7 @@ def check_mesh(train: TrainConfig, topology: Topology) -> None:
     """Check the mesh and the size of microbatches, as `train` does.
 
     Raises:
-        InputError: the mesh and the topology have different numbers of chips, or the mesh does not divide the microbatches.
+        InputError: the mesh and the topology have different numbers of chips, or a microbatch cannot be split over the mesh.
     """
     sizes: dict[str, int] = dict(zip(MESH_AXES, parse_mesh(train.mesh), strict=True))
     num_chips, microbatch = math.prod(sizes.values()), train.batch_size // train.accumulation

@@ -1,4 +1,4 @@
-"""Incremental detokenization: converts tokens to text as they arrive, without incomplete characters or stop strings."""
+"""Incremental detokenizer: converts tokens to text as they arrive, without incomplete characters or stop strings."""
 
 from collections.abc import Callable, Sequence
 

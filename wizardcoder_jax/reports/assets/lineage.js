@@ -271,7 +271,7 @@ for (const button of document.querySelectorAll(".rule")) {
   });
 }
 
-function follow() { // the address of a record is the page's, then # and its id
+function follow() { // the address of a record is that of the page, followed by # and the record's id
   let id = location.hash.slice(1);
   try { id = decodeURIComponent(id); } catch { /* not URL-encoded: use it as it is */ }
   if (!id || document.getElementById(id)) return update();
