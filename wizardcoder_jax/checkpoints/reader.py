@@ -80,7 +80,7 @@ def read_manifest(folder: str) -> Manifest:
         with open_bytes(f"{folder}/model/metadata") as file:
             return Manifest.from_json(json.loads(file.read()))
     except (InputError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{folder} is damaged or is not a checkpoint of wizardcoder_jax ({error})") from error
+        raise DamagedError(f"{folder} is damaged or not a checkpoint of wizardcoder_jax ({error})") from error
 
 
 def read_card(step_dir: str) -> CheckpointCard:
