@@ -180,8 +180,8 @@ REJECTED = {  # changed metadata, added tensors, message
     "a missing epsilon": ({"llama.attention.layer_norm_rms_epsilon": None}, {}, r"rms_epsilon' is missing"),
     "a size of a wrong type": ({"llama.block_count": "2"}, {}, r"llama\.block_count='2' must be a whole number"),
     "a number of a wrong type": ({"llama.rope.freq_base": True}, {}, r"freq_base=True must be a finite number"),
-    "heads that do not divide": ({"llama.attention.head_count": 3}, {}, r"256 does not divide into 3 heads"),
-    "heads that do not group": ({"llama.attention.head_count_kv": 3}, {}, r"num_heads 4 does not divide into num_kv_heads 3"),
+    "heads that do not divide": ({"llama.attention.head_count": 3}, {}, r"256 is not a multiple of the number of heads 3"),
+    "heads that do not group": ({"llama.attention.head_count_kv": 3}, {}, r"num_heads 4 is not a multiple of num_kv_heads 3"),
     "another vocabulary": ({"tokenizer.ggml.tokens": ["a", "b"]}, {}, r"token_type has \d+ entries, tokenizer\.ggml\.tokens 2"),
 }
 

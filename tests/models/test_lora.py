@@ -208,7 +208,7 @@ def test_only_targets_have_adapters():
 
 
 def test_targets_that_the_model_lacks_are_rejected():
-    with pytest.raises(InputError, match=r"lora.targets gate: no such projection in this model; it has query.*down"):
+    with pytest.raises(InputError, match=r"lora.targets gate: this model has no such projection; choose from query.*down"):
         adapted_model("gpt_bigcode", "float32", targets=("gate",))
 
 

@@ -63,7 +63,7 @@ class GgufFile:
         embed_dim, num_heads = fields.count("llama.embedding_length"), fields.count("llama.attention.head_count")
         head_dim = fields.optional_count("llama.attention.key_length") or embed_dim // num_heads
         if head_dim == embed_dim // num_heads and embed_dim % num_heads:
-            raise fields.error(f"an embedding of {embed_dim} does not divide into {num_heads} heads")
+            raise fields.error(f"the embedding size {embed_dim} is not a multiple of the number of heads {num_heads}")
         for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
             if (dim := fields.count(key, default=head_dim)) != head_dim:
                 raise fields.error(f"{key}={dim} differs from the head size {head_dim}, which is not supported")

@@ -12,16 +12,16 @@ from wizardcoder_jax.models.transformer import Transformer
 
 
 def arch_with_token(arch: ArchConfig, token_id: int) -> ArchConfig:
-    """Return the architecture of the model that `add_token` returns."""
+    """Return `arch` with a vocabulary that includes `token_id`."""
     return dataclasses.replace(arch, vocab_size=max(arch.vocab_size, token_id + 1))
 
 
 def add_token(model: Transformer, token_id: int, mesh: Mesh) -> Transformer:
-    """Initialize the rows of `token_id` in embedding and output head with the mean of the rows before it.
+    """Set the rows of `token_id` in the embedding and the output head to the mean of all earlier rows.
 
-    The vocabulary grows if it ends before the token; all other weights are shared with `model`.
+    The vocabulary is enlarged if it does not include the token yet. All other weights are shared with `model`.
     Source: smart_tokenizer_and_embedding_resize in WizardCoder's training script (nlpxucan/WizardLM @cd4b4cc,
-    WizardCoder/src/train_wizardcoder.py), which computes in float32.
+    WizardCoder/src/train_wizardcoder.py), which also computes the mean in float32.
     """
     grown = nnx.clone(model)
     grown.arch = arch_with_token(model.arch, token_id)

@@ -19,7 +19,7 @@ from wizardcoder_jax.models.remat import ATTENDED, QKV
 
 
 class RotaryAngles(NamedTuple):
-    """Cosine and sine of the rotary angles, [B, T, 1, H/2] each, float32."""
+    """Cosine and sine of the rotary angles: two float32 arrays [B, T, 1, H/2]."""
 
     cos: jax.Array
     sin: jax.Array
@@ -37,14 +37,14 @@ def rotary_angles(positions: jax.Array, arch: ArchConfig) -> RotaryAngles:
 
 
 def apply_rope(x: jax.Array, rope: RotaryAngles) -> jax.Array:
-    """Rotate [B, T, *, H] by halves: dim i is paired with dim i + H/2 (transformers' `rotate_half` layout)."""
+    """Apply rotary embeddings to x [B, T, *, H]: dim i is paired with dim i + H/2 (transformers' `rotate_half` layout)."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     rotated = (first * rope.cos - second * rope.sin, second * rope.cos + first * rope.sin)
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 class Attention(nnx.Module):
-    """Self-attention over whole sequences, or over a cache of earlier positions."""
+    """Self-attention, either over complete sequences or over a KV cache of the earlier positions."""
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: ShardingRules) -> None:
         d, n, k, h = arch.embed_dim, arch.num_heads, arch.num_kv_heads, arch.head_dim
@@ -62,18 +62,18 @@ class Attention(nnx.Module):
         rope: RotaryAngles | None,
         dropout: Dropout | None = None,
     ) -> tuple[jax.Array, LayerCache | None]:
-        """Attend from every position of `x`.
+        """Compute attention for every position of `x`.
 
         Args:
-            x: [B, T, D].
-            positions: [B, T], also the cache slots that this call writes.
-            attention_mask: for whole sequences a mask [B, T, T], or their segments for a fused kernel; for decoding a
-                cache of the earlier positions.
+            x: hidden states [B, T, D].
+            positions: [B, T] position of each token, which is also the cache slot that it is written to.
+            attention_mask: if `x` contains complete sequences, a mask [B, T, T] or, for a fused kernel, the segments; when
+                decoding, a cache of the earlier positions.
             rope: rotary angles of `positions`, or None for learned positions.
-            dropout: of the attention probabilities, or None. Only supported with a mask.
+            dropout: dropout of the attention probabilities, or None. Only supported with a [B, T, T] mask.
 
         Returns:
-            [B, T, D], and the updated cache if there is one.
+            The output [B, T, D], and the updated cache (None without a cache).
         """
         queries, keys, values = apply_fused(x, self.query, self.key, self.value)
         queries = self.rules.constrain(queries, "batch", None, "heads", None)
@@ -84,7 +84,7 @@ class Attention(nnx.Module):
         if isinstance(attention_mask, CacheView):
             attended, cache = extend_and_attend(attention_mask, queries, keys, values, positions, self.rules)
             return self.out(attended), cache
-        if isinstance(attention_mask, Segments):  # scaled here, so that XLA fuses it with the projection
+        if isinstance(attention_mask, Segments):  # scaled here, so that XLA fuses the scaling with the projection
             queries = (queries.astype(jnp.float32) / math.sqrt(queries.shape[-1])).astype(queries.dtype)
         queries, keys, values = (checkpoint_name(array, QKV) for array in (queries, keys, values))
         if isinstance(attention_mask, Segments):

@@ -1,4 +1,4 @@
-"""The choice of the attention back end for packed rows: plain matrix products, or a fused kernel of the accelerator."""
+"""Selection of the attention back end for packed sequences: plain matrix products, or a fused kernel of the accelerator."""
 
 from typing import Literal, NamedTuple
 
@@ -16,11 +16,11 @@ KERNELS = {"splash": splash_attend, "cudnn": cudnn_attend}
 
 
 class Segments(NamedTuple):
-    """The attention mask of packed rows for a fused kernel: causal, within segments, without a [T, T] array."""
+    """A causal mask within segments for a fused kernel, stored as segment ids instead of a [T, T] array."""
 
-    ids: jax.Array  # [B, T] int32
-    window: int | None  # a token attends to this many latest tokens; None: to all earlier ones of its segment
-    kernel: Literal["splash", "cudnn"]  # the kernel to use
+    ids: jax.Array  # [B, T] int32 segment id of each token
+    window: int | None  # number of latest tokens that a token attends to; None: all earlier tokens of its segment
+    kernel: Literal["splash", "cudnn"]  # fused kernel to use
 
 
 def select_backend(
@@ -30,13 +30,13 @@ def select_backend(
 
     Args:
         kind: "splash" or "cudnn" requires that kernel; "auto" uses the accelerator's kernel if it supports the shapes.
-        length: T, positions per row.
-        head_dim: H.
-        dropout: rate of dropout of attention probabilities, which neither kernel supports.
-        dtype: of activations.
+        length: T, the number of positions per sequence.
+        head_dim: H, the size of a head.
+        dropout: dropout rate of the attention probabilities. Neither kernel supports dropout.
+        dtype: dtype of activations.
 
     Raises:
-        InputError: the required kernel does not support these shapes.
+        InputError: the kernel that `kind` requires does not support these shapes.
     """
     wanted = kind if kind != "auto" else "splash" if is_tpu_target() else "cudnn" if is_gpu_target() else "dot"
     if wanted == "dot":
@@ -53,20 +53,20 @@ def select_backend(
 def attend_packed(
     queries: jax.Array, keys: jax.Array, values: jax.Array, segments: Segments, rules: ShardingRules
 ) -> jax.Array:
-    """Compute softmax attention with a fused kernel; each device handles its own rows and query heads.
+    """Compute softmax attention with a fused kernel. Each device handles its own sequences and query heads.
 
-    Scores are in float32. Padding is a segment like any other: each of its positions attends at least to itself, so that
-    no softmax is empty.
+    Scores are computed in float32. Padding tokens form a segment of their own: each attends at least to itself, so that no
+    softmax is empty.
 
     Args:
-        queries: [B, T, N, H], multiplied by 1/sqrt(H); the G = N/K heads that share a kv head are adjacent.
+        queries: [B, T, N, H], already multiplied by 1/sqrt(H); the G = N/K query heads that share a kv head are adjacent.
         keys: [B, T, K, H].
         values: [B, T, K, H].
         segments: the attention mask.
         rules: how tensors are split over the mesh.
 
     Returns:
-        [B, T, N, H].
+        The attention output, [B, T, N, H].
     """
     group = queries.shape[2] // keys.shape[2]
 
@@ -76,6 +76,6 @@ def attend_packed(
 
     heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
     axes = (heads, kv_heads, kv_heads, ("batch", None), ("heads",))
-    # The kernels do not declare over which mesh axes their results vary, so JAX cannot check it.
+    # check_vma is off, because the kernels do not declare over which mesh axes their results vary.
     run = rules.shard_map(attend_shard, axes, (queries.shape, heads), check_vma=False)
     return run(queries, keys, values, segments.ids, jnp.arange(queries.shape[2]) // group)

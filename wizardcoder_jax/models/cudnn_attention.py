@@ -1,11 +1,11 @@
-"""Attention over packed rows with cuDNN's fused kernel for NVIDIA GPUs; it needs a [T, T] mask but stores no scores."""
+"""Attention over packed sequences with cuDNN's fused kernel for NVIDIA GPUs, which needs a [T, T] mask but stores no scores."""
 
 import jax
 import jax.numpy as jnp
 
 from wizardcoder_jax.core.sharding import target_device_kind
 
-MAX_HEAD_DIM = 128  # before Hopper (jax/_src/cudnn/fused_attention_stablehlo.py, check_is_flash_attention)
+MAX_HEAD_DIM = 128  # on GPUs before Hopper (jax/_src/cudnn/fused_attention_stablehlo.py, check_is_flash_attention)
 
 
 def is_gpu_target() -> bool:
@@ -14,14 +14,14 @@ def is_gpu_target() -> bool:
 
 
 def unsupported_by_cudnn(*, length: int, head_dim: int, dropout: float, dtype: jnp.dtype) -> list[str]:
-    """Return what the kernel does not support; arguments as for `attention_dispatch.select_backend`."""
+    """Describe each setting that the kernel does not support. Arguments: see `attention_dispatch.select_backend`."""
     unsupported = []
     if length % 2:
-        unsupported.append(f"rows of {length} tokens, which is odd")
+        unsupported.append(f"an odd sequence length ({length} tokens)")
     if head_dim % 8 or head_dim > MAX_HEAD_DIM:
-        unsupported.append(f"head_dim {head_dim}, which is not a multiple of 8 up to {MAX_HEAD_DIM}")
+        unsupported.append(f"head_dim {head_dim} (it must be a multiple of 8, at most {MAX_HEAD_DIM})")
     if dropout:
-        unsupported.append(f"dropout {dropout} of attention probabilities with one seed for each row")
+        unsupported.append(f"dropout {dropout} of attention probabilities with one seed per sequence")
     if is_gpu_target() and dtype.itemsize != 2:
         unsupported.append(f"compute_dtype {dtype}")
     return unsupported
@@ -30,7 +30,7 @@ def unsupported_by_cudnn(*, length: int, head_dim: int, dropout: float, dtype: j
 def cudnn_attend(
     queries: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array, window: int | None
 ) -> jax.Array:
-    """Compute `attend_packed` on one device, with the kv heads of its query heads; off GPU with plain matrix products."""
+    """Compute `attend_packed` for the heads of one device. Without an NVIDIA GPU, use plain matrix products."""
     return jax.nn.dot_product_attention(
         queries,
         keys,

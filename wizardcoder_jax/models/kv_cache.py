@@ -1,4 +1,4 @@
-"""Keys and values of earlier positions: their layout, how they are split over the mesh, and attention to them."""
+"""The KV cache: its layout, its sharding over the mesh, and attention to it."""
 
 import functools
 from typing import Any, NamedTuple, Self
@@ -9,16 +9,18 @@ import jax.numpy as jnp
 from wizardcoder_jax.core.sharding import Axes, ShardingRules, is_cpu_target
 from wizardcoder_jax.models.reference_attention import attend_shard
 
-# Slots are never negative, and a step writes each slot at most once. Without these hints XLA adds small steps that check it.
+# Slots are never negative, and a step writes each slot at most once. Without these hints, XLA adds operations to check this.
 SCATTER_HINTS: Any = {"unique_indices": True, "indices_are_sorted": True, "wrap_negative_indices": False}
-SUBLANES = 8  # of a TPU: its matrix units do not compute products of a single row, i.e. of a lone query head of a kv head
+# Number of sublanes of a TPU. Products with a single row (one query head per kv head) are padded to this number of rows,
+# because TPU matrix units are not used for single rows.
+SUBLANES = 8
 
 
 class LayerCache(NamedTuple):
     """Keys and values of one layer; slot s stores position s.
 
-    Keys are in the layout in which the product with the queries reads them. In another layout XLA would copy all of them, on
-    CPU at every step, on TPU at the beginning and at the end of every decode call.
+    Keys are stored in the layout in which their product with the queries reads them. With another layout, XLA would copy all
+    keys: on CPU at every step, on TPU at the start and end of every decode call.
     """
 
     keys: jax.Array  # [B, K, S, H], or on CPU [B, K, H, S]
@@ -26,18 +28,18 @@ class LayerCache(NamedTuple):
 
     @property
     def num_slots(self) -> int:
-        """S."""
+        """Number of slots, S."""
         return self.values.shape[2]
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Self:
-        """Create an empty cache for values of `shape`, [B, K, S, H]."""
+        """Create a cache filled with zeros, for values of `shape` [B, K, S, H]."""
         batch, num_kv_heads, num_slots, head_dim = shape
         keys = (batch, num_kv_heads, head_dim, num_slots) if is_cpu_target() else shape
         return cls(jnp.zeros(keys, dtype), jnp.zeros(shape, dtype))
 
     def resize(self, num_slots: int) -> Self:
-        """Return the cache with `num_slots` slots: padded at the end, or with the last slots cut off."""
+        """Return the cache with `num_slots` slots, either padded or truncated at the end."""
 
         def resize_axis(array: jax.Array, axis: int) -> jax.Array:
             kept = jax.lax.slice_in_dim(array, 0, min(num_slots, array.shape[axis]), axis=axis)
@@ -49,18 +51,19 @@ class LayerCache(NamedTuple):
 
 
 class CacheView(NamedTuple):
-    """A layer's cache, and the slots that are visible to each token."""
+    """The cache of one layer, and a mask of the slots that each token attends to."""
 
     cache: LayerCache
     mask: jax.Array  # [B, T, S] bool, True where a token attends to a slot
 
 
 def cache_axes(rules: ShardingRules, num_kv_heads: int) -> Axes:
-    """Return the logical axes of a cache: split by kv heads like their weights if possible, else by sequences.
+    """Return the logical axes of a cache, which is split by kv heads if possible and otherwise by sequences.
 
-    A single kv head (multi-query attention) cannot be split, and reading a replicated cache would dominate a decode step. Split
-    by sequences over all devices, each device has the keys of its own sequences; the queries of a step, which are small, are
-    sent to them and the results back (Pope et al., arXiv 2211.05102, section 3.3).
+    A single kv head (multi-query attention) cannot be split, and reading a replicated cache would dominate the time of a decode
+    step. In a cache that is split by sequences over all devices, each device stores the keys of its own sequences. The queries
+    of a step, which are small, are sent to these devices, and the results are sent back (Pope et al., arXiv 2211.05102,
+    section 3.3).
     """
     return ("batch" if rules.mesh_axes("kv_heads", num_kv_heads) else "cache_batch", "kv_heads", None, None)
 
@@ -68,25 +71,25 @@ def cache_axes(rules: ShardingRules, num_kv_heads: int) -> Axes:
 def extend_and_attend(
     view: CacheView, queries: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array, rules: ShardingRules
 ) -> tuple[jax.Array, LayerCache]:
-    """Write new keys and values to the cache, and attend to it; scores in float32.
+    """Write new keys and values to the cache, and compute attention to it, with scores in float32.
 
     Args:
-        view: the cache; each device writes and reads its own shard, in place.
-        queries: [B, T, N, H]; the G = N/K heads that share a kv head are adjacent.
+        view: the cache and its mask; each device updates and reads only its own shard, in place.
+        queries: [B, T, N, H]; the G = N/K query heads that share a kv head are adjacent.
         keys: [B, T, K, H].
         values: [B, T, K, H].
-        positions: [B, T], the slots to write; positions past the last slot write nothing.
+        positions: [B, T] slots to write; positions after the last slot are not written.
         rules: how tensors are split over the mesh.
 
     Returns:
-        [B, T, N, H], and the updated cache.
+        The attention output [B, T, N, H], and the updated cache.
     """
     (batch, _, num_heads, _), num_kv_heads = queries.shape, keys.shape[2]
     axes_cache = cache_axes(rules, num_kv_heads)
     batch_axis = axes_cache[0]
     # Mesh axes that split the sequences of the cache but not those of the queries.
     extra = tuple(name for name in rules.mesh_axes(str(batch_axis), batch) if name not in rules.mesh_axes("batch", batch))
-    # An all-to-all then turns some heads of all sequences into all heads of some sequences.
+    # If heads are split as well, an all-to-all exchanges some heads of all sequences for all heads of some sequences.
     needs_all_to_all = bool(extra and rules.mesh_axes("heads", num_heads))
     axes_queries = (batch_axis, None, None, None) if extra and not needs_all_to_all else ("batch", None, "heads", None)
     axes_new = (batch_axis, None, "kv_heads", None)
@@ -121,10 +124,10 @@ def _extend_shard(
     group: int,
     all_to_all_axes: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Compute `extend_and_attend` on one device, for its sequences; `heads` [N] are the query heads that it has of them."""
+    """Compute `extend_and_attend` on one device. `heads` [N] are the indices of the query heads that it handles."""
     if all_to_all_axes:
         queries = jax.lax.all_to_all(queries, all_to_all_axes, 0, 2, tiled=True)
-    # Written head by head. If whole tokens were written, TPU would store the heads of a token together and read them slowly.
+    # Write head by head. If whole tokens were written, TPUs would store the heads of a token together, which makes reads slow.
     sequences, kv_heads = jnp.arange(len(positions))[:, None, None], jnp.arange(keys.shape[2])[:, None]
     keys, values, slots = keys.swapaxes(1, 2), values.swapaxes(1, 2), positions[:, None]
     at_keys = (sequences, kv_heads, slice(None), slots) if is_cpu_target() else (sequences, kv_heads, slots)

@@ -1,4 +1,4 @@
-"""Projections, norms, the MLP and embedding lookup. Parameters have shape, logical axes and initializer on one line."""
+"""Projections, norms, the MLP and the embedding lookup."""
 
 import functools
 import math
@@ -17,18 +17,18 @@ from wizardcoder_jax.models.remat import UP
 
 
 class Initializer:
-    """Creates the parameters of a model, each from its own key, with a leading dim for stacked layers.
+    """A factory of parameters. Each parameter gets its own PRNG key and, in stacked blocks, a leading layer dim.
 
     Args:
-        key: a PRNG key.
-        lead: leading dims of every parameter, (L,) inside the stack of blocks.
+        key: PRNG key from which the keys of the parameters derive.
+        lead: leading dims of every parameter: (L,) in stacked blocks, otherwise ().
     """
 
     def __init__(self, key: jax.Array, lead: tuple[int, ...] = ()) -> None:
         self._key, self._lead, self._count = key, lead, 0
 
     def normal(self, shape: tuple[int, ...], axes: Axes, stddev: float = 0.02) -> nnx.Param:
-        """Draw a parameter from N(0, stddev^2)."""
+        """Create a parameter drawn from N(0, stddev^2)."""
         self._count += 1
         key = jax.random.fold_in(self._key, self._count)
         return nnx.Param(stddev * jax.random.normal(key, self._lead + shape, jnp.float32), axes=axes)
@@ -43,14 +43,16 @@ class Initializer:
 
 
 class Projection(nnx.Module):
-    """x @ kernel + bias over the last `num_in` dims of x, in x's dtype; with an adapter, x @ (kernel + a b lora_scale) + bias.
+    """A linear layer over the last `num_in` dims of x, computed in x's dtype: x @ kernel + bias.
+
+    With a LoRA adapter it computes x @ (kernel + a b lora_scale) + bias.
 
     Args:
-        init: creates the parameters.
+        init: factory of the parameters.
         shape: input dims, then output dims.
         axes: logical axes of `shape`.
         num_in: number of input dims in `shape`.
-        use_bias: whether there is a bias over the output dims.
+        use_bias: whether to add a bias over the output dims.
         rules: how tensors are split over the mesh.
     """
 
@@ -58,15 +60,15 @@ class Projection(nnx.Module):
         self, init: Initializer, shape: tuple[int, ...], axes: Axes, num_in: int, use_bias: bool, rules: ShardingRules
     ) -> None:
         self.kernel: nnx.Param | Nf4Kernel = init.normal(shape, axes, stddev=1 / math.sqrt(math.prod(shape[:num_in])))
-        self.scale: nnx.Param | None = None  # [*out] float32, the scale of an int8 kernel (models/int8.py)
+        self.scale: nnx.Param | None = None  # [*out] float32 scale of an int8 kernel (models/int8.py)
         self.bias = init.constant(shape[num_in:], axes[num_in:], 0.0) if use_bias else None
-        self.lora_a: nnx.Param | None = None  # [*in, R] float32 (models/lora.py)
-        self.lora_b: nnx.Param | None = None  # [R, *out] float32
+        self.lora_a: nnx.Param | None = None  # [*in, R] float32 adapter (models/lora.py)
+        self.lora_b: nnx.Param | None = None  # [R, *out] float32 adapter
         self.lora_scale = 1.0
         self.num_in, self.axes, self.rules = num_in, axes, rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., *in] -> [..., *out]."""
+        """Apply the projection: [..., *in] -> [..., *out]."""
         return self._add_adapter_and_bias(x, self._product(x))
 
     def _add_adapter_and_bias(self, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -90,7 +92,7 @@ class Projection(nnx.Module):
         return kernel + jnp.tensordot(self.lora_a[...] * self.lora_scale, self.lora_b[...], 1, precision="highest")
 
     def _product(self, x: jax.Array) -> jax.Array:
-        """Multiply with the kernel. The backward pass dequantizes int8 and NF4 kernels again, since floats need more memory."""
+        """Multiply `x` by the kernel. The backward pass dequantizes int8 and NF4 kernels again instead of storing floats."""
         if isinstance(self.kernel, Nf4Kernel):
             product = lambda x, kernel: jnp.tensordot(x, kernel.dequantize(x.dtype), self.num_in)  # noqa: E731
             return jax.checkpoint(product)(x, self.kernel)
@@ -104,7 +106,7 @@ class Projection(nnx.Module):
         return (jax.checkpoint(int8_product)(x, self.kernel[...]) * self.scale[...]).astype(x.dtype)
 
     def _row_split_kernel(self) -> jax.Array | None:
-        """Return the kernel [D, ...] if it is in floating point and split by rows only; None otherwise, and on CPU."""
+        """Return the kernel [D, ...] if it is not quantized and is split along D only; otherwise, and on CPU, return None."""
         if is_cpu_target() or self.scale is not None or isinstance(self.kernel, Nf4Kernel) or self.axes[0] != "embed":
             return None
         kernel: jax.Array = self.kernel[...]
@@ -118,8 +120,8 @@ class Projection(nnx.Module):
         kernel = cast_weight(kernel, x.dtype)
         if embed < self.num_in:
             return jnp.tensordot(x, self.rules.all_gather(kernel, *self.axes), self.num_in)
-        # The kernel is split along "embed". With that dim in front, the gathered kernel has the layout that the forward and
-        # backward products read. The barrier keeps the compiler from transposing it back, which would copy the kernel.
+        # The kernel is split along "embed". If that dim comes first, the gathered kernel has the layout that the forward and
+        # backward products read. The barrier keeps the compiler from transposing the kernel back, which would copy it.
         axes = ("embed", *self.axes[:embed])
         rows = _keep_layout(self.rules.constrain(jnp.moveaxis(kernel, embed, 0), *axes))
         return jnp.tensordot(
@@ -128,10 +130,9 @@ class Projection(nnx.Module):
 
 
 def apply_fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
-    """Apply several projections [D, *, H] to x [..., D]; returns [..., *, H] for each.
+    """Apply several projections [D, *, H] to x [..., D], and return one output [..., *, H] for each.
 
-    Kernels that are split by rows are gathered and multiplied as one: one large transfer and product instead of several small
-    ones.
+    Kernels that are split along D are concatenated, so that one large transfer and product replace several small ones.
     """
     kernels = [kernel for projection in projections if (kernel := projection._row_split_kernel()) is not None]
     if len(kernels) < len(projections):
@@ -144,10 +145,10 @@ def apply_fused(x: jax.Array, *projections: Projection) -> list[jax.Array]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def cast_weight(weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Cast one layer's weight to the dtype of its product, at the place where it is used.
+    """Cast one layer's weight to the dtype of the matrix product, right where it is used.
 
-    A plain cast of a scanned layer's weight would be moved out of the loop by XLA, which would then store the weights of all
-    layers in both dtypes. XLA does not move it across a bitcast.
+    XLA would move a plain cast of a scanned layer's weight out of the loop, and then store the weights of all layers in both
+    dtypes. It does not move a cast across a bitcast.
     """
     if weight.dtype != jnp.float32 or dtype == weight.dtype:
         return weight.astype(dtype)
@@ -168,7 +169,7 @@ cast_weight.defvjp(_cast_forward, _cast_backward)
 
 @jax.custom_vjp
 def _keep_layout(x: jax.Array) -> jax.Array:
-    """Put an optimization barrier after `x`, but none before its gradient, which can then be reduce-scattered."""
+    """Put an optimization barrier after `x` but not before its gradient, so that the gradient can be reduce-scattered."""
     return jax.lax.optimization_barrier(x)
 
 
@@ -184,7 +185,7 @@ class Norm(nnx.Module):
         self.eps = arch.norm_eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., D] -> [..., D]."""
+        """Normalize the last dim: [..., D] -> [..., D]."""
         y, share = x.astype(jnp.float32), 1 / x.shape[-1]  # multiplying by 1/D saves a division on TPU
         if self.bias is not None:
             y = y - (y * share).sum(-1, keepdims=True)
@@ -196,7 +197,7 @@ class Norm(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """gelu(x up) down, or (silu(x gate) * x up) down."""
+    """The MLP of a block: gelu(x @ up) @ down, or (silu(x @ gate) * (x @ up)) @ down."""
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: ShardingRules) -> None:
         shape, axes, use_bias = (arch.embed_dim, arch.mlp_dim), ("embed", "mlp"), arch.bias == "all"
@@ -206,7 +207,7 @@ class Mlp(nnx.Module):
         self.activation, self.rules = arch.mlp, rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, T, D] -> [B, T, D]."""
+        """Apply the MLP: [B, T, D] -> [B, T, D]."""
         hidden = checkpoint_name(self.rules.constrain(self.up(x), "batch", None, "mlp"), UP)
         if self.gate is not None:
             hidden = _gated(checkpoint_name(self.gate(x), UP), hidden)
@@ -216,9 +217,9 @@ class Mlp(nnx.Module):
 
 
 def _gelu(x: jax.Array, *, use_tanh: bool) -> jax.Array:
-    """Compute GELU as torch does, in float32 at least.
+    """Compute GELU as torch does, in at least float32.
 
-    With erf instead of the erfc of jax.nn.gelu, for which TPUs need another pass over all units to compare signs.
+    Uses erf instead of the erfc of jax.nn.gelu, because erfc costs TPUs another pass over all hidden units to compare signs.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     y = jax.nn.gelu(wide, approximate=True) if use_tanh else 0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
@@ -229,8 +230,8 @@ def _gelu(x: jax.Array, *, use_tanh: bool) -> jax.Array:
 def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     """Compute silu(gate) * up.
 
-    The gradients are written as products of saved arrays. XLA on CPU fuses them with the transposition for the following
-    matrix products, and would otherwise compute an exponential for every element there.
+    The gradients are written as products of saved arrays. XLA on CPU fuses their computation with a transpose for the following
+    matrix products; with the automatic gradient, the fused loop would compute an exponential for every element.
     """
     return gate * jax.nn.sigmoid(gate) * up
 
@@ -251,15 +252,15 @@ _gated.defvjp(_gated_forward, _gated_backward)
 def embedding_lookup(table: jax.Array, indices: jax.Array, axis: str, rules: ShardingRules, dtype: jnp.dtype) -> jax.Array:
     """Look up rows of a table [V, D]: [B, T] -> [B, T, D]. If the table is split, each device contributes its own rows.
 
-    The result has `dtype`'s precision: as for kernels, the table is gathered and its gradient summed over devices in `dtype`.
-    On one device the gradient is summed in the table's own dtype.
+    As for kernels, the table is gathered in `dtype`, and its gradient is summed over devices in `dtype`. On one device, the
+    gradient is summed in the table's own dtype.
 
     Args:
         table: [V, D].
         indices: [B, T] int32.
         axis: logical axis of the table's rows.
         rules: how tensors are split over the mesh.
-        dtype: of activations.
+        dtype: dtype of activations.
     """
     compute_axis = COMPUTE_AXES[axis]
     mesh_axes = rules.mesh_axes(compute_axis, table.shape[0])

@@ -1,10 +1,10 @@
 """Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685) over frozen weights, optionally quantized (QLoRA, arXiv 2305.14314).
 
-Why not qwix: it finds weights by tracing a model on example inputs while it replaces JAX's operations. Our projections are
-stacked and scanned, gather their weights before they compute, and have logical axes by which adapters are split. Adapters of
-qwix take the sharding of concrete arrays, so it cannot adapt an abstract model, which restoring and compiling ahead of time
-need. Its NF4 has one float scale per block and no double quantization, 4.5 bits per weight instead of the paper's 4.127. And
-the merge would have to be ours anyway.
+Why not qwix: it finds weights by tracing a model on example inputs while it replaces JAX operations. Our projections are
+stacked and scanned, gather their weights before the product, and have logical axes, along which their adapters are split too.
+qwix takes the sharding of adapters from concrete arrays, so it cannot add adapters to an abstract model, which restoring
+checkpoints and compiling ahead of time require. Its NF4 has one float scale per block and no double quantization: 4.5 bits per
+weight instead of the paper's 4.127. And we would have to write the merging of adapters ourselves anyway.
 """
 
 import functools
@@ -25,34 +25,34 @@ from wizardcoder_jax.models.layers import Projection
 from wizardcoder_jax.models.nf4 import Nf4Kernel
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
-ADAPTER_NAMES = ("lora_a", "lora_b")  # the trained parameters; all others are frozen
+ADAPTER_NAMES = ("lora_a", "lora_b")  # names of the trained parameters; all others are frozen
 
 
 def add_adapters_on_mesh(model: Transformer, lora: LoraConfig, key: jax.Array, mesh: Mesh) -> Transformer:
-    """Run `add_adapters`, compiled for the mesh. The buffers of base weights that stay in float32 are donated."""
-    donated = 0 if lora.base_weights == "float32" else ()  # buffers of another dtype cannot be reused
+    """Run `add_adapters`, compiled for the mesh. If the base weights stay in float32, `model` is donated."""
+    donated = 0 if lora.base_weights == "float32" else ()  # buffers cannot be reused for another dtype
     with jax.set_mesh(mesh):
         return jax.jit(add_adapters, static_argnums=1, donate_argnums=donated)(model, lora, key)
 
 
 def abstract_lora_transformer(arch: ArchConfig, rules: ShardingRules, lora: LoraConfig) -> Transformer:
-    """Return a model with adapters that has shapes instead of weights."""
+    """Return a model with adapters whose parameters are shapes instead of arrays."""
 
     def build() -> Transformer:
-        key = jax.random.key(0)  # inside eval_shape, since the devices of the current mesh may not exist
+        key = jax.random.key(0)  # inside eval_shape, because the devices of the current mesh may not exist
         return add_adapters(Transformer(arch, rules, key), lora, key)
 
     return jax.eval_shape(build)
 
 
 def add_adapters(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transformer:
-    """Add adapters to the projections `lora.targets`, initialized so that they do not change the output, and freeze the rest.
+    """Add adapters to the projections `lora.targets`, and convert the base weights to the dtype `lora.base_weights`.
 
-    An adapter is a [*in, R] and b [R, *out], float32, stacked like the kernels. The initialization is that of the authors'
-    loralib and of peft (layers.py, reset_parameters: kaiming_uniform with a = sqrt(5); the paper says Gaussian): a is uniform
-    within 1/sqrt(inputs), b is zero. It depends on the key and the projection's name, not on the mesh or other targets.
-    Frozen matrices are stored as `lora.base_weights`; for int8 and nf4, those outside the blocks in bfloat16. Vectors (norms,
-    biases) are not changed.
+    An adapter consists of a [*in, R] and b [R, *out], in float32 and stacked like the kernels. Initially a is uniform between
+    -1/sqrt(inputs) and 1/sqrt(inputs), and b is zero, so that the output does not change. The authors' loralib and peft do the
+    same (layers.py, reset_parameters: kaiming_uniform with a = sqrt(5)), although the paper says Gaussian. The values depend on
+    the key and the projection's name, not on the mesh or other targets. With int8 and nf4, matrices outside the blocks are
+    converted to bfloat16. Vectors (norms, biases) are not converted.
 
     Args:
         model: floating-point weights, stacked blocks.
@@ -60,7 +60,7 @@ def add_adapters(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transf
         key: PRNG key of the initialization.
 
     Raises:
-        InputError: the model has none of the targets.
+        InputError: the model has none of the projections `lora.targets`.
     """
     assert lora.rank is not None
     model = nnx.clone(model)
@@ -71,7 +71,7 @@ def add_adapters(model: Transformer, lora: LoraConfig, key: jax.Array) -> Transf
     }
     if not targets:
         available = "query, key, value, out, up, down" + (", gate" if model.arch.mlp == "swiglu" else "")
-        raise InputError(f"lora.targets {', '.join(lora.targets)}: no such projection in this model; it has {available}")
+        raise InputError(f"lora.targets {', '.join(lora.targets)}: this model has no such projection; choose from {available}")
     for name, projection in targets.items():
         _add_adapter(projection, jax.random.fold_in(key, zlib.crc32(name.encode())), lora.rank, lora.alpha)
     return _convert_base_weights(model, lora)
@@ -110,7 +110,7 @@ def _convert_base_weights(model: Transformer, lora: LoraConfig) -> Transformer:
 
 @functools.partial(jax.jit, static_argnums=1)
 def merge_adapters(model: Transformer, dtype: jnp.dtype) -> Transformer:
-    """Merge adapters into the kernels and dequantize them; returns a plain model with stacked blocks in `dtype`.
+    """Merge the adapters into the kernels, and return a model of `dtype` with stacked blocks and without adapters.
 
     Each kernel becomes its dequantized value plus a b alpha/rank, computed layer by layer in float32.
     """

@@ -1,9 +1,10 @@
 """NF4, the 4-bit data type of QLoRA (Dettmers et al., arXiv 2305.14314), for frozen kernels.
 
-A weight is one of 16 levels times the largest magnitude in its block of 64 weights; two codes are packed in a byte. The
-magnitudes are quantized to 8 bits ("double quantization", section 3): their difference from the mean, in steps that 256
-magnitudes share. This takes 4 + 8/64 + 32/(64 * 256) = 4.127 bits per weight. The paper uses 8-bit floats for the magnitudes;
-here they are evenly spaced int8, which is more precise for magnitudes of similar size and takes the same memory.
+A weight is one of 16 levels times the largest magnitude in its block of 64 weights. A code is the index of a level; two codes
+are packed into a byte. The magnitudes are quantized to 8 bits as well ("double quantization", section 3): the difference
+between a magnitude and the mean magnitude is stored as a multiple of a step size that 256 magnitudes share. This takes
+4 + 8/64 + 32/(64 * 256) = 4.127 bits per weight. The paper stores the magnitudes as 8-bit floats. We store them as int8, which
+takes the same memory and is more precise for magnitudes of similar size.
 """
 
 import itertools
@@ -16,32 +17,32 @@ from flax import nnx
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import Axes, ShardingRules
 
-# Quantiles of the normal distribution, seven below zero and eight above, scaled to [-1, 1]: arXiv 2305.14314, appendix E.
+# Quantiles of the normal distribution (seven negative, zero, eight positive), scaled to [-1, 1]; arXiv 2305.14314, appendix E.
 LEVELS = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
     *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
-BLOCK = 64  # weights that share a magnitude
-GROUP = 256  # magnitudes that share a step size
+BLOCK = 64  # number of weights that share a magnitude
+GROUP = 256  # number of magnitudes that share a step size
 _MAX_INT8 = 127
 
 
 class Nf4Kernel(nnx.Module):
-    """A kernel (of one layer, or stacked with a leading dim) in NF4.
+    """A kernel in NF4, of one layer or of stacked layers.
 
-    Blocks run along the last dim that is not "embed", groups of magnitudes along "embed". Splitting "embed" over devices
-    therefore cuts no block, and the magnitudes are gathered along "embed" before the computation. Blocks are smaller if 64
-    does not divide their dim, and groups if 256 does not.
+    Blocks run along the last dim that is not "embed", and groups of magnitudes along "embed". Splitting "embed" over devices
+    therefore does not cut any block, and the magnitudes are gathered along "embed" before the computation. If 64 does not
+    divide the dim of the blocks, blocks are smaller; if 256 does not divide "embed", groups are smaller.
 
     Args:
-        kernel: [*shape] or [L, *shape], of any float dtype.
+        kernel: [*shape] or, with stacked layers, [L, *shape], of any float dtype.
         axes: logical axes of `shape`, including "embed".
         rules: how tensors are split over the mesh.
 
     Raises:
-        InputError: the dim of the blocks is odd, so that codes cannot be packed in pairs.
+        InputError: the dim of the blocks has an odd size, so that codes cannot be packed in pairs.
     """
 
     def __init__(self, kernel: jax.Array, axes: Axes, rules: ShardingRules) -> None:
@@ -51,16 +52,20 @@ class Nf4Kernel(nnx.Module):
         lead = kernel.ndim - len(axes)
         if kernel.shape[lead + self.block_dim] % 2:
             shape = kernel.shape[lead:]
-            raise InputError(f"nf4 packs weights in pairs and cannot store a kernel of {shape}; choose other base_weights")
+            raise InputError(
+                f"nf4 packs weights in pairs, so it cannot store a kernel of shape {shape}; choose other base_weights"
+            )
         codes, scale, step, mean = jax.lax.map(self._quantize, kernel) if lead else self._quantize(kernel)
         step_axes = tuple(None if axis == "embed" else axis for axis in axes)
-        self.codes = nnx.Param(rules.constrain(codes, *axes), axes=axes)  # uint8, as `shape` with half the blocked dim
-        self.scale = nnx.Param(rules.constrain(scale, *axes), axes=axes)  # int8, as `shape` with the number of blocks
-        self.step = nnx.Param(rules.constrain(step, *step_axes), axes=step_axes)  # float32, as scale with the number of groups
-        self.mean = nnx.Param(rules.constrain(mean), axes=())  # [] float32, of the magnitudes
+        # Shapes equal `shape`, except that codes (uint8) have half the size along the dim of the blocks, scale (int8) has one
+        # entry per block, and step (float32) has one entry per block and group. The mean of all magnitudes is a scalar.
+        self.codes = nnx.Param(rules.constrain(codes, *axes), axes=axes)
+        self.scale = nnx.Param(rules.constrain(scale, *axes), axes=axes)
+        self.step = nnx.Param(rules.constrain(step, *step_axes), axes=step_axes)
+        self.mean = nnx.Param(rules.constrain(mean), axes=())
 
     def dequantize(self, dtype: jnp.dtype) -> jax.Array:
-        """Return the dequantized kernel [*shape] of one layer, gathered for computation; the quantized bytes are gathered."""
+        """Gather the kernel of one layer for computation, in quantized form, and return it dequantized: [*shape]."""
         codes = self.rules.all_gather(self.codes[...], *self.axes)
         scale = self.rules.all_gather(self.scale[...], *self.axes)
         steps = _split_dim(scale, self.group_dim, self.step.shape[self.group_dim])
@@ -92,7 +97,7 @@ class Nf4Kernel(nnx.Module):
 
 
 def _split_dim(array: jax.Array, dim: int, num: int) -> jax.Array:
-    """Reshape one dim of `array` to two, of `num` equal parts."""
+    """Split one dim of `array` into two dims, of which the first has size `num`."""
     return array.reshape(*array.shape[:dim], num, -1, *array.shape[dim + 1 :])
 
 
@@ -101,7 +106,7 @@ def _nonzero(divisor: jax.Array) -> jax.Array:
 
 
 def _level(codes: jax.Array) -> jax.Array:
-    """Return the level of each code with a tree of selects, bit by bit; accelerators are slow at table lookups."""
+    """Return the level of each code. Uses a tree of selects, bit by bit, because table lookups are slow on accelerators."""
     levels: list[jax.Array] = [jnp.float32(level) for level in LEVELS]
     for bit in range(4):
         is_set = (codes >> bit) & 1 == 1

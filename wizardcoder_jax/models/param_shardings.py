@@ -1,4 +1,4 @@
-"""How the arrays of a pytree of parameters are laid out on a mesh."""
+"""Shardings of the arrays in a pytree of parameters."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ def param_shardings(tree: Any, mesh: Mesh, rules: ShardingRules) -> Any:
     """Return the sharding of every array of `tree`.
 
     Args:
-        tree: arrays or abstract arrays. Parameters, and optimizer moments kept as parameters, are split along their logical
-            axes; every other array is replicated.
+        tree: pytree of arrays or abstract arrays. Each nnx.Param (a parameter or an optimizer moment) is split along its
+            logical axes; every other array is replicated.
         mesh: the mesh that the shardings refer to.
         rules: which mesh axes split each logical axis.
     """

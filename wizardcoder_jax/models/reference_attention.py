@@ -1,4 +1,4 @@
-"""Attention with two matrix products and all scores between them: for training off TPU, and for decoding everywhere."""
+"""Attention as two matrix products that stores all scores, for training without a fused kernel and for all decoding."""
 
 import functools
 import math
@@ -9,24 +9,24 @@ import jax.numpy as jnp
 from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.models.dropout import ATTENTION, Dropout, fold_in_rows, scale_kept
 
-NUM_CHUNKS, MIN_CHUNK = 4, 64  # of queries: four chunks skip three eighths of the scores
+NUM_CHUNKS, MIN_CHUNK = 4, 64  # number of query chunks and minimum queries per chunk; 4 chunks skip 3/8 of the scores
 
 
 def causal_mask(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> jax.Array:
-    """Return whether a query at [..., T] attends to a key at [S].
+    """Return the mask of causal attention from queries at positions [..., T] to keys at positions [S].
 
-    A query attends to keys at its own and earlier positions, and to the last `window` of them only. The window follows
-    transformers (masking_utils.py, sliding_window_overlay): key > query - window.
+    A query attends to keys at its own and at earlier positions; with a window, only to the last `window` of these positions.
+    The window follows transformers (masking_utils.py, sliding_window_overlay): key > query - window.
 
     Returns:
-        [..., T, S] bool.
+        [..., T, S] bool, True where a query attends to a key.
     """
     distance = query_positions[..., :, None] - key_positions
     return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 
 
 def packed_mask(segment_ids: jax.Array, window: int | None) -> jax.Array:
-    """Return the attention mask of packed rows, causal and within segments: [B, T] segment ids -> [B, T, T] bool."""
+    """Return the attention mask of packed sequences, causal and within segments: segment ids [B, T] -> [B, T, T] bool."""
     positions = jnp.arange(segment_ids.shape[1])
     return (segment_ids[:, :, None] == segment_ids[:, None, :]) & causal_mask(positions, positions, window)
 
@@ -39,21 +39,21 @@ def attend(
     rules: ShardingRules,
     dropout: Dropout | None = None,
 ) -> jax.Array:
-    """Compute softmax attention, scores in float32.
+    """Compute softmax attention with scores in float32.
 
-    Each device handles its own query heads. Key/value heads that the mesh cannot split are replicated, and each device takes
-    the ones that its query heads share. Without the shard_map the compiler would split them and gather them again.
+    Each device handles its own query heads. Key/value heads that the mesh cannot split are replicated, and each device selects
+    those that its query heads share. Without the shard_map, the compiler would split the key/value heads and gather them again.
 
     Args:
-        queries: [B, T, N, H]; the G = N/K heads that share a kv head are adjacent.
+        queries: [B, T, N, H]; the G = N/K query heads that share a kv head are adjacent.
         keys: [B, K, H, S].
         values: [B, K, S, H].
-        mask: [B, T, T] bool, True where a query attends to a key, which must not be later than the query.
+        mask: causal mask [B, T, T] bool, True where a query attends to a key.
         rules: how tensors are split over the mesh.
-        dropout: of the attention probabilities, or None.
+        dropout: dropout of the attention probabilities, or None.
 
     Returns:
-        [B, T, N, H].
+        The attention output, [B, T, N, H].
     """
     num_heads, num_kv_heads = queries.shape[2], keys.shape[1]
     group = num_heads // num_kv_heads
@@ -82,15 +82,15 @@ def attend_shard(
     """Compute `attend` on one device.
 
     Args:
-        queries: [B, T, N, H] of the device, as for `attend`.
+        queries: [B, T, N, H], where N is the number of query heads of the device.
         keys: [B, K, H, S].
         values: [B, K, S, H].
-        mask: [B, T, S].
-        heads: [N], the indices of the device's query heads.
-        row_keys: [B] PRNG keys of dropout, independent for every head; None for no dropout.
-        group: G of the whole model.
-        rate: share of probabilities that dropout sets to 0.
-        min_rows: a product with a single row per kv head is padded to this many rows.
+        mask: [B, T, S] bool, True where a query attends to a key.
+        heads: [N] indices of the device's query heads.
+        row_keys: [B] PRNG keys of dropout, one per sequence; None for no dropout.
+        group: G, the number of query heads per kv head in the model.
+        rate: fraction of probabilities that dropout sets to 0.
+        min_rows: number of rows to which a product with a single row per kv head is padded.
     """
     batch, length, num_heads, head_dim = queries.shape
     keys, values = (local_kv_heads(array, heads // group, group, axis=1) for array in (keys, values))
@@ -112,7 +112,7 @@ def attend_shard(
 def _attend_in_chunks(
     queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, heads: jax.Array, *, group: int
 ) -> jax.Array:
-    """Compute `attend_shard` for a causal mask: each chunk of queries only takes the keys up to its own end."""
+    """Compute `attend_shard` for a causal mask, in chunks of queries. A chunk uses only the keys up to its last query."""
     length = queries.shape[1]
     chunk = length // NUM_CHUNKS if length % NUM_CHUNKS == 0 and length >= NUM_CHUNKS * MIN_CHUNK else length
     attended = []
@@ -124,15 +124,15 @@ def _attend_in_chunks(
 
 
 def local_kv_heads(array: jax.Array, kv_heads: jax.Array, group: int, axis: int) -> jax.Array:
-    """Select the kv heads that a device's query heads share, if the mesh could not split them.
+    """Select the kv heads that a device's query heads share, if the mesh could not split the kv heads.
 
     Args:
         array: keys or values.
-        kv_heads: [N], the kv head of each query head of the device.
-        group: G of the whole model.
-        axis: the dim of the kv heads in `array`.
+        kv_heads: [N] index of the kv head of each query head of the device.
+        group: G, the number of query heads per kv head in the model.
+        axis: dim of the kv heads in `array`.
     """
     num_heads = len(kv_heads)
     if not 1 < array.shape[axis] != num_heads // group:
         return array
-    return jnp.take(array, kv_heads[:: math.gcd(group, num_heads)], axis=axis)  # adjacent query heads share one
+    return jnp.take(array, kv_heads[:: math.gcd(group, num_heads)], axis=axis)  # adjacent query heads share a kv head

@@ -1,7 +1,7 @@
 """Which activations of a block are saved for the backward pass, and where; all others are recomputed from them.
 
-Activations are saved by name (`jax.ad_checkpoint.checkpoint_name`). Those that are offloaded to the host are copied back while
-the blocks after theirs are differentiated. If a program has no separate host memory (on CPU), they stay where they are.
+Activations are saved by name (`jax.ad_checkpoint.checkpoint_name`). Activations that are offloaded to the host are copied back
+while the backward pass of later blocks runs. On CPU, which has no separate host memory, they are not moved.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ import jax
 
 from wizardcoder_jax.config import Remat
 
-INPUT = "input"  # [B, T, D], the output of the previous block
-QKV = "qkv"  # queries, keys and values as attention takes them: [B, T, N + 2K, H] together
-ATTENDED = "attended"  # [B, T, N, H]; with the splash kernel also the log-sum-exp of each softmax, [B, N, T] float32
-MIDDLE = "middle"  # [B, T, D], the residual stream between attention and MLP
-UP = "up"  # [B, T, F] before the activation; for a gated MLP the gate as well
+INPUT = "input"  # input of the block, [B, T, D]
+QKV = "qkv"  # queries, keys and values with rotary embeddings, together [B, T, N + 2K, H]
+ATTENDED = "attended"  # attention output [B, T, N, H]; with splash also the log-sum-exp of each softmax, [B, N, T] float32
+MIDDLE = "middle"  # residual stream between attention and MLP, [B, T, D]
+UP = "up"  # hidden units of the MLP before the activation, [B, T, F]; for a gated MLP, the gate as well
 
 
 class SavedActivations(NamedTuple):
@@ -38,7 +38,7 @@ REMAT_POLICIES: dict[Remat, SavedActivations] = {
 
 
 def rematerialize(function: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
-    """Wrap the function of one block so that the backward pass recomputes what `remat` does not save."""
+    """Wrap the function of one block so that the backward pass recomputes the activations that `remat` does not save."""
     if remat == "none":
         return function
     saved = REMAT_POLICIES[remat]

@@ -1,4 +1,4 @@
-"""Attention over packed rows with JAX's splash kernel for TPU: blockwise, without [T, T] arrays of scores or masks."""
+"""Attention over packed sequences with JAX's splash kernel for TPU, which stores no [T, T] arrays of scores or masks."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from wizardcoder_jax.core.sharding import target_device_kind
 from wizardcoder_jax.models.remat import ATTENDED
 
-LANES = 128  # of a TPU's vector unit: the kernel's blocks are multiples of it (splash_attention_kernel.py, NUM_LANES)
-# Block sizes, of which the largest that divides the row is used, and how many keys of a block are multiplied at a time.
-# 2048 tokens the compiler's schedule for v5e has 15 % fewer instructions forward and 28 % fewer backward than with blocks of
-# 512 and a separate pass for the gradient of queries: more scores are masked, but less memory is read, and scores are computed
-# one time less.
+# Number of lanes of a TPU's vector unit. The kernel's block sizes are multiples of it (splash_attention_kernel.py, NUM_LANES).
+LANES = 128
+# The kernel uses the largest of BLOCK_SIZES that divides the sequence length, and multiplies COMPUTE_BLOCK_SIZE keys of a block
+# at a time. With 2,048 tokens on v5e, the compiled program has 15 % fewer instructions in the forward pass and 28 % fewer in
+# the backward pass than with blocks of 512 and a separate pass for the gradient of queries: more scores are masked, but less
+# memory is read, and the backward pass computes the scores only once.
 BLOCK_SIZES, COMPUTE_BLOCK_SIZE = (1024, 512, 256, 128), 512
 
 
@@ -23,12 +24,12 @@ def is_tpu_target() -> bool:
 
 
 def unsupported_by_splash(*, length: int, head_dim: int, dropout: float) -> list[str]:
-    """Return what the kernel does not support; arguments as for `attention_dispatch.select_backend`."""
+    """Describe each setting that the kernel does not support. Arguments: see `attention_dispatch.select_backend`."""
     unsupported = []
     if length % LANES:
-        unsupported.append(f"rows of {length} tokens, which is not a multiple of {LANES}")
+        unsupported.append(f"a sequence length of {length} tokens (it must be a multiple of {LANES})")
     if head_dim % (LANES // 2):
-        unsupported.append(f"head_dim {head_dim}, which is not a multiple of {LANES // 2}")
+        unsupported.append(f"head_dim {head_dim} (it must be a multiple of {LANES // 2})")
     if dropout:
         unsupported.append(f"dropout {dropout} of attention probabilities")
     return unsupported
@@ -37,10 +38,10 @@ def unsupported_by_splash(*, length: int, head_dim: int, dropout: float) -> list
 def splash_attend(
     queries: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array, window: int | None
 ) -> jax.Array:
-    """Compute `attend_packed` on one device, with the kv heads of its query heads; off TPU in Pallas' interpreter."""
+    """Compute `attend_packed` for the heads of one device. Without a TPU, run the kernel in Pallas' interpreter."""
     _, length, num_heads, _ = queries.shape
     is_mqa = keys.shape[2] == 1  # all query heads of the device share one kv head
-    # Any, because its declared type includes results that are only returned on request.
+    # Typed as Any, because the declared return type includes results that are only returned on request.
     kernel: Any = _kernel(length, num_heads, window, is_mqa, interpret=not is_tpu_target())
 
     def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, ids: jax.Array) -> jax.Array:
@@ -55,7 +56,7 @@ def splash_attend(
 def _kernel(length: int, num_heads: int, window: int | None, is_mqa: bool, interpret: bool) -> kernels.SplashAttentionKernel:
     block = next(block for block in BLOCK_SIZES if length % block == 0)
     shape = (length, length)
-    # LocalMask counts the earlier positions without the token itself.
+    # The window of LocalMask does not count the token itself.
     mask = masks.CausalMask(shape) if window is None else masks.LocalMask(shape, (window - 1, 0), 0)
     sizes = kernels.BlockSizes(
         block_q=block,

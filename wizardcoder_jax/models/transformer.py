@@ -1,4 +1,4 @@
-"""The decoder-only Transformer of all families, with blocks that are scanned (stacked) or unrolled (a list)."""
+"""The decoder-only Transformer of all families. Its blocks are either stacked and scanned, or a list that is unrolled."""
 
 from collections.abc import Callable
 
@@ -18,12 +18,12 @@ from wizardcoder_jax.models.layers import Initializer, Mlp, Norm, embedding_look
 from wizardcoder_jax.models.reference_attention import causal_mask, packed_mask
 from wizardcoder_jax.models.remat import INPUT, MIDDLE, rematerialize
 
-RESIDUAL_AXES = ("batch", "sequence", None)  # of the residual stream [B, T, D] between blocks
-KVCache = tuple[LayerCache, ...]  # one for each block
+RESIDUAL_AXES = ("batch", "sequence", None)  # logical axes of the residual stream [B, T, D] between blocks
+KVCache = tuple[LayerCache, ...]  # one LayerCache per block
 
 
 class Block(nnx.Module):
-    """Attention and MLP, each preceded by a norm and added to its input."""
+    """A Transformer block: attention and an MLP, each preceded by a norm, with residual connections."""
 
     def __init__(self, init: Initializer, arch: ArchConfig, rules: ShardingRules) -> None:
         self.attention_norm = Norm(init, arch)
@@ -40,7 +40,7 @@ class Block(nnx.Module):
         rope: RotaryAngles | None,
         dropout: Dropout | None = None,
     ) -> tuple[jax.Array, LayerCache | None]:
-        """[B, T, D] -> [B, T, D], and the updated cache if there is one; arguments as for Attention."""
+        """Apply the block: [B, T, D] -> [B, T, D], and the updated cache (None without a cache). Arguments: see Attention."""
         residual_axes = ("cache_batch", None, None) if isinstance(attention_mask, CacheView) else RESIDUAL_AXES
         normed = self._gather_sequence(self.attention_norm(x), residual_axes)
         attended, cache = self.attention(normed, positions, attention_mask, rope, dropout)
@@ -50,12 +50,12 @@ class Block(nnx.Module):
         return x + (hidden if dropout is None else dropout(hidden, MLP_OUT)), cache
 
     def _gather_sequence(self, normed: jax.Array, residual_axes: Axes) -> jax.Array:
-        """Gather [B, T, D], which is split like the residual stream, so that each device has all positions that it needs."""
+        """Gather `normed` [B, T, D], which is split like the residual stream, along the positions of each sequence."""
         return self.rules.constrain(self.rules.constrain(normed, *residual_axes), "batch", None, None)
 
 
 class Transformer(nnx.Module):
-    """Embeddings, blocks, a final norm and the output head.
+    """A decoder-only language model: embeddings, blocks, a final norm and the output head.
 
     Args:
         arch: the architecture.
@@ -84,20 +84,20 @@ class Transformer(nnx.Module):
         attention: AttentionBackend = "dot",
         noise: ActivationNoise | None = None,
     ) -> jax.Array:
-        """Compute the final hidden states of packed rows.
+        """Compute the final hidden states of packed sequences.
 
         Args:
             tokens: [B, T] token ids.
             positions: [B, T] position of each token in its segment.
-            segment_ids: [B, T]; a token attends to its own segment only. The tokens of a segment are contiguous.
-            dtype: of activations and matmuls.
-            remat: what the backward pass recomputes in each block; see remat.py.
+            segment_ids: [B, T] segment of each token. A token attends to its own segment only, whose tokens are contiguous.
+            dtype: dtype of activations and matmuls.
+            remat: which activations of each block the backward pass recomputes; see remat.py.
             attention: "dot" for matrix products, "splash" for the blockwise TPU kernel (interpreted elsewhere), "cudnn" for
                 the GPU kernel, "auto" for the accelerator's kernel if it supports the shapes.
             noise: dropout and embedding noise in training; None for inference.
 
         Returns:
-            [B, T, D] in `dtype`, ready for `logits`.
+            Hidden states [B, T, D] in `dtype`, the input of `logits`.
 
         Raises:
             InputError: the kernel that `attention` requires does not support the shapes.
@@ -117,15 +117,15 @@ class Transformer(nnx.Module):
         return self.rules.constrain(self.final_norm(x), "batch", None, None)
 
     def extend(self, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
-        """Process the next tokens of every sequence: one at a time to decode, several of a prompt to prefill.
+        """Process the next tokens of every sequence: one token to decode, or several tokens of a prompt to prefill.
 
         Requires unstacked blocks (`unstack_layers`).
 
         Args:
-            tokens: [B, T].
-            positions: [B, T] positions of the tokens, which are also the cache slots to write; tokens past the last slot are
+            tokens: [B, T] token ids.
+            positions: [B, T] positions of the tokens, which are also the cache slots to write; tokens after the last slot are
                 not written.
-            cache: S slots. A token attends to the slots up to its own, within the sliding window.
+            cache: KV cache of S slots. A token attends to the slots up to its own, within the sliding window.
 
         Returns:
             Hidden states [B, T, D] in the cache's dtype, and the updated cache.
@@ -140,14 +140,14 @@ class Transformer(nnx.Module):
         return self.final_norm(x), tuple(caches)
 
     def empty_cache(self, batch: int, num_slots: int, dtype: jnp.dtype) -> KVCache:
-        """Create a cache of `num_slots` positions for `batch` sequences."""
+        """Create a KV cache with `num_slots` slots for each of `batch` sequences."""
         axes = cache_axes(self.rules, self.arch.num_kv_heads)
         shape = (batch, self.arch.num_kv_heads, num_slots, self.arch.head_dim)
         layers = tuple(LayerCache.zeros(shape, dtype) for _ in range(self.arch.num_layers))
         return jax.tree.map(lambda array: self.rules.constrain(array, *axes), layers)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> [..., V] float32, V padded; the padding is -inf, so that it gets no probability and no gradient."""
+        """Compute logits: [..., D] -> [..., padded V] float32. Padding is -inf, so it gets no probability and no gradient."""
         logits = jnp.einsum("...D,VD->...V", hidden, self.head_table.astype(hidden.dtype), preferred_element_type=jnp.float32)
         if self.arch.padded_vocab_size == self.arch.vocab_size:
             return logits
@@ -155,19 +155,19 @@ class Transformer(nnx.Module):
 
     @property
     def head_table(self) -> jax.Array:
-        """The output head, [V, D]; the token embedding if they are tied."""
+        """Table of the output head, [V, D]. With tied embeddings, this is the token embedding."""
         return (self.tokens if self.head is None else self.head)[...]
 
     def unstack_layers(self, *, free_stacked: bool = False) -> "Transformer":
         """Return the same model with a list of blocks instead of stacked ones, for loops that unroll them.
 
-        On CPU a scan copies each layer's slice of the stacked weights at every step; unstacked once, they are read in place.
-        On TPU the weights of one layer are read from HBM while the previous layer is computed. The split is one operation,
-        so that its gradient is one concatenation.
+        On CPU, a scan copies each layer's slice of the stacked weights at every step, whereas unstacked weights are read in
+        place. On TPU, the weights of an unrolled layer are read from HBM while the previous layer is computed. Each array is
+        split in one operation, so that its gradient is one concatenation.
 
         Args:
-            free_stacked: free each stacked array once it is split. The original model must not be used afterwards. Not
-                allowed inside jit.
+            free_stacked: whether to free each stacked array once it is split. The original model must not be used afterwards.
+                Not allowed inside jit.
         """
         leaves, treedef = jax.tree.flatten(self.blocks)
         slices = []
@@ -202,7 +202,7 @@ class Transformer(nnx.Module):
         return x if dropout is None else dropout(x, EMBEDDING)
 
     def _apply_blocks(self, step: Callable[..., jax.Array], x: jax.Array, *per_layer: jax.Array) -> jax.Array:
-        """Apply `step(x, block, *layer) -> x` for every block, with a scan if blocks are stacked."""
+        """Apply `step(x, block, *values) -> x` for every block, where `values` are the block's elements of `per_layer`."""
         if isinstance(self.blocks, Block):
             return jax.lax.scan(lambda x, layer: (step(x, *layer), None), x, (self.blocks, *per_layer))[0]
         for layer in zip(self.blocks, *per_layer, strict=True):
@@ -216,5 +216,5 @@ def _split_layers(stacked: jax.Array) -> list[jax.Array]:
 
 
 def abstract_transformer(arch: ArchConfig, rules: ShardingRules) -> Transformer:
-    """Return the model with shapes instead of weights."""
+    """Return a model whose parameters are shapes instead of arrays."""
     return jax.eval_shape(lambda: Transformer(arch, rules, jax.random.key(0)))

@@ -249,7 +249,7 @@ ROPES = [
     ({"rope_type": "llama3", "factor": 8.0}, "rope_type='llama3' changes the computation"),
     ({"rope_type": "default", "type": "linear", "factor": 4.0}, "disagree"),
     ({"rope_type": "linear"}, "linear rope scaling needs a factor"),
-    ({"factor": 4.0}, "the rope factor 4.0 needs the type 'linear'"),
+    ({"factor": 4.0}, "the rope factor 4.0 is only supported with the type 'linear'"),
     ({"type": "linear", "factor": 0}, "factor=0 must be a finite number above 0"),
     ({"type": "linear", "factor": -4.0}, "factor=-4.0 must be a finite"),
     ({"type": "linear", "factor": float("nan")}, "factor=nan must be a finite"),
@@ -260,8 +260,8 @@ ROPES = [
     ({"type": "linear", "factor": 4.0, "mrope_section": [1, 2]}, r"mrope_section=\[1, 2\] changes the computation"),
     ({"full_attention": {"rope_theta": 1e6}}, "full_attention=.* changes the computation"),
     ({"rope_theta": 0.0}, "rope_theta=0.0 must be a finite"),
-    ("linear", "='linear' must be an object"),
-    ([1], "must be an object"),
+    ("linear", "='linear' must be a JSON object"),
+    ([1], "must be a JSON object"),
 ]
 
 
@@ -278,13 +278,13 @@ def test_unsupported_rope_settings_are_rejected_by_name(family, key, rope, messa
     [
         ({}, "unknown architecture model_type=None"),
         ({**LLAMA, "model_type": ["llama"]}, "unknown architecture"),
-        ({**LLAMA, "model_type": "mistral"}, "'mistral'; known: gpt_bigcode, llama, qwen2, starcoder2"),
+        ({**LLAMA, "model_type": "mistral"}, "'mistral'; known are gpt_bigcode, llama, qwen2, starcoder2"),
         ({**LLAMA, "attention_bias": True}, "attention_bias=True changes the computation"),
         ({**LLAMA, "mlp_bias": True}, "mlp_bias=True changes the computation"),
         ({**LLAMA, "hidden_act": "gelu"}, "hidden_act='gelu' changes the computation"),
         ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act=.* changes the computation"),
         ({**LLAMA, "num_key_value_heads": 3}, "num_heads 4 does not divide"),
-        ({**LLAMA, "num_attention_heads": 5}, "does not divide into 5 heads"),
+        ({**LLAMA, "num_attention_heads": 5}, "is not a multiple of the number of heads 5"),
         ({**LLAMA, "head_dim": 7}, "even head_dim, got 7"),
         ({**LLAMA, "vocab_size": None}, "the key 'vocab_size' is missing"),
         ({k: v for k, v in LLAMA.items() if k != "intermediate_size"}, "the key 'intermediate_size' is missing"),

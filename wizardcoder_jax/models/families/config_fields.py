@@ -1,8 +1,8 @@
-"""Typed reading of config.json, and a check of the keys that no reader used.
+"""Typed reading of config.json, and a check of the keys that were not read.
 
 An unknown key must not be ignored if it changes the model's computation, and must not stop the import if it does not. A family
-reads the keys that it knows. Of the others, some are known to have no effect; keys that name a part of the computation are
-rejected unless their value is neutral; the rest is ignored and reported to the caller.
+reads the keys that it knows. Some other keys are known to have no effect. Keys whose names refer to the computation are
+rejected, unless their value leaves it unchanged. All remaining keys are ignored and reported to the caller.
 """
 
 import re
@@ -12,10 +12,10 @@ from wizardcoder_jax.core.errors import InputError
 
 Value = TypeVar("Value")
 
-_MAX_COUNT = 2**30  # no size or token id of a real model is larger
+_MAX_COUNT = 2**30  # larger than any size or token id of a real model
 
-# Implementation details, hints to loaders, training and generation settings that transformers 4 and 5 and files on the hub
-# contain besides the architecture. Dropout of the config is used neither in inference nor in our fine-tuning.
+# Keys that transformers 4 and 5 or files on the hub contain and that do not affect the model: implementation details, hints to
+# loaders, and settings of training and generation. Our inference and fine-tuning do not use the dropout in config.json.
 _INERT = frozenset(
     """
     architectures auto_map bos_token_id cls_token_id dtype eos_token_id model_type name_or_path pad_token_id sep_token_id
@@ -40,15 +40,16 @@ _INERT = frozenset(
     """.split()  # noqa: SIM905
 )
 _DROPOUT = re.compile(r"dropout|pdrop")
-# Names that other families use for a setting that this one reads under its own key; transformers ignores them too.
+# Keys under which other families store a setting that the model's own family stores under another key. transformers ignores
+# them too.
 _FOREIGN = {"activation_function", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon", "rms_norm_eps"}
-# Words in names of keys that affect the computation. Names are split into words at "_", ".", "-" and capitals.
+# Words that mark a key as affecting the computation. Keys are split into words at "_", ".", "-" and capitals.
 _COMPUTATION = re.compile(
     r"scal(e|ing|ar)|multipl|soft(cap|max)|logit|rotar|alibi|norm|window|sliding|expert|router|bias|clip|clamp|att(n|ention)"
     r"|residual|factor|theta|quant|compress|adapter|activation|position|encoder_decoder|pruned|per_layer|layer_types|precision"
     r"|(^|_)(m?rope|qk|moe|mup|kv|gate|gating|cap|lora|mlp|ffn|sinks?|eps|epsilon|pct)(_|$)"
 )
-_ABSOLUTE = re.compile(r"att(n|ention)|query|qk|softmax")  # replaces 1/sqrt(head_dim), so no value is neutral for all models
+_ABSOLUTE = re.compile(r"att(n|ention)|query|qk|softmax")  # may replace 1/sqrt(head_dim), so no value is neutral
 _OFF_AT_0 = re.compile(r"cap(_|ping|$)|expert|moe|clip|clamp|window")
 _OFF_AT_1 = re.compile(r"scal(e|ing|ar)|multipl|factor|pct")
 
@@ -58,22 +59,22 @@ class ConfigFields:
 
     Args:
         config: the parsed object.
-        location: the file, for messages.
-        prefix: for messages, what precedes the names of its keys, e.g. "rope_scaling." for that object.
+        location: name of the file, for messages.
+        prefix: prefix of the keys in messages, e.g. "rope_scaling." for the keys of that object.
     """
 
     def __init__(self, config: dict[str, Any], location: str, prefix: str = "") -> None:
         self._config, self._location, self._prefix, self._read = config, location, prefix, set[str]()
 
     def error(self, problem: str) -> InputError:
-        """Return the error that reports `problem` in this file."""
+        """Return an InputError that reports `problem` in this file."""
         return InputError(f"{self._location}: {problem}")
 
     def value(self, *keys: str) -> Any:
         """Return the value under `keys`, which are alternative names of one setting; None if all are absent or null.
 
         Raises:
-            InputError: they have different values.
+            InputError: two of the names have different values.
         """
         self._read.update(keys)
         found = [key for key in keys if self._config.get(key) is not None]
@@ -83,14 +84,14 @@ class ConfigFields:
         return self._config[found[0]] if found else None
 
     def optional_count(self, *keys: str, minimum: int = 1, maximum: int = _MAX_COUNT) -> int | None:
-        """Return an integer within the bounds, or None if it is absent or null."""
+        """Return the integer under `keys`, or None if it is absent or null. An integer out of bounds is an InputError."""
         value = self.value(*keys)
         if value is not None and (type(value) is not int or not minimum <= value <= maximum):
             raise self._invalid(keys, f"must be a whole number from {minimum} to {maximum}")
         return value
 
     def count(self, *keys: str, default: int | None = None, minimum: int = 1, maximum: int = _MAX_COUNT) -> int:
-        """Return an integer within the bounds; it is required if there is no default."""
+        """Return the integer under `keys`, which must be within the bounds. Without a default, the key is required."""
         found = self.optional_count(*keys, minimum=minimum, maximum=maximum)
         found = default if found is None else found
         if found is None:
@@ -98,26 +99,26 @@ class ConfigFields:
         return found
 
     def optional_number(self, key: str) -> float | None:
-        """Return a finite number above 0, or None if it is absent or null."""
+        """Return the finite number above 0 under `key`, or None if it is absent or null."""
         value = self.value(key)
         if value is not None and (type(value) not in (int, float) or not 0 < value <= 1e300):  # NaN fails too
             raise self._invalid((key,), "must be a finite number above 0")
         return None if value is None else float(value)
 
     def number(self, key: str, default: float) -> float:
-        """Return a finite number above 0."""
+        """Return the finite number above 0 under `key`, or the default."""
         found = self.optional_number(key)
         return default if found is None else found
 
     def flag(self, key: str, default: bool) -> bool:
-        """Return a boolean."""
+        """Return the boolean under `key`, or the default."""
         value = self.value(key)
         if value is not None and type(value) is not bool:
             raise self._invalid((key,), "must be true or false")
         return default if value is None else value
 
     def choice(self, *keys: str, table: dict[str, Value], default: str) -> Value:
-        """Return the entry of `table` for the string under `keys`."""
+        """Return the entry of `table` for the string under `keys`, or for the default string."""
         name = self.value(*keys)
         name = default if name is None else name
         if not isinstance(name, str) or name not in table:
@@ -125,13 +126,13 @@ class ConfigFields:
         return table[name]
 
     def require(self, key: str, supported: Any) -> None:
-        """Check that a setting is absent or has the only supported value."""
+        """Check that `key` is absent or has the value `supported`, since no other value is supported."""
         value = self.value(key)
         if value is not None and (type(value) is not type(supported) or value != supported):
             raise self._invalid((key,), f"changes the computation and is not supported (only {supported!r})")
 
     def token_id(self, key: str) -> int | None:
-        """Return a token id, the first if the value is a list, or None if there is none."""
+        """Return the token id under `key` (of a list, the first), or None if there is none."""
         value = self.value(key)
         first = (value[0] if value else None) if isinstance(value, list) else value
         if first is not None and (type(first) is not int or not 0 <= first <= _MAX_COUNT):
@@ -142,17 +143,17 @@ class ConfigFields:
         """Return the object under `key`, or None if it is absent, null or empty."""
         value = self.value(key)
         if value is not None and not isinstance(value, dict):
-            raise self._invalid((key,), "must be an object")
+            raise self._invalid((key,), "must be a JSON object")
         return ConfigFields(value, self._location, f"{self._prefix}{key}.") if value else None
 
     def check_unread(self) -> list[str]:
         """Check the keys that have not been read.
 
         Returns:
-            Those that can be ignored but are not known, judging by their names.
+            Unknown keys that can be ignored, judging by their names.
 
         Raises:
-            InputError: a key changes the model's computation.
+            InputError: a key changes the model's computation, judging by its name and value.
         """
         ignored = []
         for key, value in self._config.items():
@@ -180,7 +181,7 @@ def _printable(key: str) -> str:
 
 
 def _is_neutral(name: str, value: Any) -> bool:
-    """Return whether an unsupported setting has a value that leaves the computation unchanged."""
+    """Return whether the value of an unsupported setting leaves the computation unchanged."""
     if value is None or value is False or value in ("", [], {}):
         return True
     if isinstance(value, bool) or not isinstance(value, int | float) or _ABSOLUTE.search(name):

@@ -64,16 +64,16 @@ def _write_config(arch: ArchConfig) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class FusedQkvPattern:
-    """Weight or bias of c_attn, which is query, key and value in one.
+    """The pattern of the weight or bias of c_attn, which combines the query, key and value projections.
 
-    With one kv head its outputs are all query heads, then the key, then the value; with as many kv heads as query heads
-    they are [query, key, value] head by head.
+    With one kv head, the outputs of c_attn are all query heads, then the key, then the value. With as many kv heads as query
+    heads, they are the query, key and value of the first head, then of the second head, and so on.
     """
 
     def to_ours(self, tensor: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
         """See Pattern."""
         num_heads, num_kv_heads, head_dim = shapes[0][-2], shapes[1][-2], shapes[0][-1]
-        outputs = tensor.T.reshape(*tensor.T.shape[:-1], -1, head_dim)  # [..., query, key and value heads, H]
+        outputs = tensor.T.reshape(*tensor.T.shape[:-1], -1, head_dim)  # [..., N + 2K, H]
         if num_kv_heads == 1:
             return np.split(outputs, [num_heads, num_heads + 1], axis=-2)
         by_head = outputs.reshape(*outputs.shape[:-2], num_heads, 3, head_dim)
@@ -125,7 +125,7 @@ _PUBLISHED_CONFIGS = {
     "bigcode/starcoderbase-1b": _published(2048, 24, 16, "gelu_pytorch_tanh"),
     "bigcode/tiny_starcoder_py": _published(768, 20, 12, "gelu_pytorch_tanh"),
     "bigcode/gpt_bigcode-santacoder": _published(2048, 24, 16, "gelu_pytorch_tanh", **_SANTACODER),
-    # The same model under the organization's current name and its first one.
+    # The same model under the current and the former name of its organization.
     "WizardLMTeam/WizardCoder-15B-V1.0": _published(6144, 40, 48, vocab_size=49153),
     "WizardLM/WizardCoder-15B-V1.0": _published(6144, 40, 48, vocab_size=49153),
 }

@@ -56,7 +56,7 @@ def _smollm2(bos_id: int, eos_id: int) -> dict[str, Any]:
     return published_rotary_config(576, 1536, 30, (9, 3), tokens=(49152, bos_id, eos_id), **own)
 
 
-# CodeLlama models that can infill have 16 more tokens; the 34B model and those for Python cannot.
+# CodeLlama models that support infilling have 16 more tokens. The 34B model and the Python models do not support it.
 _CODELLAMA_VOCAB_SIZES = {"7b": 32016, "13b": 32016, "34b": 32000}
 
 _PUBLISHED_CONFIGS = {
@@ -71,7 +71,7 @@ _PUBLISHED_CONFIGS = {
         for kind, eos_id in (("base", 32014), ("instruct", 32021))
     },
     **{
-        # The same models under the organization's current name and its first one.
+        # The same models under the current and the former name of their organization.
         f"{organization}/WizardCoder-Python-{size.upper()}-V1.0": _codellama(size, 32001)
         for organization in ("WizardLMTeam", "WizardLM")
         for size in _CODELLAMA_VOCAB_SIZES

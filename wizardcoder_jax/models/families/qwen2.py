@@ -18,7 +18,7 @@ def _read_config(fields: ConfigFields) -> dict[str, Any]:
 
 
 def _read_window(fields: ConfigFields, num_layers: int) -> int | None:
-    """Return the sliding window of all layers; most published files set one that `use_sliding_window` turns off."""
+    """Return the sliding window of all layers, or None. Most config files set a window but disable it."""
     is_used = fields.flag("use_sliding_window", False)
     num_full = fields.count("max_window_layers", default=28, minimum=0)
     fields.optional_count("sliding_window")
@@ -29,7 +29,7 @@ def _read_window(fields: ConfigFields, num_layers: int) -> int | None:
     if not is_used or kinds != {"sliding_attention"}:
         key = "layer_types" if listed else "max_window_layers"
         requested = f"{' and '.join(sorted(kinds))} with use_sliding_window={is_used}"
-        raise fields.error(f"{key} asks for {requested}, which is not supported (all layers must be of one kind)")
+        raise fields.error(f"{key} asks for {requested}, which is not supported (all layers must use the same kind)")
     return fields.count("sliding_window")
 
 

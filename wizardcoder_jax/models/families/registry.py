@@ -1,4 +1,4 @@
-"""The model families by `model_type`: config.json <-> ArchConfig, tensor mappings, published models."""
+"""The registry of model families by `model_type`: config.json reading and writing, tensor mappings, published models."""
 
 import importlib
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def _find_families() -> Iterator[ModelFamily]:
-    """Yield `FAMILY` of every module of this package that defines one."""
+    """Yield the `FAMILY` of every module in this package that defines one."""
     for module in pkgutil.iter_modules(families.__path__):
         family = getattr(importlib.import_module(f"{families.__name__}.{module.name}"), "FAMILY", None)
         if isinstance(family, ModelFamily):
@@ -36,32 +36,32 @@ def family_of(model_type: object, location: str) -> ModelFamily:
     """Return the family with this `model_type`.
 
     Args:
-        model_type: as in config.json.
-        location: where it was found, for the error message.
+        model_type: value from config.json.
+        location: name of the file, for the error message.
 
     Raises:
-        InputError: it is not a family that we support.
+        InputError: the family is not supported.
     """
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        raise InputError(f"{location}: unknown architecture model_type={model_type!r}; known: {', '.join(sorted(FAMILIES))}")
+        raise InputError(f"{location}: unknown architecture model_type={model_type!r}; known are {', '.join(sorted(FAMILIES))}")
     return family
 
 
 def read_arch(config: dict[str, Any], location: str) -> ArchConfig:
-    """Return the architecture that a config.json describes; log keys that are unknown and do not affect it.
+    """Return the architecture that a config.json describes, and log its unknown keys that do not affect the model.
 
     Args:
         config: the parsed file.
-        location: its name, for messages.
+        location: name of the file, for messages.
 
     Raises:
-        InputError: an unknown family, a missing key, a value of the wrong type, or a setting that changes the model's
+        InputError: the family is unknown, a key is missing, a value has the wrong type, or a setting changes the model's
             computation in a way that we do not support.
     """
     family = family_of(config.get("model_type"), location)
     fields = ConfigFields(config, location)
-    fields.require("scale_attn_weights", True)  # a key of GPTBigCode that some files of other families copy
+    fields.require("scale_attn_weights", True)  # a GPTBigCode key that some files of other families also contain
     read = {
         **family.arch_fields,
         **family.read_config(fields),
@@ -97,7 +97,7 @@ def write_config(arch: ArchConfig, dtype: str) -> dict[str, Any]:
 
 
 def tensor_mappings(arch: ArchConfig) -> list[TensorMapping]:
-    """Return the tensor mappings of `arch`: the head only if it is not tied, biases only where the model has them."""
+    """Return the tensor mappings of `arch`, without a tied output head and without biases that the model lacks."""
 
     def is_present(mapping: TensorMapping) -> bool:
         if mapping.hf_name == TIED_HEAD:
@@ -109,6 +109,6 @@ def tensor_mappings(arch: ArchConfig) -> list[TensorMapping]:
 
 
 def published_arch(hub_id: str) -> ArchConfig | None:
-    """Return the architecture of a published model, e.g. "bigcode/starcoder"; None if it is not in the table."""
+    """Return the architecture of a published model, e.g. "bigcode/starcoder"; None if its config is not listed."""
     config = PUBLISHED_CONFIGS.get(hub_id)
     return None if config is None else read_arch(config, hub_id)

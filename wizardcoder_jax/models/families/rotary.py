@@ -32,10 +32,10 @@ def read_rotary_config(fields: ConfigFields, *, max_positions: int, tied: bool, 
     """Read the fields of ArchConfig that the families with rotary positions share.
 
     Args:
-        fields: the config.
+        fields: the keys of config.json.
         max_positions: the family's default context length.
         tied: the family's default of `tie_word_embeddings`.
-        multi_head: if the config does not give the number of key/value heads, it equals the number of query heads.
+        multi_head: whether the number of key/value heads defaults to the number of query heads.
     """
     embed_dim, num_heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     fields.choice("position_embedding_type", table={"rope": None, "rotary": None}, default="rope")
@@ -55,7 +55,7 @@ def read_rotary_config(fields: ConfigFields, *, max_positions: int, tied: bool, 
 
 
 def _read_rope(fields: ConfigFields) -> tuple[float, float]:
-    """Read base and linear scale of the rotary angles, from `rope_parameters` (transformers 5) or `rope_scaling` (4)."""
+    """Read the base and the linear scale of RoPE from `rope_parameters` (transformers 5) or `rope_scaling` (version 4)."""
     theta, found = fields.optional_number("rope_theta"), set[tuple[float, float]]()
     for rope in filter(None, (fields.nested("rope_parameters"), fields.nested("rope_scaling"))):
         linear = rope.choice("rope_type", "type", table={"default": False, "linear": True}, default="default")
@@ -63,9 +63,9 @@ def _read_rope(fields: ConfigFields) -> tuple[float, float]:
         if linear and factor is None:
             raise fields.error("linear rope scaling needs a factor")
         if (factor or 1.0) != 1.0 and not linear:
-            raise fields.error(f"the rope factor {factor} needs the type 'linear'")
+            raise fields.error(f"the rope factor {factor} is only supported with the type 'linear'")
         if None not in (theta, own_theta) and theta != own_theta:
-            raise fields.error(f"rope_theta={theta} and rope_theta={own_theta} disagree")
+            raise fields.error(f"the top-level rope_theta={theta} and the nested rope_theta={own_theta} disagree")
         rope.check_unread()
         found.add((own_theta or theta or 10000.0, factor or 1.0))
     if len(found) > 1:
@@ -100,7 +100,7 @@ def published_rotary_config(
         num_layers: number of blocks.
         heads: numbers of query heads and of key/value heads.
         tokens: vocabulary size, bos id, eos id.
-        own: further keys, which override the others.
+        own: further keys of the model's config.json, which override the others.
     """
     shape = {"hidden_size": embed_dim, "intermediate_size": mlp_dim, "num_hidden_layers": num_layers}
     num_heads = dict(zip(("num_attention_heads", "num_key_value_heads"), heads, strict=True))

@@ -1,7 +1,7 @@
-"""Invertible mappings between Hugging Face tensors and our parameters; import and export both follow them.
+"""Invertible mappings between Hugging Face tensors and our parameters, for both import and export.
 
-Our kernels are [inputs..., outputs...]; a torch Linear stores [outputs, inputs]. Layers are stacked: the tensor of layer {i}
-fills index i of our parameter.
+Our kernels have the shape [inputs..., outputs...], whereas a torch Linear stores [outputs, inputs]. Our layers are stacked: the
+tensor of layer {i} is stored at index i of our parameter.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ Shape = tuple[int, ...]
 
 
 class Pattern(Protocol):
-    """The conversion of one Hugging Face tensor to one layer of our parameters, and back."""
+    """The conversion between one Hugging Face tensor and one layer of our parameters."""
 
     def to_ours(self, tensor: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        """Return our parameters, of `shapes`; as views of `tensor` where possible."""
+        """Return our parameters with the given `shapes`, as views of `tensor` where possible."""
         ...
 
     def to_hf(self, parts: list[jax.Array], arch: ArchConfig) -> jax.Array:
@@ -35,7 +35,7 @@ class Pattern(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class VectorPattern:
-    """A bias or the scale of a norm, reshaped to our dims."""
+    """The pattern of a bias or a norm's scale, which is only reshaped."""
 
     def to_ours(self, tensor: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
         """See Pattern."""
@@ -52,7 +52,7 @@ class VectorPattern:
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingPattern:
-    """An embedding of tokens or positions; ours is padded with zero rows, which export removes."""
+    """The pattern of a token or position embedding. Ours is padded with zero rows, which export removes."""
 
     num_rows: Callable[[ArchConfig], int]
 
@@ -72,7 +72,7 @@ class EmbeddingPattern:
 
 @dataclasses.dataclass(frozen=True)
 class KernelPattern:
-    """The weight of a Linear; ours is the transpose, with outputs last."""
+    """The pattern of a Linear's weight. Ours is the transpose, with outputs last."""
 
     num_in: int = 1
 
@@ -91,21 +91,21 @@ class KernelPattern:
 
 TOKEN_EMBEDDING = EmbeddingPattern(lambda arch: arch.vocab_size)
 POSITION_EMBEDDING = EmbeddingPattern(lambda arch: arch.max_positions)
-TIED_HEAD = "lm_head.weight"  # files of models with tied embeddings may contain it, as a copy of the token embedding
-BUFFER_SUFFIXES = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")  # tensors in files that are not weights
+TIED_HEAD = "lm_head.weight"  # files of models with tied embeddings may contain it as a copy of the embedding
+BUFFER_SUFFIXES = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")  # tensors that are not weights
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorMapping:
-    """A Hugging Face tensor (in every layer {i}), our parameters, and the conversion between them."""
+    """The name of a Hugging Face tensor ("{i}" is the layer), our parameters, and the conversion between them."""
 
     hf_name: str
-    params: tuple[str, ...]  # dotted paths in Transformer
+    params: tuple[str, ...]  # dotted paths of our parameters in Transformer
     pattern: Pattern
 
     @property
     def per_layer(self) -> bool:
-        """Whether every layer has such a tensor."""
+        """Whether there is one such tensor per layer."""
         return "{i}" in self.hf_name
 
 
@@ -115,12 +115,12 @@ def map_tensor(hf_name: str, param: str, pattern: Pattern) -> TensorMapping:
 
 
 def map_linear(hf_name: str, param: str, num_in: int = 1) -> list[TensorMapping]:
-    """Map weight and bias of a Linear to a projection with `num_in` input dims."""
+    """Map the weight and bias of a Linear to a projection with `num_in` input dims."""
     weight = map_tensor(f"{hf_name}.weight", f"{param}.kernel", KernelPattern(num_in))
     return [weight, map_tensor(f"{hf_name}.bias", f"{param}.bias", VectorPattern())]
 
 
 def map_layer_norm(hf_name: str, param: str) -> list[TensorMapping]:
-    """Map weight and bias of a LayerNorm."""
+    """Map the weight and bias of a LayerNorm to the scale and bias of a Norm."""
     scale = map_tensor(f"{hf_name}.weight", f"{param}.scale", VectorPattern())
     return [scale, map_tensor(f"{hf_name}.bias", f"{param}.bias", VectorPattern())]
