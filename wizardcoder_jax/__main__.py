@@ -1,4 +1,4 @@
-"""The `wizardcoder` program: `wizardcoder COMMAND ...` equals `python -m wizardcoder_jax.COMMAND ...`."""
+"""The `wizardcoder` program: `wizardcoder COMMAND ...` is the same as `python -m wizardcoder_jax.COMMAND ...`."""
 
 import ast
 import difflib
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def list_commands() -> dict[str, str]:
-    """Return the name of each command and the first line of its docstring. Imports no command."""
+    """Return the first line of each command's docstring by command name, without importing any command."""
     files = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
     docstrings = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in files}
     return {name: docstring.partition("\n")[0] for name, docstring in docstrings.items()}

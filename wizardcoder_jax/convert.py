@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write a checkpoint of step 0 with the model's weights, unchanged."""
+    """Write the model's unchanged weights as a checkpoint of step 0."""
     config = parse_command_line(ConvertConfig, argv)
 
     from wizardcoder_jax.checkpoints.manager import CheckpointManager
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         license=opened.provenance.license,
         checksums=weights.checksums,
     )
-    if is_main_process():  # not before the new weights are loaded
+    if is_main_process():  # only now that the new weights are loaded
         remove_folder(os.path.join(config.output, "checkpoints"))
     barrier("the old checkpoint is gone")
     with CheckpointManager(config.output, keep=1) as checkpoints:

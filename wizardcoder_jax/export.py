@@ -12,7 +12,7 @@ from wizardcoder_jax.core.instruction_template import WIZARDCODER_CHAT_TEMPLATE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the folder; an earlier export of that name is replaced once the new one is complete."""
+    """Write the model folder. An earlier export at the same path is replaced once the new one is complete."""
     config = parse_command_line(ExportConfig, argv)
     _check_output(config)
     results = [(path, read_json(path)) for path in config.results]

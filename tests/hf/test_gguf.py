@@ -172,8 +172,8 @@ REJECTED = {  # changed metadata, added tensors, message
     "a window": ({"llama.attention.sliding_window": 16}, {}, r"sliding_window=16 changes the computation"),
     "layers that differ": ({"llama.attention.head_count_kv": [2, 1]}, {}, r"head_count_kv=\[2, 1\] must be a whole number"),
     "a surplus tensor": ({}, SURPLUS, r"1 tensors do not belong to the model, e\.g\. blk\.0\.attn_q\.bias"),
-    "a type that is no weight": ({}, {"ids": np.arange(8, dtype=np.int32)}, r"ids is I32, which cannot be read"),
-    "an adapter": ({"general.type": "adapter"}, {}, r"general\.type='adapter' is not a model"),
+    "a type that is no weight": ({}, {"ids": np.arange(8, dtype=np.int32)}, r"ids is of type I32, which cannot be read"),
+    "an adapter": ({"general.type": "adapter"}, {}, r"is not a model \(general\.type='adapter'\)"),
     "another family": ({"general.architecture": "mamba"}, {}, r"GGUF architecture 'mamba' is not supported"),
     "a part of a model": ({"split.count": 3}, {}, r"one of 3 shards of a model; join them"),
     "a missing size": ({"llama.embedding_length": None}, {}, r"the key 'llama\.embedding_length' is missing"),
@@ -182,7 +182,11 @@ REJECTED = {  # changed metadata, added tensors, message
     "a number of a wrong type": ({"llama.rope.freq_base": True}, {}, r"freq_base=True must be a finite number"),
     "heads that do not divide": ({"llama.attention.head_count": 3}, {}, r"256 is not a multiple of the number of heads 3"),
     "heads that do not group": ({"llama.attention.head_count_kv": 3}, {}, r"num_heads 4 is not a multiple of num_kv_heads 3"),
-    "another vocabulary": ({"tokenizer.ggml.tokens": ["a", "b"]}, {}, r"token_type has \d+ entries, tokenizer\.ggml\.tokens 2"),
+    "another vocabulary": (
+        {"tokenizer.ggml.tokens": ["a", "b"]},
+        {},
+        r"token_type has \d+ entries, but tokenizer\.ggml\.tokens has 2",
+    ),
 }
 
 

@@ -288,8 +288,8 @@ MALFORMED = {
     "tokens that are numbers": ({"tokenizer.ggml.tokens": [1, 2]}, "tokenizer.ggml.tokens has the wrong type"),
     "a token twice": ({"tokenizer.ggml.tokens": ["a", "a"]}, "has duplicates"),
     "types that are texts": ({"tokenizer.ggml.token_type": ["1"]}, "token_type has the wrong type"),
-    "too few types": ({"tokenizer.ggml.token_type": [1, 1]}, r"token_type has 2 entries, tokenizer.ggml.tokens \d+"),
-    "too few scores": ({"tokenizer.ggml.scores": [0.0]}, r"scores has 1 entries, tokenizer.ggml.tokens \d+"),
+    "too few types": ({"tokenizer.ggml.token_type": [1, 1]}, r"token_type has 2 entries, but tokenizer.ggml.tokens has \d+"),
+    "too few scores": ({"tokenizer.ggml.scores": [0.0]}, r"scores has 1 entries, but tokenizer.ggml.tokens has \d+"),
     "no merges": ({"tokenizer.ggml.merges": None}, "tokenizer.ggml.merges is missing"),
     "a merge of one token": ({"tokenizer.ggml.merges": ["ab"]}, "merges joins 'ab' and ''"),
     "a merge of no tokens": ({"tokenizer.ggml.merges": ["ab zz"]}, "merges joins 'ab' and 'zz'"),
@@ -299,7 +299,7 @@ MALFORMED = {
     "a flag that is none": ({"tokenizer.ggml.add_bos_token": 1}, "add_bos_token=1 must be true or false"),
     "an unnamed beginning": (
         {"tokenizer.ggml.bos_token_id": None, "tokenizer.ggml.add_bos_token": True},
-        "adds a bos_token but does not define it",
+        "adds the bos_token to every text but does not define it",
     ),
 }
 

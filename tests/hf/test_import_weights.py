@@ -269,7 +269,7 @@ def test_an_invalid_tokenizer_config_is_rejected(broken, text):
 def test_a_tokenizer_larger_than_the_model_is_rejected(broken):
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
-    with pytest.raises(InputError, match=r"tokenizer has ids up to \d+, the model only 100"):
+    with pytest.raises(InputError, match=r"tokenizer has ids up to \d+, but the model only 100 ids"):
         ModelSource(str(broken))
 
 

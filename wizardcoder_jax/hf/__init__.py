@@ -1,1 +1,1 @@
-"""Import and export of Hugging Face models: weights, tokenizers, model cards, GGUF. Only .bin files need torch."""
+"""Import and export of Hugging Face models: weights, tokenizers, model cards, GGUF. Only reading .bin files requires torch."""

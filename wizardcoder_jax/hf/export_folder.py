@@ -1,4 +1,4 @@
-"""Export to a Hugging Face folder, tensor by tensor, from arrays that may be spread over many hosts."""
+"""Export of a model to a Hugging Face folder, tensor by tensor. The weights may be spread over many hosts."""
 
 import contextlib
 import functools
@@ -38,10 +38,10 @@ from wizardcoder_jax.models.transformer import Transformer
 
 
 def parse_size(size: str) -> int:
-    """Parse a size like 5GB, 500MB or 123 to bytes.
+    """Parse a size like 5GB, 500MB or 123 into bytes.
 
     Raises:
-        InputError: it does not have this form.
+        InputError: the size does not have this form.
     """
     units = {"GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1, "": 1}
     number = size.upper().rstrip("GMKB")
@@ -62,18 +62,18 @@ def export_folder(
     """Write a Hugging Face folder that transformers can load.
 
     The folder is renamed to `output` once it is complete. Object stores cannot rename; there, config.json is written last.
-    Every process of the run must call this. Each writes some of the shards, to storage that all processes share.
+    Every process of the run must call this function and writes some of the shards, so `output` must be on shared storage.
 
     Args:
         weights: the model, and the checksums of its tensors if they are known.
-        tokenizer: the model's tokenizer, which is written too.
-        output: the folder, local or gs://; replaced if it exists.
-        dtype: of the weights; None keeps the model's.
-        max_shard_bytes: maximum size of a safetensors file.
-        extra_files: more files to write, name -> text.
+        tokenizer: the model's tokenizer, which is exported too.
+        output: path of the folder, local or gs://; an existing folder is replaced.
+        dtype: dtype of the exported weights; None keeps the model's dtypes.
+        max_shard_bytes: maximum size of a safetensors file in bytes.
+        extra_files: more files to write, name -> content.
 
     Raises:
-        InputError: the folder cannot be written (an existing one is left unchanged), or a tensor is damaged.
+        InputError: the folder cannot be written (an existing folder is left unchanged), or a tensor is damaged.
     """
     arch = weights.model.arch
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
@@ -97,10 +97,10 @@ def _json(value: object) -> str:
 
 @contextlib.contextmanager
 def _replacing(output: str) -> Iterator[str]:
-    """Yield a folder to write to; it replaces `output` once all processes have left the block without an error."""
+    """Yield a folder to write to. It replaces `output` once all processes have left the block without an error."""
     if is_remote(output):
         if is_main_process():
-            remote_path(os.path.join(output, "config.json")).unlink(missing_ok=True)  # marks the folder as incomplete
+            remote_path(os.path.join(output, "config.json")).unlink(missing_ok=True)  # without it, the folder is incomplete
         barrier("export begins")
         yield output
         return
@@ -162,7 +162,7 @@ def _write_shards(weights: Weights, folder: str, dtype: jnp.dtype | None, max_sh
 
 
 def _check(name: str, actual: str, imported: Checksums | None) -> None:
-    """Compare a checksum with that of the imported tensor, if it is known and the dtype is still the same."""
+    """Raise InputError if a tensor differs from the imported one, unless the dtype changed or no checksum is known."""
     expected = (imported or {}).get(name, actual)
     if expected != actual and expected.split(":")[0] == actual.split(":")[0]:
         raise InputError(

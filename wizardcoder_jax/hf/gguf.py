@@ -1,7 +1,7 @@
 """GGUF files of the Llama family: architecture, weights and tokenizer.
 
 Keys and tensor names are those of ggml-org/llama.cpp (gguf-py/gguf/constants.py and tensor_mapping.py, src/llama-arch.cpp;
-as in llama-cpp-python 0.3.36); the defaults of missing keys are llama.cpp's as well.
+as in llama-cpp-python 0.3.36). Missing keys get the same defaults as in llama.cpp.
 """
 
 import logging
@@ -38,11 +38,11 @@ _ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_
 
 
 class GgufFile:
-    """A GGUF file as a TensorSource: its tensors under their Hugging Face names.
+    """A GGUF file as a TensorSource, with the tensors under their Hugging Face names.
 
     Raises:
-        InputError: the file is not a GGUF file, is truncated, is not of the Llama family, or has settings that change the
-            model's computation in a way that we do not support.
+        InputError: the file is not a GGUF file, is truncated, contains a model of another family than Llama, or has settings
+            that change the model's computation in a way that we do not support.
     """
 
     def __init__(self, path: str) -> None:
@@ -50,7 +50,7 @@ class GgufFile:
         self._reader = GgufReader(path)
         metadata = self._reader.metadata
         if (kind := metadata.get("general.type", "model")) != "model":
-            raise InputError(f"{path}: general.type={kind!r:.40} is not a model")
+            raise InputError(f"{path}: the file is not a model (general.type={kind!r:.40})")
         if (family := metadata.get("general.architecture")) != "llama":
             raise InputError(f"{path}: GGUF architecture {family!r:.40} is not supported (only 'llama')")
         self._vocabulary = read_vocabulary(metadata, path)
@@ -90,12 +90,12 @@ class GgufFile:
             raise fields.error(str(error)) from error
 
     def _read_rope_scale(self, fields: ConfigFields) -> float:
-        """Read the divisor of positions. A factor without a type means linear scaling; scale_linear is its old name."""
+        """Read the number by which positions are divided. A factor without a type of scaling means linear scaling."""
         is_scaled = fields.choice("llama.rope.scaling.type", table={"none": False, "linear": True}, default="linear")
-        factor = _number(fields, "llama.rope.scale_linear", 1.0)
+        factor = _number(fields, "llama.rope.scale_linear", 1.0)  # the old name of scaling.factor
         factor = _number(fields, "llama.rope.scaling.factor", factor)
         fields.require("llama.rope.scaling.attn_factor", 1.0)
-        for key in ("original_context_length", "finetuned"):  # only other types of scaling use them
+        for key in ("original_context_length", "finetuned"):  # used only by other types of scaling
             fields.value(f"llama.rope.scaling.{key}")
         for name in _ROPE_FACTORS:
             if name in self._reader.tensors:
@@ -111,7 +111,7 @@ class GgufFile:
         return self._reader.tensors[self._gguf_names[name]].shape
 
     def dtype(self, name: str) -> np.dtype:
-        """See TensorSource; tensors of all types are dequantized to float32."""
+        """Return float32, because `read` dequantizes tensors of every type to it."""
         return np.dtype(np.float32)
 
     def read(self, name: str) -> np.ndarray:
@@ -129,14 +129,14 @@ class GgufFile:
 
 
 def _settings(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys llama.*; a list with the same number for every layer is replaced by that number."""
+    """Return the metadata keys llama.*, replacing lists that have the same number for every layer by that number."""
     settings = {key: value for key, value in metadata.items() if key.startswith("llama.")}
     uniform = {key: value[0] for key, value in settings.items() if isinstance(value, list) and len(set(value)) == 1}
     return {**settings, **uniform}
 
 
 def _number(fields: ConfigFields, key: str, default: float | None = None) -> float:
-    """Read a number above 0. Files store the nearest float32; this returns the shortest decimal, as in the published config."""
+    """Read a number above 0. GGUF stores the nearest float32; return the shortest decimal, as in the published config."""
     found = fields.value(key)
     value: Any = default if found is None else found
     if value is None:
@@ -147,9 +147,9 @@ def _number(fields: ConfigFields, key: str, default: float | None = None) -> flo
 
 
 def _check_unread(fields: ConfigFields, location: str) -> None:
-    """Reject settings of the architecture that have not been read and are not neutral; log the others."""
+    """Reject unread settings that change the architecture, and log the other unread settings."""
     fields.require("llama.attention.causal", True)
-    fields.value("llama.vocab_size")  # ignored: the import compares the shape of the embedding with the list of tokens
+    fields.value("llama.vocab_size")  # not needed: the import compares the embedding's shape with the list of tokens
     if ignored := fields.check_unread():
         logger.info("%s: ignored unknown keys that do not affect the model: %s", location, ", ".join(sorted(ignored)))
 

@@ -1,7 +1,7 @@
 """A reader of the GGUF container: metadata, and tensors that are read and dequantized one at a time.
 
-The layout is that of ggml-org/ggml, docs/gguf.md (versions 2 and 3, little-endian). The file is read by offset
-and not mapped into memory, where pages that have been read would stay. Dequantization uses the `gguf` package.
+The layout is that of ggml-org/ggml, docs/gguf.md (versions 2 and 3, little-endian). The file is read by offset instead of being
+mapped into memory, because mapped pages stay in memory after they have been read. The `gguf` package dequantizes.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _NUMBERS = {  # type code in the file -> numpy type
 }
 _MAX_DIMS = 4
 _MAX_NAME = 255  # characters
-_CHUNK_BYTES = 2**20  # float32 bytes dequantized at a time: twice as fast if they fit a core's cache
+_CHUNK_BYTES = 2**20  # bytes of float32 to dequantize at a time; twice as fast if they fit into a core's cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,25 +31,25 @@ class TensorInfo:
 
     kind: gguf.GGMLQuantizationType
     shape: tuple[int, ...]  # slowest dim first, as in numpy
-    offset: int  # from the start of the file
+    offset: int  # bytes from the start of the file
     num_bytes: int
 
     @property
     def num_rows(self) -> int:
-        """The number of rows of `shape[-1]` elements."""
+        """Number of rows, each of `shape[-1]` elements."""
         return math.prod(self.shape[:-1])
 
 
 class GgufReader:
-    """One GGUF file.
+    """An opened GGUF file.
 
     Attributes:
-        metadata: key -> int, float, bool, str, or a list of them.
+        metadata: key -> value: an int, float, bool or str, or a list of these.
         tensors: name -> info, in the order of the file.
 
     Raises:
-        InputError: the file is not a GGUF file, is truncated, or cannot be read (big-endian, one of several shards, unknown
-            types).
+        InputError: the file is not a GGUF file, is truncated, or is not supported (big-endian, one of several shards, unknown
+            tensor types).
     """
 
     def __init__(self, path: str) -> None:
@@ -66,7 +66,7 @@ class GgufReader:
                 raise
             raise InputError(f"{path}: truncated or not a GGUF file ({error}); download it again") from error
         if (parts := self.metadata.get("split.count", 1)) not in (0, 1):
-            raise InputError(f"{path}: one of {parts} shards of a model; join them with llama-gguf-split --merge")
+            raise InputError(f"{path}: this file is one of {parts} shards of a model; join them with llama-gguf-split --merge")
 
     def _read_infos(self, cursor: "_Cursor", num_tensors: int) -> dict[str, TensorInfo]:
         found: dict[str, tuple[int, tuple[int, ...], int]] = {}
@@ -78,12 +78,12 @@ class GgufReader:
             found[name] = (cursor.number("<u4"), shape, cursor.number("<u8"))
         alignment = self.metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
-            raise ValueError(f"general.alignment is {alignment!r}")
+            raise ValueError(f"general.alignment is {alignment!r}, expected an integer above 0")
         start = -(-cursor.position // alignment) * alignment
         infos = {name: self._info(name, *fields, start) for name, fields in found.items()}
         for name, info in infos.items():
             if info.offset + info.num_bytes > cursor.end:
-                raise ValueError(f"{name} ends at byte {info.offset + info.num_bytes}, the file at {cursor.end}")
+                raise ValueError(f"{name} ends at byte {info.offset + info.num_bytes}, but the file at {cursor.end}")
         return infos
 
     def _info(self, name: str, kind: int, shape: tuple[int, ...], offset: int, start: int) -> TensorInfo:
@@ -92,13 +92,14 @@ class GgufReader:
             num_bytes = math.prod(gguf.quant_shape_to_byte_shape(shape, known))
             gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[known][1]), np.uint8), known)
         except NotImplementedError as error:
-            raise InputError(f"{self.path}: {name} is {known.name}, which cannot be read") from error
+            raise InputError(f"{self.path}: the tensor {name} is of type {known.name}, which cannot be read") from error
         except (ValueError, KeyError) as error:
-            raise InputError(f"{self.path}: {name} {list(shape)} of type {kind} cannot be read ({error})") from error
+            problem = f"the tensor {name} {list(shape)} of type {kind} cannot be read ({error})"
+            raise InputError(f"{self.path}: {problem}") from error
         return TensorInfo(kind=known, shape=shape, offset=start + offset, num_bytes=num_bytes)
 
     def read(self, name: str) -> np.ndarray:
-        """Read and dequantize one tensor: float32, rows in the order of the file.
+        """Read and dequantize one tensor. Returns float32, with rows in the order of the file.
 
         Raises:
             InputError: the file is truncated.
@@ -119,48 +120,48 @@ class GgufReader:
 
 
 def _check_start(file: BinaryIO, path: str) -> None:
-    """Check magic number and version.
+    """Check the magic number and the version.
 
     Raises:
         ValueError: the file is not a GGUF file.
-        InputError: its byte order or version is not supported.
+        InputError: the byte order or version of the file is not supported.
     """
     if file.read(4) != MAGIC:
-        raise ValueError(f"it does not begin with {MAGIC.decode()}")
+        raise ValueError(f"the file does not begin with {MAGIC.decode()}")
     version = file.read(4)
-    if len(version) == 4 and version[:2] == b"\0\0":  # a small version number with swapped bytes
+    if len(version) == 4 and version[:2] == b"\0\0":  # a small big-endian version number
         raise InputError(f"{path}: a big-endian GGUF file cannot be read; convert it with gguf-convert-endian")
     if int.from_bytes(version, "little") not in VERSIONS:
         raise InputError(f"{path}: GGUF version {int.from_bytes(version, 'little')} is not supported, only {VERSIONS}")
 
 
 class _Cursor:
-    """Reads consecutive values of a file's header, never past the end of the file."""
+    """A reader of consecutive values in a file's header, which never reads past the end of the file."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file, self.end, self.position = file, end, file.tell()
 
     def take(self, num_bytes: int) -> bytes:
-        """Read `num_bytes` bytes; raise ValueError if the file ends before."""
+        """Read `num_bytes` bytes; raise ValueError if the file ends before that."""
         if self.position + num_bytes > self.end:
-            raise ValueError(f"it ends at byte {self.end}, within its header")
+            raise ValueError(f"the file ends at byte {self.end}, within its header")
         self.position += num_bytes
         return self._file.read(num_bytes)
 
     def number(self, kind: str) -> Any:
-        """Read one number of a numpy type."""
+        """Read one number of the numpy type `kind`."""
         return self.numbers(kind, 1)[0]
 
     def numbers(self, kind: str, count: int) -> list[Any]:
-        """Read `count` numbers of a numpy type, as Python numbers."""
+        """Read `count` numbers of the numpy type `kind`, and return Python numbers."""
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind).tolist()
 
     def text(self) -> str:
-        """Read a string: its length in bytes, then UTF-8."""
+        """Read a string, which is stored as its length in bytes followed by its UTF-8 bytes."""
         return self.take(self.number("<u8")).decode("utf-8")
 
     def name(self) -> str:
-        """Read the name of a key or tensor; raise ValueError if it cannot be one."""
+        """Read the name of a key or tensor; raise ValueError if the name is too long or not printable."""
         name = self.text()
         if len(name) > _MAX_NAME or not name.isprintable():
             raise ValueError(f"invalid name of {len(name)} characters before byte {self.position}")

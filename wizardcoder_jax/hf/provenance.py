@@ -9,7 +9,7 @@ import huggingface_hub
 
 from wizardcoder_jax.core.filesystem import exists, read_text
 
-_LICENSES = {  # of published base models, by prefixes of their hub ids; source: their model pages
+_LICENSES = {  # prefix of hub ids -> license of these published models; source: their model pages
     "bigcode/": "bigcode-openrail-m",
     "WizardLMTeam/WizardCoder-15B": "bigcode-openrail-m",
     "codellama/": "llama2",
@@ -31,17 +31,17 @@ LICENSE_NOTES = {  # obligations when distributing a fine-tuned model
 class Provenance(NamedTuple):
     """The base model and the license of a model; None where unknown."""
 
-    base_model: str | None  # hub id
-    license: str | None  # Hugging Face's identifier
+    base_model: str | None  # hub id of the base model
+    license: str | None  # Hugging Face's identifier of the license
 
 
 def read_provenance(model: str, folder: str, config: Mapping[str, Any]) -> Provenance:
-    """Read the provenance of a Hugging Face folder from its model card and from what we know of published base models.
+    """Read the provenance of a Hugging Face folder from its model card, its config and the licenses of published models.
 
     Args:
-        model: the MODEL argument of the user, possibly a hub id.
-        folder: the local folder.
-        config: its config.json.
+        model: MODEL argument of the user, possibly a hub id.
+        folder: path of the folder.
+        config: content of the folder's config.json.
     """
     readme = os.path.join(folder, "README.md")
     card = _front_matter(read_text(readme)) if exists(readme) else {}
@@ -52,7 +52,7 @@ def read_provenance(model: str, folder: str, config: Mapping[str, Any]) -> Prove
 
 
 def with_known_license(provenance: Provenance) -> Provenance:
-    """Add the license of a published base model if no license is given."""
+    """Fill in the license of a published base model if `provenance` has none."""
     known = (license for start, license in _LICENSES.items() if (provenance.base_model or "").startswith(start))
     return provenance if provenance.license else provenance._replace(license=next(known, None))
 
@@ -60,5 +60,5 @@ def with_known_license(provenance: Provenance) -> Provenance:
 def _front_matter(text: str) -> dict[str, Any]:
     try:
         return huggingface_hub.ModelCard(text, ignore_metadata_errors=True).data.to_dict()
-    except Exception:  # the card is optional information, and malformed YAML raises many kinds of errors
+    except Exception:  # the card is optional, and malformed YAML raises many kinds of errors
         return {}

@@ -1,9 +1,11 @@
 """Reading and writing safetensors files one tensor at a time, on disks and object stores.
 
-The safetensors library maps files into memory and writes whole shards from memory, so it needs more memory than one tensor, and
-it does not support gs://. The format (huggingface/safetensors, README): 8 bytes, little endian, the length
-of a JSON header; the header, {name: {"dtype", "shape", "data_offsets": [begin, end]}} and "__metadata__"; then the tensors
-without gaps, offsets counted from the end of the header.
+The safetensors library maps files into memory and writes complete shards from memory, so it needs memory for more than one
+tensor, and it does not support gs://.
+
+Format of a file (huggingface/safetensors, README): the length of the header as 8 bytes, little-endian; a JSON header with
+{name: {"dtype", "shape", "data_offsets": [begin, end]}} and "__metadata__"; then the tensors without gaps. Offsets are counted
+from the end of the header.
 """
 
 import json
@@ -20,7 +22,7 @@ from wizardcoder_jax.core.filesystem import open_bytes
 from wizardcoder_jax.hf.tensor_source import map_tensors_to_files, num_bytes, shard_files
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
-MAX_HEADER_BYTES = 100_000_000  # the library's own limit
+MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors library
 _DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -31,7 +33,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
 class TensorEntry(NamedTuple):
-    """Dtype, shape and location of a tensor in a file."""
+    """The dtype, shape and location of a tensor in a file."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -40,7 +42,7 @@ class TensorEntry(NamedTuple):
 
 
 def read_header(path: str, file: IO[bytes]) -> dict[str, TensorEntry]:
-    """Read the header of an open file: its tensors by name, in the order of their data.
+    """Read the header of an open file. Returns its tensors by name, in the order of their data.
 
     Raises:
         InputError: the file is truncated (the message names the first tensor that is cut off) or malformed.
@@ -72,11 +74,11 @@ def read_header(path: str, file: IO[bytes]) -> dict[str, TensorEntry]:
 
 def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
     if fields["dtype"] not in _DTYPES:
-        raise ValueError(f"{name} is {fields['dtype']}, only {', '.join(_DTYPES)} are supported")
+        raise ValueError(f"the dtype of {name} is {fields['dtype']}, but only {', '.join(_DTYPES)} are supported")
     dtype, shape = _DTYPES[fields["dtype"]], tuple(fields["shape"])
     begin, end = fields["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-        raise ValueError(f"{name} has shape {list(shape)} at {[begin, end]}")
+        raise ValueError(f"{name} has shape {list(shape)} and data_offsets {[begin, end]}, which are not all integers >= 0")
     expected = num_bytes(dtype, shape)
     if end - begin != expected:
         raise ValueError(f"{name} of shape {list(shape)} has {end - begin} bytes, expected {expected}")
@@ -84,10 +86,10 @@ def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
 
 
 class SafetensorsSource:
-    """A TensorSource of a Hugging Face folder, local or gs://, with model.safetensors, or shards and an index.
+    """A TensorSource for a Hugging Face folder (local or gs://) with model.safetensors, or with shards and an index.
 
     Raises:
-        InputError: there are no such files, or one is truncated, malformed or does not match the index.
+        InputError: these files are missing, truncated or malformed, or do not match the index.
     """
 
     def __init__(self, folder: str) -> None:
@@ -131,14 +133,14 @@ class SafetensorsSource:
 
 
 class ShardPlan(NamedTuple):
-    """A file to write: its name and its tensors."""
+    """A safetensors file to write: its name, and the dtypes and shapes of its tensors by name."""
 
     file: str
     tensors: dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 
 def plan_shards(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_shard_bytes: int) -> list[ShardPlan]:
-    """Distribute tensors, in order, over files of at most `max_shard_bytes`; a larger tensor gets a file of its own."""
+    """Distribute tensors, in order, over files of at most `max_shard_bytes`. A larger tensor gets its own file."""
     shards: list[dict[str, tuple[np.dtype, tuple[int, ...]]]] = [{}]
     shard_bytes = 0
     for name, (dtype, shape) in tensors.items():
@@ -161,10 +163,10 @@ def build_index(shards: Sequence[ShardPlan]) -> dict[str, Any]:
 
 
 class ShardWriter:
-    """Writes a safetensors file: the header first, then the tensors in the order of the plan.
+    """A writer of one safetensors file: it writes the header first, then the tensors in the order of the plan.
 
     Args:
-        file: a file open for writing.
+        file: binary file that is open for writing.
         plan: the tensors to write.
     """
 
@@ -177,7 +179,7 @@ class ShardWriter:
             header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)  # so that tensors start at a multiple of 8 bytes, as in files of the library
+        text += b" " * (-len(text) % 8)  # aligns the tensors to 8 bytes, as the safetensors library does
         file.write(struct.pack("<Q", len(text)) + text)
 
     def write(self, name: str, tensor: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The interface of weight files: tensors under their Hugging Face names, read one at a time."""
+"""The common interface of weight files, whose tensors have Hugging Face names and are read one at a time."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from wizardcoder_jax.core.filesystem import exists, read_text
 
 
 class TensorSource(Protocol):
-    """Tensors under their Hugging Face names."""
+    """A source of tensors under their Hugging Face names."""
 
     location: str  # file or folder, for messages
 
@@ -40,12 +40,12 @@ def num_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
 
 
 def shard_files(folder: str, single: str, index: str) -> dict[str, set[str] | None]:
-    """Return the weight files of a folder, each with its tensors according to the index (None without an index).
+    """Return the weight files of a folder: path -> names of its tensors according to the index (None without an index).
 
     Args:
-        folder: local or gs://.
-        single: file name of a model with a single file.
-        index: file name of the index of a model with several files.
+        folder: path of the folder, local or gs://.
+        single: name of the weight file if there is only one.
+        index: name of the index file if there are several weight files.
 
     Raises:
         InputError: the index is malformed, or a file is missing.
@@ -67,7 +67,7 @@ def shard_files(folder: str, single: str, index: str) -> dict[str, set[str] | No
 
 def _require_file(file: str) -> str:
     if not exists(file):
-        raise InputError(f"{file} is missing; a model folder has one weight file, or all shards of its index")
+        raise InputError(f"{file} is missing; a model folder needs one weight file, or all shards that its index lists")
     return file
 
 
@@ -76,10 +76,10 @@ def map_tensors_to_files(files: dict[str, set[str] | None], list_names: Callable
 
     Args:
         files: from `shard_files`.
-        list_names: returns the names of the tensors in a file.
+        list_names: function that returns the names of the tensors in a file.
 
     Raises:
-        InputError: a tensor is in two files, or not in the file that the index names.
+        InputError: a tensor is in two files, or a file does not match the index.
     """
     found: dict[str, str] = {}
     for file, expected in files.items():

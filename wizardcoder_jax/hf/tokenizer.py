@@ -17,18 +17,14 @@ from wizardcoder_jax.core.filesystem import exists, read_text
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SENTENCEPIECE_SPACE = "\u2581"
-_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's byte tokens
-_EXPORTED_SETTINGS = (
-    "model_max_length",
-    "padding_side",
-    "truncation_side",
-)  # of tokenizer_config.json
+_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")  # names of SentencePiece's byte tokens
+_EXPORTED_SETTINGS = ("model_max_length", "padding_side", "truncation_side")  # keys of tokenizer_config.json
 
 
 def _build_byte_decoder() -> dict[str, int]:
-    """Return the byte of each character that byte-level tokenizers use for bytes.
+    """Return the mapping from the characters that byte-level tokenizers use to the bytes that they represent.
 
-    Printable Latin-1 characters stand for themselves, the other bytes follow from U+0100.
+    Printable Latin-1 characters represent themselves. The other bytes are represented by the characters from U+0100 on.
 
     Source: openai/gpt-2 (src/encoder.py, bytes_to_unicode).
     """
@@ -49,9 +45,9 @@ class Tokenizer:
 
     Args:
         backend: the tokenizer of the `tokenizers` package.
-        special_tokens: "eos_token" and, if they exist, "bos_token", "unk_token", "pad_token" -> text.
+        special_tokens: text of "eos_token" and, if they exist, of "bos_token", "unk_token" and "pad_token".
         chat_template: Jinja source, or None for a model without one.
-        settings: further entries of tokenizer_config.json for export.
+        settings: further entries of tokenizer_config.json to export.
 
     Raises:
         InputError: there is no end-of-text token.
@@ -78,17 +74,17 @@ class Tokenizer:
 
     @property
     def eos_token(self) -> str:
-        """The text of the end-of-text token."""
+        """Text of the end-of-text token."""
         return self.special_tokens["eos_token"]
 
     @property
     def bos_id(self) -> int | None:
-        """The id of the begin-of-text token, or None."""
+        """Id of the begin-of-text token, or None."""
         return self._special_id("bos_token")
 
     @property
     def pad_id(self) -> int | None:
-        """The id of the padding token, or None."""
+        """Id of the padding token, or None."""
         return self._special_id("pad_token")
 
     def _special_id(self, kind: str) -> int | None:
@@ -97,12 +93,12 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The largest id plus one, special tokens included."""
+        """Largest token id plus one, including special tokens."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that determines the ids of a text, and of the end-of-text id."""
+        """Hash of everything that determines how texts are encoded, and of the end-of-text id."""
         return hashlib.sha256(f"{self._backend.to_str()}\0{self.eos_id}".encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
@@ -114,12 +110,12 @@ class Tokenizer:
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_truncated(self, texts: Sequence[str], max_length: int) -> list[tuple[list[int], bool]]:
-        """Encode texts with the special tokens (BOS) that the tokenizer adds, truncated to `max_length` ids including them.
+        """Encode texts with the special tokens that the tokenizer adds (e.g. BOS), truncated to `max_length` ids in all.
 
-        Equals transformers' tokenizer(text, truncation=True, max_length=max_length).
+        Equivalent to tokenizer(text, truncation=True, max_length=max_length) of transformers.
 
         Returns:
-            For each text its ids, and whether it was truncated.
+            The ids of each text, and whether it was truncated.
         """
         if self._truncating is None or (self._truncating.truncation or {}).get("max_length") != max_length:
             self._truncating = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -136,7 +132,7 @@ class Tokenizer:
         return self._backend.token_to_id(text)
 
     def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of a token, which may be part of a character; for a special token, its text."""
+        """Return the bytes of a token, which may be part of a character; for a special token, the bytes of its text."""
         name = self._backend.id_to_token(token) or ""
         if token in self._backend.get_added_tokens_decoder():
             return name.encode()
@@ -155,10 +151,10 @@ class Tokenizer:
         return self.apply_chat_template([{"role": "user", "content": message}])
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Render the chat template for a conversation, up to the assistant's next answer.
+        """Render the chat template for a conversation, up to the point where the assistant's next answer starts.
 
         Args:
-            messages: each with "role" ("system", "user" or "assistant") and "content".
+            messages: messages with "role" ("system", "user" or "assistant") and "content".
 
         Raises:
             InputError: the model has no chat template, or rendering it fails.
@@ -174,14 +170,14 @@ class Tokenizer:
                 self._template = environment.from_string(self.chat_template)
             return self._template.render(messages=messages, add_generation_prompt=True, **self.special_tokens)
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-            raise InputError(f"the model's chat template fails: {error}") from error
+            raise InputError(f"the model's chat template cannot be rendered: {error}") from error
 
     def with_chat_template(self, chat_template: str) -> "Tokenizer":
         """Return the tokenizer with another chat template."""
         return Tokenizer(self._backend, self.special_tokens, chat_template, self._settings)
 
     def with_pad_token(self, text: str | None) -> "Tokenizer":
-        """Return the tokenizer with a padding token, which gets the next id if it is new; unchanged if it already has one."""
+        """Return the tokenizer with the padding token `text`, added if it is new. An existing padding token is kept."""
         if text is None or self.pad_id is not None:
             return self
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -189,11 +185,11 @@ class Tokenizer:
         return Tokenizer(backend, {**self.special_tokens, "pad_token": text}, self.chat_template, self._settings)
 
     def to_files(self) -> dict[str, str]:
-        """Return the tokenizer files of a Hugging Face folder, name -> text, for transformers 4 and 5."""
+        """Return the tokenizer files of a Hugging Face folder (name -> content), for transformers 4 and 5."""
         config: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",  # both versions read tokenizer.json without changes
+            "tokenizer_class": "PreTrainedTokenizerFast",  # with this class, both versions use tokenizer.json as it is
             "clean_up_tokenization_spaces": False,
-            # Without this, transformers 4 also returns token_type_ids, which GPTBigCode would embed and add.
+            # Without this, transformers 4 also returns token_type_ids, whose embeddings GPTBigCode would add to the input.
             "model_input_names": ["input_ids", "attention_mask"],
             **self._settings,
             **self.special_tokens,
@@ -211,8 +207,8 @@ def tokenizer_from_files(files: Mapping[str, str], location: str, eos_id: int | 
     """Load the tokenizer from the files of a Hugging Face folder.
 
     Args:
-        files: name -> text; at least tokenizer.json.
-        location: where they come from, for messages.
+        files: name -> content; must include tokenizer.json.
+        location: folder or checkpoint that contains the files, for messages.
         eos_id: the model's end-of-text id, used if the tokenizer files do not define the token.
 
     Raises:
@@ -238,19 +234,19 @@ def tokenizer_from_files(files: Mapping[str, str], location: str, eos_id: int | 
 
 
 def _additional_special_tokens(config: dict[str, Any]) -> list[Any]:
-    """Return special tokens other than bos, eos, unk and pad, under the keys of transformers 4 and 5."""
+    """Return the special tokens other than BOS, EOS, UNK and PAD, from the key of transformers 4 or 5."""
     tokens = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
     return list(tokens.values()) if isinstance(tokens, dict) else list(tokens)
 
 
 def _adds_bos(config: dict[str, Any]) -> bool:
-    """Return whether the tokenizer class of transformers adds the begin-of-text token regardless of tokenizer.json."""
+    """Return whether transformers' class for this tokenizer adds the begin-of-text token regardless of tokenizer.json."""
     is_llama = "Llama" in str(config.get("tokenizer_class", ""))
     return bool(config.get("add_bos_token", True)) if is_llama else False
 
 
 def _add_bos_to_post_processor(backend: tokenizers.Tokenizer, bos: str) -> None:
-    """Make tokenizer.json add the begin-of-text token, since export uses a class that adds nothing."""
+    """Make the tokenizer itself add the begin-of-text token, because the class in exported files does not add it."""
     bos_id = backend.token_to_id(bos)
     if bos_id is None or backend.encode("").ids[:1] == [bos_id]:
         return
@@ -262,12 +258,12 @@ def _add_bos_to_post_processor(backend: tokenizers.Tokenizer, bos: str) -> None:
 def _token_text(token: Any) -> str:
     text = token["content"] if isinstance(token, dict) else token
     if not isinstance(text, str):
-        raise ValueError(f"{token!r} is not a special token")
+        raise ValueError(f"{token!r} is not a valid special token")
     return text
 
 
 def tokenizer_from_folder(folder: str, eos_id: int | None) -> Tokenizer:
-    """Load the tokenizer of a Hugging Face folder, local or gs://; arguments and errors as for `tokenizer_from_files`."""
+    """Load the tokenizer of a Hugging Face folder, local or gs://. Arguments and errors: see `tokenizer_from_files`."""
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     paths = {name: os.path.join(folder, name) for name in names}
     files = {name: read_text(path) for name, path in paths.items() if exists(path)}

@@ -1,4 +1,4 @@
-"""Reading pytorch_model.bin. Only tensors are loaded, never other objects that a pickle can contain."""
+"""A reader of pytorch_model.bin. It loads only tensors, never other objects that a pickle can contain."""
 
 import re
 import zipfile
@@ -16,13 +16,13 @@ _DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, 
 
 
 class TorchSource:
-    """A TensorSource of a folder, local or gs://, with pytorch_model.bin, or shards and an index.
+    """A TensorSource for a folder (local or gs://) with pytorch_model.bin, or with shards and an index.
 
-    Files in the current zip format are mapped into memory separately for each tensor, so that the pages of earlier ones are
-    freed. Of older files, and of files on gs://, one whole shard is loaded at a time.
+    Local files in the current zip format are mapped into memory separately for each tensor, so that the pages of earlier
+    tensors are freed. Other files are loaded one whole shard at a time.
 
     Raises:
-        InputError: there are no such files, torch is not installed, or a file is truncated or contains anything but tensors.
+        InputError: the files are missing, torch is not installed, or a file is truncated or contains anything but tensors.
     """
 
     def __init__(self, folder: str) -> None:
@@ -60,10 +60,11 @@ class TorchSource:
         tensors = self._load(path)
         for name, tensor in tensors.items():
             if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-                raise InputError(f"{path}: the entry {name!r} is a {type(tensor).__name__}, not a tensor; refused")
+                raise InputError(f"{path}: expected only named tensors, found the entry {name!r} ({type(tensor).__name__})")
             kind = str(tensor.dtype).removeprefix("torch.")
             if kind not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
-                raise InputError(f"{path}: the tensor {name} is {kind}, {tensor.layout} on {tensor.device}; refused")
+                found = f"dtype {kind}, layout {tensor.layout}, device {tensor.device}"
+                raise InputError(f"{path}: the tensor {name} is not supported ({found})")
             self._info[name] = np.dtype(_DTYPES[kind]), tuple(tensor.shape)
         return list(tensors)
 
@@ -84,12 +85,12 @@ class TorchSource:
         except Exception as error:  # errors of pickle, zip and torch, including RuntimeError and OSError
             forbidden = re.search(r"GLOBAL (\S+)", str(error))
             if forbidden is not None:
-                raise InputError(f"{path}: its pickle contains {forbidden[1]}, not only tensors; refused") from error
+                raise InputError(f"{path}: the pickle contains {forbidden[1]}, not only tensors; it is rejected") from error
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"{path}: truncated or not a file of tensors ({reason}); download it again") from error
 
 
 def _as_dict(path: str, loaded: Any) -> dict[str, Any]:
     if not isinstance(loaded, dict):
-        raise InputError(f"{path}: contains a {type(loaded).__name__}, expected named tensors; refused")
+        raise InputError(f"{path}: expected a dict of named tensors, found a {type(loaded).__name__}")
     return loaded
