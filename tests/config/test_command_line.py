@@ -94,7 +94,7 @@ def test_the_error_for_an_unusable_preset_names_it(tmp_path, name, content, mess
 
 
 def test_the_error_for_a_missing_preset_names_it():
-    with pytest.raises(InputError, match=r"preset none\.py does not exist; the presets that ship are in configs/"):
+    with pytest.raises(InputError, match=r"preset none\.py does not exist; the presets of this repository are in configs/"):
         parse_command_line(TrainConfig, ["--config", "none.py"])
     with pytest.raises(InputError, match="--config needs a preset file"):
         parse_command_line(TrainConfig, ["--config"])

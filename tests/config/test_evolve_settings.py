@@ -55,5 +55,5 @@ def test_the_error_for_a_wrong_setting_is_one_line(flags, named):
 
 
 def test_a_preset_with_an_unknown_language_is_rejected():
-    with pytest.raises(ValueError, match="known are python"):
+    with pytest.raises(ValueError, match="known languages are python"):
         EvolveConfig(seeds="s", output_dir="o", languages=("klingon",))  # type: ignore[arg-type]

@@ -131,7 +131,7 @@ class TestEveryCommand:
             ["--compute-dtype", "float16"],
             "compute_dtype float16 has too small a range for these models; use bfloat16, which has the same size",
         ),
-        (["--batch-size", "10", "--accumulation", "4"], "batch_size 10 does not divide into accumulation 4 microbatches"),
+        (["--batch-size", "10", "--accumulation", "4"], "batch_size 10 is not a multiple of accumulation 4"),
     ],
 )
 def test_mistakes_in_the_settings_of_train(args, message):

@@ -241,8 +241,8 @@ def test_two_processes_convert_and_export_one_model(exported, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
-        ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "must be numbers"),
+        ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES in the environment, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "must be integers"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "not one of the 2 processes"),
     ],
 )

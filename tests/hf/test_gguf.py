@@ -165,7 +165,7 @@ REJECTED = {  # changed metadata, added tensors, message
     ),
     "longrope": ({"llama.rope.scaling.type": "longrope"}, {}, r"scaling\.type='longrope' changes the computation"),
     "a factor of the scores": ({"llama.rope.scaling.attn_factor": 1.2}, {}, r"attn_factor=1\.2\d* changes the computation"),
-    "Llama 3's factors": ({}, {"rope_freqs.weight": np.ones(32, np.float32)}, r"rope_freqs\.weight scales rotary"),
+    "Llama 3's factors": ({}, {"rope_freqs.weight": np.ones(32, np.float32)}, r"rope_freqs\.weight scales each rotary"),
     "experts": ({"llama.expert_count": 8}, {}, r"llama\.expert_count=8 changes the computation"),
     "partly rotated heads": ({"llama.rope.dimension_count": 32}, {}, r"rope\.dimension_count=32 differs from the head size 64"),
     "values of another size": ({"llama.attention.value_length": 32}, {}, r"value_length=32 differs from the head size 64"),

@@ -217,7 +217,7 @@ def refused(monkeypatch, capsys, args):
         (["--mesh", "2by4"], "mesh '2by4' is not of the form DATAxMODEL, e.g. 4x8"),
         (["--mesh", "0x4"], "mesh '0x4' is not of the form"),
         (["--mesh", "1x1x1"], "mesh '1x1x1' is not of the form"),
-        (["--batch-size", "6", "--accumulation", "4"], "batch_size 6 does not divide into accumulation 4 microbatches"),
+        (["--batch-size", "6", "--accumulation", "4"], "batch_size 6 is not a multiple of accumulation 4"),
         (["--max-length", "257"], "max_length 257 exceeds the model's context of 256 tokens"),
         (
             ["--data", "none*.jsonl"],

@@ -1,7 +1,7 @@
-"""What all commands share: presets and flags, one clear line for each error, and exit statuses.
+"""The command-line interface that all commands share: presets and flags, one-line error messages, and exit statuses.
 
-Commands import the packages that they need inside `main`, so that `--help` and usage errors answer at once and Ctrl-C is one
-line at any time.
+Commands import the packages that they need inside `main`, so that `--help` and usage errors appear immediately, and Ctrl-C
+prints one line at any time.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run the `main` of a command and exit with its status: 0 done, 2 bad input, 75 stopped early but resumable, 1 failed.
 
-    SIGTERM, which announces that a machine is about to be taken away, acts as Ctrl-C unless the command handles it itself.
+    SIGTERM, which announces that the machine will be preempted, acts like Ctrl-C unless the command handles it itself.
     """
     status = 0
     signal.signal(signal.SIGTERM, _interrupt)
@@ -71,8 +71,8 @@ def _interrupt(number: int, frame: types.FrameType | None) -> None:
     if callable(handle):
         handle(signal.SIGINT, frame)
         return
-    # A background process may ignore Ctrl-C. In an event loop, raise from a separate callback: in a task of a library the
-    # exception would be reported a second time, as never retrieved.
+    # A background process may ignore Ctrl-C. In an event loop, raise the exception in a separate callback: inside a task of a
+    # library, asyncio would report it a second time as "never retrieved".
     asyncio = sys.modules.get("asyncio")
     loop = asyncio.events._get_running_loop() if asyncio else None
     if loop is None:
@@ -86,7 +86,7 @@ def _raise_interrupt() -> None:
 
 
 def _has_peers() -> bool:
-    """Return whether this process is one of several of a run (core/distributed.py)."""
+    """Return whether this process is one of several processes of a run (core/distributed.py)."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized()
 
@@ -98,10 +98,10 @@ def parse_command_line(config_type: type[Config], argv: Sequence[str] | None = N
 
     Args:
         config_type: dataclass of the command's settings.
-        argv: arguments; None for those of the process.
+        argv: arguments of the command; None means those of the process.
 
     Raises:
-        InputError: an option is unknown, a value is out of range, or the preset is not one of this command.
+        InputError: an option is unknown, a value is out of range, or the preset belongs to another command.
         SystemExit: with status 0, for --help.
     """
     args = list(sys.argv[1:] if argv is None else argv)
@@ -121,12 +121,12 @@ def parse_command_line(config_type: type[Config], argv: Sequence[str] | None = N
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise InputError(_join_lines(complaint.getvalue())) from None  # an error that usage_errors.py does not know
+        raise InputError(_join_lines(complaint.getvalue())) from None  # an error that usage_errors.py does not handle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _SharedOptions:
-    """Options of every command. They are read before the others, so here they only appear in the help."""
+    """Options of every command. They are parsed before all other options, so here they only define the help text."""
 
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None  # preset (.py or config.json); flags override it
     quiet: bool = False  # show only warnings and errors, and no progress
@@ -148,7 +148,7 @@ def _parse(config_type: type[Config], args: Sequence[str], preset: Config | None
 
 
 def _take_log_level(args: list[str]) -> list[str]:
-    """Configure logging by --quiet or --verbose, and return the other arguments."""
+    """Configure logging according to --quiet or --verbose, and return the other arguments."""
     levels = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
     chosen = [levels[arg] for arg in args if arg in levels]
     configure_logging(chosen[-1] if chosen else logging.INFO)
@@ -156,7 +156,7 @@ def _take_log_level(args: list[str]) -> list[str]:
 
 
 def _take_preset(args: list[str]) -> tuple[str | None, list[str]]:
-    """Split the file name of `--config` from the other arguments."""
+    """Return the file name that `--config` gives (or None), and the other arguments."""
     for i, arg in enumerate(args):
         if arg == "--config":
             if i + 1 == len(args):
@@ -168,7 +168,7 @@ def _take_preset(args: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _join_lines(complaint: str) -> str:
-    """Return the text of one of tyro's boxes as one line."""
+    """Return the text of an error box that tyro printed as one line."""
     lines = [line.strip(" │╭╮╰╯─") for line in complaint.splitlines()]
     return " ".join(line for line in lines if line)
 
@@ -178,4 +178,4 @@ def _program_name() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec and not spec.name.endswith("__main__"):
         return f"python -m {spec.name}"
-    return os.path.basename(sys.argv[0])  # __main__.py has put its own name and the command there
+    return os.path.basename(sys.argv[0])  # __main__.py sets it to the program's name and the command

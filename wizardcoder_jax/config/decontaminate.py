@@ -11,11 +11,11 @@ class DecontaminateConfig:
 
     data: tuple[str, ...]  # files or globs: JSONL, JSON array or parquet, plain or gzipped
     benchmarks_dir: str  # folder of benchmarks in any layout; files without problems are skipped
-    output: str = "clean.jsonl"  # clean records with all their fields; gzipped if the name ends in .gz
+    output: str = "clean.jsonl"  # file for the clean records with all their fields; gzipped if its name ends in .gz
     rejected: str | None = None  # file for the contaminated records, each with its evidence
     report: str | None = None  # file for counts and evidence; default: OUTPUT.report.json
     text_fields: tuple[str, ...] = ()  # fields to search; default: all usual fields of instructions, chats and texts
-    overwrite: bool = False  # replace an output made from other data, benchmarks or settings
+    overwrite: bool = False  # replace an output that was made with other data, benchmarks or settings
 
     def __post_init__(self) -> None:
         require(len(self.data) > 0, "give --data FILE...")

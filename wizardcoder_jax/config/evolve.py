@@ -19,13 +19,13 @@ class TeacherConfig(ServerConfig):
     section: ClassVar[str] = "teacher"
 
     kind: Literal["openai", "model", "replay"] = "openai"  # OpenAI-compatible server, local model, or recorded answers
-    model: str = "gpt-3.5-turbo"  # the server's name for it; for kind "model" a checkpoint, folder, hub id or .gguf file
+    model: str = "gpt-3.5-turbo"  # name of the model on the server; for kind "model": checkpoint, folder, hub id or .gguf file
     replay_file: str | None = None  # JSONL file of recorded calls, for kind "replay"
     temperature: float = 1.0  # WizardLM uses 1.0
     top_p: float = 0.95  # WizardLM uses 0.95
     max_tokens: int = 2048  # maximum length of an answer; WizardLM uses 2048
     max_length: int = 4096  # maximum tokens of prompt and answer together, for kind "model"
-    batch_size: int = 16  # answers decoded concurrently, for kind "model"
+    batch_size: int = 16  # number of answers decoded concurrently, for kind "model"
     mesh: str = "1x1"  # devices: DATAxMODEL, for kind "model"
     compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache, for kind "model"
 
@@ -78,7 +78,7 @@ class EvolveConfig:
             require(len(set(values)) == len(values), f"{name} has a repeated value: {' '.join(values)}")
         known = typing.get_args(Language)
         unknown = [language for language in self.languages if language not in known]
-        require(not unknown, f"unknown languages {' '.join(unknown)}; known are {', '.join(known)}")
+        require(not unknown, f"unknown languages {' '.join(unknown)}; known languages are {', '.join(known)}")
         judges = self.filters.judge_contamination
         require(not judges or self.benchmarks_dir is not None, "filters.judge_contamination needs --benchmarks-dir DIR")
         if self.teacher.kind == "openai":

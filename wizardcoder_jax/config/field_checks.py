@@ -49,7 +49,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_range(name: str, dtype: Dtype) -> None:
-    """Raise ValueError for float16, whose range is too small."""
+    """Raise ValueError if `dtype` is float16, whose range is too small for the models."""
     require(dtype != "float16", f"{name} float16 has too small a range for these models; use bfloat16, which has the same size")
 
 

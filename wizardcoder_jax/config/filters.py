@@ -13,7 +13,7 @@ class FiltersConfig:
 
     execution: bool = False  # run answers with Python code in the sandbox, with asserts written by the teacher
     execution_timeout_s: float = 5.0  # CPU seconds per program
-    execution_workers: int = os.cpu_count() or 1  # programs that run concurrently
+    execution_workers: int = os.cpu_count() or 1  # number of programs that run concurrently
     unsafe_no_sandbox: bool = False  # run programs without isolation
     near_duplicates: bool = False  # drop records whose instruction or code nearly equals that of an earlier record
     near_duplicate_threshold: float = 0.9  # minimum similarity (Jaccard index of n-grams) of near-duplicates

@@ -1,4 +1,4 @@
-"""Settings of the optimizer, of low-rank adapters and of skipped steps."""
+"""Settings of the optimizer, of low-rank adapters, and of the guard that skips bad steps."""
 
 import dataclasses
 from typing import Literal
@@ -12,7 +12,7 @@ LORA_TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
 class OptimConfig:
     """The optimizer and its learning rate. The defaults are WizardCoder's: AdamW, warmup, cosine decay to 0."""
 
-    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"  # muon updates the matrices of the blocks, and adamw the rest
+    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"  # muon: for the blocks' matrices; AdamW for other weights
     peak_lr: float = 2e-5  # peak learning rate
     warmup_steps: int = 30  # steps of linear warmup from 0
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"  # after warmup; wsd: constant, then linear decay
@@ -22,7 +22,7 @@ class OptimConfig:
     b2: float = 0.999  # decay of the second moment
     eps: float = 1e-8  # added to the square root of the second moment
     weight_decay: float = 0.0  # decoupled weight decay
-    clip_norm: float | None = None  # maximum global gradient norm; the original has none
+    clip_norm: float | None = None  # maximum global gradient norm; default: no clipping, as in the published script
     moment_dtype: Literal["float32", "bfloat16", "int8"] = "float32"  # storage dtype of moments; int8: quantized in blocks
     ema_decay: float | None = None  # also keep an exponential moving average of the weights, e.g. 0.999
 
@@ -56,15 +56,15 @@ class LoraConfig:
         require(self.rank is None or self.rank >= 1, f"lora.rank must be at least 1, got {self.rank}")
         require(self.alpha > 0, f"lora.alpha must be > 0, got {self.alpha}")
         unknown = [target for target in self.targets if target not in LORA_TARGETS]
-        require(not unknown, f"unknown lora.targets {', '.join(unknown)}; known are {', '.join(LORA_TARGETS)}")
+        require(not unknown, f"unknown lora.targets {', '.join(unknown)}; known targets are {', '.join(LORA_TARGETS)}")
         require(bool(self.targets), "lora.targets is empty; name at least one of " + ", ".join(LORA_TARGETS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """Steps that are skipped, leaving weights and moments unchanged. Steps with a non-finite loss or gradient always are."""
+    """The guard against bad steps. It skips steps with a non-finite loss or gradient: weights and moments stay unchanged."""
 
-    spike_factor: float | None = None  # skip steps whose gradient norm exceeds this multiple of its running mean
+    spike_factor: float | None = None  # also skip steps whose gradient norm exceeds this multiple of its running mean
     max_skipped: int = 10  # stop after this number of consecutive skipped steps
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Presets: files of settings that `--config` loads."""
+"""Presets, which are files of settings that `--config` loads."""
 
 import dataclasses
 import importlib.util
@@ -24,7 +24,7 @@ def load_preset(path: str, config_type: type[Config]) -> Config:
         InputError: the file does not exist, cannot be run or read, or has no settings for this command.
     """
     if not os.path.isfile(path):
-        raise InputError(f"preset {path} does not exist; the presets that ship are in configs/")
+        raise InputError(f"preset {path} does not exist; the presets of this repository are in configs/")
     if path.endswith(".json"):
         return _load_json(path, config_type)
     preset = _run_preset(path)
@@ -57,7 +57,7 @@ def _select_settings(preset: Any, config_type: type[Config]) -> Config | None:
     candidates: list[Any] = [preset, *(getattr(preset, field.name) for field in dataclasses.fields(preset))]
     found = next((candidate for candidate in candidates if issubclass(config_type, type(candidate))), candidates[0])
     kind: Any = type(found)
-    if kind is not config_type and issubclass(config_type, kind):  # e.g. settings of train for plan, which adds fields
+    if kind is not config_type and issubclass(config_type, kind):  # e.g. a preset of train for plan, which has more fields
         found = config_type(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
     return found if isinstance(found, config_type) else None
 

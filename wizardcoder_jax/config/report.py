@@ -13,10 +13,10 @@ class ReportConfig:
     """
 
     results: tuple[str, ...] = ()  # results.json files, one per model or run
-    samples: tuple[str, ...] = ()  # samples file of each, in the same order; default: the files that the results name
+    samples: tuple[str, ...] = ()  # one samples file per results file, in the same order; default: those that the results name
     benchmark_file: str | None = None  # problems to show instead of the benchmark's own file
-    lineage: str | None = None  # output folder of evolve whose records to show as trees, instead of results
-    output: str | None = None  # the page; default: report.html, or lineage.html in the folder
+    lineage: str | None = None  # output folder of evolve; show its records as trees, instead of results
+    output: str | None = None  # page to write; default: report.html, or lineage.html in the folder of --lineage
     force: bool = False  # compare results even if their protocols or benchmark versions differ
     overwrite: bool = False  # replace an existing file even if it is not an HTML page; pages are always replaced
 

@@ -11,7 +11,7 @@ from wizardcoder_jax.config.train import TrainConfig
 class Measurement:
     """A benchmark that is run before and after training."""
 
-    benchmark: str  # name, see evaluate
+    benchmark: str  # name of the benchmark; see evaluate
     limit: int | None = None  # use only the first N problems
 
 
@@ -20,13 +20,13 @@ class ReproduceConfig:
     """Run the whole loop: evolve, train, sample and evaluate before and after training, export, report."""
 
     output_dir: str  # folder for the output of every stage
-    evolve: EvolveConfig | None  # None: train on train.data as it is. The loop sets its output_dir
-    train: TrainConfig  # the loop sets its output_dir, and its data if something is evolved
+    evolve: EvolveConfig | None  # settings of evolve, except output_dir; None: train on train.data without evolving
+    train: TrainConfig  # settings of train, except output_dir and, after evolving, data
     measurements: tuple[Measurement, ...] = (Measurement(benchmark="mini"),)  # benchmarks to run before and after training
     protocol: Protocol = "wizardcoder-humaneval-v1"  # protocol of the scores before and after training
-    baseline_protocol: Protocol = "chat"  # additional protocol for the base model: the one it was made for
+    baseline_protocol: Protocol = "chat"  # additional protocol for scoring the base model, in its own prompt format
     max_length: int = 512  # maximum tokens of prompt and answer together, when sampling
-    sample_batch_size: int = 32  # answers decoded concurrently
+    sample_batch_size: int = 32  # number of answers decoded concurrently
     overwrite: bool = False  # start over instead of resuming
 
     def __post_init__(self) -> None:

@@ -6,12 +6,12 @@ from typing import ClassVar
 from wizardcoder_jax.config.field_checks import Dtype, Protocol, Split, default_cache_dir, require, require_range
 from wizardcoder_jax.config.llm_server import ServerConfig, require_limits, require_prices
 
-API = "api:"  # prefix of a model behind a server
+API = "api:"  # prefix of --model for a model behind a server
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ApiConfig(ServerConfig):
-    """The server behind --model api:NAME. Limits apply to all runs with the same output together."""
+    """The server of --model api:NAME. Limits apply to the sum over all runs with the same output."""
 
     section: ClassVar[str] = "api"
 
@@ -35,11 +35,11 @@ class SampleConfig:
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
     benchmark_version: str | None = None  # release of humaneval+ or mbpp+, e.g. v0.1.0; default: the newest
     split: Split | None = None  # part of mbpp or mbpp-sanitized
-    prompts: str | None = None  # JSONL of {"instruction"} or {"prefix", "suffix"}, to sample instead of a benchmark
+    prompts: str | None = None  # JSONL file of {"instruction"} or {"prefix", "suffix"}, instead of a benchmark
     protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt and answer cleaner
     limit: int | None = None  # use only the first N problems or prompts
-    num_samples: int = 1  # answers per problem
-    temperature: float = 0.0  # 0 is greedy
+    num_samples: int = 1  # number of answers per problem
+    temperature: float = 0.0  # sampling temperature; 0 is greedy
     top_p: float = 1.0  # nucleus sampling: the smallest set of tokens with this probability
     top_k: int | None = None  # sample only from the K likeliest tokens
     min_p: float = 0.0  # minimum probability of a token relative to the likeliest
@@ -48,8 +48,8 @@ class SampleConfig:
     seed: int = 0  # each answer depends only on this seed, its task and its index
     legacy_decode: bool = False  # remove spaces before punctuation, as in the authors' published answers
     max_length: int = 2048  # maximum tokens of prompt and answer together; with api:NAME, of the answer only
-    batch_size: int = 16  # sequences decoded concurrently
-    lookup: int = 0  # tokens that each step guesses from earlier text; same answers, faster for few, repetitive sequences
+    batch_size: int = 16  # number of sequences decoded concurrently
+    lookup: int = 0  # tokens to guess from earlier text per step; same answers, faster for small batches of repetitive text
     mesh: str = "1x1"  # devices: DATAxMODEL
     compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache
     int8_weights: bool = False  # store the blocks' kernels in int8: half the size of bfloat16, slightly less accurate
@@ -59,7 +59,7 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         require((self.benchmark is None) != (self.prompts is None), "give either --benchmark NAME or --prompts FILE")
-        require(self.api_model != "", "--model api: lacks the model's name, e.g. --model api:gpt-4o-mini")
+        require(self.api_model != "", "--model api: lacks the model's name; write e.g. --model api:gpt-4o-mini")
         require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
         require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, got {self.top_k}")
@@ -79,5 +79,5 @@ class SampleConfig:
 
     @property
     def api_model(self) -> str | None:
-        """The server's name for the model; None for a model that runs in this process."""
+        """Name of the model on the server; None for a model that runs in this process."""
         return self.model.removeprefix(API) if self.model.startswith(API) else None

@@ -1,4 +1,4 @@
-"""Settings to JSON and back: the form in which they are stored next to checkpoints, samples and results."""
+"""Conversion of settings to JSON and back. This is how they are stored with checkpoints, samples and results."""
 
 import dataclasses
 import types

@@ -12,12 +12,12 @@ class ServeConfig:
     model: str  # checkpoint folder, Hugging Face folder, hub id or .gguf file
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 accepts connections from other machines
     port: int = 8000  # port to listen on; 0: any free port
-    served_name: str | None = None  # the model's name for clients; default: the last part of --model
-    max_length: int | None = None  # maximum tokens of prompt and answer; default: 2048, or the model's positions if fewer
-    batch_size: int = 16  # answers generated concurrently
-    max_queue: int = 256  # answers that may wait; further requests get HTTP 429
-    max_body_bytes: int = 4 * 2**20  # maximum size of a request
-    drain_s: float = 30.0  # time for answers in progress to finish when the server shuts down
+    served_name: str | None = None  # name of the model for clients; default: the last part of --model
+    max_length: int | None = None  # maximum tokens of prompt and answer together; default: 2048 or the model's context length
+    batch_size: int = 16  # number of answers generated concurrently
+    max_queue: int = 256  # maximum number of waiting answers; further requests get HTTP 429
+    max_body_bytes: int = 4 * 2**20  # maximum size of a request in bytes
+    drain_s: float = 30.0  # seconds for answers in progress to finish when the server shuts down
     mesh: str = "1x1"  # devices: DATAxMODEL
     compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache
     int8_weights: bool = False  # store the blocks' kernels in int8: half the size of bfloat16, slightly less accurate
@@ -30,5 +30,5 @@ class ServeConfig:
         require(self.max_queue >= 0, f"max_queue must be at least 0, got {self.max_queue}")
         require(self.max_body_bytes >= 1, f"max_body_bytes must be at least 1, got {self.max_body_bytes}")
         require(0 <= self.drain_s < float("inf"), f"drain_s must be a number >= 0, got {self.drain_s}")
-        require(self.served_name != "", "served_name is empty; remove it, or name the model")
+        require(self.served_name != "", "served_name is empty; remove it, or give a name")
         require_range("compute_dtype", self.compute_dtype)

@@ -16,7 +16,7 @@ class RegularizationConfig:
     """Regularization of the objective and the activations; all of it is off by default."""
 
     dropout: float = 0.0  # dropout of embeddings, attention probabilities and residual branches; GPTBigCode's default is 0.1
-    neftune_alpha: float = 0.0  # noise on the embeddings (arXiv 2310.05914), usually 5 to 15
+    neftune_alpha: float = 0.0  # scale of the noise on the embeddings (arXiv 2310.05914), usually 5 to 15
     z_loss: float = 0.0  # weight of (log Z)^2 in the loss (arXiv 2204.02311), e.g. 1e-4
     label_smoothing: float = 0.0  # probability of each target that is spread over the vocabulary
 
@@ -31,16 +31,16 @@ class RegularizationConfig:
 class ValidationConfig:
     """Measurements during training: validation loss, and pass@1 on a benchmark (the Evol Stop signal)."""
 
-    every_steps: int = 50  # steps between measurements; they are also made after the last step
+    every_steps: int = 50  # steps between measurements; the last step is always followed by one
     fraction: float = 0.0  # fraction of the records that is set aside for the validation loss, chosen by record id
     benchmark: str | None = None  # benchmark to answer greedily and score in the sandbox, e.g. mini-dev
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
     limit: int | None = None  # use only the first N problems
     protocol: Protocol = "wizardcoder-humaneval-v1"  # prompt and answer cleaner
     max_length: int = 1024  # maximum tokens of prompt and answer together
-    batch_size: int = 16  # answers decoded concurrently
-    num_logged: int = 2  # answers to log in full
-    num_workers: int = 2  # programs that run concurrently
+    batch_size: int = 16  # number of answers decoded concurrently
+    num_logged: int = 2  # number of answers to log in full
+    num_workers: int = 2  # number of programs that run concurrently
 
     def __post_init__(self) -> None:
         require(0 <= self.fraction < 1, f"validation.fraction must be in [0, 1), got {self.fraction}")
@@ -67,7 +67,7 @@ class TrainConfig:
     layout: Literal["packed", "padded"] = "packed"  # several examples per sequence, or one (objective original always uses one)
     objective: Literal["token_mean", "original"] = "token_mean"  # original: as in the published script
     loss_group: int | None = None  # original: sequences per mean (16 in the script); default: batch_size / accumulation
-    pad_token: str | None = "[PAD]"  # added, with the mean embedding, if the tokenizer has no padding token; as in the original
+    pad_token: str | None = "[PAD]"  # padding token to add, with the mean embedding, if the tokenizer has none
     compute_dtype: Dtype = "bfloat16"  # dtype of activations and matmuls; master weights are float32
     remat: Remat = "full"  # activations to recompute in the backward pass or offload to the host; see models/remat.py
     loss_chunk: int | None = None  # positions per sequence whose logits are computed at once; default: about 1,024 tokens
@@ -82,8 +82,8 @@ class TrainConfig:
     validation: ValidationConfig = ValidationConfig()
     checkpoint_every_steps: int = 50  # steps between checkpoints; one is also written after the last step
     keep_checkpoints: int = 2  # number of newest checkpoints to keep
-    keep_every_steps: int | None = None  # never delete the checkpoints of multiples of this step
-    async_checkpoints: bool = True  # by default, written during training; on CPU this takes memory for a second state
+    keep_every_steps: int | None = None  # also keep every checkpoint whose step is a multiple of this number
+    async_checkpoints: bool = True  # by default, write checkpoints while training goes on; on CPU this needs memory for a copy
     log_every_steps: int = 1  # steps between lines of metrics.jsonl
     wandb_project: str | None = None  # also log to Weights & Biases; the key comes from WANDB_API_KEY
     profile_step: int | None = None  # first step to trace into OUTPUT_DIR/profile
@@ -111,7 +111,7 @@ class TrainConfig:
         require(self.freeze_layers >= 0, f"freeze_layers must be >= 0, got {self.freeze_layers}")
         require(
             self.batch_size % self.accumulation == 0,
-            f"batch_size {self.batch_size} does not divide into accumulation {self.accumulation} microbatches",
+            f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}",
         )
         require(
             self.objective == "original" or self.loss_group is None,
@@ -119,7 +119,7 @@ class TrainConfig:
         )
         require(
             self.batch_size % self.loss_group_size == 0,
-            f"batch_size {self.batch_size} does not divide into loss groups of {self.loss_group_size} sequences",
+            f"batch_size {self.batch_size} is not a multiple of the loss group's {self.loss_group_size} sequences",
         )
         has_adapters = self.lora.rank is not None
         require(
@@ -134,7 +134,7 @@ class TrainConfig:
 
     @property
     def loss_group_size(self) -> int:
-        """Sequences over which the loss is averaged at once: those of a step, or of a loss group for objective "original"."""
+        """Number of sequences per mean of the loss: those of a step, or of a loss group for objective "original"."""
         if self.objective == "token_mean":
             return self.batch_size
         return self.loss_group or self.batch_size // self.accumulation

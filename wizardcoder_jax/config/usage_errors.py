@@ -1,4 +1,4 @@
-"""One plain line for each way in which a command line can be wrong."""
+"""One-line error messages for wrong command lines, in place of the boxes that tyro prints."""
 
 import dataclasses
 import difflib
@@ -7,21 +7,21 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tyro import _errors as parse_errors  # private, so pyproject.toml limits the version; tests cover every kind of error
+from tyro import _errors as parse_errors  # a private API, so pyproject.toml limits tyro's version
 
 SEE_HELP = "see --help"
-_TYPE_NAMES = {int: "an integer", float: "a number", str: "text", bool: "True or False", types.NoneType: "None"}
+_TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "True or False", types.NoneType: "None"}
 
 
 class UsageError(Exception):
-    """A rejected command line; the message is one plain line."""
+    """An invalid command line. The message is a single line."""
 
 
 def reject(event: parse_errors.ParseErrorEvent, args: Sequence[str], options: Sequence[str]) -> None:
-    """Raise a UsageError that describes what is wrong.
+    """Raise a UsageError that describes what is wrong with the arguments.
 
     Args:
-        event: why tyro rejects the arguments.
+        event: tyro's reason for rejecting the arguments.
         args: the command's arguments.
         options: names of all options of the command, e.g. "--optim.peak-lr".
     """
@@ -32,7 +32,7 @@ def reject(event: parse_errors.ParseErrorEvent, args: Sequence[str], options: Se
     if isinstance(event, parse_errors.MissingArgs):
         unknown = _describe_unknown(event.unrecognized_tokens, args, options) if event.unrecognized_tokens else None
         raise UsageError(_see_help("; ".join(filter(None, [_describe_missing(event), unknown]))))
-    if isinstance(event, parse_errors.MissingSubcommand):  # a nested settings class without a default: presets set those
+    if isinstance(event, parse_errors.MissingSubcommand):  # nested settings without a default, which only presets set
         raise UsageError(_see_help("missing required option --config (preset file)"))
     if isinstance(event, parse_errors.InvalidChoice):
         expected = f"one of {', '.join(event.choices)}"
@@ -66,7 +66,7 @@ def _describe_missing(event: parse_errors.MissingArgs) -> str:
 
 
 def _describe_unknown(tokens: Sequence[str], args: Sequence[str], options: Sequence[str]) -> str:
-    """Describe arguments that no option takes. The values of unknown options are not mentioned."""
+    """Describe arguments that belong to no option, without the values of unknown options."""
     unknown = [token.partition("=")[0] for token in tokens if token.startswith("-")]
     if not unknown:
         switch = next((arg.partition("=")[0] for arg in args if arg.startswith("--") and arg.endswith(f"={tokens[0]}")), None)
@@ -79,7 +79,7 @@ def _describe_unknown(tokens: Sequence[str], args: Sequence[str], options: Seque
 
 
 def _closest(name: str, options: Sequence[str]) -> str | None:
-    """Return the option that a misspelled name most likely means: a nested option whose last part it is, or a similar name."""
+    """Return the option that a misspelled name most likely means: one with a similar name, or a nested one that ends in it."""
     wanted = name.replace("_", "-")
     others = [option for option in options if option != wanted]
     nested = [option for option in others if "." in option and _last_part(option) == wanted.lstrip("-")]
@@ -89,7 +89,7 @@ def _closest(name: str, options: Sequence[str]) -> str | None:
 
 
 def _last_part(option: str) -> str:
-    """Return the name of an option without the section that it is in, e.g. "peak-lr" of "--optim.peak-lr"."""
+    """Return the name of an option without its section, e.g. "peak-lr" for "--optim.peak-lr"."""
     return option.lstrip("-").rpartition(".")[2]
 
 
@@ -107,7 +107,7 @@ def _describe_value(event: parse_errors.InstantiationFailure, args: Sequence[str
 
 
 def _values(name: str, args: Sequence[str]) -> list[str]:
-    """Return the values that the arguments give to an option; the last occurrence counts."""
+    """Return the values that the arguments give to an option. If the option occurs several times, the last one counts."""
     values: list[str] = []
     is_inside = False
     for arg in args:
@@ -150,13 +150,11 @@ def _describe_type(kind: Any) -> str:
 def _describe_alternative(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
-    return {int: "an integer", float: "a number", str: "text", bool: "True or False", types.NoneType: "None"}.get(
-        kind, repr(kind)
-    )
+    return _TYPE_NAMES.get(kind, repr(kind))
 
 
 def option_names(config_type: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all options for the settings of a command, nested ones included."""
+    """Yield the names of all options of a command, including those of nested settings."""
     hints = typing.get_type_hints(config_type)
     for field in dataclasses.fields(config_type):
         name = f"{prefix}{field.name.replace('_', '-')}"

@@ -1,9 +1,9 @@
 """Memory, FLOP/s and link bandwidth of each accelerator, in one table.
 
-Sources: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e (FLOP/s, HBM, Gbit/s over all links of a chip, torus); for the host
-memory of one chip, the memory of the machine types ct4p, ct5lp, ct5p, ct6e, a2-ultragpu and a3-highgpu
-(cloud.google.com/compute/docs) divided by their number of chips; NVIDIA's H100 and A100 data sheets. Usable HBM and the clocks
-of TPUs are those for which libtpu 0.0.42 compiles.
+Sources: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e (FLOP/s, HBM, Gbit/s over all links of a chip, torus); NVIDIA's H100
+and A100 data sheets; for host memory, the memory of the machine types ct4p, ct5lp, ct5p, ct6e, a2-ultragpu and a3-highgpu
+(cloud.google.com/compute/docs) divided by their number of chips. The usable HBM and the clock rates of TPUs are the values that
+libtpu 0.0.42 assumes when it compiles.
 """
 
 import dataclasses
@@ -13,18 +13,18 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """One accelerator: what JAX calls a device (a pair of TensorCores on v4 and v5p)."""
+    """A kind of accelerator. One accelerator is one JAX device (on v4 and v5p, a pair of TensorCores)."""
 
     name: str  # name in a topology, e.g. "v5e" in v5e:4x8
-    device_kind: str  # JAX's name for it
-    hbm_bytes: int  # memory that a program can use
-    host_bytes: int  # one chip's share of the host's memory
-    peak_flops: float  # FLOP/s, dense bf16
-    hbm_bandwidth: float  # bytes/s
-    link_bandwidth: float  # bytes/s in one direction, of one link; for a GPU, of all its NVLinks together
-    num_axes: int  # dims of the torus of links; 1 if a switch connects all chips directly
-    clock_hz: float | None = None  # of the cycles that libtpu counts
-    blocks_on_collectives: bool = False  # libtpu does not overlap collectives with matrix products on this chip
+    device_kind: str  # device_kind that JAX reports
+    hbm_bytes: int  # bytes of device memory that a program can use
+    host_bytes: int  # bytes of host memory per accelerator
+    peak_flops: float  # peak FLOP/s of dense bf16 matrix products
+    hbm_bandwidth: float  # bytes/s read from or written to device memory
+    link_bandwidth: float  # bytes/s in one direction over one link; for a GPU, over all its NVLinks together
+    num_axes: int  # number of dims of the torus of links; 1 if a switch connects all chips directly
+    clock_hz: float | None = None  # frequency of the cycles that libtpu counts, Hz
+    blocks_on_collectives: bool = False  # whether libtpu cannot overlap collectives with matrix products on this chip
 
 
 ACCELERATORS: dict[str, Accelerator] = {
@@ -102,5 +102,5 @@ ACCELERATORS: dict[str, Accelerator] = {
 
 
 def find_accelerator(device_kind: str) -> Accelerator | None:
-    """Return the accelerator that JAX calls `device_kind`, e.g. "TPU v5 lite", or None if the table lacks it."""
+    """Return the accelerator that JAX calls `device_kind`, e.g. "TPU v5 lite", or None if it is not in ACCELERATORS."""
     return next((chip for chip in ACCELERATORS.values() if chip.device_kind == device_kind), None)

@@ -24,16 +24,16 @@ from wizardcoder_jax.core.logging_setup import configure_logging
 
 logger = logging.getLogger(__name__)
 
-JOIN_TIMEOUT_S = 50  # until every process of the run has started
-HEARTBEAT_TIMEOUT_S = 60  # a process without a heartbeat for this long counts as dead
+JOIN_TIMEOUT_S = 50  # seconds within which every process of the run must have started
+HEARTBEAT_TIMEOUT_S = 60  # seconds without a heartbeat after which a process counts as dead
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def initialize_distributed() -> None:
-    """Connect this process to the others of its run, if there are any. Call it before JAX is asked for devices.
+    """Connect this process to the other processes of its run, if there are any. Must be called before JAX lists its devices.
 
     Raises:
-        InputError: only some of the environment variables are set, or one of them is not a number.
+        InputError: only some of the environment variables are set, or one of them has an invalid value.
     """
     named = [name for name in _VARIABLES if os.environ.get(name)]
     if len(named) == len(_VARIABLES):
@@ -41,14 +41,14 @@ def initialize_distributed() -> None:
         try:
             num_processes, process_id = int(os.environ[_VARIABLES[1]]), int(os.environ[_VARIABLES[2]])
         except ValueError as error:
-            raise InputError(f"{_VARIABLES[1]} and {_VARIABLES[2]} must be numbers ({error})") from error
+            raise InputError(f"{_VARIABLES[1]} and {_VARIABLES[2]} must be integers ({error})") from error
         if not 0 <= process_id < num_processes:
             raise InputError(f"{_VARIABLES[2]}={process_id} is not one of the {num_processes} processes of {_VARIABLES[1]}")
         with _exit_after_timeout(f"{num_processes} processes at {address}"):
             _initialize(coordinator_address=address, num_processes=num_processes, process_id=process_id)
     elif named:
         missing = ", ".join(name for name in _VARIABLES if name not in named)
-        raise InputError(f"{', '.join(named)} set, but not {missing}; set all of them, or none")
+        raise InputError(f"found {', '.join(named)} in the environment, but not {missing}; set all of them, or none")
     elif _on_tpu_host() or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         with _exit_after_timeout("processes of this slice or job"):
             _initialize()
@@ -67,7 +67,7 @@ def _initialize(**arguments: Any) -> None:
 
 @contextlib.contextmanager
 def _exit_after_timeout(expected: str) -> Iterator[None]:
-    """End this process with one line if the block takes too long; JAX itself would abort with a stack trace."""
+    """Exit with a one-line error if the block takes longer than JOIN_TIMEOUT_S. JAX would abort with a stack trace."""
 
     def give_up() -> None:
         configure_logging()
@@ -93,7 +93,7 @@ def _on_tpu_host() -> bool:
 
 
 def is_main_process() -> bool:
-    """Return whether this is the process that writes the files which a run writes once."""
+    """Return whether this is the main process of the run, which writes all files of which the run needs only one copy."""
     return jax.process_index() == 0
 
 
@@ -106,10 +106,10 @@ def barrier(name: str) -> None:
 
 
 def require_same_settings(settings: dict[str, Any]) -> None:
-    """Check that every process has the same settings, whose values JSON can represent.
+    """Check that every process has the same settings. Their values must be JSON-serializable.
 
     Raises:
-        InputError: in every process, if one has other settings than the first; names the first setting that differs.
+        InputError: the settings of a process differ from those of the first. Raised in every process; names a setting.
     """
     if jax.process_count() == 1:
         return
@@ -126,7 +126,7 @@ def require_same_settings(settings: dict[str, Any]) -> None:
 
 
 def _gather_texts(text: str) -> list[str]:
-    """Return the text of each process, in every process."""
+    """Gather one string per process, and return all of them in every process."""
     from jax.experimental import multihost_utils
 
     content = np.frombuffer(text.encode(), np.uint8)
@@ -137,10 +137,10 @@ def _gather_texts(text: str) -> list[str]:
 
 
 class AnyProcess:
-    """Logical OR of a flag across the processes of a run. All of them must call it equally often, and get equal results.
+    """The logical OR of a flag across the processes of a run. All processes must call it equally often; all get equal results.
 
-    With several processes, a call returns the result of the previous call: the devices compute the OR in the meantime, so that
-    the host does not wait for it.
+    With several processes, a call returns the OR of the flags of the previous call, so that the host does not wait while the
+    devices compute it.
 
     Args:
         mesh: mesh of all devices of the run.
@@ -151,7 +151,7 @@ class AnyProcess:
         self._reduce_max = jax.jit(lambda flags: flags.max(), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, flag: bool) -> bool:
-        """Return whether `flag` is set in any process."""
+        """Return whether any process set `flag` in this call or, with several processes, in the previous call."""
         if jax.process_count() == 1:
             return flag
         over_all = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
@@ -161,7 +161,7 @@ class AnyProcess:
 
 
 def all_processes(flag: bool) -> bool:
-    """Return the logical AND of a flag across the processes of the run. All of them must call it."""
+    """Return the logical AND of a flag across the processes of the run. All processes must call it."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils

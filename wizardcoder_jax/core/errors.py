@@ -9,7 +9,7 @@ class InputError(ValueError):
 
 
 class RefusedPromptError(InputError):
-    """A model refuses one prompt; it may accept others.
+    """A prompt that the model refuses. It may accept other prompts.
 
     Attributes:
         finish_reason: "length" if the prompt leaves no space for an answer, "content_filter" if it violates a policy.
@@ -21,4 +21,4 @@ class RefusedPromptError(InputError):
 
 
 class StoppedEarlyError(Exception):
-    """Work stopped before its end (preemption, budget). The same command resumes it; commands exit with status 75."""
+    """Work that stopped early (preemption, budget). Commands exit with status 75; running them again resumes the work."""

@@ -26,7 +26,7 @@ def remote_path(name: str) -> Any:
     """Return the etils path of an object on gs://.
 
     Raises:
-        InputError: the path is on another kind of store.
+        InputError: the path is not on gs://.
     """
     from etils import epath
 
@@ -54,7 +54,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:
-    """Remove a local or gs:// folder and its contents. Does nothing if it does not exist."""
+    """Remove a local or gs:// folder and its contents. Does nothing if the folder does not exist."""
     name = os.fspath(path)
     if not is_remote(name):
         shutil.rmtree(name, ignore_errors=True)
@@ -80,7 +80,7 @@ def ensure_dir(path: str | os.PathLike[str]) -> None:
 
 
 def expand_paths(patterns: Sequence[str]) -> list[str]:
-    """Return the files that match paths or globs, sorted within each pattern, without repeats.
+    """Return the files that match paths or globs, sorted within each pattern, without duplicates.
 
     A file of a dataset on the Hugging Face hub, hf://datasets/ORG/NAME/FILE, is downloaded to the hub's local cache.
 
@@ -111,13 +111,13 @@ def _download(address: str) -> str:
     except Exception as error:  # the hub's client raises its own exceptions, those of httpx, and OSErrors
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"cannot download {address} from the hub ({reason}); download it where there is a network with: "
-            f"hf download {org}/{name} {file} --repo-type dataset --local-dir data  (and pass it as --data)"
+            f"cannot download {address} from the hub ({reason}); on a machine with network, run: "
+            f"hf download {org}/{name} {file} --repo-type dataset --local-dir data  (and pass the file as --data)"
         ) from error
 
 
 def open_bytes(path: str | os.PathLike[str], unzip: bool = True) -> IO[bytes]:
-    """Open a local or gs:// file for reading; with `unzip`, a name that ends in .gz is decompressed.
+    """Open a local or gs:// file for reading. With `unzip`, a file whose name ends in .gz is decompressed.
 
     Raises:
         InputError: the file does not exist or cannot be read.
@@ -167,7 +167,7 @@ def parse_json(place: str, text: str) -> Any:
     """Parse JSON that was read from `place`, a file or "FILE:LINE".
 
     Raises:
-        InputError: the text is malformed; names the place, and the line within the text if it has several.
+        InputError: the text is malformed. The message names the place, and the line if the text has several lines.
     """
     try:
         return json.loads(text)
@@ -178,13 +178,13 @@ def parse_json(place: str, text: str) -> Any:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only once it is complete. An error leaves the previous file in place.
+    """Open a file that becomes visible under its name only once it is complete. After an error, the previous file is intact.
 
     Raises:
         InputError: the path cannot be written.
     """
     name = os.fspath(path)
-    if is_remote(name):  # an object store shows an object only after its upload, so this is atomic too
+    if is_remote(name):  # an object becomes visible only after its upload, so this is atomic too
         buffer = io.BytesIO()
         yield buffer
         remote_path(name).write_bytes(buffer.getvalue())

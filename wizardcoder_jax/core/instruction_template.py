@@ -1,7 +1,7 @@
 """WizardCoder's instruction template: the text around an instruction, in training, sampling and evaluation alike.
 
-Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py and src/inference_wizardcoder.py. The wordings that
-put a benchmark's problems as instructions are in benchmarks/prompts.py.
+Source: nlpxucan/WizardLM @cd4b4cc, WizardCoder/src/train_wizardcoder.py and src/inference_wizardcoder.py. How the problems of a
+benchmark are worded as instructions is defined in benchmarks/prompts.py.
 """
 
 HEADER = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -9,7 +9,7 @@ RESPONSE_MARK = "### Response:"
 
 
 def wizardcoder_prompt(instruction: str) -> str:
-    """Return the prompt for an instruction; the response follows it directly."""
+    """Return the prompt for an instruction. The response follows the prompt directly."""
     return f"{HEADER}\n\n### Instruction:\n{instruction}\n\n{RESPONSE_MARK}"
 
 

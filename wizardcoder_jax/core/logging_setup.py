@@ -1,7 +1,7 @@
-"""The format of everything that commands write on standard error, through the standard `logging` module.
+"""The format of everything that commands write to standard error, through the standard `logging` module.
 
-Modules log with `logger = logging.getLogger(__name__)`. Only commands install the handler: importing the package changes no
-logger.
+Modules log with `logger = logging.getLogger(__name__)`. Only commands install the handler, so that importing the package
+changes no logger.
 """
 
 import logging
@@ -20,7 +20,9 @@ class StderrHandler(logging.Handler):
             line = self.format(record)
             tqdm = sys.modules.get("tqdm")
             if tqdm is not None:
-                tqdm.tqdm.write(f"{line}\n", file=sys.stderr, end="")  # one write: other processes use the terminal too
+                tqdm.tqdm.write(
+                    f"{line}\n", file=sys.stderr, end=""
+                )  # a single write, since other processes may use the terminal
             else:
                 sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
@@ -29,7 +31,7 @@ class StderrHandler(logging.Handler):
 
 
 class LineFormatter(logging.Formatter):
-    """A formatter that leaves information as it is and starts other lines with their level: "warning: the disk is full".
+    """A formatter that leaves info messages unchanged and prefixes others with their level: "warning: the disk is full".
 
     A call can choose another prefix with `extra={"prefix": "stopped"}`.
     """

@@ -1,4 +1,4 @@
-"""The one description of a program to run: `benchmarks` and `evol_instruct` build it, `sandbox` runs it."""
+"""The description of a program to run, which `benchmarks` and `evol_instruct` build and `sandbox` runs."""
 
 import dataclasses
 import hashlib
@@ -16,15 +16,15 @@ class Program:
     one source text in one interpreter, and the verdict is marked forgeable. The same happens if the test passes the
     candidate a value that cannot be sent to another process, such as an instance of a class of its own.
 
-    In any other language `candidate + test` is the whole source file. It passes if its toolchain exits with status 0.
+    In any other language, `candidate + test` is the whole source file. The program passes if its toolchain exits with status 0.
     """
 
     candidate: str
     test: str
     entry_point: str | None = None
-    helpers: tuple[str, ...] = ()  # other names of the candidate that the test calls
+    helpers: tuple[str, ...] = ()  # names of other functions of the candidate that the test calls
     language: str = PYTHON  # or a key of sandbox.toolchains.LANGUAGES
-    python: str | None = None  # path of the interpreter that runs it; None: the one that runs us
+    python: str | None = None  # path of the interpreter for the program; None: the current interpreter
 
     def digest(self) -> str:
         """Return a hash of every field, used as the key of the program's verdict."""

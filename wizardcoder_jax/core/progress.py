@@ -21,10 +21,10 @@ class Progress:
 
     Args:
         label: name of the work, e.g. "train".
-        total: units of work in all.
+        total: total number of units.
         unit: name of one unit, e.g. "step"; "B" stands for bytes, which are shown as GB.
-        done: units that an earlier run finished.
-        shown: whether to show progress; with several processes, one shows the progress of all.
+        done: number of units that an earlier run finished.
+        shown: whether to show progress; with several processes, only one should.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, shown: bool = True) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self._is_shown = shown and not is_quiet()
         if self._is_shown and sys.stderr.isatty():
             width = os.get_terminal_size(sys.stderr.fileno()).columns
-            size: dict[str, Any] = {"dynamic_ncols": True} if width else {"ncols": 80, "nrows": 24}  # some report width 0
+            size: dict[str, Any] = {"dynamic_ncols": True} if width else {"ncols": 80, "nrows": 24}  # some terminals report 0
             self._bar = tqdm(desc=label, total=total, unit=unit, unit_scale=unit == "B", initial=done, **size)
 
     def update(self, count: int = 1, **facts: Any) -> None:

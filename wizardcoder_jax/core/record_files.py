@@ -15,10 +15,10 @@ from wizardcoder_jax.core.filesystem import atomic_write, open_bytes, parse_json
 def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, record) for each object of a file, where the place is "FILE:LINE" or "FILE:[INDEX]".
 
-    JSONL and parquet are streamed; a JSON array is read at once.
+    JSONL and parquet files are streamed, whereas a JSON array is loaded as a whole.
 
     Raises:
-        InputError: the file cannot be read, is malformed, or contains something other than objects; names file and line.
+        InputError: the file cannot be read, is malformed, or contains anything but objects. The message names file and line.
     """
     name = os.fspath(path)
     is_parquet = name.removesuffix(".gz").endswith(".parquet")
@@ -30,7 +30,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
 
 
 def write_jsonl(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object per line, atomically; gzipped if the name ends in .gz."""
+    """Write one JSON object per line, atomically. The file is gzipped if its name ends in .gz."""
     with atomic_write(path) as file:
         compressed = gzip.GzipFile(fileobj=file, mode="wb", mtime=0) if os.fspath(path).endswith(".gz") else None
         with compressed or contextlib.nullcontext(file) as out:
@@ -40,7 +40,7 @@ def write_jsonl(path: str | os.PathLike[str], records: Iterable[dict[str, Any]])
 
 def _read_json(name: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     num_bytes, is_first = 0, True
-    # Only "\n" ends a line: str.splitlines also splits at U+2028 and others, which JSON strings may contain.
+    # Only "\n" ends a line. str.splitlines would also split at U+2028 and other characters that JSON strings may contain.
     for number, line in enumerate(_read_lines(name, file), start=1):
         text = _decode(name, line, num_bytes)
         num_bytes += len(line)
@@ -50,7 +50,9 @@ def _read_json(name: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
             continue
         if is_first and text.lstrip().startswith("["):
             rest = b"".join(_read_lines(name, file))
-            whole = "\n" * (number - 1) + text + _decode(name, rest, num_bytes)  # padded so that errors name the file's line
+            whole = (
+                "\n" * (number - 1) + text + _decode(name, rest, num_bytes)
+            )  # padded, so that errors name the line in the file
             yield from ((f"{name}:[{i}]", entry) for i, entry in enumerate(parse_json(name, whole)))
             return
         is_first = False
@@ -65,7 +67,7 @@ def _read_lines(name: str, file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _decode(name: str, content: bytes, offset: int) -> str:
-    """Decode a part of a file that begins at byte `offset`."""
+    """Decode the part of a file that begins at byte `offset`."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

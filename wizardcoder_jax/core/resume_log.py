@@ -17,7 +17,7 @@ class ResumeLog:
     Args:
         output: output file of the work; the log is `.NAME.journal` in the same folder. On an object store, whose files cannot
             be appended to, nothing is logged and work that stops early starts over.
-        fingerprint: what the work depends on; a log with another fingerprint is dropped.
+        fingerprint: string that identifies everything the work depends on; a log with another fingerprint is discarded.
         resume: whether to use the records of an existing log.
 
     Raises:

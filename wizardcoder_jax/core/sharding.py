@@ -1,8 +1,8 @@
 """The device mesh, and the table that maps the logical axes of tensors to mesh axes.
 
-The dims of a tensor have logical axes ("embed", "heads", ...), and a sharding strategy says over which mesh axes each logical
-axis is split. A dim that its mesh axes do not divide is split over fewer of them, or over none (a single key/value head is
-replicated).
+The dims of a tensor have logical axes ("embed", "heads", ...), and a sharding strategy defines over which mesh axes each
+logical axis is split. If the mesh axes do not divide the size of a dim, it is split over fewer mesh axes or not at all (a
+single key/value head is replicated).
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Axes = tuple[str | None, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardingRules:
-    """The mesh axes over which each logical axis is split."""
+    """A sharding strategy: for each logical axis, the mesh axes over which it is split."""
 
     batch: tuple[str, ...]  # sequences
     cache_batch: tuple[str, ...] = MESH_AXES  # sequences of a KV cache whose heads are not split (models/kv_cache.py)
@@ -35,15 +35,15 @@ class ShardingRules:
     mlp: tuple[str, ...] = ()  # hidden units of the MLP
 
     def spec(self, mesh_shape: dict[str, int], shape: tuple[int, ...], axes: Axes) -> PartitionSpec:
-        """Return the partition of an array.
+        """Return the PartitionSpec of an array.
 
         Args:
             mesh_shape: mesh axis -> size.
             shape: the array's shape.
-            axes: logical axes of its last dims; leading dims, e.g. layers, are not split.
+            axes: logical axes of the array's last dims; leading dims, e.g. layers, are not split.
 
         Raises:
-            ValueError: two dims would be split over one mesh axis.
+            ValueError: two dims would be split over the same mesh axis.
         """
         all_axes: Axes = (None,) * (len(shape) - len(axes)) + axes
         parts = [self._split(mesh_shape, dim, axis) for dim, axis in zip(shape, all_axes, strict=True)]
@@ -73,13 +73,13 @@ class ShardingRules:
         """Gather a stored parameter for computation.
 
         Args:
-            x: the parameter, or what is computed from it elementwise, e.g. a cast.
-            axes: its logical axes.
+            x: the parameter, or the result of an elementwise operation on it, e.g. a cast.
+            axes: logical axes of `x`.
 
         Returns:
-            `x`, split along the axes of COMPUTE_AXES.
+            `x`, split only along the logical axes to which COMPUTE_AXES maps `axes`.
         """
-        stored = self.constrain(x, *axes)  # so that e.g. a cast happens before the gather, on each device's shard
+        stored = self.constrain(x, *axes)  # a cast, for example, happens before the gather, on each shard
         return self.constrain(stored, *(COMPUTE_AXES.get(axis, axis) if axis else None for axis in axes))
 
     def mesh_axes(self, axis: str | None, dim: int) -> tuple[str, ...]:
@@ -93,10 +93,10 @@ class ShardingRules:
         """Map `function` over the shards of its arguments on the current mesh, as `jax.shard_map` does, by logical axes.
 
         Args:
-            function: takes arrays; without a mesh it is called with the whole arrays.
-            in_axes: the logical axes of every argument.
+            function: function of arrays; without a mesh it is called with the complete arrays.
+            in_axes: logical axes of each argument.
             out: (global shape, logical axes) of the result, or a tuple of such pairs.
-            check_vma: let JAX check that results declared as replicated are; it cannot check Pallas and cuDNN kernels.
+            check_vma: whether JAX checks that results are replicated as declared; it cannot check Pallas and cuDNN kernels.
         """
 
         def run(*args: jax.Array) -> Any:
@@ -139,7 +139,7 @@ RULES: dict[str, ShardingRules] = {
 
 
 def target_device_kind() -> str:
-    """Return the device kind for which JAX is tracing: that of the current mesh, which may exist only ahead of time."""
+    """Return the device kind for which JAX is tracing. The devices of the current mesh may be absent from this machine."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.devices()[0].device_kind if device is None else device.device_kind
 
@@ -150,12 +150,12 @@ def is_cpu_target() -> bool:
 
 
 def shard_over_all_devices(x: jax.Array, dim: int) -> jax.Array:
-    """Split one dim of `x` over all devices of the current mesh, as far as they divide it; without a mesh return `x`."""
+    """Split one dim of `x` over as many devices of the current mesh as divide it. Without a mesh, return `x`."""
     return ShardingRules(batch=MESH_AXES).constrain(x, *("batch" if i == dim else None for i in range(x.ndim)))
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Return the bytes that each device stores of a pytree of arrays, or of shapes with shardings."""
+    """Return the number of bytes per device of a pytree of arrays, or of shapes with shardings."""
     leaves = jax.tree.leaves(tree)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 

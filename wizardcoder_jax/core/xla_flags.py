@@ -1,8 +1,8 @@
 """XLA options of the training step on each TPU, and of the sampler. Other programs use the compiler's defaults.
 
-Programs get them through `jax.jit(..., compiler_options=...)`, so that programs compiled ahead of time equal those that run,
-and no environment variable is needed. The options are libtpu's; MaxText documents them (benchmarks/xla_flags_library.py). The
-effects stated here were measured on programs compiled ahead of time for StarCoder.
+The options are passed through `jax.jit(..., compiler_options=...)`, so that programs compiled ahead of time equal those that
+run, and no environment variable is needed. They are libtpu's options; MaxText documents them (benchmarks/xla_flags_library.py).
+The effects stated here were measured on programs compiled ahead of time for StarCoder.
 """
 
 Options = dict[str, str | int | bool]
@@ -13,9 +13,9 @@ def _vmem_limit(mib: int) -> Options:
 
     With more memory, products read their inputs fewer times, and more operations can be fused with them: on v5e, a product
     fused with the gradient of gelu takes 9.8 million cycles instead of 13.1; on v6e, which computes faster than it reads, four
-    layers take 0.61 s instead of 1.02 s; on v5p 0.81 s instead of 0.94 s. The vector memory has 128 MiB (v5p: 64). If a program
-    of products becomes too long, the compiler repeats it with less memory: with 64 MiB on v5e, compilation takes twice as long
-    as with 40, and the result is not faster.
+    layers take 0.61 s instead of 1.02 s; on v5p 0.81 s instead of 0.94 s. The vector memory has 128 MiB (v5p: 64). If the
+    compiled program becomes too long, the compiler starts over with less memory: with 64 MiB on v5e, compilation takes twice as
+    long as with 40 MiB, and the result is not faster.
     """
     return {"xla_tpu_scoped_vmem_limit_kib": 1024 * mib}
 
@@ -36,8 +36,8 @@ _OVERLAP_ALL_GATHER: Options = {
     "xla_tpu_overlap_compute_collective_tc": True,
 }
 
-# Overlap reduce-scatters of gradients with matrix products. By default each is waited for: 5.7 of 28 seconds of a step on
-# v5e 4x8.
+# Overlap reduce-scatters of gradients with matrix products. By default the devices wait for each reduce-scatter, which takes
+# 5.7 of the 28 seconds of a step on v5e 4x8.
 _OVERLAP_REDUCE_SCATTER: Options = {
     "xla_enable_async_reduce_scatter_fusion": True,
     "xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": True,
@@ -48,7 +48,7 @@ _OVERLAP_ALL_REDUCE: Options = {
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
 }
 
-TRAINING_OPTIONS: dict[str, Options] = {  # by JAX device kind
+TRAINING_OPTIONS: dict[str, Options] = {  # JAX device kind -> options
     "TPU v4": _NO_WINDOWED_EINSUM,
     "TPU v5": {**_NO_WINDOWED_EINSUM, **_vmem_limit(40), **_OVERLAP_ALL_GATHER, **_OVERLAP_ALL_REDUCE},  # v5p
     "TPU v5 lite": {**_NO_WINDOWED_EINSUM, **_vmem_limit(40), **_NO_HOST_PREFETCH, **_OVERLAP_REDUCE_SCATTER},  # v5e
@@ -63,7 +63,7 @@ TRAINING_OPTIONS: dict[str, Options] = {  # by JAX device kind
 
 
 # YNNPACK, which XLA uses for matrix products on CPU, is slow with few rows if the CPU lacks AVX-512: with 16 rows it reaches
-# 30 GFLOP/s, XLA's own products 50 (2 cores of an AMD EPYC). With YNNPACK_MIN_ROWS or more it is faster.
+# 30 GFLOP/s, and XLA's own products reach 50 (2 cores of an AMD EPYC). With at least this number of rows, YNNPACK is faster.
 YNNPACK_MIN_ROWS = 48
 _NO_YNNPACK: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 
@@ -86,5 +86,5 @@ def _has_avx2_at_most() -> bool:
 
 
 def training_options(device_kind: str) -> Options:
-    """Return the options of a training step for a device kind, e.g. "TPU v5 lite"; empty if the table lacks it."""
+    """Return the options of a training step for a device kind, e.g. "TPU v5 lite"; empty for kinds without options."""
     return dict(TRAINING_OPTIONS.get(device_kind, {}))
