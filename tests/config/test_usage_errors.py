@@ -124,7 +124,7 @@ class TestEveryCommand:
         (["--optim.peak-lr", "x"], "--optim.peak-lr must be a number, got 'x'; see --help"),
         (["--optim.peak-lr", "0"], "optim.peak_lr must be > 0, got 0.0"),
         (["--lora.rank", "x"], "--lora.rank must be an integer or None, got 'x'; see --help"),
-        (["--num-steps"], "--num-steps needs a value (optimizer steps); see --help"),
+        (["--num-steps"], "--num-steps needs a value (number of optimizer steps); see --help"),
         (["--qqq", "3", "--zzz", "--num-steps", "7"], "unknown options --qqq, --zzz; see --help"),
         (["a", "b"], "unexpected arguments 'a', 'b'; see --help"),
         (

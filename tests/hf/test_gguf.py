@@ -281,7 +281,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_rejected(tmp_path):
     path = tiny_gguf.write_model(tmp_path / "model.gguf", Kind.Q4_0)
     file = GgufFile(str(path))
     os.truncate(path, 20_000)
-    with pytest.raises(InputError, match=r"model\.gguf: truncated within blk\.1\.ffn_down\.weight"):
+    with pytest.raises(InputError, match=r"model\.gguf: truncated within the tensor blk\.1\.ffn_down\.weight"):
         file.read("model.layers.1.mlp.down_proj.weight")
 
 

@@ -9,5 +9,5 @@ class ConvertConfig:
 
     model: str  # Hugging Face folder, hub id or .gguf file
     output: str  # checkpoint folder to write
-    mesh: str = "1x1"  # devices: DATAxMODEL
+    mesh: str = "1x1"  # device mesh: DATAxMODEL
     overwrite: bool = False  # replace an existing checkpoint

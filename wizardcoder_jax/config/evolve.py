@@ -21,12 +21,12 @@ class TeacherConfig(ServerConfig):
     kind: Literal["openai", "model", "replay"] = "openai"  # OpenAI-compatible server, local model, or recorded answers
     model: str = "gpt-3.5-turbo"  # name of the model on the server; for kind "model": checkpoint, folder, hub id or .gguf file
     replay_file: str | None = None  # JSONL file of recorded calls, for kind "replay"
-    temperature: float = 1.0  # WizardLM uses 1.0
-    top_p: float = 0.95  # WizardLM uses 0.95
+    temperature: float = 1.0  # sampling temperature; WizardLM uses 1.0
+    top_p: float = 0.95  # total probability of the tokens to sample from; WizardLM uses 0.95
     max_tokens: int = 2048  # maximum length of an answer; WizardLM uses 2048
     max_length: int = 4096  # maximum tokens of prompt and answer together, for kind "model"
     batch_size: int = 16  # number of answers decoded concurrently, for kind "model"
-    mesh: str = "1x1"  # devices: DATAxMODEL, for kind "model"
+    mesh: str = "1x1"  # device mesh: DATAxMODEL, for kind "model"
     compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache, for kind "model"
 
     def __post_init__(self) -> None:
@@ -57,15 +57,15 @@ class EvolveConfig:
     method_weights: tuple[float, ...] = (1.0,) * NUM_METHODS  # relative frequencies of methods 1 to 5
     breadth_rate: float = 0.0  # fraction of evolutions that ask for a new instruction in the same domain instead (method 6)
     languages: tuple[Language, ...] = ()  # languages to evolve towards, one drawn per seed; empty: keep the seed's language
-    judge_information_gain: bool = True  # by default, evolutions that the teacher judges equal to their parent are dropped
+    judge_information_gain: bool = True  # by default, drop evolutions that the teacher judges equal to their parent
     filters: FiltersConfig = FiltersConfig()
     max_usd: float | None = None  # stop before this cost, including earlier runs
     max_requests: int | None = None  # stop before this number of answered calls, including earlier runs
     max_tokens: int | None = None  # stop before this number of prompt and answer tokens, including earlier runs
     seed_licence: str | None = None  # license of the seeds, for the data card; Code Alpaca's is known
     benchmarks_dir: str | None = None  # folder of JSONL files with problems that no record may contain
-    exports: tuple[Literal["alpaca", "messages", "parquet"], ...] = ()  # further formats of evolved.jsonl
-    lineage: bool = True  # by default, lineage.html shows the tree of each seed's evolutions
+    exports: tuple[Literal["alpaca", "messages", "parquet"], ...] = ()  # further formats in which to write the evolved records
+    lineage: bool = True  # by default, write lineage.html, which shows the tree of each seed's evolutions
     overwrite: bool = False  # start over instead of resuming
 
     def __post_init__(self) -> None:

@@ -13,5 +13,5 @@ class ExportConfig:
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # dtype of the weights; default: as in the checkpoint
     max_shard_size: str = "5GB"  # maximum size of one safetensors file
     results: tuple[str, ...] = ()  # results.json files of evaluate whose scores go into the model card
-    mesh: str = "1x1"  # devices: DATAxMODEL
+    mesh: str = "1x1"  # device mesh: DATAxMODEL
     overwrite: bool = False  # replace an existing folder

@@ -12,7 +12,7 @@ class ServerConfig:
 
     section: ClassVar[str] = "server"  # prefix of these settings on the command line, e.g. --teacher.base-url
 
-    base_url: str = "https://api.openai.com/v1"  # address of the server; its key comes from OPENAI_API_KEY
+    base_url: str = "https://api.openai.com/v1"  # address of the server; the API key comes from OPENAI_API_KEY
     concurrency: int = 8  # number of concurrent requests
     timeout_s: float = 120.0  # seconds until a request times out
     max_attempts: int = 7  # maximum attempts per request, over about 30 s; HTTP 429 counts only if no other request is answered

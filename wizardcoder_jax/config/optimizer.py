@@ -15,7 +15,7 @@ class OptimConfig:
     name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"  # muon: for the blocks' matrices; AdamW for other weights
     peak_lr: float = 2e-5  # peak learning rate
     warmup_steps: int = 30  # steps of linear warmup from 0
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"  # after warmup; wsd: constant, then linear decay
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"  # decay after warmup; wsd: constant, then linear decay
     decay_fraction: float = 0.1  # wsd: fraction of the steps at the end over which the rate decays
     final_lr_fraction: float = 0.0  # final learning rate of a decaying schedule, as a fraction of peak_lr
     b1: float = 0.9  # decay of the first moment (muon: momentum)
@@ -48,7 +48,7 @@ class LoraConfig:
     """Low-rank adapters (arXiv 2106.09685), trained instead of the weights."""
 
     rank: int | None = None  # rank of the adapters; None: train the weights
-    alpha: float = 16.0  # adapters' outputs are scaled by alpha / rank
+    alpha: float = 16.0  # the outputs of the adapters are scaled by alpha / rank
     targets: tuple[str, ...] = LORA_TARGETS  # projections that get an adapter
     base_weights: Literal["float32", "bfloat16", "int8", "nf4"] = "bfloat16"  # dtype of the stored frozen weights; nf4: QLoRA
 

@@ -11,7 +11,7 @@ class PlanConfig(TrainConfig):
     """Predict whether a training run fits a slice of accelerators, and how fast it is. Takes all options of train, too."""
 
     topology: str = "v5e:4x8"  # v4, v5e, v5p or v6e and the shape of a slice (v5p:2x4x4), or h100 and a number of GPUs (h100:8)
-    mesh: str = "auto"  # devices: DATAxMODEL; auto: search mesh, strategy, remat, microbatch and loss chunk
+    mesh: str = "auto"  # device mesh: DATAxMODEL; auto: search mesh, strategy, remat, microbatch and loss chunk
     fast: bool = False  # compute only the memory of the training step, within a minute
     decode_batch_size: int = 64  # number of answers that the sampler decodes concurrently
     decode_length: int = 2048  # maximum tokens of prompt and answer together

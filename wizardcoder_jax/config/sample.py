@@ -40,9 +40,9 @@ class SampleConfig:
     limit: int | None = None  # use only the first N problems or prompts
     num_samples: int = 1  # number of answers per problem
     temperature: float = 0.0  # sampling temperature; 0 is greedy
-    top_p: float = 1.0  # nucleus sampling: the smallest set of tokens with this probability
+    top_p: float = 1.0  # nucleus sampling: sample from the smallest set of tokens with this total probability
     top_k: int | None = None  # sample only from the K likeliest tokens
-    min_p: float = 0.0  # minimum probability of a token relative to the likeliest
+    min_p: float = 0.0  # minimum probability of a token relative to that of the likeliest token
     repetition_penalty: float = 1.0  # above 1: make tokens that have occurred less likely
     logprobs: int | None = None  # write each token's log-probability, and those of the N likeliest tokens at its position
     seed: int = 0  # each answer depends only on this seed, its task and its index
@@ -50,7 +50,7 @@ class SampleConfig:
     max_length: int = 2048  # maximum tokens of prompt and answer together; with api:NAME, of the answer only
     batch_size: int = 16  # number of sequences decoded concurrently
     lookup: int = 0  # tokens to guess from earlier text per step; same answers, faster for small batches of repetitive text
-    mesh: str = "1x1"  # devices: DATAxMODEL
+    mesh: str = "1x1"  # device mesh: DATAxMODEL
     compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache
     int8_weights: bool = False  # store the blocks' kernels in int8: half the size of bfloat16, slightly less accurate
     cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # folder of compiled programs

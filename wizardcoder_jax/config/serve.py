@@ -13,12 +13,12 @@ class ServeConfig:
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 accepts connections from other machines
     port: int = 8000  # port to listen on; 0: any free port
     served_name: str | None = None  # name of the model for clients; default: the last part of --model
-    max_length: int | None = None  # maximum tokens of prompt and answer together; default: 2048 or the model's context length
+    max_length: int | None = None  # maximum tokens of prompt and answer; default: 2048, or the model's context if shorter
     batch_size: int = 16  # number of answers generated concurrently
     max_queue: int = 256  # maximum number of waiting answers; further requests get HTTP 429
     max_body_bytes: int = 4 * 2**20  # maximum size of a request in bytes
     drain_s: float = 30.0  # seconds for answers in progress to finish when the server shuts down
-    mesh: str = "1x1"  # devices: DATAxMODEL
+    mesh: str = "1x1"  # device mesh: DATAxMODEL
     compute_dtype: Dtype = "float32"  # dtype of weights, activations and KV cache
     int8_weights: bool = False  # store the blocks' kernels in int8: half the size of bfloat16, slightly less accurate
     cache_dir: str = dataclasses.field(default_factory=default_cache_dir)  # folder of compiled programs

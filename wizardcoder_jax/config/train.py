@@ -32,7 +32,7 @@ class ValidationConfig:
     """Measurements during training: validation loss, and pass@1 on a benchmark (the Evol Stop signal)."""
 
     every_steps: int = 50  # steps between measurements; the last step is always followed by one
-    fraction: float = 0.0  # fraction of the records that is set aside for the validation loss, chosen by record id
+    fraction: float = 0.0  # fraction of the records to hold out for the validation loss, chosen by record id
     benchmark: str | None = None  # benchmark to answer greedily and score in the sandbox, e.g. mini-dev
     benchmark_file: str | None = None  # problems to use instead of the benchmark's own file
     limit: int | None = None  # use only the first N problems
@@ -58,20 +58,20 @@ class TrainConfig:
     data: tuple[str, ...] = ("data/evolved*.jsonl",)  # instruction files or globs: JSONL, JSON array or parquet
     task: str | None = None  # MODULE:NAME of your own seqio Task or Mixture, instead of data
     output_dir: str = "runs/wizardcoder_15b"  # folder for checkpoints/, config.json, metrics.jsonl and TensorBoard events
-    mesh: str = "1x1"  # devices: DATAxMODEL
+    mesh: str = "1x1"  # device mesh: DATAxMODEL
     strategy: Literal["fsdp", "fsdp_tensor"] = "fsdp"  # sharding over the mesh axes; see core/sharding.py
-    num_steps: int = 200  # optimizer steps
-    batch_size: int = 512  # sequences per step
-    accumulation: int = 8  # microbatches per step
-    max_length: int = 2048  # tokens per sequence
-    layout: Literal["packed", "padded"] = "packed"  # several examples per sequence, or one (objective original always uses one)
-    objective: Literal["token_mean", "original"] = "token_mean"  # original: as in the published script
-    loss_group: int | None = None  # original: sequences per mean (16 in the script); default: batch_size / accumulation
+    num_steps: int = 200  # number of optimizer steps
+    batch_size: int = 512  # number of sequences per step
+    accumulation: int = 8  # number of microbatches per step
+    max_length: int = 2048  # number of tokens per sequence
+    layout: Literal["packed", "padded"] = "packed"  # several examples per sequence, or one (objective original always has one)
+    objective: Literal["token_mean", "original"] = "token_mean"  # mean over tokens, or the loss of the published script
+    loss_group: int | None = None  # objective original: sequences per mean (script: 16); default: batch_size / accumulation
     pad_token: str | None = "[PAD]"  # padding token to add, with the mean embedding, if the tokenizer has none
     compute_dtype: Dtype = "bfloat16"  # dtype of activations and matmuls; master weights are float32
     remat: Remat = "full"  # activations to recompute in the backward pass or offload to the host; see models/remat.py
     loss_chunk: int | None = None  # positions per sequence whose logits are computed at once; default: about 1,024 tokens
-    attention: Literal["auto", "dot", "splash", "cudnn"] = "auto"  # splash: TPU, cudnn: GPU; auto: the fastest one possible
+    attention: Literal["auto", "dot", "splash", "cudnn"] = "auto"  # dot: matrix products, splash: TPU, cudnn: GPU
     regularisation: RegularizationConfig = RegularizationConfig()
     seed: int = 0  # seed of data order, dropout and noise
     optim: OptimConfig = OptimConfig()

@@ -20,9 +20,7 @@ class StderrHandler(logging.Handler):
             line = self.format(record)
             tqdm = sys.modules.get("tqdm")
             if tqdm is not None:
-                tqdm.tqdm.write(
-                    f"{line}\n", file=sys.stderr, end=""
-                )  # a single write, since other processes may use the terminal
+                tqdm.tqdm.write(f"{line}\n", file=sys.stderr, end="")  # one write: other processes may use the terminal
             else:
                 sys.stderr.write(f"{line}\n")
             sys.stderr.flush()

@@ -23,7 +23,7 @@ class Program:
     test: str
     entry_point: str | None = None
     helpers: tuple[str, ...] = ()  # names of other functions of the candidate that the test calls
-    language: str = PYTHON  # or a key of sandbox.toolchains.LANGUAGES
+    language: str = PYTHON  # PYTHON, or a key of sandbox.toolchains.LANGUAGES
     python: str | None = None  # path of the interpreter for the program; None: the current interpreter
 
     def digest(self) -> str:

@@ -50,9 +50,7 @@ def _read_json(name: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
             continue
         if is_first and text.lstrip().startswith("["):
             rest = b"".join(_read_lines(name, file))
-            whole = (
-                "\n" * (number - 1) + text + _decode(name, rest, num_bytes)
-            )  # padded, so that errors name the line in the file
+            whole = "\n" * (number - 1) + text + _decode(name, rest, num_bytes)  # padded so that errors name the right line
             yield from ((f"{name}:[{i}]", entry) for i, entry in enumerate(parse_json(name, whole)))
             return
         is_first = False

@@ -23,16 +23,16 @@ Axes = tuple[str | None, ...]
 class ShardingRules:
     """A sharding strategy: for each logical axis, the mesh axes over which it is split."""
 
-    batch: tuple[str, ...]  # sequences
-    cache_batch: tuple[str, ...] = MESH_AXES  # sequences of a KV cache whose heads are not split (models/kv_cache.py)
-    sequence: tuple[str, ...] = ()  # positions of a sequence, between blocks
-    embed: tuple[str, ...] = ()  # the embedding dim of every kernel
-    vocab: tuple[str, ...] = ()  # rows of the token embedding and of the output head
-    positions: tuple[str, ...] = ()  # rows of the position embedding
-    logits: tuple[str, ...] = ()  # the vocabulary dim in computation: of logits, and of the gathered tables
-    heads: tuple[str, ...] = ()  # query heads
-    kv_heads: tuple[str, ...] = ()  # key/value heads
-    mlp: tuple[str, ...] = ()  # hidden units of the MLP
+    batch: tuple[str, ...]  # mesh axes for the sequences of a batch
+    cache_batch: tuple[str, ...] = MESH_AXES  # mesh axes for the sequences of a KV cache whose heads are not split
+    sequence: tuple[str, ...] = ()  # mesh axes for the positions of a sequence, between blocks
+    embed: tuple[str, ...] = ()  # mesh axes for the embedding dim of every kernel
+    vocab: tuple[str, ...] = ()  # mesh axes for the rows of the token embedding and of the output head
+    positions: tuple[str, ...] = ()  # mesh axes for the rows of the position embedding
+    logits: tuple[str, ...] = ()  # mesh axes for the vocabulary dim in computation: of logits, and of the gathered tables
+    heads: tuple[str, ...] = ()  # mesh axes for the query heads
+    kv_heads: tuple[str, ...] = ()  # mesh axes for the key/value heads
+    mlp: tuple[str, ...] = ()  # mesh axes for the hidden units of the MLP
 
     def spec(self, mesh_shape: dict[str, int], shape: tuple[int, ...], axes: Axes) -> PartitionSpec:
         """Return the PartitionSpec of an array.
@@ -112,7 +112,7 @@ class ShardingRules:
         return run
 
 
-# Logical axes that only split stored parameters -> the axis that splits the same dim in computation.
+# Logical axes that split only stored parameters -> the logical axis of the same dim in computation (None: not split).
 COMPUTE_AXES = {"embed": None, "vocab": "logits", "positions": None}
 
 RULES: dict[str, ShardingRules] = {

@@ -42,7 +42,7 @@ _OVERLAP_REDUCE_SCATTER: Options = {
     "xla_enable_async_reduce_scatter_fusion": True,
     "xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": True,
 }
-# The same for slices with a 3D torus, where the compiler uses all-reduces of whole gradients instead.
+# As above, for slices with a 3D torus, where the compiler uses all-reduces of complete gradients instead of reduce-scatters.
 _OVERLAP_ALL_REDUCE: Options = {
     "xla_enable_async_all_reduce": True,
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,

@@ -21,7 +21,7 @@ _NUMBERS = {  # type code in the file -> numpy type
     **{0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"},
 }
 _MAX_DIMS = 4
-_MAX_NAME = 255  # characters
+_MAX_NAME = 255  # maximum length of a key or tensor name, characters
 _CHUNK_BYTES = 2**20  # bytes of float32 to dequantize at a time; twice as fast if they fit into a core's cache
 
 
@@ -114,7 +114,7 @@ class GgufReader:
                 rows = array[start : start + step]
                 data = np.fromfile(file, np.uint8, len(rows) * row_bytes)
                 if data.size != len(rows) * row_bytes:
-                    raise InputError(f"{self.path}: truncated within {name}")
+                    raise InputError(f"{self.path}: truncated within the tensor {name}")
                 rows[:] = gguf.quants.dequantize(data[None], info.kind).reshape(rows.shape)
         return array.reshape(info.shape)
 

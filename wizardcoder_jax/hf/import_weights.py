@@ -24,9 +24,7 @@ from wizardcoder_jax.models.families.registry import tensor_mappings
 from wizardcoder_jax.models.families.weight_patterns import BUFFER_SUFFIXES, TIED_HEAD, TensorMapping
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 
-Checksums = dict[
-    str, str
-]  # Hugging Face tensor name -> DTYPE:HASH, where HASH is XXH3-128 of the bytes, little-endian, row-major
+Checksums = dict[str, str]  # Hugging Face tensor name -> DTYPE:HASH, the XXH3-128 of its bytes (little-endian, row-major)
 CHECKSUM_FILE = "checksums.json"  # file in an exported folder: {"algorithm": "xxh3_128", "tensors": Checksums}
 
 
@@ -46,7 +44,7 @@ class TensorDestination(NamedTuple):
     """The mapping of a Hugging Face tensor to our parameters, and the layer to which the tensor belongs."""
 
     mapping: TensorMapping
-    layer: int | None  # None for a tensor outside the layers
+    layer: int | None  # index of the layer; None for a tensor outside the layers
 
 
 def get_param(model: Transformer, path: str) -> Any:

@@ -28,7 +28,7 @@ class OpenedModel:
     arch: ArchConfig
     tokenizer: Tokenizer
     provenance: Provenance
-    origin: ModelSource | str  # a source of Hugging Face tensors, or the folder of a checkpoint
+    origin: ModelSource | str  # source of Hugging Face tensors, or folder of a checkpoint
     checksums: Checksums | None = None  # checksums of the Hugging Face tensors from which the checkpoint was converted
     lora: LoraConfig | None = None  # settings of the adapters in the checkpoint; None without adapters
 
