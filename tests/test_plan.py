@@ -81,9 +81,9 @@ def test_auto_chooses_mesh_strategy_remat_and_microbatches(tmp_path, capsys):
     ("flags", "complaint"),
     [
         (["--topology", "v7:2x2"], "topology 'v7:2x2' has an unknown chip"),
-        (["--topology", "v5e"], "topology 'v5e' needs 2 sizes"),
-        (["--topology", "v5e:2x2x2"], "topology 'v5e:2x2x2' needs 2 sizes"),
-        (["--topology", "v5e:0x4"], "topology 'v5e:0x4' needs 2 sizes"),
+        (["--topology", "v5e"], "topology 'v5e' must have 2 sizes"),
+        (["--topology", "v5e:2x2x2"], "topology 'v5e:2x2x2' must have 2 sizes"),
+        (["--topology", "v5e:0x4"], "topology 'v5e:0x4' must have 2 sizes"),
         (["--topology", "v5p:2x2x3", "--mesh", "12x1"], None),
         (["--topology", "v5e:3x3"], "topology 'v5e:3x3' must consist of hosts of 2x2 chips"),
         (["--topology", "h100:12"], "topology 'h100:12' must consist of hosts of 8 GPUs"),

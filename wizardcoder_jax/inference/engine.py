@@ -229,7 +229,7 @@ class Engine:
         self._state = decode_state.replace_seen(self._model, self._state, seen)
 
     def _fit_cache(self, min_length: int = 0) -> None:
-        """Resize the KV cache to the smallest capacity for the next decode call and for `min_length` tokens."""
+        """Resize the KV cache to the smallest capacity that suffices for the next decode call and for `min_length` tokens."""
         num_new = engine_programs.DECODE_STEPS * (1 + self._num_draft_tokens)
         lengths = [len(sequence.request.prompt) + len(sequence.tokens) + num_new for sequence in self._running.values()]
         needed = min(max([*lengths, min_length]), self._capacities[-1])

@@ -147,7 +147,7 @@ def _draft_tokens(state: DecodeState, num_draft_tokens: int) -> jax.Array:
 def _accept_tokens(
     model: Transformer, hidden: jax.Array, draft: jax.Array, state: DecodeState, eos_ids: jax.Array, steps: SamplingSteps
 ) -> tuple[StepOutput, DecodeState]:
-    """Select the tokens [1 + num_draft_tokens, B] of one step. A row continues as long as its draft token was correct."""
+    """Select the tokens [1 + num_draft_tokens, B] of one step. A row stops at its first wrong draft token."""
     outputs, is_continued = [], state.active
     for i in range(1 + draft.shape[1]):
         positions = state.positions + 1

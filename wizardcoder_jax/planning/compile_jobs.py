@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompileResult:
-    """What the compiler reports about a program on one chip."""
+    """Memory and costs of a program on one chip, as reported by the compiler."""
 
     fits: bool  # whether the program fits in HBM
     hbm_bytes: int  # bytes of HBM in total

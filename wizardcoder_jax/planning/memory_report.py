@@ -1,7 +1,7 @@
 """Parser of the compiler's memory report, which is available minutes before compilation has finished.
 
 The report lists buffers by size, each with the values that share it. It covers temporary buffers and outputs but not arguments.
-Because a train step updates its state in place, the total is nevertheless the memory that a chip needs.
+A train step updates its state in place, so its arguments are also outputs, and the total is the memory that a chip needs.
 """
 
 import dataclasses

@@ -70,7 +70,7 @@ class DecodingPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VerifiedSuggestion:
-    """Other settings that fit; compiling them has confirmed it."""
+    """Other settings, which were compiled and fit."""
 
     flags: str  # flags to add to the command
     hbm_bytes: int  # bytes of HBM per chip

@@ -130,7 +130,7 @@ def _double_chips(config: TrainConfig, topology: Topology) -> Iterator[_Change]:
         shortest, *others = sorted(shape)
         shape, mesh = tuple(sorted((2 * shortest, *others))), (2 * mesh[0], mesh[1])
         name = f"{topology.chip.name}:{'x'.join(map(str, shape))}"
-        with contextlib.suppress(InputError):  # a shape that is not made of whole hosts
+        with contextlib.suppress(InputError):  # the shape may not be made of whole hosts
             yield _vary_schedule(dataclasses.replace(config, mesh=f"{mesh[0]}x{mesh[1]}")), parse_topology(name)
 
 

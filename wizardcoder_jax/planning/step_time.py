@@ -33,7 +33,7 @@ _QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.53}  # bytes of one frozen weight
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of a train step, by what the chip is doing."""
+    """Seconds of a train step, by activity of the chip."""
 
     matmul_s: float  # seconds of matrix products
     attention_s: float  # seconds of attention

@@ -22,7 +22,7 @@ class FunnelCell:
     """One step of the funnel in one round."""
 
     number: int  # number of records in the pool, rejected by the rule, or kept
-    share: str  # the same as a percentage of the round's pool
+    share: str  # `number` as a percentage of the round's pool
     percent_left: float  # percentage of the pool that is left after the step
 
 

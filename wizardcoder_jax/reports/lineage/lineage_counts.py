@@ -101,7 +101,7 @@ def count_entries(entries: Iterable[LineageEntry]) -> LineageCounts:
 
 
 def _rules_in_order(rounds: dict[int, RoundCounts], filters: Counter[tuple[str, ...]]) -> list[str]:
-    """Return the rules that rejected a record, in the order in which a kept record passed them."""
+    """Return the rules that rejected a record, in the order in which the filters of a kept record list them."""
     checked = max(filters, key=lambda names: (len(names), names), default=())
     used = {rule for round_ in rounds.values() for rule in round_.rejected}
     return sorted(used, key=lambda rule: (checked.index(rule) if rule in checked else len(checked), rule))
