@@ -1,4 +1,4 @@
-"""The presets that ship."""
+"""The presets in configs/."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_every_preset_loads(name, kind):
     assert type(load_preset(str(REPOSITORY / "configs" / f"{name}.py"), kind)) is kind
 
 
-def test_the_bare_train_command_has_the_settings_of_the_15b_preset_but_those_of_its_slice():
+def test_train_without_flags_has_the_settings_of_the_15b_preset_except_those_of_its_slice():
     preset = load_preset(str(REPOSITORY / "configs" / "wizardcoder_15b.py"), TrainConfig)
     assert preset == TrainConfig(mesh="4x8", accumulation=4, remat="offload_up")
     assert (preset.num_steps, preset.batch_size, preset.max_length) == (200, 512, 2048)

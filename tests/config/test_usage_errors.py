@@ -1,4 +1,4 @@
-"""A rejected command line is one plain line with status 2, for every command and every kind of mistake."""
+"""The error for a wrong command line is one line with status 2, for every command and every kind of mistake."""
 
 import dataclasses
 import subprocess
@@ -90,7 +90,7 @@ class TestEveryCommand:
                 alternatives |= {line.replace(" or None", "").replace("be ", "be None or ") for line in alternatives}
                 assert message in alternatives
 
-    def test_a_value_that_is_no_choice_is_named_with_the_choices(self, config_type):
+    def test_a_value_that_is_not_a_choice_is_named_with_the_choices(self, config_type):
         hints = typing.get_type_hints(config_type)
         for field in dataclasses.fields(config_type):
             if typing.get_origin(hints[field.name]) is typing.Literal:

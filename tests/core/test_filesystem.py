@@ -9,7 +9,7 @@ from wizardcoder_jax.core.record_files import write_jsonl
 pytestmark = pytest.mark.quick
 
 
-def test_globs_expand_in_order_without_repeats(tmp_path):
+def test_globs_expand_in_order_without_duplicates(tmp_path):
     for name in ("b1.jsonl", "b0.jsonl", "[x].jsonl"):
         (tmp_path / name).touch()
     names = expand_paths([f"{tmp_path}/b1.jsonl", f"{tmp_path}/b*.jsonl", f"{tmp_path}/[x].jsonl"])

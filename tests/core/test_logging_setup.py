@@ -28,7 +28,7 @@ def log_at_every_level():
     logger.warning("budget is spent", extra={"prefix": "stopped"})
 
 
-def test_information_has_no_prefix_and_other_levels_are_named(capsys):
+def test_info_messages_have_no_prefix_and_other_levels_are_named(capsys):
     configure_logging()
     log_at_every_level()
     captured = capsys.readouterr()
@@ -37,7 +37,7 @@ def test_information_has_no_prefix_and_other_levels_are_named(capsys):
 
 
 @pytest.mark.parametrize(("level", "num_lines"), [(logging.WARNING, 3), (logging.DEBUG, 5)])
-def test_the_level_chooses_the_lines(capsys, level, num_lines):
+def test_the_level_selects_the_lines(capsys, level, num_lines):
     configure_logging(level)
     log_at_every_level()
     assert len(capsys.readouterr().err.splitlines()) == num_lines

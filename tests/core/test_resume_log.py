@@ -45,7 +45,7 @@ def test_other_work_and_overwriting_start_over(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "\n", "[]\n", '{"i": 0}\n{"i": 1}\n', "\x00\x00"])
-def test_a_file_that_is_not_a_log_of_this_work_is_dropped(tmp_path, content):
+def test_a_file_that_is_not_a_log_of_this_work_is_discarded(tmp_path, content):
     (tmp_path / ".out.json.journal").write_text(content)
     assert interrupt(tmp_path / "out.json", new=[{"i": 0}]) == []
     assert interrupt(tmp_path / "out.json") == [{"i": 0}]

@@ -16,7 +16,7 @@ def test_the_table_contains_known_chips_only():
     assert training_options("cpu") == {}
 
 
-def test_products_with_few_rows_avoid_the_library_where_it_is_slow(monkeypatch):
+def test_products_with_few_rows_avoid_ynnpack_where_it_is_slow(monkeypatch):
     monkeypatch.setattr(xla_flags, "_has_avx2_at_most", lambda: True)
     assert sampling_options("cpu", YNNPACK_MIN_ROWS) == {}
     rows, kernel = jnp.ones((YNNPACK_MIN_ROWS - 1, 576)), jnp.ones((576, 1536))
@@ -25,7 +25,7 @@ def test_products_with_few_rows_avoid_the_library_where_it_is_slow(monkeypatch):
     assert (product(rows, kernel) == 576).all()
 
 
-def test_elsewhere_the_number_of_rows_makes_no_difference(monkeypatch):
+def test_the_number_of_rows_makes_no_difference_elsewhere(monkeypatch):
     monkeypatch.setattr(xla_flags, "_has_avx2_at_most", lambda: False)
     assert sampling_options("cpu", 1) == {}
     assert sampling_options("TPU v5 lite", 1) == sampling_options("TPU v5 lite", 64) != {}

@@ -260,7 +260,7 @@ def test_import_and_export_keep_every_bit_pattern(folder, tmp_path):
     assert_same_tensors(export(weights(folder), folder, tmp_path / "out"), folder)
 
 
-def test_tensors_of_different_dtypes_keep_them_through_a_checkpoint(folder, tmp_path):
+def test_tensors_of_different_dtypes_keep_their_dtypes_through_a_checkpoint(folder, tmp_path):
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     tensors = {name: t.astype(np.float32) if t.ndim == 1 else t for name, t in tensors.items()}
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The choice of the attention back end, and the call of cuDNN's kernel."""
+"""Selection of the attention back end, and the call of cuDNN's kernel."""
 
 import re
 

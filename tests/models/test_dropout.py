@@ -22,7 +22,7 @@ def test_dropout_drops_the_given_share_and_keeps_the_expectation():
     assert dropped.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_masks_differ_by_row_layer_and_site_and_depend_only_on_the_rows_seed():
+def test_masks_differ_by_sequence_layer_and_site_and_depend_only_on_the_seed_of_the_sequence():
     noise, x = ActivationNoise(seeds=SEEDS, dropout=RATE), jnp.ones((4, 30, 10))
     masks = np.concatenate([noise.layer_dropout(layer)(x, site) for layer in (1, 2) for site in (ATTENTION_OUT, MLP_OUT)])
     assert len({mask.tobytes() for mask in masks}) == 16

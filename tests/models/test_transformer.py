@@ -141,7 +141,7 @@ def test_logits_of_a_left_padded_batch_equal_transformers(pair):
     assert np.isfinite(logits[..., : ours.arch.vocab_size]).all()
 
 
-def test_the_whole_context_in_one_row_equals_transformers(family, model):
+def test_one_sequence_of_the_full_context_length_equals_transformers(family, model):
     """Rotary angles and learned positions far from 0, and a sliding window over the whole row."""
     tokens = random_tokens(model, (1, model.arch.max_positions))
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_sequences_of_different_lengths_decode_in_one_batch(model, unstacked):
         np.testing.assert_allclose(hidden[:, 0], expected[np.arange(BATCH), positions], rtol=0, atol=1e-4)
 
 
-def test_tokens_past_the_last_slot_are_not_written(model, unstacked):
+def test_tokens_after_the_last_slot_are_not_written(model, unstacked):
     tokens = random_tokens(model, (1, 8))
     _, expected = extend(unstacked, tokens[:, :6], jnp.arange(6)[None], unstacked.empty_cache(1, 6, jnp.float32))
     _, overrun = extend(unstacked, tokens, jnp.arange(8)[None], unstacked.empty_cache(1, 6, jnp.float32))

@@ -283,7 +283,7 @@ def test_unsupported_rope_settings_are_rejected_by_name(family, key, rope, messa
         ({**LLAMA, "mlp_bias": True}, "mlp_bias=True changes the computation"),
         ({**LLAMA, "hidden_act": "gelu"}, "hidden_act='gelu' changes the computation"),
         ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act=.* changes the computation"),
-        ({**LLAMA, "num_key_value_heads": 3}, "num_heads 4 does not divide"),
+        ({**LLAMA, "num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
         ({**LLAMA, "num_attention_heads": 5}, "is not a multiple of the number of heads 5"),
         ({**LLAMA, "head_dim": 7}, "even head_dim, got 7"),
         ({**LLAMA, "vocab_size": None}, "the key 'vocab_size' is missing"),
