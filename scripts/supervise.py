@@ -3,9 +3,9 @@
     python scripts/supervise.py --processes 2 -- python -m wizardcoder_jax.train --mesh 2x1 ...
 
 Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. If one fails or is stopped, the others are
-stopped too, and all are restarted; the command resumes from its last checkpoint. After bad input (exit status 2), this script
-exits with the same status. It gives up after --max-restarts consecutive runs that failed within --healthy-s seconds. SIGTERM
-and Ctrl-C are forwarded; the exit status is then 75.
+stopped too, and all are restarted; the command resumes from its last checkpoint, which also works with another --processes.
+After bad input (exit status 2), this script exits with the same status. It gives up after --max-restarts consecutive runs that
+failed within --healthy-s seconds. SIGTERM and Ctrl-C are forwarded; the exit status is then 75.
 """
 
 import argparse
