@@ -16,7 +16,7 @@ def test_the_table_contains_known_chips_only():
     assert training_options("cpu") == {}
 
 
-def test_products_with_few_rows_avoid_ynnpack_where_it_is_slow(monkeypatch):
+def test_products_with_few_rows_avoid_a_library_that_is_slow_for_them(monkeypatch):
     monkeypatch.setattr(xla_flags, "_has_avx2_at_most", lambda: True)
     assert sampling_options("cpu", YNNPACK_MIN_ROWS) == {}
     rows, kernel = jnp.ones((YNNPACK_MIN_ROWS - 1, 576)), jnp.ones((576, 1536))
