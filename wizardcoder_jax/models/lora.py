@@ -35,12 +35,22 @@ def add_adapters_on_mesh(model: Transformer, lora: LoraConfig, key: jax.Array, m
         return jax.jit(add_adapters, static_argnums=1, donate_argnums=donated)(model, lora, key)
 
 
-def abstract_lora_transformer(arch: ArchConfig, rules: ShardingRules, lora: LoraConfig) -> Transformer:
-    """Return a model with adapters whose parameters are shapes instead of arrays."""
+def base_dtype(lora: LoraConfig) -> jnp.dtype:
+    """Return the dtype in which a run loads its base model: bfloat16 if its matrices are then stored in 16 bits or fewer."""
+    return jnp.dtype("float32" if lora.rank is None or lora.base_weights == "float32" else "bfloat16")
+
+
+def abstract_lora_transformer(
+    arch: ArchConfig, rules: ShardingRules, lora: LoraConfig, dtype: jnp.dtype | None = None
+) -> Transformer:
+    """Return a model with adapters whose parameters are shapes; `dtype` is that of the base model (None: float32)."""
 
     def build() -> Transformer:
         key = jax.random.key(0)  # inside eval_shape, because the devices of the current mesh may not exist
-        return add_adapters(Transformer(arch, rules, key), lora, key)
+        model = Transformer(arch, rules, key)
+        if dtype is not None:
+            model = jax.tree.map(lambda leaf: leaf.astype(dtype), model)
+        return add_adapters(model, lora, key)
 
     return jax.eval_shape(build)
 

@@ -16,7 +16,7 @@ from wizardcoder_jax.hf.tokenizer import Tokenizer
 from wizardcoder_jax.models.add_token import add_token, arch_with_token
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.attention_dispatch import select_backend
-from wizardcoder_jax.models.lora import add_adapters_on_mesh
+from wizardcoder_jax.models.lora import add_adapters_on_mesh, base_dtype
 from wizardcoder_jax.training.train_step import TrainState, abstract_state, new_state
 from wizardcoder_jax.training.trainable import Partition, abstract_model
 
@@ -66,8 +66,7 @@ class TrainingSetup:
     def init_state(self) -> TrainState:
         """Load the base model's weights, add the new token and the adapters, and return the state before the first step."""
         lora = self.config.lora
-        is_float32 = lora.rank is None or lora.base_weights == "float32"
-        model = self.base.weights(self.rules, self.mesh, jnp.dtype("float32" if is_float32 else "bfloat16")).model
+        model = self.base.weights(self.rules, self.mesh, base_dtype(lora)).model
         model = model if self.new_token is None else add_token(model, self.new_token, self.mesh)
         if lora.rank is not None:
             model = add_adapters_on_mesh(model, lora, jax.random.key(self.config.seed), self.mesh)

@@ -14,7 +14,7 @@ from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.errors import InputError
 from wizardcoder_jax.core.sharding import ShardingRules
 from wizardcoder_jax.models.arch import ArchConfig
-from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_lora_transformer
+from wizardcoder_jax.models.lora import ADAPTER_NAMES, abstract_lora_transformer, base_dtype
 from wizardcoder_jax.models.transformer import Transformer, abstract_transformer
 from wizardcoder_jax.training.optimizers.layerwise_update import STACKED_PREFIX
 
@@ -96,6 +96,6 @@ def _frozen(names: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
 
 def abstract_model(arch: ArchConfig, rules: ShardingRules, config: TrainConfig) -> Transformer:
     """Return the shapes of the model to train, including its adapters."""
-    return (
-        abstract_transformer(arch, rules) if config.lora.rank is None else abstract_lora_transformer(arch, rules, config.lora)
-    )
+    if config.lora.rank is None:
+        return abstract_transformer(arch, rules)
+    return abstract_lora_transformer(arch, rules, config.lora, base_dtype(config.lora))
