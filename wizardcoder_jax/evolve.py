@@ -76,7 +76,7 @@ def _open_contamination_detector(config: EvolveConfig) -> "ContaminationDetector
     detector = ContaminationDetector(config.benchmarks_dir)
     skipped = ", ".join(detector.skipped_files)
     logger.info(
-        f"{detector.num_problems} benchmark problems{f'; skipped files without problems: {skipped}' if skipped else ''}"
+        f"{detector.num_problems} benchmark problems{f'; skipped files that contain none: {skipped}' if skipped else ''}"
     )
     return detector
 

@@ -152,7 +152,7 @@ def _find_data_files(config: TrainConfig) -> list[str]:
         if any("://" in pattern for pattern in config.data):
             raise
         command = "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data"
-        raise InputError(f"no training data: {error}; make it with: {command}  (or name files with --data)") from error
+        raise InputError(f"no training data: {error}; generate it with: {command}  (or pass files with --data)") from error
 
 
 def _open_run_folder(config: TrainConfig) -> None:

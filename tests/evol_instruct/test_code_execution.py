@@ -96,7 +96,7 @@ def test_real_programs_have_the_results_that_the_filter_expects(tmp_path, code, 
 
 def test_a_damaged_file_of_results_is_an_error(tmp_path):
     (tmp_path / "e.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(InputError, match=r"e\.sqlite cannot be used .* move it away"):
+    with pytest.raises(InputError, match=r"e\.sqlite cannot be used .* move or rename it"):
         run_all(NamedEndings(), tmp_path, "1")
 
 

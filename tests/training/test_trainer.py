@@ -221,7 +221,7 @@ def refused(monkeypatch, capsys, args):
         (["--max-length", "257"], "max_length 257 exceeds the model's context of 256 tokens"),
         (
             ["--data", "none*.jsonl"],
-            "no training data: no file matches none*.jsonl; make it with: python -m wizardcoder_jax.evolve",
+            "no training data: no file matches none*.jsonl; generate it with: python -m wizardcoder_jax.evolve",
         ),
         (["--base", "/nowhere"], "no model at /nowhere"),
         (["--cache-dir", "{place}/data.jsonl/x"], "Not a directory; choose another"),
@@ -251,7 +251,7 @@ def test_the_bare_command_in_an_empty_folder_names_the_missing_data_and_the_comm
     done = run_python("-m", "wizardcoder_jax.train", "--mesh", "4x8", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: no training data: no file matches data/evolved*.jsonl; make it with: "
+        "error: no training data: no file matches data/evolved*.jsonl; generate it with: "
         "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data  (or name files with --data)\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ class ReproduceConfig:
     train: TrainConfig  # settings of train, except output_dir and, after evolving, data
     measurements: tuple[Measurement, ...] = (Measurement(benchmark="mini"),)  # benchmarks to run before and after training
     protocol: Protocol = "wizardcoder-humaneval-v1"  # protocol of the scores before and after training
-    baseline_protocol: Protocol = "chat"  # additional protocol for scoring the base model, in its own prompt format
+    baseline_protocol: Protocol = "chat"  # second protocol for the base model: the prompt format that it knows
     max_length: int = 512  # maximum tokens of prompt and answer together, when sampling
     sample_batch_size: int = 32  # number of answers decoded concurrently
     overwrite: bool = False  # start over instead of resuming

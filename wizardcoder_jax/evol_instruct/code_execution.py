@@ -83,4 +83,4 @@ def _explain_errors(file: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise StoppedEarlyError(f"cannot write {file} ({error}); free disk space and rerun the same command") from error
-        raise InputError(f"{file} cannot be used to store the results of programs ({error}); move it away") from error
+        raise InputError(f"{file} cannot be used to store the results of programs ({error}); move or rename it") from error

@@ -130,7 +130,7 @@ class Ledger:
 
     def _unusable(self, error: Exception) -> InputError:
         problem = f"{self._path} cannot be used as the ledger ({error})"
-        return InputError(f"{problem}; move it away, or pass --overwrite to replace it")
+        return InputError(f"{problem}; move or rename it, or pass --overwrite to replace it")
 
     @staticmethod
     def _connect(path: Path) -> sqlite3.Connection:

@@ -89,7 +89,7 @@ def compile_job(job: CompileJob, *, memory_only: bool = False) -> CompileResult:
                 if time.monotonic() - logged_at >= LOG_EVERY_S:
                     logged_at = time.monotonic()
                     where = f"{job.topology.name}, mesh {job.mesh}"
-                    logger.info("plan: compiling the %s for %s: %.0f s", job.name, where, logged_at - started)
+                    logger.info("plan: still compiling the %s for %s after %.0f s", job.name, where, logged_at - started)
         finally:
             child.kill()
             child.wait()

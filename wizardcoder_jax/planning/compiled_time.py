@@ -83,7 +83,7 @@ def model_flops(arch: ArchConfig, config: TrainConfig) -> float:
 
 
 def ideal_step_s(arch: ArchConfig, config: TrainConfig, topology: Topology) -> float:
-    """Return the seconds of a train step that does only `model_flops`, at peak FLOPs."""
+    """Return how many seconds a train step would take that performs only `model_flops`, at the chips' peak FLOP/s."""
     return model_flops(arch, config) / (topology.num_chips * topology.chip.peak_flops)
 
 

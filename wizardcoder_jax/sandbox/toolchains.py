@@ -22,7 +22,7 @@ class Language:
     package: str  # name of the Debian or Ubuntu package that contains these executables
     version: tuple[str, ...]  # command that prints the version
     file: str  # name of the source file
-    steps: tuple[tuple[str, ...], ...]  # commands; the last one runs the program, the others compile it; JARS: class path
+    steps: tuple[tuple[str, ...], ...]  # commands; the last runs the program, the others compile it
     footer: str | None = None  # last line, which prints NONCE, if the language runs a file from top to bottom
     slowness: float = 1.0  # factor on the time limit, to allow for start-up and compilation
 
