@@ -44,7 +44,7 @@ def initialize_distributed() -> None:
             raise InputError(f"{_VARIABLES[1]} and {_VARIABLES[2]} must be integers ({error})") from error
         if not 0 <= process_id < num_processes:
             raise InputError(
-                f"{_VARIABLES[2]}={process_id} must be between 0 and {num_processes - 1}, because {_VARIABLES[1]}={num_processes}"
+                f"{_VARIABLES[2]}={process_id} must be between 0 and {num_processes - 1}, since {_VARIABLES[1]}={num_processes}"
             )
         with _exit_after_timeout(f"{num_processes} processes at {address}"):
             _initialize(coordinator_address=address, num_processes=num_processes, process_id=process_id)

@@ -14,8 +14,8 @@ def _vmem_limit(mib: int) -> Options:
     With more memory, products read their inputs fewer times, and more operations can be fused with them: on v5e, a product
     fused with the gradient of gelu takes 9.8 million cycles instead of 13.1; a train step of
     four layers takes 0.61 s instead of 1.02 s on v6e, which computes faster than it reads, and 0.81 s instead of 0.94 s on v5p.
-    A chip has 128 MiB of vector memory (v5p: 64). If the compiled program has too many instructions, the compiler starts over with less memory: with 64 MiB on v5e, compilation takes twice as
-    long as with 40 MiB, and the result is not faster.
+    A chip has 128 MiB of vector memory (v5p: 64). If the compiled program has too many instructions, the compiler starts over
+    with less memory: with 64 MiB on v5e, compilation takes twice as long as with 40 MiB, and the result is not faster.
     """
     return {"xla_tpu_scoped_vmem_limit_kib": 1024 * mib}
 

@@ -76,7 +76,8 @@ def _find(address: str) -> seqio.Task | seqio.Mixture:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise InputError(f"module {module} of task {address} imports {error.name}, which is not installed") from error
         raise InputError(
-            f"cannot find module {module} of task {address}; run the command from the folder that contains it, or add that folder to PYTHONPATH"
+            f"cannot find module {module} of task {address}; run the command from the folder that contains it, "
+            "or add that folder to PYTHONPATH"
         ) from error
     except Exception as error:  # user code can raise any error
         raise InputError(f"importing module {module} of task {address} fails: {_one_line(error)}") from error

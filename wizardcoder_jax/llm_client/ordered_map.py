@@ -24,9 +24,9 @@ async def map_in_order(
     """Yield step(item) for each item, in the order of the items. An item is read from `items` only when it can be started.
 
     A result is stored until the results of all earlier items have been yielded. At most WINDOW_PER_CALLER * `concurrency`
-    items are started but not yet yielded, counting both items in progress and stored results. After the first error no new item is started. The items in
-    progress are still finished, because their answers are paid for, and the results of the items before the failed one are
-    still yielded. If the caller leaves the loop, the items in progress are canceled.
+    items are started but not yet yielded, counting both items in progress and stored results. After the first error no new item
+    is started. The items in progress are still finished, because their answers are paid for, and the results of the items
+    before the failed one are still yielded. If the caller leaves the loop, the items in progress are canceled.
 
     Args:
         step: coroutine function that computes the result of an item.

@@ -87,8 +87,8 @@ def suggest_changes(config: TrainConfig, arch: ArchConfig, topology: Topology) -
     """Suggest changes that make a config fit according to the estimates, with MARGIN of the memory free.
 
     The first suggestions, at most two, change neither the mesh nor the trained model. Then comes at most one of each kind:
-    another mesh, smaller optimizer moments, more chips, adapters. Each is the smallest change of its kind that fits (for smaller
-    moments, the highest precision; for more chips, the fewest), with the fastest settings that fit after that change.
+    another mesh, smaller optimizer moments, more chips, adapters. Each is the smallest change of its kind that fits (for
+    smaller moments, the highest precision; for more chips, the fewest), with the fastest settings that fit after that change.
 
     Args:
         config: settings of the run; its mesh uses all chips of the topology.
