@@ -174,6 +174,6 @@ def test_the_command_cleans_real_data(tmp_path, num_records):
         [*command, "--output", "c.jsonl.gz"], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": ROOT}
     )
     assert done.returncode == 0, done.stderr
-    assert "humaneval/HumanEval.jsonl.gz (164)" in done.stderr and "skipped files without problems: " in done.stderr
+    assert "humaneval/HumanEval.jsonl.gz (164)" in done.stderr and "skipped files that contain no problems: " in done.stderr
     report = json.loads((tmp_path / "c.jsonl.gz.report.json").read_text())
     assert report["num_kept"] == len(read(tmp_path / "c.jsonl.gz")) >= 0.995 * report["num_records"]

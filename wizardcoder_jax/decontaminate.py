@@ -138,7 +138,7 @@ def _log_problems(detector: "ContaminationDetector") -> None:
     counts = ", ".join(f"{file} ({count})" for file, count in detector.num_problems_by_file.items())
     logger.info(f"{detector.num_problems} benchmark problems: {counts}")
     if detector.skipped_files:
-        logger.info(f"skipped files without problems: {', '.join(detector.skipped_files)}")
+        logger.info(f"skipped files that contain no problems: {', '.join(detector.skipped_files)}")
 
 
 def _is_done(config: DecontaminateConfig, inputs: dict[str, Any]) -> bool:

@@ -70,7 +70,7 @@ def test_a_token_with_an_unused_row_takes_that_row(tmp_path):
     np.testing.assert_array_equal(grown.tokens[371:], ours.tokens[371:])
 
 
-@pytest.mark.parametrize(("flags", "added"), [((), True), (("--pad-token", "None"), False)])
+@pytest.mark.parametrize(("flags", "added"), [((), True), pytest.param(("--pad-token", "None"), False, marks=pytest.mark.slow)])
 def test_training_adds_the_token_and_export_keeps_it(tmp_path, flags, added):
     size = tiny_models.train_tokenizer().get_vocab_size()
     tiny_models.save_folder(tiny_models.gpt_bigcode(vocab_size=size), tmp_path / "base")
