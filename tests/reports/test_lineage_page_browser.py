@@ -234,7 +234,7 @@ def test_typing_keeps_the_search_in_view_and_a_selected_tree_scrolls_into_view(b
         show(browser, page)
         browser.evaluate("search.scrollIntoView()")
         find(browser, "answer250")
-        assert 0 <= browser.evaluate("search.getBoundingClientRect().top") < 700
+        assert -1 < browser.evaluate("search.getBoundingClientRect().top") < 700  # scrolling stops at whole device pixels
     find(browser, "")
     browser.evaluate("list.focus(), scrollTo(0, document.documentElement.scrollHeight)")
     browser.press("ArrowDown")
