@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check all records, then split them into clean and contaminated ones."""
     config = parse_command_line(DecontaminateConfig, argv)
 
+    from wizardcoder_jax.core.file_hash import file_sha256
     from wizardcoder_jax.core.filesystem import expand_paths, write_json
     from wizardcoder_jax.evol_instruct.contamination.contamination_detector import ContaminationDetector
     from wizardcoder_jax.evol_instruct.contamination.contamination_report import ContaminationReport
-    from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 
     files = expand_paths(config.data)
     _check_outputs(config, files)
@@ -147,8 +147,8 @@ def _is_done(config: DecontaminateConfig, inputs: dict[str, Any]) -> bool:
     Raises:
         InputError: the output file exists but was made from other data or settings, and `config.overwrite` is off.
     """
+    from wizardcoder_jax.core.file_hash import file_sha256
     from wizardcoder_jax.core.filesystem import exists, read_json
-    from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 
     if config.overwrite or not exists(config.output):
         return False

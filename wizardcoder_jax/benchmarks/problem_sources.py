@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from wizardcoder_jax.config import default_cache_dir
 from wizardcoder_jax.core.errors import InputError
-from wizardcoder_jax.core.filesystem import atomic_write, open_bytes
+from wizardcoder_jax.core.file_hash import file_sha256
+from wizardcoder_jax.core.filesystem import atomic_write
 
 _DOWNLOAD_TIMEOUT_S = 30
 _HUB = "hf://datasets/"
@@ -85,5 +86,4 @@ def _download(address: str) -> str:
 
 def hash_content(path: str) -> str:
     """Return a short hash of a file's decompressed content, the same whether the file is plain or .gz."""
-    with open_bytes(path) as file:
-        return hashlib.sha256(file.read()).hexdigest()[:12]
+    return file_sha256(path)[:12]

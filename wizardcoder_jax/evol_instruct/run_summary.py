@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wizardcoder_jax.config import EvolveConfig
+from wizardcoder_jax.core.file_hash import file_sha256
 from wizardcoder_jax.evol_instruct.elimination_rules import CONTAMINATED
-from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 from wizardcoder_jax.evol_instruct.licenses import CODE_ALPACA_LICENSE, is_code_alpaca_name, is_openai
 from wizardcoder_jax.evol_instruct.methods import BREADTH, METHODS
 from wizardcoder_jax.evol_instruct.records import Usage

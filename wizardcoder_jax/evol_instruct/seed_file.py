@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizardcoder_jax.core.errors import InputError
+from wizardcoder_jax.core.file_hash import file_sha256
 from wizardcoder_jax.core.instruction_template import with_input
 from wizardcoder_jax.core.record_files import read_records
 from wizardcoder_jax.evol_instruct.code_tasks import GENERATE, TASK_NAMES, TRANSLATE
 from wizardcoder_jax.evol_instruct.elimination_rules import excerpt
-from wizardcoder_jax.evol_instruct.file_hash import file_sha256
 from wizardcoder_jax.evol_instruct.languages import LANGUAGE_NAMES, parse_language_name
 from wizardcoder_jax.evol_instruct.records import Record, seed_id, seed_record
 
