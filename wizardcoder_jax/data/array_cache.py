@@ -51,7 +51,7 @@ def load_or_build(cache_dir: str, key: Mapping[str, Any], build: Callable[[], Ca
         return cached, fingerprint
     ensure_dir(folder.parent)
     with _locked(folder):
-        cached = _load(folder)  # another process may have built the entry while this one waited for the lock
+        cached = _load(folder)  # another process may have built the entry in the meantime
         if cached is None:
             _build(folder, key, build)
             cached = _load(folder)
