@@ -252,6 +252,6 @@ def test_the_bare_command_in_an_empty_folder_names_the_missing_data_and_the_comm
     assert done.returncode == 2
     assert done.stderr == (
         "error: no training data: no file matches data/evolved*.jsonl; generate it with: "
-        "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data  (or name files with --data)\n"
+        "python -m wizardcoder_jax.evolve --seeds SEEDS.jsonl --output-dir data  (or pass files with --data)\n"
     )
     assert list(tmp_path.iterdir()) == []
