@@ -1,9 +1,8 @@
-import contextlib
-import importlib
 import json
 
 import pytest
 
+from tests.helpers.object_store import emulated_bucket
 from tests.helpers.processes import run_python
 
 # Saves, damages and restores checkpoints on gs://. A separate program, because the store's address is read only once.
@@ -43,27 +42,10 @@ run_command(main)
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """Start an emulator of Google Cloud Storage with an empty bucket."""
-    server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
-    objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
-    download = objects.download
-
-    def download_with_generation(request, response, storage, *args, **kwargs):
-        """Send the generation header as the real store does; clients need it to replace only the version they have read."""
-        with contextlib.suppress(KeyError, importlib.import_module("gcp_storage_emulator.exceptions").NotFound):
-            found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
-            response["x-goog-generation"] = found["generation"]
-        download(request, response, storage, *args, **kwargs)
-
-    monkeypatch.setattr(objects, "download", download_with_generation)
-    server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
-    server.start()
-    address = f"http://127.0.0.1:{server._api._httpd.server_port}"
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-    monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    yield
-    server.stop()
+    with emulated_bucket() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield
 
 
 def test_checkpoints_in_an_object_store_work_as_on_disk(bucket):

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def environment(num_devices=1):
     """Return the environment variables for a program with `num_devices` fake CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={num_devices}"
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
 

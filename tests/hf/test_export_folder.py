@@ -243,7 +243,10 @@ def test_two_processes_convert_and_export_one_model(exported, tmp_path):
     [
         ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES in the environment, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "must be integers"),
-        ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2 must be between 0 and 1, since JAX_NUM_PROCESSES=2"),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"},
+            "JAX_PROCESS_ID=2 must be between 0 and 1, since JAX_NUM_PROCESSES=2",
+        ),
     ],
 )
 def test_an_incomplete_multi_process_environment_is_rejected(exported, tmp_path, monkeypatch, settings, message):

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from tests.helpers import tiny_models
+from tests.helpers.object_store import emulated_bucket
 from tests.helpers.processes import run_python
 from wizardcoder_jax import convert
 from wizardcoder_jax.core.errors import InputError
@@ -386,28 +387,15 @@ except InputError as error:
 """
 
 
-@pytest.fixture(scope="module")
-def bucket():
-    """The URL of an emulator of Google Cloud Storage with an empty bucket."""
-    server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
-    server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
-    server.start()
-    yield f"http://127.0.0.1:{server._api._httpd.server_port}"
-    server.stop()
-
-
 def run_convert(*args):
     convert.main(list(map(str, args)))
 
 
-def test_models_are_converted_and_exported_on_an_object_store(bucket, original, tmp_path, monkeypatch):
-    for name, value in {
-        "STORAGE_EMULATOR_HOST": bucket,
-        "TENSORSTORE_GCS_HTTP_URL": bucket,
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-    }.items():
-        monkeypatch.setenv(name, value)
-    done = run_python("-c", OBJECT_STORE, original, tmp_path)
+def test_models_are_converted_and_exported_on_an_object_store(original, tmp_path, monkeypatch):
+    with emulated_bucket() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        done = run_python("-c", OBJECT_STORE, original, tmp_path)
     assert done.returncode == 0, done.stderr
     assert_same_tensors(tmp_path / "out", original)
     assert "error: gs://bucket/none/config.json is missing" in done.stdout

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers import tiny_models
+from tests.helpers.object_store import emulated_bucket
 from tests.helpers.processes import run_python
 from tests.helpers.tensorboard_events import scalars_and_texts
 from wizardcoder_jax.config import TrainConfig
@@ -105,13 +106,10 @@ print(sum("tfevents" in path.name for path in remote_path("gs://bucket/run").ite
 
 
 def test_metrics_of_a_run_in_an_object_store_are_uploaded(monkeypatch):
-    server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
-    server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
-    server.start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_port}")
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    done = run_python("-c", STORED)
-    server.stop()
+    with emulated_bucket() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        done = run_python("-c", STORED)
     assert done.returncode == 0, done.stderr[-2000:]
     *lines, num_event_files = done.stdout.splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 0.5}]
