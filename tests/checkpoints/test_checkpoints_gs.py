@@ -41,10 +41,8 @@ run_command(main)
 
 
 @pytest.fixture
-def bucket(monkeypatch):
-    with emulated_bucket() as environment:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+def bucket():
+    with emulated_bucket():
         yield
 
 

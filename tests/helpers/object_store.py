@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 from unittest import mock
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def emulated_bucket():
-    """Start an emulator with the empty bucket `bucket`; yield the environment variables with which clients find it."""
+    """Start an emulator with the empty bucket `bucket`; processes that are started meanwhile find it."""
     server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
     objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
     not_found = importlib.import_module("gcp_storage_emulator.exceptions").NotFound
@@ -30,18 +31,13 @@ def emulated_bucket():
 
     moves = r"^/storage/v1/b/(?P<bucket_name>[-.\w]+)/o/(?P<object_id>.*[^/]+)/moveTo/o/(?P<dest_object_id>.*[^/]+)$"
     handlers = ((moves, {"POST": move}), *server_module.HANDLERS)
-    with (
-        mock.patch.object(objects, "download", download_with_generation),
-        mock.patch.object(server_module, "HANDLERS", handlers),
-    ):
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(objects, "download", download_with_generation))
+        patches.enter_context(mock.patch.object(server_module, "HANDLERS", handlers))
         server = server_module.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
         server.start()
+        patches.callback(server.stop)
         address = f"http://127.0.0.1:{server._api._httpd.server_port}"
-        try:
-            yield {
-                "STORAGE_EMULATOR_HOST": address,
-                "TENSORSTORE_GCS_HTTP_URL": address,
-                "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-            }
-        finally:
-            server.stop()
+        environment = {"STORAGE_EMULATOR_HOST": address, "TENSORSTORE_GCS_HTTP_URL": address}
+        patches.enter_context(mock.patch.dict(os.environ, environment, GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT="false"))
+        yield

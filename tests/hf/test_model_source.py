@@ -391,10 +391,8 @@ def run_convert(*args):
     convert.main(list(map(str, args)))
 
 
-def test_models_are_converted_and_exported_on_an_object_store(original, tmp_path, monkeypatch):
-    with emulated_bucket() as environment:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+def test_models_are_converted_and_exported_on_an_object_store(original, tmp_path):
+    with emulated_bucket():
         done = run_python("-c", OBJECT_STORE, original, tmp_path)
     assert done.returncode == 0, done.stderr
     assert_same_tensors(tmp_path / "out", original)

@@ -105,10 +105,8 @@ print(sum("tfevents" in path.name for path in remote_path("gs://bucket/run").ite
 """
 
 
-def test_metrics_of_a_run_in_an_object_store_are_uploaded(monkeypatch):
-    with emulated_bucket() as environment:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+def test_metrics_of_a_run_in_an_object_store_are_uploaded():
+    with emulated_bucket():
         done = run_python("-c", STORED)
     assert done.returncode == 0, done.stderr[-2000:]
     *lines, num_event_files = done.stdout.splitlines()
