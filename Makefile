@@ -19,7 +19,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Large temporary buffers in pages of 2 MB: a training step on the CPU takes 12.5 s instead of 15.5 s, compiling 8 % less.
+HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+PYTEST := HF_HUB_OFFLINE=1 $(HUGE_PAGES) $(BIN)/python -m pytest -n 2 --dist worksteal
 STAMP := $(VENV)/.setup$(EXTRA:%=-%)
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 # The pinned versions are for Python 3.11; for another version pip chooses within the limits of pyproject.toml.
@@ -91,9 +93,8 @@ sandbox-tests:
 		scripts/debian_package.sh linux-libc-dev test -e /usr/include/asm-generic/unistd.h || { test -z "$(CI)" && \
 		echo "setup: Python 3.11 for other users or the kernel headers are missing; tests that need them will be skipped" >&2; }
 
-# Huge pages (2 MB) for large temporary buffers: a training step on the CPU takes 12.5 s instead of 15.5 s.
 demo: setup bubblewrap
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m wizardcoder_jax.reproduce --config configs/demo.py
+	$(HUGE_PAGES) $(BIN)/python -m wizardcoder_jax.reproduce --config configs/demo.py
 
 check: test-packages
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 import os
+import tempfile
 
 import pytest
 
@@ -7,9 +8,17 @@ FAST_COMPILE = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_u
 
 
 def pytest_configure(config):
-    """Compile quickly in the default suite, also in the processes that tests start; the slow suite compiles as users do."""
+    """Set the environment of the tests and of the processes that they start.
+
+    The default suite compiles quickly, the slow suite as users do. Caches of compiled programs and of data start empty.
+    """
     if config.option.markexpr == "not slow":
         os.environ.update(FAST_COMPILE)
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the folder of the process that starts them
+        folder = tempfile.TemporaryDirectory(prefix="wizardcoder-tests-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["XDG_CACHE_HOME"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def fail_if_skipped(report):

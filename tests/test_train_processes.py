@@ -10,9 +10,10 @@ import pytest
 
 from tests.helpers import tiny_models
 from tests.helpers.processes import REPOSITORY, run_python, run_together, start_together
+from wizardcoder_jax import train
 
 STEPS = 8
-REPEATS = int(os.environ.get("WIZARDCODER_KILLS", "1"))  # of the runs that are killed twice; the README reports 10
+REPEATS = int(os.environ.get("WIZARDCODER_KILLS", "1"))  # of the runs that are killed twice
 # The train command, which also writes the example ids of each step, and kills itself at a given step.
 WATCHED_RUN = """
 import json, os, signal, sys
@@ -62,8 +63,7 @@ def consumed(log):
 
 @pytest.fixture(scope="module")
 def alone(place):
-    done = run_python("-c", WATCHED_RUN, place / "alone.log", -1, *arguments(place, place / "alone"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    train.main(list(map(str, arguments(place, place / "alone"))))
     return losses(place / "alone")
 
 
@@ -77,7 +77,9 @@ def test_several_processes_have_the_losses_of_one(place, alone, num):
 @pytest.mark.slow
 @pytest.mark.parametrize("repeat", range(REPEATS))
 def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_same_examples(place, alone, repeat):
-    output, log = place / f"killed {repeat}", place / f"killed {repeat}.log"
+    output, log, whole_log = place / f"killed {repeat}", place / f"killed {repeat}.log", place / f"whole {repeat}.log"
+    whole = run_python("-c", WATCHED_RUN, whole_log, -1, *arguments(place, place / f"whole {repeat}"))
+    assert whole.returncode == 0, whole.stderr[-3000:]
     early, late = sorted(random.Random(repeat).sample(range(STEPS), 2))
     first = run_python("-c", WATCHED_RUN, log, early, *arguments(place, output))
     assert first.returncode == -signal.SIGKILL
@@ -86,7 +88,7 @@ def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_
         process.communicate(timeout=120)
     assert all(process.returncode not in (0, 75) for process in run)
     run_together(4, "-c", WATCHED_RUN, log, -1, *arguments(place, output, "--mesh", "4x1"))
-    assert consumed(log) == consumed(place / "alone.log")
+    assert consumed(log) == consumed(whole_log)
     assert losses(output) == pytest.approx(alone, rel=1e-5)
 
 

@@ -15,6 +15,7 @@ DATA = DATA_DIR
 FILE = DATA / "codealpaca" / "code_alpaca_20k.json.gz"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FILE.exists(), reason="no WIZARDCODER_DATA")
 def test_code_alpaca_fills_98_percent_of_rows_of_2048_and_no_example_is_lost(tmp_path):
     tokenizer = ModelSource("smollm2-135m-instruct").tokenizer

@@ -1,7 +1,8 @@
 """Computes losses and gradients of small models that the splash attention kernel supports, on a mesh of 8 devices.
 
-`splash_cases.py CASES` prints one JSON object for each case and strategy. CASES is a JSON list of [architecture, attention,
-loss options]. tests/models/test_splash_attention_meshes.py runs it, because the number of devices is fixed when JAX starts.
+`splash_cases.py CASES STRATEGY ...` prints one JSON object for each case and strategy. CASES is a JSON list of [architecture,
+attention, loss options]. tests/models/test_splash_attention_meshes.py runs it, because the number of devices is fixed when JAX
+starts.
 """
 
 import json
@@ -82,11 +83,11 @@ def loss_and_gradients(name, mesh_name, strategy, **options):
     return float(loss), [np.asarray(leaf) for leaf in jax.tree.leaves(grads)]
 
 
-def compare_with_one_device(name, kind, options):
+def compare_with_one_device(name, kind, options, strategies):
     """Print the differences between a 2x4 mesh and matrix products on one device."""
     layers.is_cpu_target = lambda: kind == "dot"  # with splash, also test the projections in the form that TPUs use
     expected_loss, expected = loss_and_gradients(name, "1x1", "fsdp", attention="dot", **options)
-    for strategy in ("fsdp", "fsdp_tensor"):
+    for strategy in strategies:
         loss, grads = loss_and_gradients(name, "2x4", strategy, attention=kind, **options)
         errors = [float(np.abs(grad - other).max()) for grad, other in zip(grads, expected, strict=True)]
         largest = max(float(np.abs(grad).max()) for grad in expected)
@@ -97,4 +98,4 @@ def compare_with_one_device(name, kind, options):
 if __name__ == "__main__":
     splash_attention.BLOCK_SIZES = (128,)  # small, so that a row consists of several blocks
     for case in json.loads(sys.argv[1]):
-        compare_with_one_device(*case)
+        compare_with_one_device(*case, sys.argv[2:])

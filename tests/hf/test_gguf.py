@@ -338,6 +338,7 @@ def test_logits_of_the_embedded_model_equal_transformers(source, model, theirs):
     assert_equal_logits(model, theirs, tokens, 1e-3)
 
 
+@pytest.mark.slow
 def test_a_greedy_chat_answer_of_the_embedded_model_is_sensible(source, model):
     prompt = tuple(source.tokenizer.encode(source.tokenizer.chat_prompt(MESSAGE)))
     length, eos_ids = len(prompt) + 40, [source.tokenizer.eos_id]

@@ -13,6 +13,7 @@ from wizardcoder_jax.inference.engine_programs import uniform
 from wizardcoder_jax.inference.request import BatchSamplingParams, SamplingParams, SamplingSteps
 from wizardcoder_jax.inference.token_selection import select_tokens
 
+NUM_DRAWS = 20_000
 # JAX compiles each operation of a function by itself unless the function is jitted, which is much slower here.
 select = jax.jit(select_tokens, static_argnums=(2, 4))
 
@@ -68,16 +69,16 @@ def test_tokens_of_a_vocabulary_of_several_blocks_are_drawn_from_the_same_distri
     check_distribution(PARAMS[case], 700)
 
 
-def check_distribution(params, vocab_size, num_draws=20_000):
+def check_distribution(params, vocab_size):
     logits = 2 * jax.random.normal(jax.random.key(vocab_size), (1, vocab_size))
     seen_ids = list(range(0, vocab_size, 3)) if params.repetition_penalty != 1 else []
     seen = jnp.zeros((1, vocab_size), bool).at[0, jnp.array(seen_ids, int)].set(True)
     expected = distribution_of_transformers(logits, params, seen_ids)
-    counts = np.bincount(draw_tokens(logits, num_draws, params, seen), minlength=vocab_size)
+    counts = np.bincount(draw_tokens(logits, NUM_DRAWS, params, seen), minlength=vocab_size)
     assert counts[expected == 0].sum() == 0
     kept = expected > 0
-    deviation = np.sqrt(num_draws * expected[kept] * (1 - expected[kept])) + 1
-    assert (np.abs(counts[kept] - num_draws * expected[kept]) < 5 * deviation).all()
+    deviation = np.sqrt(NUM_DRAWS * expected[kept] * (1 - expected[kept])) + 1
+    assert (np.abs(counts[kept] - NUM_DRAWS * expected[kept]) < 5 * deviation).all()
 
 
 def test_random_numbers_are_uniform_and_differ_between_keys_positions_and_attempts():
@@ -100,14 +101,14 @@ def test_extreme_random_numbers_select_a_possible_token(params):
 
 
 def test_the_rows_of_a_batch_each_use_their_own_parameters():
-    logits = 2 * jax.random.normal(jax.random.key(5), (1, 300))
+    logits = 2 * jax.random.normal(jax.random.key(5), (1, 60))
     params = [SamplingParams(), *PARAMS.values()]
-    alone = [draw_tokens(logits, 1, row)[0] for row in params]
-    rows = [BatchSamplingParams.from_params(row, 300) for row in params]
+    alone = [draw_tokens(logits, NUM_DRAWS, row)[0] for row in params]  # in programs that other tests use, too
+    rows = [BatchSamplingParams.from_params(row, 60) for row in params]
     batch = BatchSamplingParams(*map(jnp.concatenate, zip(*rows, strict=True)))
     n = len(params)
     draw = functools.partial(uniform, jnp.tile(jnp.array([[9, 0]], jnp.uint32), (n, 1)), jnp.zeros(n, jnp.int32))
-    seen = jnp.zeros((n, 300), bool)
+    seen = jnp.zeros((n, 60), bool)
     together = select(jnp.repeat(logits, n, 0), seen, draw, batch, SamplingSteps.required_by(params))
     assert together.tolist() == alone
     assert alone[0] == int(logits.argmax())

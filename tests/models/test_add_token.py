@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import tiny_models
-from tests.helpers.processes import REPOSITORY, run_python
+from tests.helpers.processes import REPOSITORY
+from wizardcoder_jax import export, train
 from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.sharding import RULES, make_mesh
 from wizardcoder_jax.hf.load_model import open_model
@@ -78,10 +79,8 @@ def test_training_adds_the_token_and_export_keeps_it(tmp_path, flags, added):
     (tmp_path / "data.jsonl").write_text(json.dumps(record) + "\n")
     paths = ["--base", tmp_path / "base", "--data", tmp_path / "data.jsonl", "--output-dir", tmp_path / "run"]
     preset = ["--config", REPOSITORY / "configs/tiny.py", "--max-length", "128", "--num-steps", "1", "--cache-dir", tmp_path]
-    done = run_python("-m", "wizardcoder_jax.train", *preset, *paths, *flags)
-    assert done.returncode == 0, done.stderr
-    done = run_python("-m", "wizardcoder_jax.export", "--checkpoint", tmp_path / "run", "--output", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    train.main(list(map(str, [*preset, *paths, *flags])))
+    export.main(["--checkpoint", str(tmp_path / "run"), "--output", str(tmp_path / "out")])
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(tmp_path / "out")
     assert model.config.vocab_size == len(tokenizer) == size + added
     assert model.get_input_embeddings().weight.shape[0] == size + added
