@@ -1,6 +1,6 @@
 # make demo       set up everything and run the whole loop on this machine; the report is in runs/demo/
 # make check      lint and types, under a minute
-# make test       lint, types and the default test suite, about 15 minutes on 2 cores
+# make test       lint, types and the default test suite, 10 minutes on 2 cores
 # make test-slow  the exhaustive tests that the default suite leaves out
 # make coverage   the default test suite with line coverage
 # make docs       build the documentation site into site/
@@ -105,7 +105,7 @@ test: setup-test check
 	$(PYTEST)
 
 test-slow: setup-test
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow or optimized"
 
 coverage: setup-test
 	$(PYTEST) --cov --cov-report=term:skip-covered

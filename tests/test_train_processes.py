@@ -92,6 +92,7 @@ def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_
     assert losses(output) == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_peer_killed_during_training_ends_the_others(place):
     args = arguments(place, place / "dying", "--mesh", "2x1", "--num-steps", "100000")
     run = start_together(2, "-m", "wizardcoder_jax.train", *args)

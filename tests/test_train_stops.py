@@ -66,9 +66,7 @@ def undisturbed(place):
 
 
 @pytest.mark.parametrize("repeat", range(REPEATS))
-@pytest.mark.parametrize(
-    "moment", ["compile", "step", *(pytest.param(name, marks=pytest.mark.slow) for name in ("evaluation", "save", "shutdown"))]
-)
+@pytest.mark.parametrize("moment", [name if name == "step" else pytest.param(name, marks=pytest.mark.slow) for name in MOMENTS])
 def test_a_run_asked_to_stop_saves_exits_with_75_and_resumes_with_the_same_results(place, undisturbed, moment, repeat):
     phase, nth, longest_s = MOMENTS[moment]
     nth = nth if nth > 0 else 6  # a save and a wait at steps 4 and 8, then at the end a save and a wait

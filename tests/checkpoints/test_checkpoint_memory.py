@@ -43,16 +43,17 @@ else:
 """
 LAYOUTS = {
     "many arrays": {f"layer{i}.{name}": (1024, 1024) for i in range(24) for name in ("q", "k", "up", "down")},
-    "few stacks": {"up": (12, 1024, 2048), "down": (12, 2048, 1024), "table": (12288, 1024)},
+    "few stacks": {"up": (24, 1024, 2048), "down": (24, 2048, 1024), "table": (24576, 1024)},
 }
 
 
-@pytest.mark.parametrize("layout", [pytest.param("many arrays", marks=pytest.mark.slow), "few stacks"])
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_restoring_needs_little_more_memory_than_the_state(tmp_path, layout):
     run = []
     for what in ("save", "restore"):
         run.append(run_python("-c", PROGRAM, what, tmp_path / "run", json.dumps(LAYOUTS[layout])))
         assert run[-1].returncode == 0, run[-1].stderr[-3000:]
     found = json.loads(run[-1].stdout)
-    assert found["state"] >= 240 << 20
+    assert found["state"] >= 384 << 20
     assert found["peak"] <= 1.3 * found["state"], found["peak"] / found["state"]

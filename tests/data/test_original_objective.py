@@ -114,7 +114,9 @@ def smollm2(folder, rows):
     return transformers.AutoTokenizer.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("make", [byte_level, llama, bos_and_eos, smollm2])
+@pytest.mark.parametrize(
+    "make", [bos_and_eos, smollm2, *(pytest.param(make, marks=pytest.mark.slow) for make in (byte_level, llama))]
+)
 def test_ids_and_labels_equal_the_published_scripts_on_a_thousand_rows(rows, tmp_path, make):
     theirs = make(tmp_path, rows)
     if theirs.pad_token is None:

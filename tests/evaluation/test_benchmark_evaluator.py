@@ -151,6 +151,7 @@ def score_of_one_device(opened, model):
     return score
 
 
+@pytest.mark.slow
 def test_two_processes_on_a_mesh_give_the_score_and_answers_of_one_device(place, score_of_one_device):
     run = start_together(2, "-c", EVALUATIONS, place / "model", "2x4:fsdp", num_devices=4)
     outputs = [process.communicate(timeout=1200) for process in run]

@@ -333,6 +333,7 @@ def test_every_tensor_of_the_embedded_model_equals_transformers(path, theirs):
     assert set(expected) - set(file.names()) == {"lm_head.weight"}
 
 
+@pytest.mark.slow
 def test_logits_of_the_embedded_model_equal_transformers(source, model, theirs):
     tokens = np.asarray([source.tokenizer.encode(source.tokenizer.chat_prompt(MESSAGE))])
     assert_equal_logits(model, theirs, tokens, 1e-3)

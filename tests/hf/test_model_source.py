@@ -352,7 +352,8 @@ print((after - before) * 1024, sum(leaf.nbytes for leaf in jax.tree.leaves(model
 """
 
 
-@pytest.mark.parametrize("kind", ["safetensors", pytest.param("zip", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["safetensors", "zip"])
 def test_import_needs_memory_for_the_model_and_about_two_tensors(tmp_path, kind):
     sizes = {"vocab_size": 8192, "n_embd": 1024, "n_inner": 4096, "n_positions": 64, "n_head": 8}
     model = tiny_models.gpt_bigcode(n_layer=12, dtype=torch.bfloat16, **sizes)

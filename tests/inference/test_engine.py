@@ -14,6 +14,8 @@ from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 from wizardcoder_jax.serving.admission import PROGRAMS
 from wizardcoder_jax.serving.request_bodies import MAX_CHAT_LOGPROBS
 
+pytestmark = pytest.mark.optimized
+
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, n_positions=1100),
     "llama": lambda: tiny_models.llama(vocab_size=393, max_position_embeddings=1100),

@@ -11,6 +11,8 @@ from tests.helpers import tiny_models
 from wizardcoder_jax.inference.engine import Engine
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
+pytestmark = pytest.mark.optimized
+
 LINEAR_ROPE = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e5}
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393),

@@ -101,14 +101,14 @@ def test_extreme_random_numbers_select_a_possible_token(params):
 
 
 def test_the_rows_of_a_batch_each_use_their_own_parameters():
-    logits = 2 * jax.random.normal(jax.random.key(5), (1, 60))
+    logits = 2 * jax.random.normal(jax.random.key(5), (1, 300))
     params = [SamplingParams(), *PARAMS.values()]
-    alone = [draw_tokens(logits, NUM_DRAWS, row)[0] for row in params]  # in programs that other tests use, too
-    rows = [BatchSamplingParams.from_params(row, 60) for row in params]
+    alone = [draw_tokens(logits, 1, row)[0] for row in params]
+    rows = [BatchSamplingParams.from_params(row, 300) for row in params]
     batch = BatchSamplingParams(*map(jnp.concatenate, zip(*rows, strict=True)))
     n = len(params)
     draw = functools.partial(uniform, jnp.tile(jnp.array([[9, 0]], jnp.uint32), (n, 1)), jnp.zeros(n, jnp.int32))
-    seen = jnp.zeros((n, 60), bool)
+    seen = jnp.zeros((n, 300), bool)
     together = select(jnp.repeat(logits, n, 0), seen, draw, batch, SamplingSteps.required_by(params))
     assert together.tolist() == alone
     assert alone[0] == int(logits.argmax())

@@ -26,6 +26,8 @@ from wizardcoder_jax.models.lora import (
 )
 from wizardcoder_jax.models.transformer import abstract_transformer
 
+pytestmark = pytest.mark.optimized
+
 SIZES = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "head_dim": 8, "mlp_dim": 80}
 REST = {"max_positions": 64, "norm_eps": 1e-5}
 VARIANTS = {
@@ -35,7 +37,7 @@ VARIANTS = {
     "qwen2": {"family": "qwen2", "num_kv_heads": 2, "tie_embeddings": True},
 }
 KINDS = ("float32", "bfloat16", "int8", "nf4")
-PAIRS = (("gpt_bigcode", "nf4"), ("starcoder2", "int8"), ("llama", "float32"), ("qwen2", "bfloat16"), ("llama", "nf4"))
+PAIRS = (("gpt_bigcode", "nf4"), ("starcoder2", "int8"), ("llama", "float32"), ("qwen2", "bfloat16"))
 # One pair for each family and each kind runs by default, all others are slow.
 COMBINATIONS = [
     pytest.param(family, kind, marks=[] if (family, kind) in PAIRS else pytest.mark.slow)

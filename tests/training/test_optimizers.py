@@ -21,6 +21,8 @@ from wizardcoder_jax.training.optimizers.quantized_moments import (
     round_to_bfloat16,
 )
 
+pytestmark = pytest.mark.optimized
+
 KERNEL = "blocks.mlp.up.kernel"
 
 
@@ -203,7 +205,7 @@ def regression(config, num_steps=300):
     return values
 
 
-@pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
+@pytest.mark.parametrize("name", ["adamw", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lion", "muon"))])
 def test_quantized_moments_reach_the_same_loss(name):
     settings = {"peak_lr": 1e-3 if name == "lion" else 3e-3, "warmup_steps": 0, "b2": 0.99 if name == "lion" else 0.999}
     dtypes = ("float32", "bfloat16", "int8")

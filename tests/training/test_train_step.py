@@ -22,6 +22,8 @@ from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_sch
 from wizardcoder_jax.training.train_step import make_step, new_state
 from wizardcoder_jax.training.trainable import Partition
 
+pytestmark = pytest.mark.optimized
+
 FAMILIES = {
     "gpt_bigcode": lambda **changes: tiny_models.gpt_bigcode(vocab_size=393, **changes),
     "llama": lambda **changes: tiny_models.llama(vocab_size=393, tie_word_embeddings=True, **changes),
