@@ -3,14 +3,15 @@ import tempfile
 
 import pytest
 
-# Most of the time of a test is compiling tiny programs, and with less optimization XLA compiles them in half the time.
+# Tests spend most of their time compiling tiny programs; with fewer optimizations, XLA compiles them in half the time.
 FAST_COMPILE = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 
 
 def pytest_configure(config):
     """Set the environment of the tests and of the processes that they start.
 
-    The default suite compiles quickly, the slow suite as users do. Caches of compiled programs and of data start empty.
+    The default suite compiles with few optimizations. The slow suite compiles with the defaults, as users do. The caches of
+    compiled programs and of prepared data start empty.
     """
     if config.option.markexpr == "not slow":
         os.environ.update(FAST_COMPILE)

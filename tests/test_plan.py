@@ -20,7 +20,7 @@ KEYS = {  # of plan.json that users and programs read
 
 @pytest.fixture(autouse=True)
 def full_optimization(monkeypatch):
-    """Compile for TPUs with all optimizations, also in the default suite (tests/conftest.py)."""
+    """Compile for TPUs with all optimizations, which tests/conftest.py disables, because a plan depends on them."""
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
 
 
@@ -29,7 +29,7 @@ def two_layers(hub_id):
     return arch and dataclasses.replace(arch, num_layers=2)
 
 
-def test_a_plan_that_fits_has_memory_time_and_decoding(tmp_path, capsys, monkeypatch):
+def test_a_plan_that_fits_reports_memory_step_time_and_decoding(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(planned_model, "published_arch", two_layers)
     head, positions, layers = 49_408 * 768, 8192 * 768, 2 * 768 * (768 + 2 * 64 + 768 + 2 * 3072)
     num_params, num_tokens = head + positions + layers, 8 * 256
@@ -46,7 +46,7 @@ def test_a_plan_that_fits_has_memory_time_and_decoding(tmp_path, capsys, monkeyp
     assert found["hbm_bytes_by_kind"]["optimizer"] == pytest.approx(2 * state, rel=1e-3)  # two moments
     assert state == pytest.approx(num_params, rel=0.01)  # float32 weights over four chips
     assert found["model_flops"] == pytest.approx(6 * num_params * num_tokens, rel=0.01)
-    # Full remat adds a forward pass, but not of the head.
+    # Full remat recomputes the forward pass of the layers: 8 instead of 6 FLOPs per parameter and token.
     assert found["flops"] == pytest.approx((6 * head + 8 * layers) * num_tokens, rel=0.05)
     assert 0 < found["estimated_mfu"] < 1
     assert found["estimated_step_s"] == pytest.approx(found["ideal_step_s"] / found["estimated_mfu"])

@@ -13,7 +13,7 @@ from tests.helpers.processes import REPOSITORY, run_python, run_together, start_
 from wizardcoder_jax import train
 
 STEPS = 8
-REPEATS = int(os.environ.get("WIZARDCODER_KILLS", "1"))  # of the runs that are killed twice
+REPEATS = int(os.environ.get("WIZARDCODER_KILLS", "1"))  # how often to repeat the run that is killed twice
 # The train command, which also writes the example ids of each step, and kills itself at a given step.
 WATCHED_RUN = """
 import json, os, signal, sys
@@ -77,9 +77,13 @@ def test_several_processes_have_the_losses_of_one(place, alone, num):
 @pytest.mark.slow
 @pytest.mark.parametrize("repeat", range(REPEATS))
 def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_same_examples(place, alone, repeat):
-    output, log, whole_log = place / f"killed {repeat}", place / f"killed {repeat}.log", place / f"whole {repeat}.log"
-    whole = run_python("-c", WATCHED_RUN, whole_log, -1, *arguments(place, place / f"whole {repeat}"))
-    assert whole.returncode == 0, whole.stderr[-3000:]
+    output, log, uninterrupted_log = (
+        place / f"killed {repeat}",
+        place / f"killed {repeat}.log",
+        place / f"uninterrupted {repeat}.log",
+    )
+    uninterrupted = run_python("-c", WATCHED_RUN, uninterrupted_log, -1, *arguments(place, place / f"uninterrupted {repeat}"))
+    assert uninterrupted.returncode == 0, uninterrupted.stderr[-3000:]
     early, late = sorted(random.Random(repeat).sample(range(STEPS), 2))
     first = run_python("-c", WATCHED_RUN, log, early, *arguments(place, output))
     assert first.returncode == -signal.SIGKILL
@@ -88,7 +92,7 @@ def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_
         process.communicate(timeout=120)
     assert all(process.returncode not in (0, 75) for process in run)
     run_together(4, "-c", WATCHED_RUN, log, -1, *arguments(place, output, "--mesh", "4x1"))
-    assert consumed(log) == consumed(whole_log)
+    assert consumed(log) == consumed(uninterrupted_log)
     assert losses(output) == pytest.approx(alone, rel=1e-5)
 
 

@@ -10,7 +10,7 @@ from tests.helpers import tiny_models
 from tests.helpers.processes import REPOSITORY, run_python
 from wizardcoder_jax import train
 
-REPEATS = int(os.environ.get("WIZARDCODER_STOPS", "1"))  # of each moment
+REPEATS = int(os.environ.get("WIZARDCODER_STOPS", "1"))  # how often to stop a run at each moment
 
 # The train command, with a SIGTERM sent some milliseconds after it enters a phase for the nth time.
 STOPPED_RUN = """

@@ -1,4 +1,4 @@
-"""An emulator of Google Cloud Storage that answers two requests which the PyPI emulator does not answer as the real store."""
+"""The gcp-storage-emulator package, patched to handle downloads and moves the way Google Cloud Storage does."""
 
 import contextlib
 import importlib
@@ -10,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def emulated_bucket():
-    """Start an emulator with the empty bucket `bucket`; processes that are started meanwhile find it."""
+    """Run an emulator with an empty bucket named `bucket`, to which the environment of this process and its children points."""
     server_module = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator; make setup-test")
     objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
     not_found = importlib.import_module("gcp_storage_emulator.exceptions").NotFound
@@ -24,7 +24,7 @@ def emulated_bucket():
         download(request, response, storage, *args, **kwargs)
 
     def move(request, response, storage, *args, **kwargs):
-        """Rename an object in its bucket. Without an answer, gcsfs retries for seconds before it copies and deletes."""
+        """Move an object within its bucket. Without this endpoint, gcsfs retries for several seconds, then copies and deletes."""
         request.params["dest_bucket_name"] = request.params["bucket_name"]
         objects.copy(request, response, storage, *args, **kwargs)
         objects._delete(storage, request.params["bucket_name"], request.params["object_id"])

@@ -1,8 +1,8 @@
 """Computes losses and gradients of small models that the splash attention kernel supports, on a mesh of 8 devices.
 
 `splash_cases.py CASES STRATEGY ...` prints one JSON object for each case and strategy. CASES is a JSON list of [architecture,
-attention, loss options]. tests/models/test_splash_attention_meshes.py runs it, because the number of devices is fixed when JAX
-starts.
+attention, loss options]. tests/models/test_splash_attention_meshes.py runs it in a process of its own, because the number of
+devices is fixed when JAX starts.
 """
 
 import json

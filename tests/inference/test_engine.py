@@ -14,7 +14,7 @@ from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 from wizardcoder_jax.serving.admission import PROGRAMS
 from wizardcoder_jax.serving.request_bodies import MAX_CHAT_LOGPROBS
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.full_optimization
 
 FAMILIES = {
     "gpt_bigcode": lambda: tiny_models.gpt_bigcode(vocab_size=393, n_positions=1100),

@@ -11,7 +11,7 @@ from tests.helpers import tiny_models
 from wizardcoder_jax.inference.engine import Engine
 from wizardcoder_jax.inference.request import GenerationRequest, SamplingParams
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.full_optimization
 
 LINEAR_ROPE = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e5}
 FAMILIES = {

@@ -26,7 +26,7 @@ from wizardcoder_jax.models.lora import (
 )
 from wizardcoder_jax.models.transformer import abstract_transformer
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.full_optimization
 
 SIZES = {"vocab_size": 300, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "head_dim": 8, "mlp_dim": 80}
 REST = {"max_positions": 64, "norm_eps": 1e-5}

@@ -13,7 +13,7 @@ from wizardcoder_jax.core.sharding import RULES
 from wizardcoder_jax.models.arch import VOCAB_MULTIPLE, ArchConfig
 from wizardcoder_jax.models.transformer import Transformer
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.full_optimization
 
 WINDOW = 7
 LINEAR_ROPE = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e5}

@@ -21,7 +21,7 @@ from wizardcoder_jax.training.optimizers.quantized_moments import (
     round_to_bfloat16,
 )
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.full_optimization
 
 KERNEL = "blocks.mlp.up.kernel"
 

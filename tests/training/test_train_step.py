@@ -22,7 +22,7 @@ from wizardcoder_jax.training.optimizers.factory import make_optimizer, make_sch
 from wizardcoder_jax.training.train_step import make_step, new_state
 from wizardcoder_jax.training.trainable import Partition
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.full_optimization
 
 FAMILIES = {
     "gpt_bigcode": lambda **changes: tiny_models.gpt_bigcode(vocab_size=393, **changes),
