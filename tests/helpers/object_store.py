@@ -24,7 +24,7 @@ def emulated_bucket():
         download(request, response, storage, *args, **kwargs)
 
     def move(request, response, storage, *args, **kwargs):
-        """Move an object within its bucket. Without this endpoint, gcsfs retries for several seconds, then copies and deletes."""
+        """Move an object within its bucket. Without this endpoint, gcsfs retries for seconds, then copies and deletes."""
         request.params["dest_bucket_name"] = request.params["bucket_name"]
         objects.copy(request, response, storage, *args, **kwargs)
         objects._delete(storage, request.params["bucket_name"], request.params["object_id"])
