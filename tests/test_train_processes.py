@@ -77,12 +77,9 @@ def test_several_processes_have_the_losses_of_one(place, alone, num):
 @pytest.mark.slow
 @pytest.mark.parametrize("repeat", range(REPEATS))
 def test_a_run_resumed_after_kills_with_one_two_and_four_processes_consumes_the_same_examples(place, alone, repeat):
-    output, log, uninterrupted_log = (
-        place / f"killed {repeat}",
-        place / f"killed {repeat}.log",
-        place / f"uninterrupted {repeat}.log",
-    )
-    uninterrupted = run_python("-c", WATCHED_RUN, uninterrupted_log, -1, *arguments(place, place / f"uninterrupted {repeat}"))
+    whole, output = place / f"uninterrupted {repeat}", place / f"killed {repeat}"
+    whole_log, log = (folder.with_suffix(".log") for folder in (whole, output))
+    uninterrupted = run_python("-c", WATCHED_RUN, whole_log, -1, *arguments(place, whole))
     assert uninterrupted.returncode == 0, uninterrupted.stderr[-3000:]
     early, late = sorted(random.Random(repeat).sample(range(STEPS), 2))
     first = run_python("-c", WATCHED_RUN, log, early, *arguments(place, output))
