@@ -2,9 +2,11 @@
 # make check      lint and types, under a minute
 # make test       lint, types and the default test suite, 10 minutes on 2 cores
 # make test-slow  the exhaustive tests, and numerics with full compiler optimization, about 20 minutes more
+# make test-accelerator
+#                 check numerics on the GPU or TPU of this machine
 # make coverage   the default test suite with line coverage
 # make docs       build the documentation site into site/
-# make bench      run the benchmarks in scripts/bench/
+# make bench      run the benchmarks in scripts/bench/, except accelerator.py, which needs a GPU or TPU
 # make setup      only install into .venv; EXTRA=tpu or EXTRA=gpu adds the libraries of an accelerator,
 #                 PYTHON=python3.12 picks another interpreter (3.11, 3.12 or 3.13)
 # make setup-test also install what the tests need
@@ -14,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test test-packages same-python bubblewrap chromium sandbox-tests demo check test test-slow coverage docs bench clean
+.PHONY: help setup setup-test test-packages same-python bubblewrap chromium sandbox-tests demo check test test-slow test-accelerator coverage docs bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -107,6 +109,9 @@ test: setup-test check
 test-slow: setup-test
 	$(PYTEST) -m "slow or full_optimization"
 
+test-accelerator: test-packages
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m accelerator -rs
+
 coverage: setup-test
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
@@ -115,7 +120,7 @@ docs: test-packages
 	@echo "docs: open site/index.html"
 
 bench: setup-test
-	@for script in scripts/bench/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python "$$script"; done
+	@for script in $(filter-out %/accelerator.py,$(wildcard scripts/bench/*.py)); do echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python "$$script"; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info site .coverage*

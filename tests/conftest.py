@@ -13,7 +13,7 @@ def pytest_configure(config):
     The default suite compiles with few optimizations. The slow suite compiles with the defaults, as users do. The caches of
     compiled programs and of prepared data start empty.
     """
-    if config.option.markexpr == "not slow":
+    if config.option.markexpr == config.getini("addopts")[-1]:  # no -m on the command line
         os.environ.update(FAST_COMPILE)
     if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the folder of the process that starts them
         folder = tempfile.TemporaryDirectory(prefix="wizardcoder-tests-")

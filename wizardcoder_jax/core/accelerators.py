@@ -1,9 +1,9 @@
 """Memory, FLOP/s and link bandwidth of each accelerator, in one table.
 
-Sources: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e (FLOP/s, HBM, Gbit/s over all links of a chip, torus); NVIDIA's H100
-and A100 data sheets; for host memory, the memory of the machine types ct4p, ct5lp, ct5p, ct6e, a2-ultragpu and a3-highgpu
-(cloud.google.com/compute/docs) divided by their number of chips. The usable HBM and the clock rates of TPUs are the values that
-libtpu 0.0.42 assumes when it compiles.
+Sources: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e (FLOP/s, HBM, Gbit/s over all links of a chip, torus); NVIDIA's
+A100, H100 and H200 data sheets; for host memory, the memory of the machine types ct4p, ct5lp, ct5p, ct6e, a2-ultragpu,
+a3-highgpu and a3-ultragpu (cloud.google.com/compute/docs) divided by their number of chips. The usable HBM and the clock rates
+of TPUs are the values that libtpu 0.0.42 assumes when it compiles.
 """
 
 import dataclasses
@@ -94,6 +94,16 @@ ACCELERATORS: dict[str, Accelerator] = {
             host_bytes=234 * GIB,
             peak_flops=989e12,
             hbm_bandwidth=3352e9,
+            link_bandwidth=450e9,
+            num_axes=1,
+        ),
+        Accelerator(
+            name="h200",
+            device_kind="NVIDIA H200",
+            hbm_bytes=132 * GIB,
+            host_bytes=343 * GIB,
+            peak_flops=989e12,
+            hbm_bandwidth=4800e9,
             link_bandwidth=450e9,
             num_axes=1,
         ),
