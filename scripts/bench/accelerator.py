@@ -14,6 +14,7 @@ It uses one device. Each process may allocate 95 % of its memory.
 import argparse
 import ast
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -135,16 +136,15 @@ def _read_lines(stream: Any, lines: queue.Queue) -> None:
 def run_case(case: dict[str, Any]) -> None:
     """Run one case in this process and print its results, one JSON object per line."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    from on_device import ours, torch_peer
-
     kind = case.pop("kind")
-    for result in getattr(torch_peer if kind.startswith("torch") else ours, kind)(**case):
+    module = importlib.import_module("on_device.torch_peer" if kind.startswith("torch") else "on_device.ours")
+    for result in getattr(module, kind)(**case):
         print(RESULT + json.dumps(result), flush=True)
 
 
 def _exit_with_parent() -> None:
     with contextlib.suppress(OSError):
-        sys.stdin.read()  # ends when the parent does, even if it was killed
+        os.read(sys.stdin.fileno(), 1)  # returns when the parent ends, even if it was killed
     os._exit(1)
 
 
