@@ -15,7 +15,7 @@ SCRIPT = REPOSITORY / "scripts/bench/accelerator.py"
 
 def start(folder, *flags):
     command = [sys.executable, str(SCRIPT), "--smoke", "--output-dir", str(folder), *map(str, flags)]
-    return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
 
 
 def read_results(folder):
@@ -24,9 +24,8 @@ def read_results(folder):
 
 
 @pytest.mark.slow
-def test_every_case_has_results_within_two_minutes(tmp_path):
-    run = start(tmp_path, "--budget-s", 120)
-    assert run.wait(timeout=150) == 0
+def test_every_case_has_results(tmp_path):
+    assert start(tmp_path).wait(timeout=600) == 0
     found = read_results(tmp_path)
     kinds = ["device", "parity", "train", "decode", "torch_train", "torch_decode"]
     assert [kind for kind, status in found if status == "done"] == kinds, found
@@ -45,22 +44,19 @@ def test_every_case_has_results_within_two_minutes(tmp_path):
 
 
 def test_a_run_ends_when_its_budget_is_spent(tmp_path):
-    began = time.monotonic()
-    run = start(tmp_path, "--budget-s", 9)
-    assert run.wait(timeout=60) == 0
-    assert time.monotonic() - began < 20
+    assert start(tmp_path, "--budget-s", 9).wait(timeout=40) == 0
     found = read_results(tmp_path)
-    assert found[-1][1] == "no time left"
-    assert "stopped, the budget is spent" in [status for _, status in found] or found[0][1] == "result"
+    assert found[-1] == ("torch_decode", "no time left")
+    assert "stopped, the budget is spent" in [status for _, status in found]
     assert "## Not finished" in (tmp_path / "results.md").read_text()
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_leaves_valid_json(tmp_path):
-    for repeat in range(6):
+    for repeat in range(4):
         folder = tmp_path / str(repeat)
         run = start(folder)
-        time.sleep(random.Random(repeat).uniform(2, 40))
+        time.sleep(random.Random(repeat).uniform(2, 25))
         run.kill()
         run.wait()
         if (folder / "results.json").exists():
