@@ -1,14 +1,16 @@
-"""Measures one host with a GPU or TPUs: parity with the CPU, training, sampling, and the same by transformers and torch.
+"""Measures one GPU or TPU: agreement with the CPU, and the speed of training and sampling, here and with transformers + torch.
 
     python scripts/bench/accelerator.py [--output-dir DIR] [--budget-s SECONDS] [--smoke]
     python scripts/bench/accelerator.py --requirements
 
-Weights and data are random, and nothing is downloaded. The cases run in order of value, each in a process of its own, until the
-budget is spent; a case that is still running then is stopped. After every result, results.json and results.md in DIR are
-replaced. `--requirements` lists what must be installed in addition to jax, flax, optax, orbax-checkpoint, transformers and
-torch. `--smoke` measures tiny models, on any machine, within two minutes.
+Weights and data are random, and nothing is downloaded. The cases run one after the other, the most informative first, each in
+a process of its own. When the budget is spent, the case that is running is stopped. results.json and results.md in DIR are
+replaced after every result, and are valid at any time. `--requirements` lists what must be installed in addition to jax, flax,
+optax, orbax-checkpoint, transformers and torch. `--smoke` measures tiny models, on any machine.
 
-It uses one device. Each process may allocate 95 % of its memory.
+It uses the first device, of whose memory JAX may allocate 95 %. `mfu` is 6 N T FLOPs, without attention, over the peak of the
+data sheet. torch runs eagerly, with autocast to bfloat16, fused AdamW and checkpointed blocks; its logits are not chunked, and
+its attention is purely causal, where ours has a mask of packed examples.
 """
 
 import argparse
@@ -17,11 +19,13 @@ import contextlib
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import queue
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -32,33 +36,38 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY), str(Path(__file__).parent)]  # the package need not be installed
 
 B1, B3 = "bigcode/starcoderbase-1b", "bigcode/starcoderbase-3b"
-STEP = {"length": 2048, "attention": "auto", "remat": "full", "batches": [64, 32, 16, 8, 4, 2, 1]}
+# The largest of `batches` that fits; 32 x 2048 tokens are enough to keep a device busy.
+STEP = {"length": 2048, "attention": "auto", "remat": "full", "batches": [32, 16, 8, 4, 2, 1]}
 DECODE = {"prompt_length": 256, "num_new": 128, "batches": [1, 8, 64, 256]}
-CASES: list[dict[str, Any]] = [  # most valuable first; `kind` is a function of on_device/
-    {"kind": "device"},
+CASES: list[dict[str, Any]] = [  # most informative first; `kind` is a function in on_device/
+    {"kind": "device", "size": 8192},
     {"kind": "parity", "num_tokens": 64},
+    {"kind": "attention", "length": 512},
     {"kind": "train", "model": B1, **STEP},
+    {"kind": "train", "model": B3, **STEP},
     {"kind": "decode", "model": B1, "int8": False, **DECODE},
     {"kind": "torch_train", "model": B1, **STEP},
     {"kind": "train", "model": B1, **STEP, "attention": "dot"},
-    {"kind": "decode", "model": B1, "int8": True, **DECODE},
     {"kind": "torch_decode", "model": B1, **DECODE},
-    {"kind": "train", "model": B3, **STEP},
+    {"kind": "decode", "model": B1, "int8": True, **DECODE},
     {"kind": "train", "model": B3, **STEP, "attention": "dot"},
     *({"kind": "train", "model": B1, **STEP, "remat": remat} for remat in ("mlp", "attention", "none")),
-    *({"kind": "train", "model": B1, **STEP, "length": length} for length in (4096, 8192)),
+    {"kind": "train", "model": B1, **STEP, "length": 4096, "batches": [16, 8, 4, 2, 1]},
+    {"kind": "train", "model": B1, **STEP, "length": 8192, "batches": [8, 4, 2, 1]},
 ]
 TINY_STEP = {"length": 128, "attention": "dot", "remat": "full", "batches": [2, 1]}
-TINY_DECODE = {"prompt_length": 16, "num_new": 8, "batches": [1, 2]}
+TINY_DECODE = {"prompt_length": 16, "num_new": 48, "batches": [1, 2]}
 SMOKE_CASES: list[dict[str, Any]] = [
-    {"kind": "device"},
+    {"kind": "device", "size": 256},
     {"kind": "parity", "num_tokens": 4},
+    {"kind": "attention", "length": 128},
     {"kind": "train", "model": "tiny", **TINY_STEP},
     {"kind": "decode", "model": "tiny", "int8": True, **TINY_DECODE},
     {"kind": "torch_train", "model": "tiny", **TINY_STEP},
     {"kind": "torch_decode", "model": "tiny", **TINY_DECODE},
 ]
-PLAIN = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "torch")
+ASSUMED_INSTALLED = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "torch")
+PLATFORMS = {"gpu": "cuda,cpu", "tpu": "tpu,cpu", "cpu": "cpu"}  # JAX_PLATFORMS by the platform of the first device
 MIN_CASE_S = 5.0  # do not start a case with less time left
 RESULT = "RESULT "  # start of a line that a case prints for each of its results
 
@@ -86,45 +95,53 @@ def run_all(cases: list[dict[str, Any]], folder: Path, budget_s: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     report: dict[str, Any] = {"command": sys.argv, "started": started, "budget_s": budget_s, "results": []}
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "1", "HF_HUB_OFFLINE": "1", "JAX_TRACEBACK_FILTERING": "off", **os.environ}
+    environment.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "wizardcoder-accelerator"))
+    if "XLA_CLIENT_MEM_FRACTION" not in environment:
+        environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
+    write_report(folder, report)
     for number, case in enumerate(cases, start=1):
         print(f"accelerator: case {number} of {len(cases)}: {describe(case)}", file=sys.stderr, flush=True)
-        for result in results_of(case, deadline, folder / f"case{number}.log"):
+        for result in results_of(case, deadline, folder / "log.txt", environment):
             report["results"].append({"case": case, **result})
-            replace_file(folder / "results.json", json.dumps(report, indent=1))
-            replace_file(folder / "results.md", to_markdown(report))
-            if result.get("device") == "cpu" and cases is CASES:
+            write_report(folder, report)
+            if result.get("platform") == "cpu" and cases is CASES:
                 sys.exit("error: JAX sees only the CPU of this machine; measure tiny models on it with --smoke")
+            if "platform" in result:  # from here on, a case must not fall back to the CPU
+                environment["JAX_PLATFORMS"] = PLATFORMS[result["platform"]]
     print(f"accelerator: see {folder / 'results.md'}", file=sys.stderr)
 
 
-def results_of(case: dict[str, Any], deadline: float, log_path: Path) -> Iterator[dict[str, Any]]:
+def results_of(case: dict[str, Any], deadline: float, log_path: Path, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Run a case in a child process and yield its results; the last one says how it ended."""
     began = time.monotonic()
     if deadline - began < MIN_CASE_S:
         yield {"status": "no time left"}
         return
     command = [sys.executable, os.path.abspath(__file__), "--case", json.dumps(case)]
-    environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95", "TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", **os.environ}
-    with open(log_path, "w+", encoding="utf-8") as log:
+    ended = {"status": "done"}
+    with open(log_path, "a", encoding="utf-8") as log:
+        print(f"== {describe(case)}", file=log, flush=True)
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         ) as child:
             lines: queue.Queue[str | None] = queue.Queue()
             threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
-            status = "done"
             try:
                 while (line := lines.get(timeout=max(deadline - time.monotonic(), 0.0))) is not None:
                     if line.startswith(RESULT):
-                        yield {"status": "result", **json.loads(line.removeprefix(RESULT))}
+                        result = json.loads(line.removeprefix(RESULT))
+                        if "error" in result:
+                            ended |= result
+                        else:
+                            yield {"status": "result", **result}
                 if child.wait(timeout=max(deadline - time.monotonic(), 1.0)):
-                    status = "failed"
+                    ended = {"error": f"exit status {child.returncode}; see log.txt", **ended, "status": "failed"}
             except (queue.Empty, subprocess.TimeoutExpired):
-                status = "stopped, the budget is spent"
+                ended["status"] = "stopped, the budget is spent"
             finally:
                 child.kill()
-        log.seek(0)
-        error = log.read().strip().splitlines()[-1:] if status == "failed" else []
-    yield {"status": status, "seconds": round(time.monotonic() - began, 1), **({"error": error[0][:500]} if error else {})}
+    yield {**ended, "seconds": round(time.monotonic() - began, 1)}
 
 
 def _read_lines(stream: Any, lines: queue.Queue) -> None:
@@ -134,12 +151,17 @@ def _read_lines(stream: Any, lines: queue.Queue) -> None:
 
 
 def run_case(case: dict[str, Any]) -> None:
-    """Run one case in this process and print its results, one JSON object per line."""
+    """Run one case in this process and print its results, or its error, one JSON object per line."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     kind = case.pop("kind")
-    module = importlib.import_module("on_device.torch_peer" if kind.startswith("torch") else "on_device.ours")
-    for result in getattr(module, kind)(**case):
-        print(RESULT + json.dumps(result), flush=True)
+    try:
+        module = importlib.import_module("on_device.torch_reference" if kind.startswith("torch") else "on_device.ours")
+        for result in getattr(module, kind)(**case):
+            finite = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()}
+            print(RESULT + json.dumps(finite), flush=True)
+    except Exception as error:
+        print(RESULT + json.dumps({"error": f"{type(error).__name__}: {error}"[:1000]}), flush=True)
+        raise
 
 
 def _exit_with_parent() -> None:
@@ -149,8 +171,8 @@ def _exit_with_parent() -> None:
 
 
 def list_requirements() -> list[str]:
-    """Return "name==version" of each package that the measured modules import and that PLAIN does not require anyway."""
-    from on_device import ours, torch_peer  # noqa: F401
+    """Return "name==version" of each package that the measured modules import and that ASSUMED_INSTALLED does not require anyway."""
+    from on_device import ours, torch_reference  # noqa: F401
 
     files = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith("wizardcoder_jax.")]
     nodes = [node for file in files if file for node in ast.parse(Path(file).read_text(encoding="utf-8")).body]
@@ -159,7 +181,7 @@ def list_requirements() -> list[str]:
     distributions = importlib.metadata.packages_distributions()
     modules = {name.partition(".")[0] for name in imported} - {"wizardcoder_jax"}
     needed = _with_dependencies(name for module in modules for name in distributions.get(module, ()))
-    return sorted(f"{name}=={importlib.metadata.version(name)}" for name in needed - _with_dependencies(PLAIN))
+    return sorted(f"{name}=={importlib.metadata.version(name)}" for name in needed - _with_dependencies(ASSUMED_INSTALLED))
 
 
 def _with_dependencies(names: Iterable[str]) -> set[str]:
@@ -176,11 +198,12 @@ def _with_dependencies(names: Iterable[str]) -> set[str]:
     return found
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file such that a reader sees the old or the new content at any time."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Replace results.json and results.md, such that a reader sees the old or the new content at any time."""
+    for name, text in (("results.json", json.dumps(report, indent=1, allow_nan=False)), ("results.md", to_markdown(report))):
+        new = folder / f"{name}.new"
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, folder / name)
 
 
 def describe(case: dict[str, Any]) -> str:
@@ -203,7 +226,9 @@ def to_markdown(report: dict[str, Any]) -> str:
     ended = [result for result in report["results"] if result["status"] not in ("result", "done")]
     if ended:
         lines += ["## Not finished", ""]
-        lines += [f"* {describe(r['case'])}: {r['status']}{': ' + r['error'] if 'error' in r else ''}" for r in ended]
+        lines += [
+            f"* {describe(r['case'])}: {r['status']}{': ' + r['error'].splitlines()[0] if 'error' in r else ''}" for r in ended
+        ]
     return "\n".join(lines) + "\n"
 
 

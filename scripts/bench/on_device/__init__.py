@@ -1,1 +1,1 @@
-"""What accelerator.py measures: `ours.py` is this package, `torch_peer.py` is transformers with torch."""
+"""What accelerator.py measures: `ours.py` is this package, `torch_reference.py` is transformers with torch."""

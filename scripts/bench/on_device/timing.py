@@ -4,11 +4,14 @@ import statistics
 import time
 from collections.abc import Callable
 
-MIN_REPEATS, MAX_REPEATS, MAX_S = 3, 20, 10.0
+MIN_REPEATS, MAX_REPEATS, MAX_S = 3, 20, 5.0
 
 
-def median_s(call: Callable[[], object]) -> float:
-    """Return the median seconds of `call`, which must wait for its result. The first two calls (compilation) do not count."""
+def time_call(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the median seconds of `call`, which must wait for its result, and their spread: (max - min) / median.
+
+    The first call, which compiles, and the second do not count.
+    """
     call()
     call()
     times: list[float] = []
@@ -16,4 +19,5 @@ def median_s(call: Callable[[], object]) -> float:
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    median = statistics.median(times)
+    return median, (max(times) - min(times)) / median
