@@ -171,7 +171,7 @@ def _exit_with_parent() -> None:
 
 
 def list_requirements() -> list[str]:
-    """Return "name==version" of each package that the measured modules import and that ASSUMED_INSTALLED does not require anyway."""
+    """Return "name==version" of each package that a run imports and that ASSUMED_INSTALLED does not require."""
     from on_device import ours, torch_reference  # noqa: F401
 
     files = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith("wizardcoder_jax.")]
@@ -226,9 +226,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     ended = [result for result in report["results"] if result["status"] not in ("result", "done")]
     if ended:
         lines += ["## Not finished", ""]
-        lines += [
-            f"* {describe(r['case'])}: {r['status']}{': ' + r['error'].splitlines()[0] if 'error' in r else ''}" for r in ended
-        ]
+        lines += [f"* {describe(each['case'])}: {each['status']}. {each.get('error', '')[:300]}" for each in ended]
     return "\n".join(lines) + "\n"
 
 
