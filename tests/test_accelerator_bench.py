@@ -44,6 +44,7 @@ def test_every_case_has_results(tmp_path):
     assert "## parity" in page and "| tiny |" in page and "Not finished" not in page
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_budget_is_spent(tmp_path):
     assert start(tmp_path, "--budget-s", 9).wait(timeout=40) == 0
     assert read_results(tmp_path)[-1] == ("torch_decode", "no time left")
