@@ -200,10 +200,10 @@ def _with_dependencies(names: Iterable[str]) -> set[str]:
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
     """Replace results.json and results.md, such that a reader sees the old or the new content at any time."""
-    for name, text in (("results.json", json.dumps(report, indent=1, allow_nan=False)), ("results.md", to_markdown(report))):
-        new = folder / f"{name}.new"
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, folder / name)
+    from wizardcoder_jax.core.filesystem import write_text
+
+    write_text(folder / "results.json", json.dumps(report, indent=1, allow_nan=False))
+    write_text(folder / "results.md", to_markdown(report))
 
 
 def describe(case: dict[str, Any]) -> str:
@@ -218,8 +218,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         rows = [r for r in report["results"] if r["case"]["kind"] == kind and r["status"] == "result"]
         if not rows:
             continue
-        settings = {name for row in rows for name in row["case"] if name not in ("kind", "batches")}
-        settings = [name for name in rows[0]["case"] if name in settings]
+        settings = [name for name in rows[0]["case"] if name not in ("kind", "batches")]
         figures = list(dict.fromkeys(name for row in rows for name in row if name not in ("case", "status")))
         lines += [f"## {kind}", "", "| " + " | ".join([*settings, *figures]) + " |", "|---" * len([*settings, *figures]) + "|"]
         lines += ["| " + " | ".join(_cell(v) for v in _values(row, settings, figures)) + " |" for row in rows] + [""]

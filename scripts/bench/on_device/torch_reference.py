@@ -10,12 +10,11 @@ import jax
 import torch
 import transformers
 
-from on_device.ours import arch_of, random_rows
+from on_device.ours import GB, arch_of, random_rows
 from on_device.timing import time_call
 from wizardcoder_jax.core.accelerators import find_accelerator
 from wizardcoder_jax.models.arch import ArchConfig
-
-GB = 1e9
+from wizardcoder_jax.models.families.registry import write_config
 
 
 def _device() -> str:
@@ -25,21 +24,8 @@ def _device() -> str:
 
 
 def _model(arch: ArchConfig, dtype: torch.dtype) -> Any:
-    config: Any = transformers.GPTBigCodeConfig(
-        vocab_size=arch.vocab_size,
-        n_positions=arch.max_positions,
-        n_embd=arch.embed_dim,
-        n_layer=arch.num_layers,
-        n_head=arch.num_heads,
-        n_inner=arch.mlp_dim,
-        activation_function="gelu_pytorch_tanh",
-        multi_query=True,
-        attn_pdrop=0.0,
-        embd_pdrop=0.0,
-        resid_pdrop=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+    no_dropout = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
+    config = transformers.AutoConfig.for_model(**{**write_config(arch, "float32"), **no_dropout})
     with torch.device(_device()):
         network: Any = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     return network.to(dtype)
