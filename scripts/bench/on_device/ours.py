@@ -199,13 +199,18 @@ def train(model: str, length: int, attention: Any, remat: Any, batches: Sequence
             "batch": batch,
             **figures,
             "estimated_step_s": estimated_s,
-            "tokens_per_s": batch * length / step_s,
-            "mfu": chip and model_flops(arch, config) / step_s / chip.peak_flops,
+            **speed(arch, config, chip, step_s),
             "peak_gb": peak and peak / GB,
             "estimated_gb": memory.total / GB,
         }
         return
     raise RuntimeError(f"no batch of {list(batches)} fits")
+
+
+def speed(arch: ArchConfig, config: TrainConfig, chip: Accelerator | None, step_s: float) -> dict[str, Any]:
+    """Return the tokens per second and the model FLOPs utilization of a train step."""
+    tokens_per_s = config.batch_size * config.max_length / step_s
+    return {"tokens_per_s": tokens_per_s, "mfu": chip and model_flops(arch, config) / step_s / chip.peak_flops}
 
 
 def _time_step(arch: ArchConfig, config: TrainConfig) -> dict[str, Any]:

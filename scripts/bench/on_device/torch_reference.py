@@ -10,8 +10,9 @@ import jax
 import torch
 import transformers
 
-from on_device.ours import GB, arch_of, random_rows
+from on_device.ours import GB, arch_of, random_rows, speed
 from on_device.timing import time_call
+from wizardcoder_jax.config import TrainConfig
 from wizardcoder_jax.core.accelerators import find_accelerator
 from wizardcoder_jax.models.arch import ArchConfig
 from wizardcoder_jax.models.families.registry import write_config
@@ -64,15 +65,14 @@ def torch_train(model: str, length: int, attention: str, remat: str, batches: Se
             torch.cuda.empty_cache()
             continue
         step_s, spread = timed
-        flops = 6 * arch.num_params * batch * length
+        config = TrainConfig(batch_size=batch, accumulation=1, max_length=length)
         yield {
             "batch": batch,
             "loss": losses[0],
             "last_loss": losses[-1],
             "step_s": step_s,
             "spread": spread,
-            "tokens_per_s": batch * length / step_s,
-            "mfu": chip and flops / step_s / chip.peak_flops,
+            **speed(arch, config, chip, step_s),
             "peak_gb": torch.cuda.max_memory_allocated() / GB if is_cuda else None,
         }
         return
